@@ -1,0 +1,3 @@
+//! VAR with Distilled Decoding as a library.
+
+pub mod sample;

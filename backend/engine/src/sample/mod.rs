@@ -1,0 +1,3 @@
+//! Drawing pictures.
+
+pub mod plan;

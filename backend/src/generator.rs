@@ -1,0 +1,93 @@
+//! The seam between product and engine: whatever can draw a batch of pictures.
+//!
+//! The scheduler, the storage and the HTTP interface know this trait only; `commands/` gives them the engine,
+//! tests a stand-in that needs no network weights.
+
+use std::ops::ControlFlow;
+
+use image::RgbImage;
+use var_dd_engine::sample::plan::{Pass, Plan};
+use var_dd_protocol::ModelInfo;
+
+/// One picture of a batch. Its noise and draws depend on these numbers alone (and the plan and model).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureRequest {
+    /// Class number, below the model's number of classes.
+    pub class: u32,
+    /// Seed of the job.
+    pub seed: u64,
+    /// Index of the picture in its job.
+    pub index: u32,
+}
+
+/// Pictures that run together: same model, same plan.
+#[derive(Clone, Debug)]
+pub struct BatchRequest {
+    /// Valid for the model.
+    pub plan: Plan,
+    /// At least one.
+    pub pictures: Vec<PictureRequest>,
+}
+
+/// What happens while a batch is drawn, in order.
+#[derive(Debug)]
+pub enum GeneratorEvent {
+    /// A pass begins.
+    PassBegan {
+        /// Pass, from 0.
+        pass: usize,
+        /// Passes in all.
+        passes: usize,
+        /// What it draws.
+        of: Pass,
+    },
+    /// The network ran; its pictures follow.
+    PassEnded {
+        /// Pass, from 0.
+        pass: usize,
+        /// Milliseconds in the transformer.
+        transformer_ms: f64,
+    },
+    /// A scale is decoded.
+    Decoded {
+        /// Pass, from 0.
+        pass: usize,
+        /// Scale, from 0.
+        scale: usize,
+        /// Pictures in the order of the batch.
+        pictures: Vec<RgbImage>,
+        /// Milliseconds in the decoder since the last event.
+        decode_ms: f64,
+    },
+}
+
+/// Why a batch could not be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum GeneratorError {
+    /// The device has no memory left for a batch of this size; a smaller one may pass.
+    #[error("the device ran out of memory on a batch of {pictures} pictures: {reason}")]
+    OutOfMemory {
+        /// Size of the batch.
+        pictures: usize,
+        /// What the device said.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("drawing failed: {0}")]
+    Failed(String),
+}
+
+/// Receives the events of a batch; `Break` stops it within one pass.
+pub type Sink<'a> = dyn FnMut(GeneratorEvent) -> ControlFlow<()> + 'a;
+
+/// Draws batches of pictures with one model. Lives on the thread that owns the device.
+pub trait Generator: Send {
+    /// What it offers.
+    fn info(&self) -> &ModelInfo;
+
+    /// Draws a batch. Returns early with `Ok` when the sink says stop.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError>;
+}

@@ -1,0 +1,3 @@
+//! The `var-dd` program as a library.
+
+pub mod generator;

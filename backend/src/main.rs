@@ -1,0 +1,2 @@
+//! The `var-dd` program.
+fn main() {}

@@ -1,0 +1,49 @@
+//! The wire protocol of the VAR-DD playground, for both sides.
+//!
+//! Everything that the page and the server say to each other is a type of this crate: JSON control
+//! messages ([`ClientMessage`], [`ServerMessage`]), binary picture frames ([`Frame`]) and the bodies of the
+//! HTTP interface ([`ServerInfo`], [`JobView`]). The crate compiles to wasm and knows nothing of the
+//! server, the engine or the page.
+//!
+//! # One job on the wire
+//! ```text
+//! page                                   server
+//!   hello { version }                  →
+//!                                      ←  hello { version }
+//!   generate { tag, request }          →
+//!                                      ←  accepted { tag, job, owner_token }
+//!                                      ←  event { job, seq: 0, queued }
+//!                                      ←  event { job, seq: 1, started }
+//!                                      ←  event { job, seq: 2, pass_began }
+//!                                      ←  (binary) Frame { seq: 3, picture, pass, scale, … } + picture
+//!                                      ←  …
+//!                                      ←  event { job, seq: n, finished }
+//! ```
+//! Every event of a job, frames included, has a sequence number; `watch { job, after }` continues after any
+//! of them. A slow viewer may miss intermediate frames (a jump in the numbers), never the last frame of a
+//! picture and never a state.
+
+mod error;
+mod frame;
+mod job;
+mod message;
+mod model;
+mod plan;
+
+pub use error::{ErrorBody, ErrorCode};
+pub use frame::{Frame, FrameError, FrameHeader, MediaType};
+pub use job::{
+    FrameEntry, GenerateRequest, JobEvent, JobId, JobIdError, JobState, JobView, OwnerToken, Timings,
+};
+pub use message::{ClientMessage, ServerMessage};
+pub use model::{ModelInfo, PlanPreset, ResultPage, ServerInfo};
+pub use plan::{FramePosition, Pass, PassKind, Plan};
+
+/// Version of the protocol. A server refuses a client of another version with [`ErrorCode::ProtocolVersion`].
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Largest seed of a request, 2⁵³ − 1: the largest integer that every JSON reader keeps exact.
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+
+/// Most pictures in one job.
+pub const MAX_PICTURES: u32 = 8;
