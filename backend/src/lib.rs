@@ -1,3 +1,5 @@
 //! The `var-dd` program as a library.
 
+pub mod cli;
+pub mod commands;
 pub mod generator;

@@ -1,2 +1,10 @@
 //! The `var-dd` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use var_dd::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

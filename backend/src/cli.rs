@@ -1,0 +1,50 @@
+//! The command line as typed, and what becomes of its outcome.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::commands::serve;
+
+/// Few-step image generation with VAR and Distilled Decoding.
+#[derive(Debug, Parser)]
+#[command(name = "var-dd", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the playground in the browser.
+    Serve(serve::ServeArgs),
+}
+
+/// A request that cannot be met as typed. The program ends with code 2, as for an unknown flag.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl Cli {
+    /// Runs the command. Codes: 0 done, 1 failed, 2 not a valid request.
+    pub fn run(self) -> ExitCode {
+        tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
+        let outcome = match self.command {
+            Command::Serve(args) => serve::run(args),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // `{:#}` prints the causes in one line: "cannot read x: no such file".
+                eprintln!("error: {error:#}");
+                let code = if error.is::<UsageError>() { 2 } else { 1 };
+                ExitCode::from(code)
+            }
+        }
+    }
+}

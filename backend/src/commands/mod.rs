@@ -1,0 +1,3 @@
+//! The subcommands. Only this module names a concrete generator.
+
+pub mod serve;
