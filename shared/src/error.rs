@@ -33,6 +33,10 @@ pub enum ErrorCode {
     RateLimited,
     /// Too many connections, or jobs watched on one.
     TooManyConnections,
+    /// The address is one of the server's, but not with this HTTP method.
+    MethodNotAllowed,
+    /// The other side took too long.
+    Timeout,
     /// No job or result of this name (any more).
     NotFound,
     /// The owner's token is missing or wrong.
