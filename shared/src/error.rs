@@ -72,18 +72,11 @@ pub struct ErrorBody {
 impl ErrorBody {
     /// An error that trying again does not mend.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry_after_s: None,
-        }
+        Self { code, message: message.into(), retry_after_s: None }
     }
 
     /// The same error with the seconds after which to try again.
     pub fn retry_after(self, seconds: u32) -> Self {
-        Self {
-            retry_after_s: Some(seconds),
-            ..self
-        }
+        Self { retry_after_s: Some(seconds), ..self }
     }
 }

@@ -41,11 +41,7 @@ impl FromStr for JobId {
     fn from_str(text: &str) -> Result<Self, JobIdError> {
         let digits = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         // The message repeats at most what a person could have meant as a name.
-        if digits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(JobIdError(text.chars().take(40).collect()))
-        }
+        if digits { Ok(Self(text.to_owned())) } else { Err(JobIdError(text.chars().take(40).collect())) }
     }
 }
 

@@ -94,17 +94,8 @@ mod tests {
     use crate::{ErrorCode, JobState, Pass, PassKind, Plan, Timings};
 
     fn request() -> GenerateRequest {
-        let plan = Plan::FewStep {
-            t_list: vec![0, 3],
-            loss_split_t: 3,
-        };
-        GenerateRequest {
-            model: None,
-            class: 3,
-            plan,
-            seed: Some(crate::MAX_SEED),
-            count: 2,
-        }
+        let plan = Plan::FewStep { t_list: vec![0, 3], loss_split_t: 3 };
+        GenerateRequest { model: None, class: 3, plan, seed: Some(crate::MAX_SEED), count: 2 }
     }
 
     #[test]
@@ -112,30 +103,14 @@ mod tests {
         let job = JobId::from_bits(7);
         for message in [
             ClientMessage::Hello { version: 1 },
-            ClientMessage::Generate {
-                tag: 1,
-                request: request(),
-            },
-            ClientMessage::Cancel {
-                job: job.clone(),
-                owner_token: OwnerToken("t".into()),
-            },
-            ClientMessage::Watch {
-                job: job.clone(),
-                after: Some(0),
-            },
-            ClientMessage::Watch {
-                job: job.clone(),
-                after: None,
-            },
+            ClientMessage::Generate { tag: 1, request: request() },
+            ClientMessage::Cancel { job: job.clone(), owner_token: OwnerToken("t".into()) },
+            ClientMessage::Watch { job: job.clone(), after: Some(0) },
+            ClientMessage::Watch { job: job.clone(), after: None },
             ClientMessage::Unwatch { job },
         ] {
             let text = serde_json::to_string(&message).unwrap();
-            assert_eq!(
-                serde_json::from_str::<ClientMessage>(&text).unwrap(),
-                message,
-                "{text}"
-            );
+            assert_eq!(serde_json::from_str::<ClientMessage>(&text).unwrap(), message, "{text}");
         }
     }
 
@@ -143,24 +118,13 @@ mod tests {
     fn every_server_message_survives_the_wire() {
         let job = JobId::from_bits(u128::MAX);
         let error = ErrorBody::new(ErrorCode::QueueFull, "the queue holds 64 of 64 jobs").retry_after(3);
-        let of = Pass {
-            kind: PassKind::Teacher,
-            first_scale: 2,
-            end_scale: 3,
-        };
+        let of = Pass { kind: PassKind::Teacher, first_scale: 2, end_scale: 3 };
         let events = [
             JobEvent::Queued { position: 2 },
             JobEvent::Started { request: request() },
-            JobEvent::PassBegan {
-                pass: 1,
-                of,
-                passes: 3,
-                at_ms: 1.5,
-            },
+            JobEvent::PassBegan { pass: 1, of, passes: 3, at_ms: 1.5 },
             JobEvent::PassEnded { pass: 1, at_ms: 2.25 },
-            JobEvent::Finished {
-                timings: Timings::default(),
-            },
+            JobEvent::Finished { timings: Timings::default() },
             JobEvent::Failed { error: error.clone() },
             JobEvent::Cancelled,
             JobEvent::Expired,
@@ -168,16 +132,8 @@ mod tests {
         let owner_token = OwnerToken("t".into());
         let mut messages = vec![
             ServerMessage::Hello { version: 1 },
-            ServerMessage::Accepted {
-                tag: 4,
-                job: job.clone(),
-                owner_token,
-                request: request(),
-            },
-            ServerMessage::Rejected {
-                tag: 4,
-                error: error.clone(),
-            },
+            ServerMessage::Accepted { tag: 4, job: job.clone(), owner_token, request: request() },
+            ServerMessage::Rejected { tag: 4, error: error.clone() },
             ServerMessage::Error { job: None, error },
         ];
         messages.extend((0..).zip(events).map(|(seq, event)| ServerMessage::Event {
@@ -187,22 +143,14 @@ mod tests {
         }));
         for message in messages {
             let text = serde_json::to_string(&message).unwrap();
-            assert_eq!(
-                serde_json::from_str::<ServerMessage>(&text).unwrap(),
-                message,
-                "{text}"
-            );
+            assert_eq!(serde_json::from_str::<ServerMessage>(&text).unwrap(), message, "{text}");
         }
     }
 
     #[test]
     fn an_event_that_ends_a_job_says_so() {
         assert!(JobEvent::Cancelled.state().is_some_and(JobState::is_final));
-        assert!(
-            !JobEvent::Queued { position: 0 }
-                .state()
-                .is_some_and(JobState::is_final)
-        );
+        assert!(!JobEvent::Queued { position: 0 }.state().is_some_and(JobState::is_final));
         assert_eq!(JobEvent::PassEnded { pass: 0, at_ms: 0.0 }.state(), None);
     }
 }

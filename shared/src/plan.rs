@@ -87,27 +87,12 @@ impl Plan {
     /// A student pass shows every scale from its `t` on; a teacher pass shows the one it drew. Meaningful for
     /// a plan that the server accepts; for another one the list is whatever its numbers give.
     pub fn passes(&self, scales: u32) -> Vec<Pass> {
-        let student = |first_scale| Pass {
-            kind: PassKind::Student,
-            first_scale,
-            end_scale: scales,
-        };
-        let teacher = |scale| Pass {
-            kind: PassKind::Teacher,
-            first_scale: scale,
-            end_scale: scale + 1,
-        };
+        let student = |first_scale| Pass { kind: PassKind::Student, first_scale, end_scale: scales };
+        let teacher = |scale| Pass { kind: PassKind::Teacher, first_scale: scale, end_scale: scale + 1 };
         match *self {
             Plan::FewStep { ref t_list, .. } => t_list.iter().map(|&t| student(t)).collect(),
-            Plan::TeacherInvolved {
-                t_list: [a, b],
-                teacher_start,
-                ..
-            } => {
-                let draft = (teacher_start > 0).then_some(Pass {
-                    kind: PassKind::Draft,
-                    ..student(a)
-                });
+            Plan::TeacherInvolved { t_list: [a, b], teacher_start, .. } => {
+                let draft = (teacher_start > 0).then_some(Pass { kind: PassKind::Draft, ..student(a) });
                 let drawn = (teacher_start..b.min(scales)).map(teacher);
                 let rest = (b < scales).then(|| student(b));
                 draft.into_iter().chain(drawn).chain(rest).collect()
@@ -157,42 +142,19 @@ mod tests {
     #[test]
     fn published_plans_have_the_frames_of_the_paper() {
         let count = |plan: Plan| plan.frames(10).len();
-        assert_eq!(
-            count(Plan::FewStep {
-                t_list: vec![0],
-                loss_split_t: 5
-            }),
-            10
-        );
-        assert_eq!(
-            count(Plan::FewStep {
-                t_list: vec![0, 5],
-                loss_split_t: 5
-            }),
-            15
-        );
+        assert_eq!(count(Plan::FewStep { t_list: vec![0], loss_split_t: 5 }), 10);
+        assert_eq!(count(Plan::FewStep { t_list: vec![0, 5], loss_split_t: 5 }), 15);
         assert_eq!(count(teacher_involved(5, 4)), 10 + 1 + 5);
         assert_eq!(count(teacher_involved(5, 3)), 10 + 2 + 5);
         assert_eq!(count(teacher_involved(5, 0)), 5 + 5);
         assert_eq!(count(teacher_involved(10, 4)), 10 + 6);
-        assert_eq!(
-            count(Plan::Teacher {
-                cfg: 2.0,
-                top_k: 900,
-                top_p: 0.95
-            }),
-            10
-        );
+        assert_eq!(count(Plan::Teacher { cfg: 2.0, top_k: 900, top_p: 0.95 }), 10);
     }
 
     #[test]
     fn passes_name_the_network_that_runs() {
         use PassKind::*;
-        let kinds: Vec<_> = teacher_involved(5, 3)
-            .passes(10)
-            .iter()
-            .map(|pass| pass.kind)
-            .collect();
+        let kinds: Vec<_> = teacher_involved(5, 3).passes(10).iter().map(|pass| pass.kind).collect();
         assert_eq!(kinds, [Draft, Teacher, Teacher, Student]);
     }
 

@@ -18,11 +18,7 @@ pub struct Guidance {
 impl Default for Guidance {
     /// What the published scores were made with.
     fn default() -> Self {
-        Self {
-            cfg: 2.0,
-            top_k: 900,
-            top_p: 0.95,
-        }
+        Self { cfg: 2.0, top_k: 900, top_p: 0.95 }
     }
 }
 
@@ -179,19 +175,10 @@ impl Plan {
         causal_prefix: bool,
     ) -> Result<Self, PlanError> {
         let Some(teacher_start) = teacher_start else {
-            return Ok(Self::FewStep {
-                t_list: t_list.to_vec(),
-                loss_split_t,
-            });
+            return Ok(Self::FewStep { t_list: t_list.to_vec(), loss_split_t });
         };
         let t_list = t_list.try_into().map_err(|_| PlanError::TwoSteps(t_list.len()))?;
-        Ok(Self::TeacherInvolved {
-            t_list,
-            loss_split_t,
-            teacher_start,
-            guidance,
-            causal_prefix,
-        })
+        Ok(Self::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix })
     }
 
     /// Checks the plan against a model with `scales` scales.
@@ -200,54 +187,32 @@ impl Plan {
     /// The first bound that is broken, with the value.
     pub fn validate(&self, scales: usize) -> Result<(), PlanError> {
         let check_split = |split| {
-            if split <= scales {
-                Ok(())
-            } else {
-                Err(PlanError::SplitOutOfRange { split, scales })
-            }
+            if split <= scales { Ok(()) } else { Err(PlanError::SplitOutOfRange { split, scales }) }
         };
         match *self {
-            Plan::FewStep {
-                ref t_list,
-                loss_split_t,
-            } => {
+            Plan::FewStep { ref t_list, loss_split_t } => {
                 match t_list.first() {
                     None => return Err(PlanError::Empty),
                     Some(0) => {}
                     Some(&first) => return Err(PlanError::FirstStep(first)),
                 }
                 if let Some(pair) = t_list.windows(2).find(|pair| pair[0] >= pair[1]) {
-                    return Err(PlanError::NotIncreasing {
-                        before: pair[0],
-                        after: pair[1],
-                    });
+                    return Err(PlanError::NotIncreasing { before: pair[0], after: pair[1] });
                 }
                 if let Some(&step) = t_list.iter().find(|&&step| step >= scales) {
                     return Err(PlanError::StepOutOfRange { step, scales });
                 }
                 check_split(loss_split_t)
             }
-            Plan::TeacherInvolved {
-                t_list: [a, b],
-                loss_split_t,
-                teacher_start,
-                guidance,
-                ..
-            } => {
+            Plan::TeacherInvolved { t_list: [a, b], loss_split_t, teacher_start, guidance, .. } => {
                 if b > scales {
                     return Err(PlanError::EndOutOfRange { step: b, scales });
                 }
                 if teacher_start > b {
-                    return Err(PlanError::StartAfterEnd {
-                        start: teacher_start,
-                        end: b,
-                    });
+                    return Err(PlanError::StartAfterEnd { start: teacher_start, end: b });
                 }
                 if teacher_start >= scales {
-                    return Err(PlanError::StartOutOfRange {
-                        start: teacher_start,
-                        scales,
-                    });
+                    return Err(PlanError::StartOutOfRange { start: teacher_start, scales });
                 }
                 if a >= scales {
                     return Err(PlanError::StepOutOfRange { step: a, scales });
@@ -261,30 +226,16 @@ impl Plan {
 
     /// The passes on a model with `scales` scales, in order. The plan must be valid.
     pub fn passes(&self, scales: usize) -> Vec<Pass> {
-        let student = |kind, from| Pass {
-            kind,
-            scales: from..scales,
-        };
-        let teacher = |scale| Pass {
-            kind: PassKind::Teacher,
-            scales: scale..scale + 1,
-        };
+        let student = |kind, from| Pass { kind, scales: from..scales };
+        let teacher = |scale| Pass { kind: PassKind::Teacher, scales: scale..scale + 1 };
         match *self {
             Plan::FewStep { ref t_list, .. } => {
                 t_list.iter().map(|&t| student(PassKind::Student, t)).collect()
             }
-            Plan::TeacherInvolved {
-                t_list: [a, b],
-                teacher_start,
-                ..
-            } => {
+            Plan::TeacherInvolved { t_list: [a, b], teacher_start, .. } => {
                 let draft = (teacher_start > 0).then(|| student(PassKind::Draft, a));
                 let rest = (b < scales).then(|| student(PassKind::Student, b));
-                draft
-                    .into_iter()
-                    .chain((teacher_start..b).map(teacher))
-                    .chain(rest)
-                    .collect()
+                draft.into_iter().chain((teacher_start..b).map(teacher)).chain(rest).collect()
             }
             Plan::Teacher { .. } => (0..scales).map(teacher).collect(),
         }

@@ -1,0 +1,3 @@
+//! Training: from drawn pictures to a student.
+
+pub mod pictures;
