@@ -3,3 +3,5 @@
 pub mod cli;
 pub mod commands;
 pub mod generator;
+pub mod scheduler;
+pub mod storage;
