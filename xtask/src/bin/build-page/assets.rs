@@ -1,0 +1,213 @@
+//! Files of the page: names with a hash of the content, references to them, compressed copies.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
+
+/// Endings of files that are small already; compressing them again gains nothing.
+const COMPRESSED: [&str; 6] = ["png", "jpg", "webp", "woff2", "br", "gz"];
+
+/// The output directory and the addresses of what was written to it.
+pub(crate) struct Assets<'a> {
+    directory: &'a Path,
+    addresses: BTreeMap<&'static str, String>,
+}
+
+impl<'a> Assets<'a> {
+    pub(crate) fn new(directory: &'a Path) -> Self {
+        Self {
+            directory,
+            addresses: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a file under a name with a hash; other files refer to it as `{{reference}}`.
+    pub(crate) fn add_bytes(&mut self, reference: &'static str, name: &str, content: &[u8]) -> Result<()> {
+        let path = format!("assets/{}", hashed_name(name, content));
+        self.write(&path, content)?;
+        self.addresses.insert(reference, format!("/{path}"));
+        Ok(())
+    }
+
+    /// Adds a text after filling in its references to earlier files.
+    pub(crate) fn add_text(&mut self, reference: &'static str, name: &str, content: &str) -> Result<()> {
+        let content = fill(content, &self.addresses).with_context(|| format!("in {name}"))?;
+        self.add_bytes(reference, name, content.as_bytes())
+    }
+
+    /// Adds a file as it is.
+    pub(crate) fn add_copy(&mut self, reference: &'static str, source: &Path) -> Result<()> {
+        let name = source.file_name().and_then(|name| name.to_str());
+        let name = name.with_context(|| format!("{} has no name", source.display()))?;
+        let content = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        self.add_bytes(reference, name, &content)
+    }
+
+    /// Adds all files of a directory, if it exists, under their own names.
+    pub(crate) fn add_directory(&mut self, source: &Path, target: &str) -> Result<()> {
+        if !source.exists() {
+            return Ok(());
+        }
+        let entries = fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let path = format!("{target}/{}", name.to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                self.add_directory(&entry.path(), &path)?;
+            } else {
+                let content = fs::read(entry.path())
+                    .with_context(|| format!("cannot read {}", entry.path().display()))?;
+                self.write(&path, &content)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds `index.html`, the one file that is never cached and so keeps its name.
+    pub(crate) fn add_index(&mut self, template: &str) -> Result<()> {
+        let page = fill(template, &self.addresses).context("in index.html")?;
+        if !page.contains("<!-- open-graph -->") {
+            bail!(
+                "index.html lacks the line `<!-- open-graph -->`, where the server puts the tags of a shared link"
+            );
+        }
+        self.write("index.html", page.as_bytes())
+    }
+
+    /// Writes a file and, where that makes it smaller, its compressed copies.
+    fn write(&self, path: &str, content: &[u8]) -> Result<()> {
+        let target = self.directory.join(path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        }
+        let save = |path: PathBuf, content: &[u8]| {
+            fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
+        };
+        let ending = path.rsplit('.').next().unwrap_or_default();
+        if !COMPRESSED.contains(&ending) {
+            for (suffix, packed) in [("br", pack_brotli(content)?), ("gz", pack_gzip(content)?)] {
+                save(self.directory.join(format!("{path}.{suffix}")), &packed)?;
+            }
+        }
+        save(target, content)
+    }
+}
+
+/// Replaces `{{reference}}` by the address of the file.
+fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<String> {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        text.push_str(before);
+        // Generated scripts hold braces of their own; a reference is a lower-case word.
+        let reference = after
+            .split_once("}}")
+            .filter(|(name, _)| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()));
+        match reference {
+            Some((name, after)) => {
+                let Some(address) = addresses.get(name) else {
+                    let known: Vec<_> = addresses.keys().copied().collect();
+                    bail!(
+                        "{{{{{name}}}}} refers to no file; known here are {}",
+                        known.join(", ")
+                    );
+                };
+                text.push_str(address);
+                rest = after;
+            }
+            None => {
+                text.push_str("{{");
+                rest = after;
+            }
+        }
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+/// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes `style-0123456789abcdef.css`.
+fn hashed_name(name: &str, content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    let hash: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let at = name.find(['_', '.']).unwrap_or(name.len());
+    let (stem, rest) = name.split_at(at);
+    format!("{stem}-{hash}{rest}")
+}
+
+fn pack_brotli(content: &[u8]) -> Result<Vec<u8>> {
+    let mut packed = Vec::new();
+    let parameters = brotli::enc::BrotliEncoderParams {
+        quality: 11,
+        size_hint: content.len(),
+        ..Default::default()
+    };
+    brotli::BrotliCompress(&mut &content[..], &mut packed, &parameters)?;
+    Ok(packed)
+}
+
+fn pack_gzip(content: &[u8]) -> Result<Vec<u8>> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(content)?;
+    Ok(packer.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_changes_with_its_content_and_keeps_its_ending() {
+        let name = hashed_name("app_bg.wasm", b"one");
+        assert!(name.starts_with("app-") && name.ends_with("_bg.wasm"), "{name}");
+        assert_ne!(name, hashed_name("app_bg.wasm", b"two"));
+        assert!(hashed_name("style.css", b"").ends_with(".css"));
+    }
+
+    #[test]
+    fn references_become_addresses_and_other_braces_stay() {
+        let addresses = BTreeMap::from([("style", "/assets/style-1.css".to_owned())]);
+        assert_eq!(
+            fill("a {{style}} b {{}} {{ x }}", &addresses).unwrap(),
+            "a /assets/style-1.css b {{}} {{ x }}"
+        );
+        let error = fill("{{stlye}}", &addresses).unwrap_err().to_string();
+        assert!(error.contains("stlye") && error.contains("style"), "{error}");
+    }
+
+    #[test]
+    fn a_written_file_has_compressed_copies_of_the_same_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let content = b"body { color: black }\n".repeat(50);
+        let mut assets = Assets::new(directory.path());
+        assets.add_bytes("style", "style.css", &content).unwrap();
+        let path = directory.path().join(&assets.addresses["style"][1..]);
+        let mut unpacked = Vec::new();
+        let packed = fs::read(path.with_extension("css.gz")).unwrap();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, content);
+        unpacked.clear();
+        let packed = fs::read(path.with_extension("css.br")).unwrap();
+        brotli::BrotliDecompress(&mut &packed[..], &mut unpacked).unwrap();
+        assert_eq!(unpacked, content);
+    }
+
+    #[test]
+    fn an_index_without_the_place_for_shared_links_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut assets = Assets::new(directory.path());
+        assert!(assets.add_index("<html></html>").is_err());
+        assert!(!directory.path().join("index.html").exists());
+    }
+}

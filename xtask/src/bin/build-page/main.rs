@@ -1,0 +1,79 @@
+//! Turns the compiled page and the static files into the directory that the server delivers.
+//!
+//! Started by `cargo xtask page`: `build-page <page.wasm> <static directory> <output directory>`.
+
+mod assets;
+
+use std::{env, fs, path::Path};
+
+use anyhow::{Context, Result, bail};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::assets::Assets;
+
+fn main() -> Result<()> {
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let [wasm, sources, output] = &arguments[..] else {
+        bail!("build-page is called by `cargo xtask page` with three paths: page.wasm, static files, output");
+    };
+    build(Path::new(wasm), Path::new(sources), Path::new(output))
+}
+
+/// Writes the page into the (new, empty) directory `output`.
+fn build(wasm: &Path, sources: &Path, output: &Path) -> Result<()> {
+    let bindings = output.join("bindings");
+    bind(wasm, &bindings)?;
+
+    let mut assets = Assets::new(output);
+    // In the order of their references: what is referred to gets its name first.
+    assets.add_copy("icon", &sources.join("icons/favicon.svg"))?;
+    assets.add_text("style", "style.css", &style_sheet(sources)?)?;
+    assets.add_bytes("wasm", "app_bg.wasm", &read(&bindings.join("app_bg.wasm"))?)?;
+    assets.add_text("module", "app.js", &read_text(&bindings.join("app.js"))?)?;
+    assets.add_text("script", "start.js", &read_text(&sources.join("start.js"))?)?;
+    // Scripts that crates of the page bring along; their directories carry a hash already.
+    assets.add_directory(&bindings.join("snippets"), "assets/snippets")?;
+    assets.add_directory(&sources.join("icons"), "icons")?;
+    assets.add_index(&read_text(&sources.join("index.html"))?)?;
+    fs::remove_dir_all(&bindings).with_context(|| format!("cannot remove {}", bindings.display()))
+}
+
+/// Runs wasm-bindgen: `app_bg.wasm` and the module `app.js` that loads it.
+fn bind(wasm: &Path, directory: &Path) -> Result<()> {
+    Bindgen::new()
+        .input_path(wasm)
+        .out_name("app")
+        .web(true)?
+        .typescript(false)
+        // The module's own guess of the address would miss the hash in the name; `start.js` gives it.
+        .omit_default_module_path(true)
+        .remove_name_section(true)
+        .remove_producers_section(true)
+        .generate(directory)
+        .with_context(|| format!("wasm-bindgen cannot read {}", wasm.display()))
+}
+
+/// `style.css`, or the files of `style/` one after the other in the order of their names.
+fn style_sheet(sources: &Path) -> Result<String> {
+    let one = sources.join("style.css");
+    if one.exists() {
+        return read_text(&one);
+    }
+    let directory = sources.join("style");
+    let entries = fs::read_dir(&directory)
+        .with_context(|| format!("there is neither {} nor {}", one.display(), directory.display()))?;
+    let mut files = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "css"));
+    files.sort();
+    files.iter().map(|path| read_text(path)).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

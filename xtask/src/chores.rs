@@ -1,0 +1,151 @@
+//! The chores other than `test`.
+
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{axe, libtorch, page, stage::stage, workspace};
+
+/// Builds what is missing and becomes the server.
+pub(crate) fn serve(debug: bool, arguments: &[OsString]) -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    page::ensure()?;
+    let program = program(&libtorch, !debug)?;
+    let mut command = Command::new(&program);
+    workspace::without_cargo_run(&mut command);
+    command.arg("serve").args(arguments);
+    eprintln!("{:>10}  {}", "server", workspace::shown(&command));
+    // Replaces this process, so that Ctrl-C and signals reach the server itself.
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// Builds the release program.
+pub(crate) fn build() -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    page::ensure()?;
+    program(&libtorch, true).map(drop)
+}
+
+/// Does all that needs a network.
+pub(crate) fn setup() -> Result<()> {
+    libtorch::ensure()?;
+    axe::ensure()?;
+    stage("crates", "fetching", || {
+        workspace::run(workspace::cargo().args(["fetch", "--locked"]))?;
+        Ok(((), "all in Cargo's cache".to_owned()))
+    })
+}
+
+/// Builds the program; returns its path.
+pub(crate) fn program(libtorch: &Path, release: bool) -> Result<PathBuf> {
+    let (name, flags): (_, &[_]) = if release {
+        ("release", &["--release"])
+    } else {
+        ("debug", &[])
+    };
+    let path = workspace::target().join(name).join("var-dd");
+    let doing = format!("building the {name} program (the first time takes minutes)");
+    stage("program", &doing, || {
+        let mut cargo = workspace::cargo();
+        cargo
+            .env("LIBTORCH", libtorch)
+            .args(["build", "--package", "var-dd"])
+            .args(flags);
+        workspace::run(&mut cargo).context("the program does not build; once it does, run the same again")?;
+        Ok(((), path.display().to_string()))
+    })?;
+    Ok(path)
+}
+
+pub(crate) fn format() -> Result<()> {
+    require("rustfmt")?;
+    workspace::run(workspace::cargo().args(["fmt", "--all"]))
+}
+
+pub(crate) fn lint() -> Result<()> {
+    require("clippy")?;
+    let libtorch = libtorch::ensure()?;
+    stage("lint", "clippy on all crates", || {
+        let mut cargo = workspace::cargo();
+        cargo.env("LIBTORCH", &libtorch);
+        cargo.args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            "xtask/page",
+            "--",
+            "--deny",
+            "warnings",
+        ]);
+        workspace::run(&mut cargo)?;
+        Ok(((), "no warning".to_owned()))
+    })
+}
+
+pub(crate) fn check_format() -> Result<()> {
+    require("rustfmt")?;
+    stage("format", "rustfmt on all crates", || {
+        workspace::run(workspace::cargo().args(["fmt", "--all", "--", "--check"]))
+            .context("the sources are not formatted; run `cargo xtask fmt`")?;
+        Ok(((), "as it should be".to_owned()))
+    })
+}
+
+pub(crate) fn check() -> Result<()> {
+    check_format()?;
+    lint()
+}
+
+pub(crate) fn document() -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    let mut cargo = workspace::cargo();
+    cargo
+        .env("LIBTORCH", libtorch)
+        .env("RUSTDOCFLAGS", "--deny warnings");
+    workspace::run(cargo.args(["doc", "--workspace", "--no-deps", "--document-private-items"]))?;
+    println!(
+        "{}",
+        workspace::target().join("doc/var_dd_engine/index.html").display()
+    );
+    Ok(())
+}
+
+/// Builds the program and lets the end-to-end crate take the pictures with it.
+pub(crate) fn screenshots() -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    page::ensure()?;
+    let program = program(&libtorch, true)?;
+    let mut cargo = workspace::cargo();
+    cargo.env("LIBTORCH", libtorch).env("VAR_DD_PROGRAM", program);
+    cargo.args(["run", "--package", "var-dd-tests", "--bin", "screenshots", "--"]);
+    workspace::run(cargo.arg(workspace::root().join("docs")))
+}
+
+pub(crate) fn print_environment() -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    let libtorch = libtorch.display();
+    println!("export LIBTORCH='{libtorch}'");
+    // Documentation tests are linked without the run path that build scripts give.
+    println!("export LD_LIBRARY_PATH='{libtorch}/lib'${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}");
+    Ok(())
+}
+
+/// Whether a component of the toolchain is there.
+pub(crate) fn has(component: &str) -> bool {
+    let subcommand = if component == "rustfmt" { "fmt" } else { component };
+    workspace::first_line(workspace::cargo().args([subcommand, "--version"])).is_some()
+}
+
+fn require(component: &str) -> Result<()> {
+    if has(component) {
+        return Ok(());
+    }
+    bail!("the toolchain lacks {component}; run `rustup component add {component}`");
+}
