@@ -1,4 +1,5 @@
 //! VAR with Distilled Decoding as a library.
 
+pub mod bundle;
 pub mod sample;
 pub mod train;
