@@ -1,5 +1,6 @@
 //! VAR with Distilled Decoding as a library.
 
 pub mod bundle;
+pub mod evaluate;
 pub mod sample;
 pub mod train;

@@ -1,3 +1,4 @@
 //! Drawing pictures.
 
 pub mod plan;
+pub mod torch_rng;

@@ -81,10 +81,7 @@ impl Archive {
             .min_by_key(|prefix| prefix.matches('/').count())
             .ok_or("it is a zip archive without a data.pkl")?;
         let mut archive = Self {
-            container: Container::Zip {
-                records: Box::new(records),
-                prefix,
-            },
+            container: Container::Zip { records: Box::new(records), prefix },
             length,
             big_endian: false,
         };
@@ -116,19 +113,15 @@ impl Archive {
         let (_magic, _version, _machine) = (next()?, next()?, next()?);
         let object = next()?;
         let keys = next()?;
-        let keys = keys
-            .texts()
-            .ok_or("its list of storages is not a list of names")?;
+        let keys = keys.texts().ok_or("its list of storages is not a list of names")?;
         let types = storage_types(&object);
         let mut storages = HashMap::new();
         let mut at = at as u64;
         for key in keys {
-            let element = types
-                .get(key.as_str())
-                .ok_or_else(|| format!("storage {key:?} belongs to no tensor"))?;
+            let element =
+                types.get(key.as_str()).ok_or_else(|| format!("storage {key:?} belongs to no tensor"))?;
             let mut count = [0; 8];
-            file.seek(SeekFrom::Start(at))
-                .map_err(|error| error.to_string())?;
+            file.seek(SeekFrom::Start(at)).map_err(|error| error.to_string())?;
             file.read_exact(&mut count)
                 .map_err(|_| format!("it ends before storage {key:?}; it is cut off"))?;
             let size = u64::from_le_bytes(count).checked_mul(*element as u64);
@@ -163,9 +156,7 @@ impl Archive {
         match &mut self.container {
             Container::Zip { .. } => self.read_record(&format!("data/{key}"), self.length),
             Container::Legacy { file, storages } => {
-                let &(at, size) = storages
-                    .get(key)
-                    .ok_or_else(|| format!("there is no storage {key:?}"))?;
+                let &(at, size) = storages.get(key).ok_or_else(|| format!("there is no storage {key:?}"))?;
                 let mut bytes = vec![0; size as usize];
                 file.seek(SeekFrom::Start(at))
                     .and_then(|_| file.read_exact(&mut bytes))
@@ -191,9 +182,8 @@ impl Archive {
         };
         let index = records.index_for_name_raw(format!("{prefix}{name}").as_bytes());
         let index = index.ok_or_else(|| format!("record {name} is missing"))?;
-        let mut record = records
-            .by_index(index)
-            .map_err(|error| format!("record {name} cannot be read: {error}"))?;
+        let mut record =
+            records.by_index(index).map_err(|error| format!("record {name} cannot be read: {error}"))?;
         if record.compression() != CompressionMethod::Stored {
             return Err(format!(
                 "record {name} is compressed; PyTorch stores records plainly, save the file again with torch.save"
@@ -201,19 +191,12 @@ impl Archive {
         }
         let size = record.size();
         if size > limit {
-            return Err(format!(
-                "record {name} announces {size} bytes; at most {limit} can be right"
-            ));
+            return Err(format!("record {name} announces {size} bytes; at most {limit} can be right"));
         }
         let mut bytes = Vec::with_capacity(size as usize);
-        record
-            .read_to_end(&mut bytes)
-            .map_err(|error| format!("record {name} is damaged: {error}"))?;
+        record.read_to_end(&mut bytes).map_err(|error| format!("record {name} is damaged: {error}"))?;
         if bytes.len() as u64 != size {
-            return Err(format!(
-                "record {name} announces {size} bytes and has {}",
-                bytes.len()
-            ));
+            return Err(format!("record {name} announces {size} bytes and has {}", bytes.len()));
         }
         Ok(bytes)
     }
@@ -221,6 +204,5 @@ impl Archive {
 
 fn read_up_to(file: &mut File, limit: u64, into: &mut Vec<u8>) -> Result<(), String> {
     let read = file.take(limit).read_to_end(into);
-    read.map(drop)
-        .map_err(|error| format!("it cannot be read: {error}"))
+    read.map(drop).map_err(|error| format!("it cannot be read: {error}"))
 }

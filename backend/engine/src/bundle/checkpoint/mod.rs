@@ -91,10 +91,7 @@ impl Checkpoint {
                 archive: RefCell::new(archive),
                 last_storage: RefCell::new(None),
             }),
-            Err(reason) => Err(CheckpointError::File {
-                path: path.to_owned(),
-                reason,
-            }),
+            Err(reason) => Err(CheckpointError::File { path: path.to_owned(), reason }),
         }
     }
 
@@ -110,10 +107,7 @@ impl Checkpoint {
 
     /// The value that was saved.
     pub fn root(&self) -> Item<'_> {
-        Item {
-            checkpoint: self,
-            id: self.pickle.root,
-        }
+        Item { checkpoint: self, id: self.pickle.root }
     }
 
     fn storage(&self, key: &str) -> Result<Rc<Vec<u8>>, String> {
@@ -156,10 +150,7 @@ impl<'a> Item<'a> {
     pub fn get(self, key: &str) -> Option<Item<'a>> {
         let pickle = &self.checkpoint.pickle;
         let pairs = pickle.pairs(self.id)?;
-        let (_, id) = pairs
-            .into_iter()
-            .rev()
-            .find(|&(name, _)| pickle.text(name) == Some(key))?;
+        let (_, id) = pairs.into_iter().rev().find(|&(name, _)| pickle.text(name) == Some(key))?;
         Some(Item { id, ..self })
     }
 
@@ -194,9 +185,7 @@ impl<'a> Item<'a> {
         let elements = if shape.contains(&0) {
             0
         } else {
-            let product = shape
-                .iter()
-                .try_fold(1_usize, |product, &size| product.checked_mul(size));
+            let product = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
             product.ok_or_else(absurd)?
         };
         let element = element_size(layout.dtype) as u64;
@@ -214,12 +203,9 @@ impl<'a> Item<'a> {
             }
             Source::Inline(id) => self.checkpoint.pickle.inline_bytes(id)?.len() as u64 / element,
         };
-        let last = shape
-            .iter()
-            .zip(&layout.strides)
-            .try_fold(layout.offset, |last, (&size, &stride)| {
-                size.saturating_sub(1).checked_mul(stride)?.checked_add(last)
-            });
+        let last = shape.iter().zip(&layout.strides).try_fold(layout.offset, |last, (&size, &stride)| {
+            size.saturating_sub(1).checked_mul(stride)?.checked_add(last)
+        });
         if elements > 0 && last.ok_or_else(absurd)? as u64 >= source {
             return Err(format!(
                 "its view (shape {shape:?}, strides {:?}, offset {}) reaches beyond its storage of {source} elements",
@@ -271,15 +257,7 @@ impl CheckpointTensor<'_> {
     }
 
     fn gather(&self) -> Result<Vec<u8>, String> {
-        let Layout {
-            dtype,
-            ref shape,
-            ref strides,
-            offset,
-            source,
-            big_endian,
-            ..
-        } = self.layout;
+        let Layout { dtype, ref shape, ref strides, offset, source, big_endian, .. } = self.layout;
         let source = match source {
             Source::Storage(key) => self.checkpoint.storage(key)?,
             Source::Inline(id) => Rc::new(self.checkpoint.pickle.inline_bytes(id)?),
@@ -298,11 +276,7 @@ impl CheckpointTensor<'_> {
         }
         let mut index = vec![0; axes];
         while bytes.len() < self.byte_length() {
-            let place: usize = index
-                .iter()
-                .zip(strides)
-                .map(|(index, stride)| index * stride)
-                .sum();
+            let place: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
             let from = (offset + place) * element;
             let part = source.get(from..from + run * element);
             bytes.extend_from_slice(part.ok_or("its storage is shorter than it was")?);

@@ -83,11 +83,7 @@ impl Pickle {
             match machine.step() {
                 Ok(None) => {}
                 Ok(Some(root)) => {
-                    return Ok(Self {
-                        nodes: machine.nodes,
-                        root,
-                        length: machine.at,
-                    });
+                    return Ok(Self { nodes: machine.nodes, root, length: machine.at });
                 }
                 Err(reason) => return Err(PickleError { at: start, reason }),
             }
@@ -396,10 +392,7 @@ impl<'a> Machine<'a> {
     /// The bytes up to the next line feed, which is taken too.
     fn line(&mut self) -> Step<&'a [u8]> {
         let rest = &self.bytes[self.at..];
-        let end = rest
-            .iter()
-            .position(|&b| b == b'\n')
-            .ok_or("a line without an end")?;
+        let end = rest.iter().position(|&b| b == b'\n').ok_or("a line without an end")?;
         self.at += end + 1;
         let line = &rest[..end];
         Ok(line.strip_suffix(b"\r").unwrap_or(line))
@@ -445,10 +438,7 @@ impl<'a> Machine<'a> {
 
     fn top(&self) -> Step<Id> {
         self.available(1)?;
-        self.stack
-            .last()
-            .copied()
-            .ok_or_else(|| "the stack is empty".into())
+        self.stack.last().copied().ok_or_else(|| "the stack is empty".into())
     }
 
     fn pop(&mut self) -> Step<Id> {
@@ -482,12 +472,7 @@ impl<'a> Machine<'a> {
     }
 
     fn object(&mut self, callable: Id, arguments: Id) -> Step<()> {
-        self.push(Node::Object(Box::new(Object {
-            callable,
-            arguments,
-            state: None,
-            items: Vec::new(),
-        })))
+        self.push(Node::Object(Box::new(Object { callable, arguments, state: None, items: Vec::new() })))
     }
 
     fn extension<const N: usize>(&mut self) -> Step<()> {
@@ -537,10 +522,7 @@ fn decimal(digits: &[u8]) -> Step<Node> {
     let text = std::str::from_utf8(digits).map_err(|_| "an integer that is not text")?;
     let body = text.strip_prefix('-').unwrap_or(text);
     if body.is_empty() || !body.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!(
-            "{:?} is not an integer",
-            text.chars().take(20).collect::<String>()
-        ));
+        return Err(format!("{:?} is not an integer", text.chars().take(20).collect::<String>()));
     }
     // What does not fit is no size of a tensor.
     Ok(text.parse().map_or(Node::Opaque, Node::Int))

@@ -166,18 +166,12 @@ impl Pickle {
 
     fn torch_layout(&self, name: &str, arguments: &[Id]) -> Result<Layout<'_>, String> {
         let &[storage, offset, shape, strides, ..] = arguments else {
-            return Err(format!(
-                "it has {} parts; a tensor has at least 4",
-                arguments.len()
-            ));
+            return Err(format!("it has {} parts; a tensor has at least 4", arguments.len()));
         };
         let (key, kind, announced) = self.storage(storage)?;
         let (dtype, announced) = if name.ends_with("_v3") {
             // The storage counts bytes and the tensor says its type itself.
-            let name = arguments
-                .get(6)
-                .and_then(|&dtype| self.global(dtype))
-                .unwrap_or("nothing");
+            let name = arguments.get(6).and_then(|&dtype| self.global(dtype)).unwrap_or("nothing");
             let dtype =
                 torch_dtype(name).ok_or_else(|| format!("its element type {name} is not supported"))?;
             (dtype, announced / element_size(dtype))
@@ -189,11 +183,7 @@ impl Pickle {
         let shape = self.sizes(shape, "size")?;
         let strides = self.sizes(strides, "stride")?;
         if shape.len() != strides.len() {
-            return Err(format!(
-                "it has {} sizes and {} strides",
-                shape.len(),
-                strides.len()
-            ));
+            return Err(format!("it has {} sizes and {} strides", shape.len(), strides.len()));
         }
         Ok(Layout {
             dtype,
@@ -254,16 +244,11 @@ impl Pickle {
         let shape = self.sizes(shape, "size")?;
         let mut strides = vec![1; shape.len()];
         let mut next = 1_usize;
-        let order: Box<dyn Iterator<Item = usize>> = if fortran {
-            Box::new(0..shape.len())
-        } else {
-            Box::new((0..shape.len()).rev())
-        };
+        let order: Box<dyn Iterator<Item = usize>> =
+            if fortran { Box::new(0..shape.len()) } else { Box::new((0..shape.len()).rev()) };
         for axis in order {
             strides[axis] = next;
-            next = next
-                .checked_mul(shape[axis])
-                .ok_or_else(|| format!("its shape {shape:?} is absurd"))?;
+            next = next.checked_mul(shape[axis]).ok_or_else(|| format!("its shape {shape:?} is absurd"))?;
         }
         Ok(Layout {
             dtype,
@@ -281,17 +266,13 @@ impl Pickle {
     fn numpy_dtype(&self, id: Id) -> Result<(Dtype, bool), String> {
         let (name, object, arguments) = self.object(id).ok_or("the array has no dtype")?;
         let code = arguments.first().and_then(|&code| self.text(code));
-        let code = code
-            .filter(|_| name == "numpy.dtype")
-            .ok_or("the array has no dtype")?;
+        let code = code.filter(|_| name == "numpy.dtype").ok_or("the array has no dtype")?;
         let (mark, code) = match code.split_at_checked(1) {
             Some((mark @ ("<" | ">" | "=" | "|"), rest)) => (mark, rest),
             _ => ("=", code),
         };
         let state = object.state.and_then(|state| self.sequence(state));
-        let state_mark = state
-            .and_then(|state| state.get(1))
-            .and_then(|&mark| self.text(mark));
+        let state_mark = state.and_then(|state| state.get(1)).and_then(|&mark| self.text(mark));
         let dtype = match code {
             "f2" => Dtype::F16,
             "f4" => Dtype::F32,
@@ -316,9 +297,7 @@ impl Pickle {
             Some(("_codecs.encode", _, &[text, encoding])) if self.text(encoding) == Some("latin1") => {
                 let text = self.text(text).ok_or("the array's bytes are not text")?;
                 let bytes = text.chars().map(|c| u8::try_from(u32::from(c)));
-                bytes
-                    .collect::<Result<_, _>>()
-                    .map_err(|_| "the array's bytes are not all bytes".into())
+                bytes.collect::<Result<_, _>>().map_err(|_| "the array's bytes are not all bytes".into())
             }
             Some(("builtins.bytes" | "__builtin__.bytes", _, [])) => Ok(Vec::new()),
             Some(("builtins.bytearray" | "__builtin__.bytearray", _, &[bytes])) => match self.node(bytes) {
@@ -330,21 +309,14 @@ impl Pickle {
     }
 
     fn size(&self, id: Id, what: &str) -> Result<usize, String> {
-        let value = self
-            .integer(id)
-            .ok_or_else(|| format!("its {what} is not an integer of 64 bits"))?;
+        let value = self.integer(id).ok_or_else(|| format!("its {what} is not an integer of 64 bits"))?;
         usize::try_from(value).map_err(|_| format!("its {what} is {value}; it must not be negative"))
     }
 
     fn sizes(&self, id: Id, what: &str) -> Result<Vec<usize>, String> {
-        let items = self
-            .sequence(id)
-            .ok_or_else(|| format!("its list of {what}s is not a list"))?;
+        let items = self.sequence(id).ok_or_else(|| format!("its list of {what}s is not a list"))?;
         if items.len() > 16 {
-            return Err(format!(
-                "it has {} dimensions; at most 16 make sense",
-                items.len()
-            ));
+            return Err(format!("it has {} dimensions; at most 16 make sense", items.len()));
         }
         items.iter().map(|&item| self.size(item, what)).collect()
     }
@@ -364,25 +336,19 @@ pub(super) fn storage_types(pickle: &Pickle) -> HashMap<&str, usize> {
 
 fn storage_dtype(kind: &str) -> Option<Dtype> {
     let kind = kind.strip_prefix("torch.")?;
-    Some(
-        match kind
-            .strip_prefix("cuda.")
-            .unwrap_or(kind)
-            .strip_suffix("Storage")?
-        {
-            "Double" => Dtype::F64,
-            "Float" => Dtype::F32,
-            "Half" => Dtype::F16,
-            "BFloat16" => Dtype::BF16,
-            "Long" => Dtype::I64,
-            "Int" => Dtype::I32,
-            "Short" => Dtype::I16,
-            "Char" => Dtype::I8,
-            "Byte" => Dtype::U8,
-            "Bool" => Dtype::BOOL,
-            _ => return None,
-        },
-    )
+    Some(match kind.strip_prefix("cuda.").unwrap_or(kind).strip_suffix("Storage")? {
+        "Double" => Dtype::F64,
+        "Float" => Dtype::F32,
+        "Half" => Dtype::F16,
+        "BFloat16" => Dtype::BF16,
+        "Long" => Dtype::I64,
+        "Int" => Dtype::I32,
+        "Short" => Dtype::I16,
+        "Char" => Dtype::I8,
+        "Byte" => Dtype::U8,
+        "Bool" => Dtype::BOOL,
+        _ => return None,
+    })
 }
 
 fn torch_dtype(name: &str) -> Option<Dtype> {

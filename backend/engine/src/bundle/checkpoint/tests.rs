@@ -14,9 +14,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-        }
+        Self { directory: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self) -> PathBuf {
@@ -42,10 +40,7 @@ fn counting(count: u16) -> (String, Vec<u8>) {
 fn floats(tensor: &CheckpointTensor<'_>) -> Vec<f32> {
     let bytes = tensor.read().unwrap();
     let (elements, _) = bytes.as_chunks::<4>();
-    elements
-        .iter()
-        .map(|&element| f32::from_le_bytes(element))
-        .collect()
+    elements.iter().map(|&element| f32::from_le_bytes(element)).collect()
 }
 
 fn tensor(announced: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Value {
@@ -69,22 +64,9 @@ fn views_of_one_storage_are_read_by_offset_and_stride() {
         ("nothing".into(), tensor(12, 0, &[0, 4], &[4, 1])),
     ]);
     let checkpoint = fixture.open(&value, &[counting(12)]);
-    let read = |name| {
-        floats(
-            &checkpoint
-                .root()
-                .get(name)
-                .unwrap()
-                .tensor(name)
-                .unwrap()
-                .unwrap(),
-        )
-    };
+    let read = |name| floats(&checkpoint.root().get(name).unwrap().tensor(name).unwrap().unwrap());
     assert_eq!(read("whole"), (0..12).map(|i| i as f32).collect::<Vec<_>>());
-    assert_eq!(
-        read("transposed"),
-        [0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]
-    );
+    assert_eq!(read("transposed"), [0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]);
     assert_eq!(read("corner"), [5., 7., 9., 11.]);
     assert_eq!(read("repeated"), [2., 3., 2., 3., 2., 3.]);
     assert_eq!(read("scalar"), [11.]);
@@ -110,14 +92,8 @@ fn parameters_are_read_as_their_tensors() {
 fn a_tensor_beyond_its_storage_or_the_file_is_refused_by_name() {
     let huge = 1 << 62;
     for (value, reason) in [
-        (
-            tensor(12, 1, &[3, 4], &[4, 1]),
-            "reaches beyond its storage of 12 elements",
-        ),
-        (
-            tensor(12, 0, &[4, 4], &[4, 1]),
-            "reaches beyond its storage of 12 elements",
-        ),
+        (tensor(12, 1, &[3, 4], &[4, 1]), "reaches beyond its storage of 12 elements"),
+        (tensor(12, 0, &[4, 4], &[4, 1]), "reaches beyond its storage of 12 elements"),
         (tensor(12, 0, &[huge, huge], &[0, 0]), "is absurd"),
         (tensor(12, 0, &[5, 2], &[huge, huge]), "is absurd"),
         (tensor(12, 0, &[1 << 40], &[0]), "cannot hold"),
@@ -130,15 +106,8 @@ fn a_tensor_beyond_its_storage_or_the_file_is_refused_by_name() {
     ] {
         let fixture = Fixture::new();
         let checkpoint = fixture.open(&value, &[counting(12)]);
-        let error = checkpoint
-            .root()
-            .tensor("blocks.0.weight")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains(reason) && error.contains("blocks.0.weight"),
-            "{error}"
-        );
+        let error = checkpoint.root().tensor("blocks.0.weight").unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("blocks.0.weight"), "{error}");
     }
     let fixture = Fixture::new();
     let checkpoint = fixture.open(&tensor(12, 0, &[12], &[1]), &[]);
@@ -190,18 +159,8 @@ fn canaries(file: &str) -> Vec<Vec<u8>> {
         join(&[b"csubprocess\nPopen\n", &system, b"\x85\x81"]),
         join(&[b"csubprocess\nPopen\n", &system, b"\x85}\x92"]),
         join(&[&text("os"), &text("system"), b"\x93", &system, b"\x85R"]),
-        join(&[
-            b"ccollections\nOrderedDict\n)R}",
-            &text("__class__"),
-            b"cos\nsystem\nsb",
-        ]),
-        join(&[
-            b"cbuiltins\ngetattr\n(cos\n__dict__\n",
-            &text("system"),
-            b"tR",
-            &system,
-            b"\x85R",
-        ]),
+        join(&[b"ccollections\nOrderedDict\n)R}", &text("__class__"), b"cos\nsystem\nsb"]),
+        join(&[b"cbuiltins\ngetattr\n(cos\n__dict__\n", &text("system"), b"tR", &system, b"\x85R"]),
     ]
 }
 
@@ -231,25 +190,13 @@ fn strange_objects_beside_a_tensor_do_not_stand_in_its_way() {
                 Some(Box::new(Value::Dict(vec![("lr".into(), Value::Int(1))]))),
             ),
         ),
-        (
-            "optimizer".into(),
-            Value::Call("os", "system", vec![Value::Text("true".into())], None),
-        ),
-        (
-            "sparse".into(),
-            Value::Call("torch._utils", "_rebuild_sparse_tensor", vec![], None),
-        ),
+        ("optimizer".into(), Value::Call("os", "system", vec![Value::Text("true".into())], None)),
+        ("sparse".into(), Value::Call("torch._utils", "_rebuild_sparse_tensor", vec![], None)),
         ("history".into(), Value::List(vec![Value::Tuple(vec![])])),
         ("weight".into(), tensor(2, 0, &[2], &[1])),
     ]);
     let checkpoint = fixture.open(&value, &[counting(2)]);
-    let names: Vec<_> = checkpoint
-        .root()
-        .entries()
-        .unwrap()
-        .iter()
-        .map(|(name, _)| *name)
-        .collect();
+    let names: Vec<_> = checkpoint.root().entries().unwrap().iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["args", "optimizer", "sparse", "history", "weight"]);
     let weight = checkpoint.root().get("weight").unwrap();
     assert_eq!(floats(&weight.tensor("weight").unwrap().unwrap()), [0., 1.]);
@@ -284,29 +231,14 @@ fn numpy_arrays_are_read_in_both_orders_of_axes_and_bytes() {
             Some(Box::new(Value::Tuple(dtype_state))),
         );
         let text = bytes.iter().map(|&byte| char::from(byte)).collect();
-        let data = Value::Call(
-            "_codecs",
-            "encode",
-            vec![Value::Text(text), Value::Text("latin1".into())],
-            None,
-        );
+        let data =
+            Value::Call("_codecs", "encode", vec![Value::Text(text), Value::Text("latin1".into())], None);
         let shape = Value::Tuple(vec![Value::Int(2), Value::Int(2)]);
         let state = vec![Value::Int(1), shape, dtype, Value::Int(fortran), data];
-        Value::Call(
-            module,
-            "_reconstruct",
-            vec![],
-            Some(Box::new(Value::Tuple(state))),
-        )
+        Value::Call(module, "_reconstruct", vec![], Some(Box::new(Value::Tuple(state))))
     };
-    let little: Vec<u8> = [1.5_f64, -2.0, 3.0, 1e300]
-        .iter()
-        .flat_map(|x| x.to_le_bytes())
-        .collect();
-    let big: Vec<u8> = [1.5_f64, 3.0, -2.0, 1e300]
-        .iter()
-        .flat_map(|x| x.to_be_bytes())
-        .collect();
+    let little: Vec<u8> = [1.5_f64, -2.0, 3.0, 1e300].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let big: Vec<u8> = [1.5_f64, 3.0, -2.0, 1e300].iter().flat_map(|x| x.to_be_bytes()).collect();
     for value in [
         array("numpy.core.multiarray", "f8", "<", 0, &little),
         array("numpy._core.multiarray", "f8", ">", 1, &big),
@@ -320,14 +252,7 @@ fn numpy_arrays_are_read_in_both_orders_of_axes_and_bytes() {
     let error = checkpoint.root().tensor("s").unwrap_err().to_string();
     assert!(error.contains("beyond its storage of 3 elements"), "{error}");
     let checkpoint = fixture.open(&array("numpy.core.multiarray", "O", "|", 0, &little), &[]);
-    assert!(
-        checkpoint
-            .root()
-            .tensor("s")
-            .unwrap_err()
-            .to_string()
-            .contains("\"O\" is not supported")
-    );
+    assert!(checkpoint.root().tensor("s").unwrap_err().to_string().contains("\"O\" is not supported"));
 }
 
 /// The container from before PyTorch 1.6.
@@ -381,14 +306,7 @@ fn a_flipped_bit_in_a_storage_is_noticed() {
     bytes[at] ^= 1;
     fs::write(fixture.path(), bytes).unwrap();
     let checkpoint = Checkpoint::open(&fixture.path()).unwrap();
-    let error = checkpoint
-        .root()
-        .tensor("w")
-        .unwrap()
-        .unwrap()
-        .read()
-        .unwrap_err()
-        .to_string();
+    let error = checkpoint.root().tensor("w").unwrap().unwrap().read().unwrap_err().to_string();
     assert!(error.contains("record data/0 is damaged"), "{error}");
 }
 
@@ -400,13 +318,7 @@ fn nesting_and_cycles_without_end_cost_nothing() {
     fixture.open_raw(&nested).unwrap();
     fixture.open_raw(b"\x80\x02]q\x00h\x00a.").unwrap();
     let parameter = b"\x80\x02]q\x00ctorch._utils\n_rebuild_parameter\nh\x00Rh\x00(h\x01e.";
-    assert!(
-        fixture
-            .open_raw(parameter)
-            .unwrap_err()
-            .to_string()
-            .contains("memo entry 1")
-    );
+    assert!(fixture.open_raw(parameter).unwrap_err().to_string().contains("memo entry 1"));
     let parameter = b"\x80\x02ctorch._utils\n_rebuild_parameter\n]q\x00Rq\x01h\x00h\x01a0.";
     let checkpoint = fixture.open_raw(parameter).unwrap();
     assert!(checkpoint.root().tensor("w").is_err());
@@ -416,10 +328,7 @@ fn nesting_and_cycles_without_end_cost_nothing() {
 fn broken_pickles_are_refused_with_the_place() {
     let fixture = Fixture::new();
     for (program, reason) in [
-        (
-            &b"\x80\x02"[..],
-            "at byte 2: 1 bytes are announced and 0 are left",
-        ),
+        (&b"\x80\x02"[..], "at byte 2: 1 bytes are announced and 0 are left"),
         (b"\x80\x06N.", "protocol 6 is newer than 5"),
         (b"\x80\x02.", "more is taken from the stack"),
         (b"\x80\x02(N}s.", "more is taken from the stack"),
@@ -427,10 +336,7 @@ fn broken_pickles_are_refused_with_the_place() {
         (b"\x80\x02h\x05.", "memo entry 5"),
         (b"\x80\x02}(Nu.", "a key without a value"),
         (b"\x80\x02\xff.", "0xff is not an opcode"),
-        (
-            b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fx.",
-            "bytes are announced and 2 are left",
-        ),
+        (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fx.", "bytes are announced and 2 are left"),
         (b"\x80\x02X\xff\xff\xff\xffx.", "4294967295 bytes are announced"),
         (b"\x80\x02I12x\n.", "\"12x\" is not an integer"),
         (b"\x80\x04NN\x93.", "a global whose name is not text"),
@@ -454,15 +360,9 @@ fn a_compressed_record_is_refused() {
             _ => {}
         }
     }
-    fs::File::create(fixture.path())
-        .unwrap()
-        .write_all(&bytes)
-        .unwrap();
+    fs::File::create(fixture.path()).unwrap().write_all(&bytes).unwrap();
     let error = Checkpoint::open(&fixture.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("is compressed") || error.contains("cannot be read"),
-        "{error}"
-    );
+    assert!(error.contains("is compressed") || error.contains("cannot be read"), "{error}");
 }
 
 /// Asks everything of every value that can be reached.
@@ -473,12 +373,7 @@ fn ask_everything(checkpoint: &Checkpoint) {
             let _ = tensor.read();
         }
         if depth < 3 {
-            open.extend(
-                item.entries()
-                    .into_iter()
-                    .flatten()
-                    .map(|(_, item)| (item, depth + 1)),
-            );
+            open.extend(item.entries().into_iter().flatten().map(|(_, item)| (item, depth + 1)));
         }
     }
 }
@@ -489,17 +384,9 @@ fn sample_program() -> Vec<u8> {
         ("w".into(), tensor(12, 5, &[2, 2], &[4, 2])),
         (
             "p".into(),
-            Value::Call(
-                "torch._utils",
-                "_rebuild_parameter",
-                vec![tensor(12, 0, &[12], &[1])],
-                None,
-            ),
+            Value::Call("torch._utils", "_rebuild_parameter", vec![tensor(12, 0, &[12], &[1])], None),
         ),
-        (
-            "l".into(),
-            Value::List(vec![Value::Tuple(vec![Value::Text("x".into())])]),
-        ),
+        ("l".into(), Value::List(vec![Value::Tuple(vec![Value::Text("x".into())])])),
     ]))
 }
 

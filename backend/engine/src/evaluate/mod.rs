@@ -1,0 +1,3 @@
+//! Scoring sets of pictures.
+
+pub mod frechet;
