@@ -1,0 +1,167 @@
+//! What a viewer of a job sees.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use var_dd_protocol::{
+    ClientMessage, GenerateRequest, JobEvent, JobState, MediaType, OwnerToken, ServerMessage,
+};
+use var_dd_tests::{
+    client::{Client, Event, What, finished_picture, frames, request},
+    digest,
+    program::Program,
+};
+
+use crate::{plans, slow_plan};
+
+#[tokio::test]
+async fn every_kind_of_plan_streams_exactly_its_frames_in_order() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let mut client = Client::connect(&program).await?;
+    for (name, plan, expected) in plans(model.scales()) {
+        let passes = plan.passes(model.scales());
+        let accepted = client.generate(GenerateRequest { count: 2, ..request(plan, 11) }).await?;
+        let events = client.events(&accepted.job).await?;
+        let numbers: Vec<_> = events.iter().map(|event| event.seq).collect();
+        ensure!(numbers == (0..events.len() as u64).collect::<Vec<_>>(), "{name}: numbers {numbers:?}");
+        for picture in 0..2 {
+            let frames = frames(&events, picture);
+            let places: Vec<_> = frames.iter().map(|&(pass, scale, _)| (pass, scale)).collect();
+            ensure!(places == expected, "{name}, picture {picture}: {places:?}");
+            let different: BTreeSet<_> = frames.iter().map(|(.., bytes)| digest(bytes)).collect();
+            ensure!(different.len() == frames.len(), "{name}, picture {picture}: two frames are the same");
+        }
+        check_headers(&events, model.image_size, expected.len()).with_context(|| name.to_owned())?;
+        check_order(&events, &passes).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+/// Each header tells the truth about its picture, and only the last frame of each picture says that it is.
+fn check_headers(events: &[Event], side: u32, frames_per_picture: usize) -> Result<()> {
+    let mut seen = [0; 2];
+    for event in events {
+        let What::Frame(header, bytes) = &event.what else { continue };
+        let count = &mut seen[header.picture as usize];
+        *count += 1;
+        ensure!(header.last == (*count == frames_per_picture), "frame {count} of {}: last", header.picture);
+        ensure!(
+            !header.last || header.media_type == MediaType::Png,
+            "the last frame is {:?}",
+            header.media_type
+        );
+        let picture = image::load_from_memory(bytes)?;
+        ensure!((header.width, header.height) == (side, side), "header says {}", header.width);
+        ensure!((picture.width(), picture.height()) == (side, side), "picture is {}", picture.width());
+    }
+    Ok(())
+}
+
+/// Queued, started, the passes with their frames inside, finished.
+fn check_order(events: &[Event], passes: &[var_dd_protocol::Pass]) -> Result<()> {
+    let mut running_pass = None;
+    let mut begun = Vec::new();
+    let mut states = Vec::new();
+    for event in events {
+        match &event.what {
+            What::Control(JobEvent::PassBegan { pass, of, passes: total, .. }) => {
+                ensure!(*total as usize == passes.len(), "{total} passes");
+                running_pass = Some(*pass);
+                begun.push(*of);
+            }
+            What::Control(JobEvent::PassEnded { pass, .. }) => ensure!(running_pass == Some(*pass)),
+            What::Control(other) => states.extend(other.state()),
+            What::Frame(header, _) => ensure!(running_pass == Some(header.pass), "a frame outside its pass"),
+        }
+    }
+    states.dedup(); // The place in the queue may be told more than once.
+    ensure!(states == [JobState::Queued, JobState::Running, JobState::Finished], "{states:?}");
+    ensure!(begun == passes, "{begun:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_viewer_who_resumes_after_any_event_gets_the_same_rest() -> Result<()> {
+    let program = Program::start(&[])?;
+    let scales = program.info().await?.models[0].scales();
+    for (name, plan, _) in plans(scales).into_iter().take(3) {
+        let mut client = Client::connect(&program).await?;
+        let accepted = client.generate(request(plan, 5)).await?;
+        let all = client.events(&accepted.job).await?;
+        drop(client);
+        let mut other = Client::connect(&program).await?;
+        for after in [None].into_iter().chain((0..all.len() as u64 - 1).map(Some)) {
+            other.watch(&accepted.job, after).await?;
+            let rest = other.events(&accepted.job).await?;
+            let expected = &all[after.map_or(0, |seq| seq as usize + 1)..];
+            ensure!(rest.len() == expected.len(), "{name} after {after:?}: {} events", rest.len());
+            for (got, expected) in rest.iter().zip(expected) {
+                ensure!(
+                    got.seq == expected.seq && got.what == expected.what,
+                    "{name} after {after:?}: {}",
+                    got.seq
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_viewers_of_a_running_job_get_the_same_bytes() -> Result<()> {
+    let program = Program::start(&[])?;
+    let scales = program.info().await?.models[0].scales();
+    let mut first = Client::connect(&program).await?;
+    let mut second = Client::connect(&program).await?;
+    let accepted = first.generate(GenerateRequest { count: 4, ..request(slow_plan(scales), 3) }).await?;
+    // Joins in the middle.
+    let mut seen = Vec::new();
+    while !matches!(seen.last(), Some(Event { what: What::Frame(..), .. })) {
+        seen.push(first.event(&accepted.job).await?);
+    }
+    second.watch(&accepted.job, None).await?;
+    seen.extend(first.events(&accepted.job).await?);
+    let other = second.events(&accepted.job).await?;
+    let wire = |events: &[Event]| events.iter().map(|event| digest(&event.wire)).collect::<Vec<_>>();
+    ensure!(wire(&seen) == wire(&other), "the viewers saw different bytes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_picture_is_the_same_alone_and_in_a_batch_of_eight() -> Result<()> {
+    let program = Program::start(&[])?;
+    let scales = program.info().await?.models[0].scales();
+    let mut client = Client::connect(&program).await?;
+    for (name, plan, _) in plans(scales) {
+        let alone = client.generate(request(plan.clone(), 77)).await?;
+        let alone = client.events(&alone.job).await?;
+        let batch = client.generate(GenerateRequest { count: 8, ..request(plan.clone(), 77) }).await?;
+        let batch = client.events(&batch.job).await?;
+        let pixels =
+            |events| Ok::<_, anyhow::Error>(image::load_from_memory(finished_picture(events, 0)?)?.to_rgb8());
+        let (one, eight) = (pixels(&alone)?, pixels(&batch)?);
+        let apart = one.iter().zip(eight.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+        ensure!(apart <= Some(1), "{name}: {apart:?} of 255 apart");
+        let distinct: BTreeSet<_> =
+            (0..8).map(|picture| Ok(digest(finished_picture(&batch, picture)?))).collect::<Result<_>>()?;
+        ensure!(distinct.len() == 8, "{name}: only {} different pictures in a batch of 8", distinct.len());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_by_its_owner_only() -> Result<()> {
+    let program = Program::start(&[])?;
+    let scales = program.info().await?.models[0].scales();
+    let mut client = Client::connect(&program).await?;
+    let accepted = client.generate(GenerateRequest { count: 8, ..request(slow_plan(scales), 1) }).await?;
+    let cancel = |token| ClientMessage::Cancel { job: accepted.job.clone(), owner_token: token };
+    client.send(&cancel(OwnerToken("0".repeat(accepted.owner_token.0.len())))).await?;
+    let answer = client.message().await?;
+    ensure!(matches!(answer, ServerMessage::Error { .. }), "a stranger's cancel is answered by {answer:?}");
+    client.send(&cancel(accepted.owner_token.clone())).await?;
+    let events = client.events(&accepted.job).await?;
+    ensure!(events.last().and_then(Event::final_state) == Some(JobState::Cancelled), "{:?}", events.last());
+    Ok(())
+}
