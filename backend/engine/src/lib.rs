@@ -2,5 +2,6 @@
 
 pub mod bundle;
 pub mod evaluate;
+pub mod net;
 pub mod sample;
 pub mod train;

@@ -1,3 +1,103 @@
 //! Model bundles: what a model is on disk, and how released checkpoints become one.
+//!
+//! A bundle is a directory with `config.json`, `student.safetensors`, `vae.safetensors` and, if the model carries its
+//! teacher, `teacher.safetensors`. Tensor names are those of the released checkpoints.
 
 pub mod checkpoint;
+pub mod config;
+pub mod formula;
+pub mod weights;
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind};
+
+use crate::{
+    net::{student::Student, teacher::Teacher, vae::Vae},
+    sample::Sampler,
+};
+use config::{Config, ConfigError};
+use weights::{Weights, WeightsError};
+
+/// A model on disk whose configuration is read and sound.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    directory: PathBuf,
+    /// Sizes, names and plans.
+    pub config: Config,
+}
+
+/// A model that cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// Its `config.json`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// One of its weight files.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+impl Bundle {
+    /// Opens the bundle in `directory`; weights are read later.
+    ///
+    /// # Errors
+    /// When `config.json` cannot be read or is not sound.
+    pub fn open(directory: &Path) -> Result<Self, BundleError> {
+        Ok(Self { directory: directory.to_owned(), config: Config::read(directory)? })
+    }
+
+    /// Whether the model carries its teacher.
+    pub fn has_teacher(&self) -> bool {
+        self.file("teacher").exists()
+    }
+
+    fn file(&self, network: &str) -> PathBuf {
+        self.directory.join(network).with_extension("safetensors")
+    }
+
+    /// Loads every network onto `device` in `kind` (f32, bf16 or f16).
+    ///
+    /// # Errors
+    /// When a file cannot be read, or its tensors are not exactly those of the network.
+    pub fn sampler(&self, device: Device, kind: Kind) -> Result<Sampler, BundleError> {
+        let weights = |network| Weights::open(&self.file(network), device, kind);
+        let student = weights("student")?;
+        let vae = weights("vae")?;
+        let teacher = if self.has_teacher() { Some(weights("teacher")?) } else { None };
+        Ok(load(&self.config, student, vae, teacher, device)?)
+    }
+}
+
+/// Networks of the sizes in `config` whose weights come from their names: for tests and timings.
+pub fn formula_sampler(config: &Config, device: Device, kind: Kind) -> Result<Sampler, WeightsError> {
+    let weights = || Weights::from_formula(device, kind);
+    load(config, weights(), weights(), Some(weights()), device)
+}
+
+/// The networks of a sampler from their weights, strictly.
+///
+/// # Errors
+/// Every tensor that is missing, misshaped or unknown, per network.
+pub fn load(
+    config: &Config,
+    student_weights: Weights,
+    vae_weights: Weights,
+    teacher_weights: Option<Weights>,
+    device: Device,
+) -> Result<Sampler, WeightsError> {
+    let _no_grad = tch::no_grad_guard();
+    let student = Student::load(&student_weights.root(), config);
+    student_weights.finish()?;
+    let vae = Vae::load(&vae_weights.root(), config);
+    vae_weights.finish()?;
+    let teacher = match teacher_weights {
+        Some(weights) => {
+            let teacher = Teacher::load(&weights.root(), config);
+            weights.finish()?;
+            Some(teacher)
+        }
+        None => None,
+    };
+    Ok(Sampler { config: config.clone(), student, teacher, vae, device })
+}

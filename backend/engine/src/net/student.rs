@@ -1,0 +1,142 @@
+//! The Distilled Decoding student: all tokens of all scales in one pass (`dd.py` of the released code).
+
+use tch::{Kind, Tensor};
+
+use super::blocks::{Adaptation, Block, Linear, LogitsHead, additive_mask, modulated_norm};
+use crate::bundle::{config::Config, weights::Cursor};
+
+/// Rows of `n_d_embed`.
+const NOISE: i64 = 0;
+const DATA: i64 = 1;
+
+/// The student network.
+#[derive(Debug)]
+pub struct Student {
+    word_embed: Linear,
+    class_emb: Tensor,
+    pos_start: Tensor,
+    /// `lvl_embed[level] + pos_1LC`, `[1, L, C]`.
+    lvl_pos: Tensor,
+    n_d_embed: Tensor,
+    layerwise_n_d_embed: Vec<Linear>,
+    blocks: Vec<Block>,
+    head: LogitsHead,
+    final_layer_conti: FinalLayer,
+    /// `[L, L]`.
+    mask: Tensor,
+}
+
+/// `final_layer_conti`: vectors of the latent space.
+#[derive(Debug)]
+struct FinalLayer {
+    scale_shift_table: Tensor,
+    linear: Linear,
+}
+
+/// What the class determines; the same for every pass of a batch.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// `class_emb[y]`, f32 `[B, C]`.
+    cond: Tensor,
+    blocks: Vec<Adaptation>,
+    /// `layerwise_n_d_embed[l]` of the two rows of `n_d_embed`, f32 `[2, C]` each; independent of the class.
+    noise_data: Vec<Tensor>,
+}
+
+/// Last hidden state of a pass, before the heads; the class position is dropped.
+#[derive(Debug)]
+pub struct Hidden {
+    /// f32 `[B, N, C]`.
+    h: Tensor,
+}
+
+impl Student {
+    /// Asks for the weights of a student of the sizes in `config`.
+    pub fn load(root: &Cursor, config: &Config) -> Self {
+        let (width, depth, latent) =
+            (config.transformer.width, config.transformer.depth, config.latent_channels);
+        let positions = config.tokens() + 1;
+        let levels = levels(config);
+        let level = Tensor::from_slice(&levels).to_device(root.device());
+        let lvl_embed = root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64 + 1, width]);
+        let pos_1lc = root.tensor_f32("pos_1LC", &[1, positions, width]);
+        let final_layer = root.enter("final_layer_conti");
+        // A position sees every earlier level, and itself; not the rest of its own scale.
+        let earlier = level.unsqueeze(0).lt_tensor(&level.unsqueeze(1));
+        let itself = Tensor::eye(positions, (Kind::Bool, root.device()));
+        Self {
+            word_embed: Linear::load(&root.enter("word_embed"), latent, width),
+            class_emb: root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]),
+            pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
+            lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
+            n_d_embed: root.enter("n_d_embed").tensor_f32("weight", &[2, width]),
+            layerwise_n_d_embed: (0..=depth)
+                .map(|l| Linear::load(&root.enter("layerwise_n_d_embed").enter(l), width, width))
+                .collect(),
+            blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
+            head: LogitsHead::load(root, config),
+            final_layer_conti: FinalLayer {
+                scale_shift_table: final_layer.tensor_f32("scale_shift_table", &[2, width]),
+                linear: Linear::load(&final_layer.enter("linear"), width, latent),
+            },
+            mask: additive_mask(&earlier.logical_or(&itself), root.kind()),
+        }
+    }
+
+    /// Everything that depends on the labels (i64 `[B]`) alone.
+    pub fn condition(&self, labels: &Tensor) -> Conditioning {
+        let cond = self.class_emb.index_select(0, labels); // [B, C]
+        Conditioning {
+            blocks: self.blocks.iter().map(|block| block.adapt(&cond)).collect(),
+            noise_data: self
+                .layerwise_n_d_embed
+                .iter()
+                .map(|linear| linear.forward(&self.n_d_embed).to_kind(Kind::Float))
+                .collect(),
+            cond,
+        }
+    }
+
+    /// Runs the network on a sequence, f32 `[B, N, Cv]`, whose first `given` tokens are data and the rest noise.
+    pub fn forward(&self, sequence: &Tensor, given: i64, conditioning: &Conditioning) -> Hidden {
+        let tokens = self.word_embed.forward(sequence).to_kind(Kind::Float); // [B, N, C]
+        let first = conditioning.cond.unsqueeze(1) + &self.pos_start; // [B, 1, C]
+        let flags = self.flags(given);
+        let mut x = Tensor::cat(&[first, tokens], 1) + &self.lvl_pos + self.n_d_embed.index_select(0, &flags);
+        for (l, block) in self.blocks.iter().enumerate() {
+            let noise_data = conditioning.noise_data[l].index_select(0, &flags); // [L, C]
+            x = block.forward(&x, &conditioning.blocks[l], Some(&noise_data), Some(&self.mask), None);
+        }
+        let last = conditioning.noise_data[self.blocks.len()].index_select(0, &flags);
+        let h = x + last;
+        Hidden { h: h.narrow(1, 1, h.size()[1] - 1) }
+    }
+
+    /// Logits of tokens `from..to` of a pass, f32 `[B, to − from, V]`.
+    pub fn logits(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
+        self.head.forward(&hidden.h.narrow(1, from, to - from), &conditioning.cond)
+    }
+
+    /// Regressed vectors of tokens `from..to` of a pass, f32 `[B, to − from, Cv]`.
+    pub fn vectors(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
+        let FinalLayer { scale_shift_table, linear } = &self.final_layer_conti;
+        let modulation = scale_shift_table.unsqueeze(0) + conditioning.cond.unsqueeze(1); // [B, 2, C]
+        let (shift, scale) = (modulation.narrow(1, 0, 1), modulation.narrow(1, 1, 1));
+        linear
+            .forward(&modulated_norm(&hidden.h.narrow(1, from, to - from), &scale, &shift))
+            .to_kind(Kind::Float)
+    }
+
+    /// 1 for the class position and the given tokens, 0 after: i64 `[L]`.
+    fn flags(&self, given: i64) -> Tensor {
+        let flags = Tensor::full([self.lvl_pos.size()[1]], NOISE, (Kind::Int64, self.lvl_pos.device()));
+        let _ = flags.narrow(0, 0, given + 1).fill_(DATA);
+        flags
+    }
+}
+
+/// Level of each position: 0 for the class, `k + 1` for tokens of scale `k`.
+fn levels(config: &Config) -> Vec<i64> {
+    let scale = |(k, side): (usize, &i64)| std::iter::repeat_n(k as i64 + 1, (side * side) as usize);
+    std::iter::once(0).chain(config.patch_nums.iter().enumerate().flat_map(scale)).collect()
+}

@@ -1,0 +1,145 @@
+//! The teacher: VAR, next-scale prediction with a key/value cache (`var.py`).
+
+use tch::{Kind, Tensor};
+
+use super::{
+    blocks::{Adaptation, Block, KeyValueCache, Linear, LogitsHead, additive_mask},
+    quantizer::Quantizer,
+};
+use crate::bundle::{config::Config, weights::Cursor};
+
+/// The teacher network.
+#[derive(Debug)]
+pub struct Teacher {
+    word_embed: Linear,
+    class_emb: Tensor,
+    pos_start: Tensor,
+    /// `lvl_embed[level] + pos_1LC`, `[1, N, C]`.
+    lvl_pos: Tensor,
+    blocks: Vec<Block>,
+    head: LogitsHead,
+    /// A position sees its own and every earlier scale, `[N, N]`.
+    mask: Tensor,
+    /// `K(k)` for every scale and the end.
+    starts: Vec<i64>,
+}
+
+/// Everything that depends on the classes alone.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// f32 `[R, C]`, a row a class number given.
+    cond: Tensor,
+    blocks: Vec<Adaptation>,
+}
+
+/// A picture in the making: the positions already run.
+#[derive(Debug)]
+pub struct Progress {
+    conditioning: Conditioning,
+    caches: Vec<KeyValueCache>,
+}
+
+impl Teacher {
+    /// Asks for the weights of a teacher of the sizes in `config`.
+    pub fn load(root: &Cursor, config: &Config) -> Self {
+        let (width, depth) = (config.transformer.width, config.transformer.depth);
+        let levels: Vec<i64> = (0..)
+            .zip(&config.patch_nums)
+            .flat_map(|(k, side)| std::iter::repeat_n(k, (side * side) as usize))
+            .collect();
+        let level = Tensor::from_slice(&levels).to_device(root.device());
+        let lvl_embed = root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64, width]);
+        let pos_1lc = root.tensor_f32("pos_1LC", &[1, config.tokens(), width]);
+        Self {
+            word_embed: Linear::load(&root.enter("word_embed"), config.latent_channels, width),
+            class_emb: root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]),
+            pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
+            lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
+            blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
+            head: LogitsHead::load(root, config),
+            mask: additive_mask(&level.unsqueeze(0).le_tensor(&level.unsqueeze(1)), root.kind()),
+            starts: (0..=config.scales()).map(|k| config.tokens_before(k)).collect(),
+        }
+    }
+
+    /// Number of the class that stands for none.
+    pub fn unconditional(&self) -> i64 {
+        self.class_emb.size()[0] - 1
+    }
+
+    /// Everything that depends on the class numbers (i64 `[R]`) alone.
+    pub fn condition(&self, labels: &Tensor) -> Conditioning {
+        let cond = self.class_emb.index_select(0, labels); // [R, C]
+        Conditioning { blocks: self.blocks.iter().map(|block| block.adapt(&cond)).collect(), cond }
+    }
+
+    /// Begins pictures of the classes in `conditioning`.
+    pub fn begin(&self, conditioning: Conditioning) -> Progress {
+        let capacity = self.starts[self.starts.len() - 1];
+        Progress { conditioning, caches: self.blocks.iter().map(|_| KeyValueCache::new(capacity)).collect() }
+    }
+
+    /// Input of scales `from..=to`: `downsampled[i]` is `f_hat` before scale `from + i` at that scale's side, f32
+    /// `[R, p², Cv]`; that of scale 0 is not looked at, since the class stands there.
+    fn embed(&self, conditioning: &Conditioning, from: usize, downsampled: &[Tensor]) -> Tensor {
+        let parts: Vec<Tensor> = (from..)
+            .zip(downsampled)
+            .map(|(k, tokens)| {
+                let x = if k == 0 {
+                    conditioning.cond.unsqueeze(1) + &self.pos_start
+                } else {
+                    self.word_embed.forward(tokens).to_kind(Kind::Float)
+                };
+                x + self.lvl_pos.narrow(1, self.starts[k], self.starts[k + 1] - self.starts[k])
+            })
+            .collect();
+        Tensor::cat(&parts, 1)
+    }
+
+    /// Runs scales `from..` on their inputs (see [`downsampled_inputs`]) and gives the logits of the last of them, f32
+    /// `[R, p², V]`. Earlier scales must have been run. Without `causal`, positions of one call all see each other, as
+    /// in the released teacher-involved sampler.
+    pub fn advance(
+        &self,
+        progress: &mut Progress,
+        from: usize,
+        downsampled: &[Tensor],
+        causal: bool,
+    ) -> Tensor {
+        let mut x = self.embed(&progress.conditioning, from, downsampled);
+        let (start, end) = (self.starts[from], self.starts[from + downsampled.len()]);
+        let mask = causal.then(|| self.mask.narrow(0, start, end - start).narrow(1, 0, end));
+        for ((block, adaptation), cache) in
+            self.blocks.iter().zip(&progress.conditioning.blocks).zip(&mut progress.caches)
+        {
+            x = block.forward(&x, adaptation, None, mask.as_ref(), Some(cache));
+        }
+        let last = self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
+        self.head.forward(&x.narrow(1, x.size()[1] - last, last), &progress.conditioning.cond)
+    }
+
+    /// Logits of every token given the true codes of all scales before its own (teacher forcing): codes i64
+    /// `[B, p_k²]` a scale to f32 `[B, N, V]`. Gradients flow.
+    pub fn teacher_forcing(&self, labels: &Tensor, codes: &[Tensor], quantize: &Quantizer) -> Tensor {
+        let conditioning = self.condition(labels);
+        let vectors: Vec<Tensor> = codes.iter().map(|codes| quantize.lookup(codes)).collect();
+        let inputs = downsampled_inputs(quantize, &vectors[..vectors.len() - 1], labels.size()[0]);
+        let mut x = self.embed(&conditioning, 0, &inputs);
+        for (block, adaptation) in self.blocks.iter().zip(&conditioning.blocks) {
+            x = block.forward(&x, adaptation, None, Some(&self.mask), None);
+        }
+        self.head.forward(&x, &conditioning.cond)
+    }
+}
+
+/// Inputs of scales `0..=n` from the tokens of scales `0..n`, f32 `[B, p², Cv]` each: `f_hat` before each scale at
+/// the scale's side.
+pub fn downsampled_inputs(quantize: &Quantizer, tokens: &[Tensor], batch: i64) -> Vec<Tensor> {
+    let mut f_hat = quantize.empty(batch);
+    let mut inputs = vec![quantize.downsample(&f_hat, 0)];
+    for (k, tokens) in tokens.iter().enumerate() {
+        f_hat = &f_hat + quantize.contribution(k, tokens);
+        inputs.push(quantize.downsample(&f_hat, k + 1));
+    }
+    inputs
+}

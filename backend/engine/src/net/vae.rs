@@ -1,0 +1,151 @@
+//! The multi-scale VQ-VAE (`vqvae.py`): picture ⇄ tokens.
+
+use tch::{Kind, Tensor};
+
+use super::{
+    conv::{AttnBlock, Conv2d, Downsample, Middle, Output, ResnetBlock, Upsample},
+    quantizer::Quantizer,
+};
+use crate::bundle::{config::Config, weights::Cursor};
+
+/// Encoder, quantizer and decoder.
+#[derive(Debug)]
+pub struct Vae {
+    encoder: Encoder,
+    quant_conv: Conv2d,
+    /// The multi-scale quantizer.
+    pub quantize: Quantizer,
+    post_quant_conv: Conv2d,
+    decoder: Decoder,
+}
+
+impl Vae {
+    /// Asks for the weights of a VAE of the sizes in `config`.
+    pub fn load(root: &Cursor, config: &Config) -> Self {
+        let latent = config.latent_channels;
+        Self {
+            encoder: Encoder::load(&root.enter("encoder"), config),
+            quant_conv: Conv2d::load(&root.enter("quant_conv"), latent, latent, 3),
+            quantize: Quantizer::load(&root.enter("quantize"), config),
+            post_quant_conv: Conv2d::load(&root.enter("post_quant_conv"), latent, latent, 3),
+            decoder: Decoder::load(&root.enter("decoder"), config),
+        }
+    }
+
+    /// Pictures of `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in −1…1.
+    pub fn decode(&self, f_hat: &Tensor) -> Tensor {
+        self.decoder.forward(&self.post_quant_conv.forward(f_hat)).clamp(-1.0, 1.0)
+    }
+
+    /// Latent map of pictures before quantization: `[B, 3, side, side]` in −1…1 to f32 `[B, Cv, p, p]`.
+    pub fn encode(&self, pictures: &Tensor) -> Tensor {
+        self.quant_conv.forward(&self.encoder.forward(pictures)).to_kind(Kind::Float)
+    }
+
+    /// Codeword numbers of pictures, i64 `[B, p_k²]` for every scale `k`.
+    pub fn tokenize(&self, pictures: &Tensor) -> Vec<Tensor> {
+        self.quantize.encode(&self.encode(pictures))
+    }
+}
+
+/// Channels of level `level`.
+fn channels(config: &Config, level: usize) -> i64 {
+    config.vae.channels * config.vae.channel_multipliers[level]
+}
+
+/// Res-blocks of one level, each followed by attention at the lowest resolution.
+#[derive(Debug)]
+struct Level {
+    block: Vec<ResnetBlock>,
+    attn: Vec<AttnBlock>,
+}
+
+impl Level {
+    fn load(at: &Cursor, from: i64, to: i64, blocks: i64, attends: bool) -> Self {
+        let block = |i| ResnetBlock::load(&at.enter("block").enter(i), if i == 0 { from } else { to }, to);
+        let attn = |i| AttnBlock::load(&at.enter("attn").enter(i), to);
+        Self {
+            block: (0..blocks).map(block).collect(),
+            attn: if attends { (0..blocks).map(attn).collect() } else { Vec::new() },
+        }
+    }
+
+    fn forward(&self, x: Tensor) -> Tensor {
+        self.block.iter().enumerate().fold(x, |x, (i, block)| {
+            let x = block.forward(&x);
+            self.attn.get(i).map_or(x.shallow_clone(), |attn| attn.forward(&x))
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Encoder {
+    conv_in: Conv2d,
+    down: Vec<(Level, Option<Downsample>)>,
+    mid: Middle,
+    output: Output,
+}
+
+impl Encoder {
+    fn load(at: &Cursor, config: &Config) -> Self {
+        let last = config.vae.channel_multipliers.len() - 1;
+        let down = |level: usize| {
+            let at = at.enter("down").enter(level);
+            let (from, to) = (channels(config, level.saturating_sub(1)), channels(config, level));
+            // The multiplier before the first level is 1, whatever the first level's own.
+            let from = if level == 0 { config.vae.channels } else { from };
+            let blocks = Level::load(&at, from, to, config.vae.residual_blocks, level == last);
+            (blocks, (level < last).then(|| Downsample::load(&at.enter("downsample"), to)))
+        };
+        Self {
+            conv_in: Conv2d::load(&at.enter("conv_in"), 3, config.vae.channels, 3),
+            down: (0..=last).map(down).collect(),
+            mid: Middle::load(&at.enter("mid"), channels(config, last)),
+            output: Output::load(at, channels(config, last), config.latent_channels),
+        }
+    }
+
+    fn forward(&self, pictures: &Tensor) -> Tensor {
+        let x = self.down.iter().fold(self.conv_in.forward(pictures), |x, (level, downsample)| {
+            let x = level.forward(x);
+            downsample.as_ref().map_or(x.shallow_clone(), |downsample| downsample.forward(&x))
+        });
+        self.output.forward(&self.mid.forward(&x))
+    }
+}
+
+#[derive(Debug)]
+struct Decoder {
+    conv_in: Conv2d,
+    mid: Middle,
+    /// By level; run from the last to the first.
+    up: Vec<(Level, Option<Upsample>)>,
+    output: Output,
+}
+
+impl Decoder {
+    fn load(at: &Cursor, config: &Config) -> Self {
+        let last = config.vae.channel_multipliers.len() - 1;
+        let up = |level: usize| {
+            let at = at.enter("up").enter(level);
+            let (from, to) = (channels(config, (level + 1).min(last)), channels(config, level));
+            let blocks = Level::load(&at, from, to, config.vae.residual_blocks + 1, level == last);
+            (blocks, (level > 0).then(|| Upsample::load(&at.enter("upsample"), to)))
+        };
+        Self {
+            conv_in: Conv2d::load(&at.enter("conv_in"), config.latent_channels, channels(config, last), 3),
+            mid: Middle::load(&at.enter("mid"), channels(config, last)),
+            up: (0..=last).map(up).collect(),
+            output: Output::load(at, channels(config, 0), 3),
+        }
+    }
+
+    fn forward(&self, latent: &Tensor) -> Tensor {
+        let x = self.mid.forward(&self.conv_in.forward(latent));
+        let x = self.up.iter().rev().fold(x, |x, (level, upsample)| {
+            let x = level.forward(x);
+            upsample.as_ref().map_or(x.shallow_clone(), |upsample| upsample.forward(&x))
+        });
+        self.output.forward(&x)
+    }
+}
