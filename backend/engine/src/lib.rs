@@ -1,6 +1,7 @@
 //! VAR with Distilled Decoding as a library.
 
 pub mod bundle;
+pub mod device;
 pub mod evaluate;
 pub mod net;
 pub mod sample;

@@ -1,3 +1,4 @@
 //! The subcommands. Only this module names a concrete generator.
 
+pub mod engine;
 pub mod serve;

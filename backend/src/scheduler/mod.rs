@@ -146,10 +146,7 @@ impl Scheduler {
         _store: Store,
         generators: Vec<Box<dyn Generator>>,
     ) -> Result<Self, StartError> {
-        let models = generators
-            .iter()
-            .map(|generator| generator.info().clone())
-            .collect();
+        let models = generators.iter().map(|generator| generator.info().clone()).collect();
         Ok(Self { models })
     }
 

@@ -88,7 +88,8 @@ pub fn load(
 ) -> Result<Sampler, WeightsError> {
     let _no_grad = tch::no_grad_guard();
     let student = Student::load(&student_weights.root(), config);
-    student_weights.finish()?;
+    let asked = student_weights.finish()?;
+    let parameters = asked.iter().map(|(_, shape)| shape.iter().product::<i64>() as u64).sum();
     let vae = Vae::load(&vae_weights.root(), config);
     vae_weights.finish()?;
     let teacher = match teacher_weights {
@@ -99,5 +100,5 @@ pub fn load(
         }
         None => None,
     };
-    Ok(Sampler { config: config.clone(), student, teacher, vae, device })
+    Ok(Sampler { config: config.clone(), student, teacher, vae, device, parameters })
 }

@@ -25,4 +25,4 @@ pub mod plan;
 mod sampler;
 pub mod torch_rng;
 
-pub use sampler::{Batch, Event, SampleError, Sampler, Sink, guided_probs};
+pub use sampler::{Batch, Event, SampleError, Sampler, Sink, guided_probs, to_rgb8};

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     filter::filtered_probs,
@@ -34,6 +34,8 @@ pub struct Sampler {
     pub vae: Vae,
     /// Where the weights are.
     pub device: Device,
+    /// Weights of the student.
+    pub parameters: u64,
 }
 
 /// What to draw.
@@ -391,6 +393,17 @@ pub fn guided_probs(logits: &Tensor, guidance: Guidance, k: usize, scales: usize
     let halves = logits.chunk(2, 0);
     let guided = &halves[0] * (1.0 + strength) - &halves[1] * strength;
     filtered_probs(&guided, guidance.top_k, guidance.top_p)
+}
+
+/// Pictures f32 `[B, 3, side, side]` in 0…1 as bytes: red, green and blue of each pixel, row by row, by
+/// `floor(255·x + 0.5)`.
+///
+/// # Errors
+/// When the device fails.
+pub fn to_rgb8(pictures: &Tensor) -> Result<Vec<Vec<u8>>, SampleError> {
+    let bytes = (pictures * 255.0 + 0.5).floor().clamp(0.0, 255.0).to_kind(Kind::Uint8);
+    let bytes = bytes.permute([0, 2, 3, 1]).contiguous().to_device(Device::Cpu);
+    (0..bytes.size()[0]).map(|i| Ok(Vec::try_from(bytes.get(i).view([-1]))?)).collect()
 }
 
 /// Waits for a GPU, so that times are those of the work and not of its queueing.

@@ -1,0 +1,48 @@
+//! Loads libtorch's CUDA part at start-up, so that one program serves machines with and without a GPU: it links
+//! `libtorch_cpu` alone, and `libtorch_cuda` registers its kernels when it is loaded.
+//!
+//! The only module with `unsafe` code.
+
+#![expect(unsafe_code, reason = "loading a library runs its initialisers")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use libloading::{
+    AsFilename,
+    os::unix::{Library, RTLD_GLOBAL, RTLD_NOW},
+};
+
+/// Loads `libtorch_cuda.so` if an NVIDIA driver is present. Gives its path, or why it was not loaded.
+pub(super) fn load() -> Result<PathBuf, String> {
+    open("libcuda.so.1").map_err(|reason| format!("no NVIDIA driver: {reason}"))?;
+    let path = loaded_libtorch()?.with_file_name("libtorch_cuda.so");
+    if !path.exists() {
+        return Err(format!("{} is missing; run `cargo xtask setup` again on this machine", path.display()));
+    }
+    open(path.as_os_str())?;
+    Ok(path)
+}
+
+/// Opens a library for the rest of the process.
+fn open(library: impl AsFilename) -> Result<(), String> {
+    // SAFETY: the libraries are NVIDIA's driver and the CUDA half of the libtorch that this program already runs; their
+    // initialisers only register. Symbols must be global, as libtorch looks its CUDA half up by name.
+    let library =
+        unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| error.to_string())?;
+    // Never unloaded: its kernels stay registered.
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// Where the `libtorch_cpu.so` of this process lies, links resolved.
+fn loaded_libtorch() -> Result<PathBuf, String> {
+    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| format!("/proc/self/maps: {error}"))?;
+    let path = maps.lines().filter_map(|line| line.split_once('/')).map(|(_, path)| format!("/{path}"));
+    path.map(PathBuf::from)
+        .find(|path| path.file_name().is_some_and(|name| name == "libtorch_cpu.so"))
+        .map(|path| fs::canonicalize(Path::new(&path)).unwrap_or(path))
+        .ok_or_else(|| "libtorch_cpu.so is not loaded".into())
+}

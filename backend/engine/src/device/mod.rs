@@ -1,0 +1,213 @@
+//! Where the networks run, and in which numbers.
+
+mod cuda_library;
+
+use std::{fmt, str::FromStr, sync::OnceLock};
+
+use tch::{Cuda, Device, Kind};
+
+/// A device as typed: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+/// A number type as typed: `auto`, `f32`, `bf16` or `f16`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DtypeChoice {
+    /// bf16 on a GPU, f32 on the CPU.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16 for the networks; norms, softmax and the sums that decide codes stay f32.
+    Bf16,
+    /// 16-bit floats for the networks; the rest as with bf16.
+    F16,
+}
+
+/// A device that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// A name that there is none of.
+    #[error("device {0:?} is unknown; use auto, cpu, cuda, or cuda:N with the number of a GPU")]
+    Unknown(String),
+    /// A number type that there is none of.
+    #[error("dtype {0:?} is unknown; use auto, f32, bf16 or f16")]
+    UnknownDtype(String),
+    /// A GPU was asked for and none can be used.
+    #[error("there is no usable GPU ({0}); use --device cpu")]
+    NoCuda(String),
+    /// A GPU of this number was asked for.
+    #[error("GPU {asked} was asked for; there are {found}, numbered from 0")]
+    OutOfRange {
+        /// The number.
+        asked: usize,
+        /// GPUs found.
+        found: i64,
+    },
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+                number.map(Self::Cuda).ok_or_else(|| DeviceError::Unknown(text.to_owned()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl FromStr for DtypeChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            _ => Err(DeviceError::UnknownDtype(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DtypeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl DeviceChoice {
+    /// The device, ready to use. CUDA's part of libtorch is loaded first, where a driver is present.
+    ///
+    /// # Errors
+    /// When a GPU is asked for that cannot be used.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        if self == Self::Cpu {
+            return Ok(Device::Cpu);
+        }
+        let outcome = load_cuda();
+        let found = if outcome.is_ok() && Cuda::is_available() { Cuda::device_count() } else { 0 };
+        match self {
+            Self::Cuda(asked) if found == 0 => {
+                let reason = outcome.err().unwrap_or_else(|| "the driver reports none".into());
+                tracing::debug!(asked, reason, "no GPU");
+                Err(DeviceError::NoCuda(reason))
+            }
+            Self::Cuda(asked) if asked as i64 >= found => Err(DeviceError::OutOfRange { asked, found }),
+            Self::Cuda(number) => Ok(Device::Cuda(number)),
+            _ if found > 0 => Ok(Device::Cuda(0)),
+            _ => Ok(Device::Cpu),
+        }
+    }
+}
+
+impl DtypeChoice {
+    /// The number type on `device`.
+    pub fn kind(self, device: Device) -> Kind {
+        match self {
+            Self::Auto if device.is_cuda() => Kind::BFloat16,
+            Self::Auto | Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::F16 => Kind::Half,
+        }
+    }
+}
+
+/// Name of a device, as `cpu` or `cuda:0`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(number) => format!("cuda:{number}"),
+        Device::Cpu => "cpu".into(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// Name of a number type of networks, as `f32` or `bf16`.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::BFloat16 => "bf16",
+        Kind::Half => "f16",
+        _ => "f32",
+    }
+}
+
+/// Loads libtorch's CUDA part once per process; says why not, if not.
+fn load_cuda() -> Result<(), String> {
+    static OUTCOME: OnceLock<Result<(), String>> = OnceLock::new();
+    OUTCOME
+        .get_or_init(|| {
+            let outcome = cuda_library::load();
+            match &outcome {
+                Ok(path) => tracing::info!(library = %path.display(), "loaded CUDA support"),
+                Err(reason) => tracing::debug!(reason, "no CUDA support"),
+            }
+            outcome.map(drop)
+        })
+        .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3)] {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        for bad in ["gpu", "cuda:", "cuda:x", "cuda:-1", ""] {
+            let error = bad.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.to_string().contains("cuda:N"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_refused_with_the_way_out() {
+        if DeviceChoice::Auto.open() == Ok(Device::Cpu) {
+            let error = DeviceChoice::Cuda(0).open().unwrap_err();
+            assert!(error.to_string().contains("--device cpu"), "{error}");
+        } else {
+            assert!(matches!(
+                DeviceChoice::Cuda(999).open(),
+                Err(DeviceError::OutOfRange { asked: 999, .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn numbers_are_f32_on_the_cpu_unless_asked_otherwise() {
+        assert_eq!(DtypeChoice::Auto.kind(Device::Cpu), Kind::Float);
+        assert_eq!(DtypeChoice::Auto.kind(Device::Cuda(0)), Kind::BFloat16);
+        assert_eq!("f16".parse::<DtypeChoice>().map(|choice| choice.kind(Device::Cpu)), Ok(Kind::Half));
+    }
+}

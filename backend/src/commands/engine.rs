@@ -1,0 +1,176 @@
+//! The engine as a [`Generator`].
+
+use std::{
+    ops::ControlFlow,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+};
+
+use image::RgbImage;
+use tch::{Kind, Tensor};
+use var_dd_engine::{
+    bundle::{Bundle, BundleError, config::PlanPreset},
+    device::{self, DeviceChoice, DeviceError, DtypeChoice},
+    sample::{
+        Batch, Event, SampleError, Sampler,
+        noise::{self, PictureSeed},
+        plan::Plan,
+        to_rgb8,
+    },
+};
+use var_dd_protocol::{self as protocol, ModelInfo};
+
+use crate::generator::{BatchRequest, Generator, GeneratorError, GeneratorEvent, Sink};
+
+/// A model on a device.
+pub struct Engine {
+    sampler: Sampler,
+    info: ModelInfo,
+}
+
+/// A model that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its files.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl Engine {
+    /// Loads the bundle in `directory`.
+    ///
+    /// # Errors
+    /// When the device cannot be used or the bundle is not whole.
+    pub fn load(directory: &Path, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, EngineError> {
+        let device = device.open()?;
+        let kind = dtype.kind(device);
+        let sampler = Bundle::open(directory)?.sampler(device, kind)?;
+        Ok(Self { info: describe(&sampler, kind), sampler })
+    }
+}
+
+/// What people are told of a model.
+fn describe(sampler: &Sampler, kind: Kind) -> ModelInfo {
+    let config = &sampler.config;
+    let runs = |plan: &Plan| sampler.teacher.is_some() || !plan.needs_teacher();
+    ModelInfo {
+        name: config.name.clone(),
+        image_size: config.image_size() as u32,
+        patch_nums: config.patch_nums.iter().map(|&side| side as u32).collect(),
+        classes: config.classes.clone(),
+        plans: config.plans.iter().filter_map(|preset| offer(preset, runs)).collect(),
+        has_teacher: sampler.teacher.is_some(),
+        depth: config.transformer.depth as u32,
+        vocabulary: config.vocabulary as u32,
+        parameters: sampler.parameters,
+        device: device::device_name(sampler.device),
+        dtype: device::kind_name(kind).into(),
+    }
+}
+
+/// A preset for people, unless the model cannot run it.
+fn offer(preset: &PlanPreset, runs: impl Fn(&Plan) -> bool) -> Option<protocol::PlanPreset> {
+    let plan = preset.plan().ok().filter(runs)?;
+    let number = |n: usize| n as u32;
+    let plan = match plan {
+        Plan::FewStep { t_list, loss_split_t } => protocol::Plan::FewStep {
+            t_list: t_list.into_iter().map(number).collect(),
+            loss_split_t: number(loss_split_t),
+        },
+        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => {
+            protocol::Plan::TeacherInvolved {
+                t_list: t_list.map(number),
+                loss_split_t: number(loss_split_t),
+                teacher_start: number(teacher_start),
+                cfg: guidance.cfg,
+                top_k: number(guidance.top_k),
+                top_p: guidance.top_p,
+                causal_prefix,
+            }
+        }
+        Plan::Teacher { guidance } => protocol::Plan::Teacher {
+            cfg: guidance.cfg,
+            top_k: number(guidance.top_k),
+            top_p: guidance.top_p,
+        },
+    };
+    Some(protocol::PlanPreset { name: preset.name.clone(), plan, fid: preset.fid })
+}
+
+impl Generator for Engine {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
+        // The tensor library reports a failing device by a panic; the networks hold no state that one could spoil.
+        let drawn = panic::catch_unwind(AssertUnwindSafe(|| draw(&self.sampler, batch, sink)));
+        let reason = match drawn {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                .unwrap_or_else(|| "the engine panicked".into()),
+        };
+        // Only the first line of the library's account is for people; a C++ stack follows.
+        let first =
+            reason.split("\\n").next().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        if reason.contains("out of memory") || reason.contains("can't allocate memory") {
+            Err(GeneratorError::OutOfMemory { pictures: batch.pictures.len(), reason: first })
+        } else {
+            Err(GeneratorError::Failed(first))
+        }
+    }
+}
+
+fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), SampleError> {
+    let seeds: Vec<PictureSeed> = batch
+        .pictures
+        .iter()
+        .map(|picture| PictureSeed { seed: picture.seed, index: picture.index.into() })
+        .collect();
+    let labels: Vec<i64> = batch.pictures.iter().map(|picture| picture.class.into()).collect();
+    let labels = Tensor::from_slice(&labels);
+    let starts_from_noise = !matches!(batch.plan, Plan::Teacher { .. });
+    let noise = starts_from_noise
+        .then(|| noise::noise(&seeds, sampler.config.tokens(), sampler.config.latent_channels));
+    let side = sampler.config.image_size() as u32;
+    let mut failure = None;
+    let mut forward = |event: Event<'_>| {
+        let event = match event {
+            Event::PassBegan { pass, passes, of } => {
+                GeneratorEvent::PassBegan { pass, passes, of: of.clone() }
+            }
+            Event::PassEnded { pass, transformer, .. } => {
+                GeneratorEvent::PassEnded { pass, transformer_ms: transformer.as_secs_f64() * 1e3 }
+            }
+            Event::Decoded { pass, scale, pictures, decode } => match to_rgb8(pictures) {
+                Ok(pictures) => GeneratorEvent::Decoded {
+                    pass,
+                    scale,
+                    pictures: pictures
+                        .into_iter()
+                        .filter_map(|bytes| RgbImage::from_raw(side, side, bytes))
+                        .collect(),
+                    decode_ms: decode.as_secs_f64() * 1e3,
+                },
+                Err(error) => {
+                    failure = Some(error);
+                    return ControlFlow::Break(());
+                }
+            },
+        };
+        sink(event)
+    };
+    sampler.run(
+        &batch.plan,
+        &Batch { labels: &labels, noise: noise.as_ref(), seeds: &seeds },
+        &mut forward,
+    )?;
+    failure.map_or(Ok(()), Err)
+}
