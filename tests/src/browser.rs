@@ -179,6 +179,14 @@ impl Page {
         self.devtools("Emulation.setEmulatedMedia", features).await
     }
 
+    /// Has a script run in every document from now on, before those of the page.
+    ///
+    /// # Errors
+    /// When the browser refuses.
+    pub async fn before_every_document(&self, script: &str) -> Result<()> {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await
+    }
+
     /// A command of the DevTools protocol.
     ///
     /// # Errors

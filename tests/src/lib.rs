@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod playground;
 pub mod program;
 
 use sha2::{Digest, Sha256};
