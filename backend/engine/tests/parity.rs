@@ -1,0 +1,220 @@
+//! The engine against outputs of the released method (`tests/data/README.md`): every tensor of every file.
+
+mod networks;
+
+use std::collections::BTreeSet;
+
+use networks::{config, data, device, distance, run_on, same_codes, sampler, seeds, tiny_4};
+use tch::{Device, Tensor};
+use var_dd_engine::{
+    bundle::{formula, weights::StateDict},
+    net::quantizer::Quantizer,
+    sample::{
+        Sampler, filter,
+        plan::{Guidance, PassKind, Plan},
+    },
+};
+
+/// How far a number may lie from the reference.
+const TOLERANCE: f64 = 2e-3;
+
+/// A reference file, with a record of what has been compared.
+struct Reference {
+    tensors: StateDict,
+    compared: BTreeSet<String>,
+}
+
+impl Reference {
+    fn open(name: &str) -> Self {
+        Self { tensors: data(name), compared: BTreeSet::new() }
+    }
+
+    /// A tensor that is an input.
+    fn input(&mut self, name: &str) -> Tensor {
+        self.compared.insert(name.to_owned());
+        self.tensors[name].shallow_clone()
+    }
+
+    /// Compares a tensor if the file has it.
+    fn compare(&mut self, name: &str, ours: &Tensor) {
+        let Some(expected) = self.tensors.get(name) else { return };
+        let off = distance(ours, expected);
+        assert!(off <= TOLERANCE, "{name} is off by {off:.1e}");
+        self.compared.insert(name.to_owned());
+    }
+
+    /// Compares codes if the file has them.
+    fn compare_codes(&mut self, name: &str, ours: &Tensor) {
+        let Some(expected) = self.tensors.get(name) else { return };
+        assert!(same_codes(ours, expected), "{name} has other codes");
+        self.compared.insert(name.to_owned());
+    }
+
+    /// Compares pictures, whole or every fourth pixel.
+    fn compare_picture(&mut self, name: &str, ours: &Tensor) {
+        self.compare(name, ours);
+        let thinned = ours.slice(2, None, None, 4).slice(3, None, None, 4);
+        self.compare(&format!("{name}.every4"), &thinned);
+    }
+
+    /// The beginnings of names that stand for plans.
+    fn plans(&self) -> BTreeSet<String> {
+        let plan = |name: &String| {
+            let part = name.split('.').next_back()?;
+            let known = ["sequence", "draft", "after_teacher"].contains(&part) && !name.contains(".step");
+            let key = if known { name.strip_suffix(part)?.strip_suffix('.') } else { None };
+            key.or_else(|| name.split_once(".step").map(|(key, _)| key)).map(str::to_owned)
+        };
+        self.tensors.keys().filter_map(plan).collect()
+    }
+
+    fn assert_complete(&self) {
+        let names: BTreeSet<String> = self.tensors.keys().cloned().collect();
+        let left: Vec<_> = names.difference(&self.compared).collect();
+        assert!(left.is_empty(), "never compared: {left:?}");
+    }
+}
+
+/// The plan that a name like `teacher.t0_2.split2.start1.cfg1.5` stands for.
+fn plan_of(key: &str) -> Plan {
+    let field = |name: &str| key.split_once(&format!(".{name}")).map(|(_, rest)| rest);
+    let number = |text: &str| text.split('.').next().unwrap().parse::<usize>().unwrap();
+    let t_list: Vec<usize> =
+        field("t").unwrap().split('.').next().unwrap().split('_').map(|t| t.parse().unwrap()).collect();
+    let cfg = field("cfg").map_or(0.0, |cfg| cfg.parse().unwrap());
+    let guidance = Guidance { cfg, top_k: 1, top_p: 0.0 };
+    let start = field("start").map(number);
+    Plan::from_flags(&t_list, number(field("split").unwrap()), start, guidance, false).unwrap()
+}
+
+fn check_model(sampler: &Sampler, mut reference: Reference) {
+    let labels = reference.input("labels");
+    let batch = labels.size()[0];
+    let noise = formula::noise("noise", &[batch, sampler.config.tokens(), sampler.config.latent_channels]);
+    let seeds = seeds(0, batch as u64);
+    let keys = reference.plans();
+    assert!(keys.len() >= 5, "{keys:?}");
+    for key in keys {
+        let plan = plan_of(&key);
+        let drawn = run_on(sampler, &plan, &labels, &noise, &seeds);
+        check_sequences(&key, &mut reference, &drawn);
+        if let Plan::FewStep { ref t_list, .. } = plan {
+            check_heads(&key, sampler, &mut reference, (&labels, &noise), t_list, &drawn.sequences);
+            // Each pass shows the sequence as it stands; the last one's scales are those of the file.
+            for (pass, scale, pictures) in &drawn.frames {
+                let settled = t_list.get(pass + 1).is_none_or(|&next| *scale < next);
+                if settled {
+                    reference.compare_picture(&format!("{key}.image{scale}"), pictures);
+                }
+            }
+        }
+        let f_hats = sampler.vae.quantize.partial_sums(&drawn.tokens.to_device(device()));
+        for (scale, f_hat) in f_hats.iter().enumerate() {
+            reference.compare(&format!("{key}.fhat{scale}"), f_hat);
+            reference.compare_picture(&format!("{key}.image{scale}"), &sampler.pictures(f_hat));
+        }
+    }
+    let alone = Plan::Teacher { guidance: Guidance { cfg: 1.5, top_k: 1, top_p: 0.0 } };
+    let drawn = run_on(sampler, &alone, &labels, &noise, &seeds);
+    let (_, _, pictures) = drawn.frames.last().unwrap();
+    reference.compare_picture("var.cfg1.5.top_k1.image", pictures);
+    check_encoder(sampler, &mut reference, &labels);
+    reference.assert_complete();
+}
+
+fn check_sequences(key: &str, reference: &mut Reference, drawn: &networks::Drawn) {
+    reference.compare(&format!("{key}.sequence"), &drawn.tokens);
+    for (pass, sequence) in drawn.passes.iter().zip(&drawn.sequences) {
+        match pass.kind {
+            PassKind::Draft => reference.compare(&format!("{key}.draft"), sequence),
+            PassKind::Teacher => {
+                let name = format!("{key}.after_teacher");
+                if reference.tensors.get(&name).is_some_and(|expected| expected.size() == sequence.size()) {
+                    reference.compare(&name, sequence);
+                }
+            }
+            PassKind::Student => {}
+        }
+    }
+    for (step, sequence) in drawn.sequences.iter().enumerate() {
+        reference.compare(&format!("{key}.step{step}.sequence"), sequence);
+    }
+}
+
+/// Both heads on every token, of which a plan needs only a part.
+fn check_heads(
+    key: &str,
+    sampler: &Sampler,
+    reference: &mut Reference,
+    (labels, noise): (&Tensor, &Tensor),
+    t_list: &[usize],
+    sequences: &[Tensor],
+) {
+    let (student, config) = (&sampler.student, &sampler.config);
+    let noise = noise.to_device(device());
+    let conditioning = student.condition(&labels.to_device(device()));
+    let n = config.tokens();
+    let mut before = noise.shallow_clone();
+    for (step, (&t, after)) in t_list.iter().zip(sequences).enumerate() {
+        let given = config.tokens_before(t);
+        let kept = before.narrow(1, 0, given);
+        let input = Tensor::cat(&[&kept, &noise.narrow(1, given, n - given)], 1);
+        let hidden = student.forward(&input, given, &conditioning);
+        let vectors = student.vectors(&hidden, given, n, &conditioning);
+        reference.compare(&format!("{key}.step{step}.conti"), &Tensor::cat(&[&kept, &vectors], 1));
+        let codes = student.logits(&hidden, given, n, &conditioning).argmax(-1, false);
+        let codes = Tensor::cat(&[sampler.vae.quantize.nearest(&kept), codes], 1);
+        reference.compare_codes(&format!("{key}.step{step}.argmax"), &codes);
+        before = after.to_device(device());
+    }
+}
+
+fn check_encoder(sampler: &Sampler, reference: &mut Reference, labels: &Tensor) {
+    let picture = reference.input("encode.picture").to_device(device());
+    let codes = sampler.vae.tokenize(&picture);
+    for (scale, codes) in codes.iter().enumerate() {
+        reference.compare_codes(&format!("encode.idx{scale}"), codes);
+    }
+    let teacher = sampler.teacher.as_ref().unwrap();
+    let logits = teacher.teacher_forcing(&labels.to_device(device()), &codes, &sampler.vae.quantize);
+    reference.compare("var.teacher_forcing.logits", &logits);
+}
+
+#[test]
+fn a_model_of_four_scales_agrees_with_the_released_method() {
+    check_model(&tiny_4(), Reference::open("tiny-4scale.safetensors"));
+}
+
+#[test]
+fn a_model_of_the_ten_published_scales_agrees_with_the_released_method() {
+    let config = config(&[1, 2, 3, 4, 5, 6, 8, 10, 13, 16], 2, 128, 16);
+    check_model(&sampler(&config), Reference::open("tiny-10scale.safetensors"));
+}
+
+#[test]
+fn top_k_and_top_p_agree_with_the_released_method() {
+    let mut reference = Reference::open("filter.safetensors");
+    let logits = reference.input("filter.logits").to_device(device());
+    for name in reference.tensors.keys().cloned().collect::<Vec<_>>() {
+        let Some(flags) = name.strip_prefix("filter.k").and_then(|flags| flags.strip_suffix(".probs")) else {
+            continue;
+        };
+        let (top_k, top_p) = flags.split_once(".p").unwrap();
+        let probs = filter::filtered_probs(&logits, top_k.parse().unwrap(), top_p.parse().unwrap());
+        reference.compare(&name, &probs);
+        // The same codewords survive, however small their probability.
+        let kept = |probs: &Tensor| probs.to_device(Device::Cpu).gt(0.0);
+        assert!(kept(&probs).equal(&kept(&reference.tensors[&name])), "{name} keeps other codewords");
+    }
+    reference.assert_complete();
+}
+
+#[test]
+fn the_codeword_nearest_to_a_vector_is_the_one_at_the_smallest_distance() {
+    let sampler = tiny_4();
+    let quantize: &Quantizer = &sampler.vae.quantize;
+    let vectors = formula::noise("vectors", &[3, 50, 8]).to_device(device());
+    let differences = vectors.unsqueeze(2) - quantize.embedding.view([1, 1, 64, 8]);
+    let slow = differences.square().sum_dim_intlist([-1i64].as_slice(), false, None).argmin(-1, false);
+    assert!(same_codes(&quantize.nearest(&vectors), &slow));
+}
