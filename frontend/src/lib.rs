@@ -1,1 +1,62 @@
-//! To be written.
+//! The page of the VAR-DD playground: a Yew single-page app, compiled to wasm.
+//!
+//! `state` thinks: pure types, fed with what happened, that say what to show and what to send; they are tested
+//! natively. `api` is the only file that talks to the server. `components` and `pages` draw.
+//!
+//! # How the page is put together
+//! `static/index.html` and `static/start.js` are templates. The build replaces `{{style}}`, `{{script}}` (the
+//! finished `start.js`), `{{icon}}`, `{{module}}` (the module that wasm-bindgen writes) and `{{wasm}}` by the
+//! addresses of the hashed files, and copies `static/icons/` as it is to `/icons/`. Nothing is inline, and the app
+//! never writes a `style` attribute, so that it runs under `style-src 'self'`.
+//!
+//! # Hooks for tests in a browser
+//! Elements carry `data-testid`, and attributes that say what they show:
+//!
+//! | `data-testid` | element | further attributes |
+//! |---|---|---|
+//! | `class-search` | input of the class picker | `data-class`: number chosen |
+//! | `class-option-<number>` | one class in the open list | |
+//! | `plan-<index>`, `plan-custom` | radio button of a plan | |
+//! | `custom-kind`, `custom-t-list`, `custom-split`, `custom-start` | fields of the plan editor | |
+//! | `seed`, `seed-dice`, `seed-lock` | seed field and its buttons | |
+//! | `count-<n>` | radio button of the number of pictures | |
+//! | `model` | choice of model, if there are several | |
+//! | `generate` | the button | |
+//! | `job-state` | line of words under the stage | `data-state`: `none`, `asking`, `queued`, `running`, `finished`, `failed`, `cancelled`, `expired`, `refused`; `data-job`: its name |
+//! | `connection` | on the body of the page | `data-connection`: `connecting`, `open`, `lost`, `refused` |
+//! | `stage` | the large square | `data-picture`: picture brought forward, if any |
+//! | `stage-picture` | each `img` on the stage | `data-picture`, `data-seq`, `data-pass`, `data-scale`, `data-last` |
+//! | `strip` | the strip, a slider | `aria-valuenow`: tile on the stage |
+//! | `tile` | each tile | `data-pass`, `data-scale`, `data-drawn` (`true` or `false`), `data-seq`, `data-ms`, `data-current` |
+//! | `play`, `hold`, `pace-true`, `pace-slow`, `pace-scales` | player | |
+//! | `times` | line of times | |
+//! | `cancel`, `share`, `share-link`, `download`, `delete`, `delete-confirm` | actions | |
+//! | `recent`, `recent-item` | recent results | `data-job` |
+//! | `make-your-own` | link on a result page | |
+//! | `missing` | words of a page without a picture | |
+//! | `compare-plan-<index>`, `compare-start`, `compare-column` | comparison | `data-job`, `data-state` |
+//! | `keys` | the dialog of keys | |
+//! | `theme` | button | `data-theme`: `auto`, `light`, `dark` |
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Draws the app into `#app` of the document.
+#[wasm_bindgen(start)]
+pub fn start() {
+    let root = web_sys::window()
+        .and_then(|window| window.document())
+        .and_then(|document| document.get_element_by_id("app"));
+    if let Some(root) = root {
+        yew::Renderer::<app::App>::with_root(root).render();
+    }
+}
+
+mod app {
+    use yew::prelude::*;
+
+    /// The whole page.
+    #[component]
+    pub(crate) fn App() -> Html {
+        html! { <p class="starting">{ "VAR-DD" }</p> }
+    }
+}
