@@ -2,6 +2,10 @@
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    // Release programs embed the page as it is now; others read it when asked.
+    if std::env::var("PROFILE").as_deref() == Ok("release") {
+        println!("cargo:rerun-if-changed=../frontend/dist");
+    }
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         // RPATH and not RUNPATH: libtorch_cpu.so finds its own dependencies beside it too.
         println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{libtorch}/lib");

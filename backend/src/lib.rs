@@ -3,5 +3,6 @@
 pub mod cli;
 pub mod commands;
 pub mod generator;
+pub mod http;
 pub mod scheduler;
 pub mod storage;

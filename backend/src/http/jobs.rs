@@ -1,0 +1,132 @@
+//! Jobs over plain HTTP, for programs; the page uses the WebSocket.
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+use var_dd_protocol::{
+    ErrorBody, GenerateRequest, JobId, MAX_PICTURES, OwnerToken, PROTOCOL_VERSION, ServerInfo,
+};
+
+use super::{
+    Site,
+    body::{Caching, json, read_json},
+    error::ApiError,
+};
+use crate::scheduler::Unwatched;
+
+/// What this server offers.
+#[utoipa::path(
+    get,
+    path = "/api/info",
+    tag = "server",
+    responses(
+        (status = 200, description = "Models, plans, limits and a finished example", body = ServerInfo),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn info(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, ApiError> {
+    let info = ServerInfo {
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        models: site.scheduler.models().to_vec(),
+        max_pictures: MAX_PICTURES,
+        example: site.scheduler.example(),
+    };
+    json(&request, Caching::Ask, &info)
+}
+
+/// A job that will be drawn.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Submitted {
+    /// Name of the job and of its result.
+    job: JobId,
+    /// The owner's secret, told only here; it alone may cancel or delete.
+    owner_token: OwnerToken,
+    /// The request as accepted: model and seed filled in.
+    request: GenerateRequest,
+    /// Path of the result's page.
+    url: String,
+}
+
+/// Asks for pictures. The job is on disk when this answers.
+#[utoipa::path(
+    post,
+    path = "/api/jobs",
+    tag = "jobs",
+    request_body = GenerateRequest,
+    responses(
+        (status = 202, description = "Accepted", body = Submitted,
+            headers(("Location" = String, description = "Path of the job: GET it until its state is final"))),
+        (status = 400, description = "Not the JSON that is expected", body = ErrorBody),
+        (status = 403, description = "Host or origin refused", body = ErrorBody),
+        (status = 408, description = "The body took too long", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 422, description = "A value is out of its bounds", body = ErrorBody),
+        (status = 429, description = "Queue full or too many requests", body = ErrorBody,
+            headers(("Retry-After" = u32, description = "Seconds after which to try again"))),
+        (status = 503, description = "Shutting down, or the job cannot be kept", body = ErrorBody),
+    )
+)]
+pub(super) async fn submit(
+    request: HttpRequest,
+    payload: web::Payload,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let config = &site.config;
+    let wanted: GenerateRequest =
+        read_json(&request, payload, config.message_bytes, config.patience.request).await?;
+    site.limits.job(site.client(&request))?;
+    let accepted = site.scheduler.submit(wanted, Unwatched::Stays).await?;
+    let location = format!("/api/results/{}", accepted.job);
+    let body = Submitted {
+        url: format!("/r/{}", accepted.job),
+        job: accepted.job,
+        owner_token: accepted.owner_token,
+        request: accepted.request,
+    };
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(body))
+}
+
+/// Stops a job: its owner only.
+#[utoipa::path(
+    post,
+    path = "/api/results/{id}/cancel",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "Name of the job")),
+    security(("owner_token" = [])),
+    responses(
+        (status = 204, description = "It is stopped, at the latest after the running pass"),
+        (status = 401, description = "No owner's token", body = ErrorBody),
+        (status = 403, description = "Wrong owner's token, host or origin refused", body = ErrorBody),
+        (status = 404, description = "No such job", body = ErrorBody),
+        (status = 409, description = "It has ended", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn cancel(
+    request: HttpRequest,
+    id: web::Path<JobId>,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    site.scheduler.cancel(&id, &owner_token(&request)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The token of `Authorization: Bearer …`.
+///
+/// # Errors
+/// 401 when there is none.
+pub(super) fn owner_token(request: &HttpRequest) -> Result<OwnerToken, ApiError> {
+    let value = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(ApiError::no_token)?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+            Ok(OwnerToken(token.trim().to_owned()))
+        }
+        _ => Err(ApiError::no_token()),
+    }
+}

@@ -1,0 +1,140 @@
+//! The HTTP interface described in OpenAPI, made from the handlers and the protocol's types.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use var_dd_protocol::JobEvent;
+
+use super::{
+    body::{Caching, json},
+    error::ApiError,
+    events, health, jobs, pages, results,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "VAR-DD playground",
+        description = "Few-step image generation. Pictures are asked for as jobs, watched while they are drawn, and kept as results."
+    ),
+    paths(
+        jobs::info, events::connect, jobs::submit, jobs::cancel,
+        results::recent, results::view, results::delete, results::frame, results::picture,
+        document, health::live, health::ready, health::metrics, pages::result,
+    ),
+    components(schemas(JobEvent)),
+    tags(
+        (name = "server", description = "What the server offers and how it is"),
+        (name = "jobs", description = "Asking for pictures"),
+        (name = "results", description = "Pictures that were drawn"),
+        (name = "page", description = "The page in the browser"),
+    ),
+    modifiers(&OwnerTokenScheme),
+)]
+struct Document;
+
+struct OwnerTokenScheme;
+
+impl Modify for OwnerTokenScheme {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The owner's token that the answer to a job's creation holds"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("owner_token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// This document.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "server",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
+pub(super) async fn document(
+    request: HttpRequest,
+    _site: web::Data<super::Site>,
+) -> Result<HttpResponse, ApiError> {
+    json(&request, Caching::Ask, &Document::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::http::endpoints;
+
+    fn document() -> Value {
+        serde_json::to_value(Document::openapi()).unwrap()
+    }
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(object) => {
+                found.extend(object.get("$ref").and_then(Value::as_str));
+                object.values().for_each(|value| references(value, found));
+            }
+            Value::Array(array) => array.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else_is() {
+        let served: BTreeSet<_> = endpoints()
+            .iter()
+            .flat_map(|endpoint| {
+                endpoint.methods.iter().map(|(method, _)| (endpoint.path.to_owned(), method.to_string()))
+            })
+            .collect();
+        let document = document();
+        let described: BTreeSet<_> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                item.as_object().unwrap().keys().map(|method| (path.clone(), method.to_uppercase()))
+            })
+            .collect();
+        assert_eq!(described, served);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 20, "only {} references", found.len());
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_path_is_a_parameter_and_every_operation_says_how_it_ends() {
+        let document = document();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let declared: BTreeSet<_> = operation["parameters"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|parameter| parameter["in"] == "path")
+                    .filter_map(|parameter| parameter["name"].as_str())
+                    .collect();
+                let in_path: BTreeSet<_> =
+                    path.split('{').skip(1).filter_map(|part| part.split('}').next()).collect();
+                assert_eq!(declared, in_path, "{method} {path}");
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(!responses.is_empty(), "{method} {path}");
+                assert!(operation["operationId"].is_string(), "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Who may ask: checks of `Host` and `Origin`, the address of a client, and the headers that bind browsers.
+//!
+//! * **Host.** A server on the loopback interface answers only to names that lead there (and to the hosts it was
+//!   told of), so that no foreign name that somebody points at 127.0.0.1 turns a visitor's browser into a
+//!   client of it (DNS rebinding).
+//! * **Origin.** Browsers send `Origin` with every WebSocket and with every request that changes something. It must
+//!   be the server's own or one that it was told of. A request without it comes from a program, which has no
+//!   cookies or other standing to abuse, and passes.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use actix_web::http::{
+    Method,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use ipnet::IpNet;
+use url::{Host, Url};
+use var_dd_protocol::{ErrorBody, ErrorCode};
+
+use super::error::shortened;
+
+/// What pages of this server may load and who may frame them: nothing but their own.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
+     style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; manifest-src 'self'; font-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Headers of every response.
+pub const HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin")),
+    (
+        header::PERMISSIONS_POLICY,
+        HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ),
+    (header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+];
+
+/// The hosts and origins that are let in.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Whether only known hosts are answered to.
+    only_known_hosts: bool,
+    /// Own address as people see it, then the others that were allowed.
+    known: Vec<Url>,
+    public: bool,
+}
+
+impl Gate {
+    /// The gate of a server that listens on `listen`.
+    pub fn new(listen: IpAddr, public_url: Option<&Url>, allow_origins: &[Url]) -> Self {
+        Self {
+            only_known_hosts: listen.is_loopback(),
+            public: public_url.is_some(),
+            known: public_url.into_iter().chain(allow_origins).cloned().collect(),
+        }
+    }
+
+    /// Checks the `Host` header and returns it as read.
+    ///
+    /// # Errors
+    /// [`ErrorCode::OriginRefused`] when it is absent, not one host, or not one of this server.
+    pub fn host(&self, headers: &HeaderMap) -> Result<Authority, ErrorBody> {
+        let mut hosts = headers.get_all(header::HOST);
+        let refused = |message: String| Err(ErrorBody::new(ErrorCode::OriginRefused, message));
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return refused("the request must have one Host header".into());
+        };
+        let Some(authority) = host.to_str().ok().and_then(Authority::parse) else {
+            return refused(format!("the Host header {host:?} is not a host and port"));
+        };
+        let known = || {
+            self.known
+                .iter()
+                .any(|url| url.host().as_ref().map(Host::to_owned) == Some(authority.host.clone()))
+        };
+        if self.only_known_hosts && !authority.is_loopback() && !known() {
+            return refused(format!(
+                "this server listens on the loopback interface and does not answer to the host {}; \
+                 if that is its name, start it with --public-url",
+                shortened(&authority.text)
+            ));
+        }
+        Ok(authority)
+    }
+
+    /// Checks the `Origin` header of a request that changes something or opens a WebSocket.
+    ///
+    /// # Errors
+    /// [`ErrorCode::OriginRefused`] when it is there and neither the server's own nor an allowed one.
+    pub fn origin(&self, headers: &HeaderMap, host: &Authority) -> Result<(), ErrorBody> {
+        let mut origins = headers.get_all(header::ORIGIN);
+        let Some(origin) = origins.next() else {
+            return Ok(());
+        };
+        let url = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
+        let allowed = origins.next().is_none()
+            && url.is_some_and(|url| {
+                let same_origin = matches!(url.scheme(), "http" | "https")
+                    && Authority::parse(&url[url::Position::BeforeHost..url::Position::AfterPort])
+                        .is_some_and(|from| from.same(host, &url));
+                same_origin || self.known.iter().any(|known| known.origin() == url.origin())
+            });
+        if allowed {
+            return Ok(());
+        }
+        Err(ErrorBody::new(
+            ErrorCode::OriginRefused,
+            format!(
+                "pages of {} may not use this server; start it with --allow-origin to let them",
+                shortened(origin.to_str().unwrap_or("this origin"))
+            ),
+        ))
+    }
+
+    /// The address of this server for absolute links: the public one, else the one the client used.
+    pub fn base_url(&self, host: &Authority) -> String {
+        match self.known.first().filter(|_| self.public) {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{}", host.text),
+        }
+    }
+}
+
+/// Host and port of a `Host` header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    host: Host<String>,
+    port: Option<u16>,
+    text: String,
+}
+
+impl Authority {
+    /// Reads `host` or `host:port`; nothing else passes.
+    fn parse(text: &str) -> Option<Self> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+        if text.is_empty() || text.len() > 260 || !text.bytes().all(plain) {
+            return None;
+        }
+        let url = Url::parse(&format!("http://{text}/")).ok()?;
+        // `url` drops the default port; what was written counts here.
+        let written = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+        let port = match written {
+            Some((_, port)) => Some(port.parse().ok()?),
+            None => None,
+        };
+        Some(Self { host: url.host()?.to_owned(), port, text: text.to_ascii_lowercase() })
+    }
+
+    fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        }
+    }
+
+    /// Whether the page of `origin`, whose host and port these are, came from `host`. A proxy may have turned
+    /// https into http on the way, hence either default port.
+    fn same(&self, host: &Authority, origin: &Url) -> bool {
+        let default = origin.port_or_known_default();
+        self.host == host.host && self.port.or(default) == host.port.or(default)
+    }
+}
+
+/// The address of a client, for limits: the peer's, or what trusted proxies say it is.
+///
+/// The last address of `X-Forwarded-For` that no trusted proxy has is the client; what stands before it anybody
+/// could have written. IPv6 clients count by /64, the smallest network a customer gets.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let mut client = peer.to_canonical();
+    if is_trusted(client) {
+        let lines: Vec<_> =
+            headers.get_all(header::X_FORWARDED_FOR).filter_map(|line| line.to_str().ok()).collect();
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+            let Ok(address) = hop.trim().parse::<IpAddr>() else {
+                break;
+            };
+            client = address.to_canonical();
+            if !is_trusted(client) {
+                break;
+            }
+        }
+    }
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
+    }
+}
+
+/// Whether browsers say where such a request comes from, and it matters.
+pub fn needs_origin(method: &Method, headers: &HeaderMap) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || headers.contains_key(header::UPGRADE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: &str = "127.0.0.1";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    fn gate(listen: &str, public: Option<&str>, allowed: &[&str]) -> Gate {
+        let allowed: Vec<Url> = allowed.iter().map(|url| url.parse().unwrap()).collect();
+        let public: Option<Url> = public.map(|url| url.parse().unwrap());
+        Gate::new(listen.parse().unwrap(), public.as_ref(), &allowed)
+    }
+
+    #[test]
+    fn a_server_on_loopback_answers_only_to_names_that_lead_there() {
+        let plain = gate(LOOPBACK, None, &[]);
+        for host in
+            ["localhost", "localhost:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "LOCALHOST:9"]
+        {
+            assert!(plain.host(&headers(&[("host", host)])).is_ok(), "{host} must pass");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "192.168.1.7:8080",
+            "evil.example:8080",
+            "user@localhost",
+            "localhost/x",
+            "localhost:99999",
+            "localhost:",
+            "",
+            "[::1",
+        ] {
+            assert!(plain.host(&headers(&[("host", host)])).is_err(), "{host} must be refused");
+        }
+        assert!(plain.host(&headers(&[])).is_err(), "no host");
+        assert!(plain.host(&headers(&[("host", "localhost"), ("host", "localhost")])).is_err(), "two hosts");
+    }
+
+    #[test]
+    fn a_server_that_was_told_its_names_answers_to_them() {
+        let told = gate(LOOPBACK, Some("https://draw.example/"), &["http://other.example:3000"]);
+        for host in ["draw.example", "draw.example:443", "other.example", "localhost:8080"] {
+            assert!(told.host(&headers(&[("host", host)])).is_ok(), "{host} must pass");
+        }
+        assert!(told.host(&headers(&[("host", "evil.example")])).is_err());
+        let open = gate("0.0.0.0", None, &[]);
+        assert!(open.host(&headers(&[("host", "anything.example:80")])).is_ok());
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused_and_programs_are_not() {
+        let gate = gate(LOOPBACK, Some("https://draw.example"), &["http://other.example:3000"]);
+        let check = |origin: Option<&str>, host: &str| {
+            let host = Authority::parse(host).unwrap();
+            let map = origin.map_or_else(HeaderMap::new, |origin| headers(&[("origin", origin)]));
+            gate.origin(&map, &host).is_ok()
+        };
+        for (origin, host, expected) in [
+            (None, "localhost:8080", true),
+            (Some("http://localhost:8080"), "localhost:8080", true),
+            (Some("http://127.0.0.1:8080"), "127.0.0.1:8080", true),
+            (Some("http://localhost"), "localhost", true),
+            (Some("http://localhost"), "localhost:80", true),
+            (Some("https://draw.example"), "draw.example", true),
+            (Some("https://draw.example"), "127.0.0.1:8080", true),
+            (Some("http://other.example:3000"), "localhost:8080", true),
+            (Some("http://other.example:3001"), "localhost:8080", false),
+            (Some("http://localhost:3000"), "localhost:8080", false),
+            (Some("http://127.0.0.1:8080"), "localhost:8080", false),
+            (Some("http://evil.example"), "localhost:8080", false),
+            (Some("http://localhost:8080.evil.example"), "localhost:8080", false),
+            (Some("null"), "localhost:8080", false),
+            (Some("file://"), "localhost:8080", false),
+            (Some(""), "localhost:8080", false),
+        ] {
+            assert_eq!(check(origin, host), expected, "{origin:?} on {host}");
+        }
+    }
+
+    #[test]
+    fn forwarded_addresses_count_only_behind_a_trusted_proxy() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        for (peer, forwarded, expected) in [
+            ("203.0.113.9", Some("1.2.3.4"), "203.0.113.9"),
+            ("10.0.0.1", Some("1.2.3.4"), "1.2.3.4"),
+            ("10.0.0.1", Some("6.6.6.6, 1.2.3.4"), "1.2.3.4"),
+            ("10.0.0.1", Some("1.2.3.4, 10.0.0.2"), "1.2.3.4"),
+            ("10.0.0.1", Some("1.2.3.4, nonsense"), "10.0.0.1"),
+            ("10.0.0.1", None, "10.0.0.1"),
+            ("::ffff:203.0.113.9", None, "203.0.113.9"),
+            ("2001:db8:1:2:3:4:5:6", None, "2001:db8:1:2::"),
+        ] {
+            let map = forwarded.map_or_else(HeaderMap::new, |list| headers(&[("x-forwarded-for", list)]));
+            let client = client_address(peer.parse().unwrap(), &map, &trusted);
+            assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn links_lead_to_the_public_address_or_to_the_one_that_was_used() {
+        let host = Authority::parse("localhost:8080").unwrap();
+        assert_eq!(gate(LOOPBACK, None, &[]).base_url(&host), "http://localhost:8080");
+        assert_eq!(gate(LOOPBACK, None, &["http://a.example"]).base_url(&host), "http://localhost:8080");
+        let public = gate(LOOPBACK, Some("https://draw.example/"), &[]);
+        assert_eq!(public.base_url(&host), "https://draw.example");
+    }
+}
