@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod config;
 pub mod generator;
 pub mod http;
 pub mod scheduler;

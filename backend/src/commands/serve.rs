@@ -1,15 +1,212 @@
 //! `var-dd serve`: the playground.
 
-use clap::Args;
+use std::{
+    io::{self, ErrorKind, Write},
+    net::{SocketAddr, TcpListener},
+    time::Instant,
+};
 
-/// Flags of `var-dd serve`.
-#[derive(Args, Clone, Debug)]
-pub struct ServeArgs {}
+use anyhow::{Context, anyhow};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset};
+
+pub use crate::config::ServeArgs;
+use crate::{
+    commands::engine::Engine, config::Config, generator::Generator, http, scheduler::Scheduler,
+    storage::Store,
+};
+
+/// The demo model of the source tree.
+fn default_model() -> std::path::PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model").into()
+}
 
 /// Serves until told to stop.
 ///
 /// # Errors
 /// When the server cannot start.
-pub fn run(_: ServeArgs) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no server yet")
+pub fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = args.resolve(default_model)?;
+    // First what is likeliest to be wrong, and quickest to tell.
+    let listener = listen(config.listen)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the system gives no threads for the server")?;
+    runtime.block_on(serve(config, listener))
+}
+
+async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
+    let store = Store::open(&config.data_dir).await?;
+    let generators = load(&config)?;
+    let address = listener.local_addr().context("the address it listens on")?;
+    let stop = stop_signal()?;
+    let scheduler = Scheduler::start(config.scheduler, store, generators).await?;
+    greet(&config.http, address, scheduler.models());
+    draw_example(&scheduler).await;
+    http::serve(config.http, listener, scheduler, stop).await.context("the server failed")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "another program listens there; stop it or give another one with --listen"
+            }
+            ErrorKind::PermissionDenied => "ports below 1024 are reserved; give another one with --listen",
+            ErrorKind::AddrNotAvailable => {
+                "this computer has no such address; give another one with --listen"
+            }
+            _ => "give another one with --listen",
+        };
+        anyhow!("cannot listen on {address}: {error}; {advice}")
+    })
+}
+
+fn load(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
+    let load_one = |directory: &std::path::PathBuf| {
+        let began = Instant::now();
+        let engine = Engine::load(directory, config.device, config.dtype)
+            .with_context(|| format!("the model in {} cannot be used", directory.display()))?;
+        let info = engine.info();
+        let (model, device, dtype) = (&info.name, &info.device, &info.dtype);
+        let took_ms = began.elapsed().as_millis() as u64;
+        tracing::info!(model, device, dtype, parameters = info.parameters, took_ms, "loaded");
+        Ok(Box::new(engine) as Box<dyn Generator>)
+    };
+    config.models.iter().map(load_one).collect()
+}
+
+/// Resolves at the first Ctrl-C or SIGTERM. The second one ends the program at once.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be handled")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let (told, stop) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            }
+        };
+        next().await;
+        // Nobody listens any more if the server has ended already.
+        let _ = told.send(());
+        let code = next().await;
+        tracing::warn!("told twice to stop: ending at once");
+        std::process::exit(code);
+    });
+    Ok(async move {
+        // The sender lives as long as the program.
+        let _ = stop.await;
+    })
+}
+
+/// Says where the playground is, in one line on standard output.
+fn greet(config: &http::HttpConfig, address: SocketAddr, models: &[ModelInfo]) {
+    let shown = if address.ip().is_unspecified() {
+        SocketAddr::new([127, 0, 0, 1].into(), address.port())
+    } else {
+        address
+    };
+    let names: Vec<_> = models.iter().map(|model| format!("{} on {}", model.name, model.device)).collect();
+    let public = config.public_url.as_ref().map(|url| format!(", in public at {url}")).unwrap_or_default();
+    // A closed standard output is no reason not to serve.
+    let _ = writeln!(
+        io::stdout(),
+        "The playground is at http://{shown}/{public} ({}). Ctrl-C stops it.",
+        names.join(", ")
+    );
+    if !config.page.is_built() {
+        tracing::warn!(
+            "the page is not built: run `cargo xtask build`, or `cargo xtask serve`, which does it"
+        );
+    }
+}
+
+/// Sees to it that the default model has a picture to show before the first click.
+async fn draw_example(scheduler: &Scheduler) {
+    let Some(request) =
+        scheduler.models().first().and_then(example).filter(|_| scheduler.example().is_none())
+    else {
+        return;
+    };
+    match scheduler.submit_example(request).await {
+        Ok(job) => tracing::info!(%job, "drawing an example for the first visit"),
+        Err(error) => tracing::warn!(%error, "there will be no example for the first visit"),
+    }
+}
+
+/// One picture by the best plan in which the student has a part: always the same.
+fn example(model: &ModelInfo) -> Option<GenerateRequest> {
+    let fid = |preset: &&PlanPreset| preset.fid.unwrap_or(f64::INFINITY);
+    let best = model
+        .plans
+        .iter()
+        .rev()
+        .filter(|preset| !matches!(preset.plan, Plan::Teacher { .. }))
+        .min_by(|a, b| fid(a).total_cmp(&fid(b)))
+        .or_else(|| model.plans.first())?;
+    Some(GenerateRequest {
+        model: Some(model.name.clone()),
+        class: (model.classes.len() / 2) as u32,
+        plan: best.plan.clone(),
+        seed: Some(1),
+        count: 1,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_drawn_by_the_best_plan_with_a_student() {
+        let preset = |name: &str, plan: serde_json::Value, fid| {
+            let plan = serde_json::from_value(plan).unwrap();
+            PlanPreset { name: name.into(), plan, fid }
+        };
+        let student =
+            |t_list: &[u32]| serde_json::json!({"kind": "few_step", "t_list": t_list, "loss_split_t": 1});
+        let teacher = serde_json::json!({"kind": "teacher", "cfg": 2.0, "top_k": 0, "top_p": 0.0});
+        let mut model = ModelInfo {
+            name: "m".into(),
+            image_size: 16,
+            patch_nums: vec![1, 2, 3],
+            classes: vec!["a".into(), "b".into(), "c".into()],
+            plans: vec![
+                preset("1", student(&[0]), Some(9.9)),
+                preset("2", student(&[0, 1]), Some(7.8)),
+                preset("teacher", teacher, Some(4.2)),
+            ],
+            has_teacher: true,
+            depth: 1,
+            vocabulary: 2,
+            parameters: 3,
+            device: "cpu".into(),
+            dtype: "f32".into(),
+        };
+        let request = example(&model).unwrap();
+        assert_eq!((request.class, request.seed, &request.plan), (1, Some(1), &model.plans[1].plan));
+        model.plans.iter_mut().for_each(|preset| preset.fid = None);
+        assert_eq!(
+            example(&model).unwrap().plan,
+            model.plans[1].plan,
+            "the last one, where no score is known"
+        );
+        model.plans.clear();
+        assert!(example(&model).is_none());
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_with_what_to_do() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = listen(taken.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("another program listens there") && error.contains("--listen"), "{error}");
+    }
 }

@@ -1,0 +1,296 @@
+//! What `var-dd serve` is told: as typed, then resolved. The only home of defaults.
+
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, value_parser};
+use ipnet::IpNet;
+use url::Url;
+use var_dd_engine::device::{DeviceChoice, DtypeChoice};
+
+use crate::{
+    cli::UsageError,
+    http::{HttpConfig, LimitsConfig, Page, Patience, session::SessionLimits},
+    scheduler::SchedulerConfig,
+};
+
+/// Flags of `var-dd serve`. Each can be given as the environment variable beside it too.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Directory of a model, as `var-dd convert` makes it. May be repeated (with commas in the variable); the first
+    /// one is the default of the page [default: the demo model].
+    #[arg(long = "model", value_name = "DIR", env = "VAR_DD_MODEL", value_delimiter = ',')]
+    pub models: Vec<PathBuf>,
+
+    /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+    #[arg(long, env = "VAR_DD_DEVICE", default_value_t)]
+    pub device: DeviceChoice,
+
+    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32`, `bf16` or `f16`.
+    #[arg(long, env = "VAR_DD_DTYPE", default_value_t)]
+    pub dtype: DtypeChoice,
+
+    /// Directory for jobs, results and pictures; made if there is none. One server at a time can use it.
+    #[arg(long, value_name = "DIR", env = "VAR_DD_DATA_DIR", default_value = "var-dd-data")]
+    pub data_dir: PathBuf,
+
+    /// Address and port to listen on. Port 0 takes a free one. Other computers reach the server only if this is
+    /// not a loopback address, as 0.0.0.0:8080.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VAR_DD_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+
+    /// Address of the server as people see it, where a proxy stands before it: used in links, and let in as host
+    /// and origin.
+    #[arg(long, value_name = "URL", env = "VAR_DD_PUBLIC_URL", value_parser = origin)]
+    pub public_url: Option<Url>,
+
+    /// Another origin, as https://example.org, whose pages may open WebSockets and change things here. May be
+    /// repeated (with commas in the variable).
+    #[arg(
+        long = "allow-origin",
+        value_name = "ORIGIN",
+        env = "VAR_DD_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin
+    )]
+    pub allow_origins: Vec<Url>,
+
+    /// Address or network of a proxy whose `X-Forwarded-For` is believed, as 10.0.0.0/8. May be repeated (with
+    /// commas in the variable).
+    #[arg(
+        long = "trusted-proxy",
+        value_name = "NETWORK",
+        env = "VAR_DD_TRUSTED_PROXY",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Most jobs waiting; one more is refused with 429 and the seconds after which to try again.
+    #[arg(long, value_name = "JOBS", env = "VAR_DD_QUEUE_LIMIT", default_value_t = 64,
+          value_parser = value_parser!(u32).range(1..=100_000))]
+    pub queue_limit: u32,
+
+    /// Most pictures drawn together. Less memory is used with fewer.
+    #[arg(long, value_name = "PICTURES", env = "VAR_DD_MAX_BATCH", default_value_t = 8,
+          value_parser = value_parser!(u32).range(1..=1024))]
+    pub max_batch: u32,
+
+    /// How long the first job of a batch waits for others with the same model and plan, in milliseconds.
+    #[arg(long, value_name = "MS", env = "VAR_DD_BATCH_WINDOW_MS", default_value_t = 5,
+          value_parser = value_parser!(u64).range(0..=60_000))]
+    pub batch_window_ms: u64,
+
+    /// How long a waiting job outlives its last viewer, in seconds. Jobs made by POST have no viewer and stay.
+    #[arg(long, value_name = "SECONDS", env = "VAR_DD_UNWATCHED_GRACE_S", default_value_t = 20,
+          value_parser = value_parser!(u64).range(1..=86_400))]
+    pub unwatched_grace_s: u64,
+
+    /// Finished results kept; the oldest beyond are deleted. 0 keeps all.
+    #[arg(long, value_name = "RESULTS", env = "VAR_DD_KEEP_RESULTS", default_value_t = 10_000)]
+    pub keep_results: u32,
+
+    /// Jobs per minute that one client address may ask for. 0 is no limit.
+    #[arg(long, value_name = "JOBS", env = "VAR_DD_JOBS_PER_MINUTE", default_value_t = 60)]
+    pub jobs_per_minute: u32,
+
+    /// HTTP requests per second that one client address may make; five times as many at once. 0 is no limit.
+    #[arg(long, value_name = "REQUESTS", env = "VAR_DD_REQUESTS_PER_SECOND", default_value_t = 100)]
+    pub requests_per_second: u32,
+
+    /// Most open connections.
+    #[arg(long, value_name = "CONNECTIONS", env = "VAR_DD_CONNECTIONS", default_value_t = 2048,
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+
+    /// Most open connections of one client address.
+    #[arg(long, value_name = "CONNECTIONS", env = "VAR_DD_CONNECTIONS_PER_CLIENT", default_value_t = 128,
+          value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub connections_per_client: u32,
+}
+
+/// A server before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Model directories, at least one; the first is the default.
+    pub models: Vec<PathBuf>,
+    /// Where the networks run.
+    pub device: DeviceChoice,
+    /// Their numbers.
+    pub dtype: DtypeChoice,
+    /// Directory for everything that is kept.
+    pub data_dir: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Queue, batches, results.
+    pub scheduler: SchedulerConfig,
+    /// Manners of the network side.
+    pub http: HttpConfig,
+}
+
+impl ServeArgs {
+    /// The server that these flags describe, with `demo_model` where no model is named.
+    ///
+    /// # Errors
+    /// When flags contradict each other or cannot be met; names flag, value and bound.
+    pub fn resolve(self, demo_model: impl FnOnce() -> PathBuf) -> Result<Config, UsageError> {
+        let listen = listen_address(&self.listen)?;
+        if self.connections_per_client > self.connections {
+            return Err(UsageError(format!(
+                "--connections-per-client {} is more than --connections {}; it must be at most that",
+                self.connections_per_client, self.connections
+            )));
+        }
+        let models = if self.models.is_empty() { vec![demo_model()] } else { self.models };
+        Ok(Config {
+            models,
+            device: self.device,
+            dtype: self.dtype,
+            listen,
+            scheduler: SchedulerConfig {
+                queue_limit: self.queue_limit as usize,
+                max_batch: self.max_batch as usize,
+                batch_window: Duration::from_millis(self.batch_window_ms),
+                unwatched_grace: Duration::from_secs(self.unwatched_grace_s),
+                keep_results: (self.keep_results > 0).then_some(self.keep_results),
+                ..SchedulerConfig::default()
+            },
+            http: HttpConfig {
+                public_url: self.public_url,
+                allow_origins: self.allow_origins,
+                trusted_proxies: self.trusted_proxies,
+                limits: LimitsConfig {
+                    jobs_per_minute: self.jobs_per_minute,
+                    requests_per_second: self.requests_per_second,
+                    connections: self.connections,
+                    connections_per_client: self.connections_per_client,
+                },
+                session: SessionLimits {
+                    messages_per_second: MESSAGES_PER_SECOND,
+                    strikes: 100,
+                    watched: 64,
+                    unfinished: 16,
+                },
+                patience: Patience {
+                    request: Duration::from_secs(10),
+                    keep_alive: Duration::from_secs(30),
+                    hello: Duration::from_secs(10),
+                    ping: Duration::from_secs(15),
+                    silence: Duration::from_secs(45),
+                    shutdown: Duration::from_secs(5),
+                },
+                message_bytes: 64 << 10,
+                unconfirmed_bytes: 512 << 10,
+                data_dir: self.data_dir.clone(),
+                page: Page::default(),
+            },
+            data_dir: self.data_dir,
+        })
+    }
+}
+
+/// A page sends a message per click; a program that watches many jobs some more.
+const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
+
+fn listen_address(text: &str) -> Result<SocketAddr, UsageError> {
+    let wrong = |why: String| {
+        UsageError(format!("--listen {text:?} {why}; give address and port, as in 127.0.0.1:8080"))
+    };
+    let mut addresses = text.to_socket_addrs().map_err(|error| wrong(format!("cannot be used ({error})")))?;
+    addresses.next().ok_or_else(|| wrong("names no address".into()))
+}
+
+/// Scheme, host and port, and nothing else.
+fn origin(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; give it as in https://example.org"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("its scheme is {}; it must be http or https", url.scheme()));
+    }
+    let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+    if more || !url.username().is_empty() || url.password().is_some() {
+        return Err("it must be scheme, host and port only, as in https://example.org; the playground \
+                    has an address of its own and no path"
+            .into());
+    }
+    Ok(url)
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "it must be an address or a network, as in 10.0.0.1 or 10.0.0.0/8".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn config(arguments: &[&str]) -> Result<Config, String> {
+        let line =
+            Line::try_parse_from([&["serve"], arguments].concat()).map_err(|error| error.to_string())?;
+        line.args.resolve(|| "demo".into()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_flags_it_serves_the_demo_model_on_the_loopback_interface() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.models, [PathBuf::from("demo")]);
+        assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.data_dir, PathBuf::from("var-dd-data"));
+    }
+
+    #[test]
+    fn flags_arrive_where_they_count() {
+        let config = config(&[
+            "--model=a",
+            "--model=b",
+            "--queue-limit=3",
+            "--max-batch=2",
+            "--keep-results=0",
+            "--batch-window-ms=7",
+            "--public-url=https://draw.example",
+            "--trusted-proxy=10.0.0.1",
+            "--trusted-proxy=fd00::/8",
+            "--jobs-per-minute=0",
+        ])
+        .unwrap();
+        assert_eq!(config.models, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!((config.scheduler.queue_limit, config.scheduler.max_batch), (3, 2));
+        assert_eq!(config.scheduler.batch_window, Duration::from_millis(7));
+        assert_eq!(config.scheduler.keep_results, None);
+        assert_eq!(config.http.public_url.unwrap().as_str(), "https://draw.example/");
+        assert_eq!(config.http.trusted_proxies.len(), 2);
+        assert_eq!(config.http.limits.jobs_per_minute, 0);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_with_its_flag_and_bound() {
+        for (argument, parts) in [
+            ("--queue-limit=0", ["--queue-limit", "0", "1..=100000"]),
+            ("--max-batch=5000", ["--max-batch", "5000", "1..=1024"]),
+            ("--listen=nowhere", ["--listen", "nowhere", "127.0.0.1:8080"]),
+            ("--listen=127.0.0.1", ["--listen", "127.0.0.1", "port"]),
+            ("--public-url=ftp://x", ["--public-url", "ftp", "http"]),
+            ("--public-url=https://x/y", ["--public-url", "https://x/y", "no path"]),
+            ("--allow-origin=evil", ["--allow-origin", "evil", "https://example.org"]),
+            ("--trusted-proxy=10.0.0.0/99", ["--trusted-proxy", "10.0.0.0/99", "10.0.0.0/8"]),
+            ("--connections=5", ["--connections-per-client 128", "--connections 5", "at most"]),
+        ] {
+            let error = config(&[argument]).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{argument}: {part:?} is missing in {error}");
+            }
+        }
+    }
+}
