@@ -1,33 +1,186 @@
 //! What outlives the program: jobs and results in SQLite, their pictures in files, all under one directory.
+//!
+//! ```text
+//! DIR/lock              held while a program uses the directory
+//! DIR/var-dd.db         jobs, event logs, where each picture lies
+//! DIR/frames/ID.frames  the pictures of one ended job
+//! ```
+//! A job's pictures are on disk before the one transaction that records its end, and its rows are gone before its
+//! pictures are deleted; so a crash can leave a file too many, which the next start sweeps, and never a result
+//! without its pictures.
 
-use std::path::Path;
+mod blobs;
+mod error;
+mod record;
+mod results;
+#[cfg(test)]
+mod tests;
 
-use thiserror::Error;
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-/// Why the data directory cannot be used, or a result not be kept.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The directory cannot be made, read or written.
-    #[error("the data directory {directory} cannot be used: {reason}; give another one with --data-dir")]
-    Directory {
-        /// The directory.
-        directory: String,
-        /// What the operating system said.
-        reason: String,
+use bytes::Bytes;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use var_dd_protocol::{JobEvent, JobId};
+
+use self::blobs::Blobs;
+pub use self::{
+    error::StoreError,
+    record::{
+        Ending, JobRecord, OwnerHash, StoredEvent, StoredFrame, StoredJob, UnfinishedJob, frame_url,
+        picture_url,
     },
-}
+};
 
 /// Jobs, results and pictures under one directory. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    /// The one connection that writes: SQLite has one writer at a time anyway, and here none is ever refused.
+    writer: SqlitePool,
+    reader: SqlitePool,
+    blobs: Blobs,
+    /// Released by the operating system, however the program ends.
+    _lock: File,
+}
 
 impl Store {
-    /// Opens the store under `directory`, making it if there is none.
+    /// Opens the store under `directory`, making it if there is none, and deletes pictures that a crash left
+    /// without a result.
     ///
     /// # Errors
     /// When the directory cannot be used, is in use, or holds what this program cannot read.
     pub async fn open(directory: &Path) -> Result<Self, StoreError> {
-        let _ = directory;
-        Ok(Self {})
+        let blocking = directory.to_owned();
+        let (lock, blobs) = tokio::task::spawn_blocking(move || {
+            let lock = lock(&blocking)?;
+            Ok::<_, StoreError>((lock, Blobs::open(blocking.join("frames"))?))
+        })
+        .await
+        .map_err(|error| StoreError::Database(error.to_string()))??;
+        let options = SqliteConnectOptions::new()
+            .filename(directory.join("var-dd.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .foreign_keys(true);
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let check: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&writer).await?;
+        if check != "ok" {
+            return Err(StoreError::damaged(&format!("the database in {}", directory.display()), check));
+        }
+        sqlx::migrate!("src/storage/migrations")
+            .run(&writer)
+            .await
+            .map_err(|error| StoreError::migration(directory, error))?;
+        let reader =
+            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        let store =
+            Self(Arc::new(Inner { directory: directory.to_owned(), writer, reader, blobs, _lock: lock }));
+        store.sweep().await?;
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    async fn sweep(&self) -> Result<(), StoreError> {
+        let kept = self.ids_with_frames().await?;
+        let store = self.clone();
+        let swept = tokio::task::spawn_blocking(move || store.0.blobs.sweep(&kept))
+            .await
+            .map_err(|error| StoreError::Pictures(error.to_string()))??;
+        if swept > 0 {
+            tracing::info!(files = swept, "deleted pictures that an interrupted run left behind");
+        }
+        Ok(())
+    }
+
+    /// Keeps the end of a job with everything that led to it. `ending.events` holds the final event.
+    ///
+    /// # Errors
+    /// When it cannot be kept; then the job counts as unfinished still.
+    pub async fn settle(&self, job: &JobId, ending: &Ending) -> Result<(), StoreError> {
+        if !ending.frames.is_empty() {
+            let pictures = ending.frames.iter().map(|(_, _, picture)| picture.clone());
+            self.0.blobs.put(job, pictures).await?;
+        }
+        // Should this fail, the pictures stay until the next start: the end may be recorded all the same.
+        self.record_end(job, ending).await
+    }
+
+    /// Reads the picture of a frame; `None` if it was deleted in the meantime.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn picture(&self, job: &JobId, frame: &StoredFrame) -> Result<Option<Bytes>, StoreError> {
+        self.0.blobs.get(job, frame.start..frame.start + frame.length).await
+    }
+
+    /// Deletes a job and its pictures. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn delete(&self, job: &JobId) -> Result<bool, StoreError> {
+        let deleted = self.delete_rows(job).await?;
+        self.0.blobs.delete(job).await?;
+        Ok(deleted)
+    }
+
+    /// Deletes the oldest results beyond the newest `finished`, and the oldest of those that ended otherwise beyond
+    /// the newest `other`. Examples stay. Returns how many went.
+    ///
+    /// # Errors
+    /// When the database or the file system fails.
+    pub async fn prune(&self, finished: Option<u32>, other: u32) -> Result<usize, StoreError> {
+        let beyond = self.beyond(finished, other).await?;
+        for job in &beyond {
+            self.delete(job).await?;
+        }
+        Ok(beyond.len())
+    }
+
+    /// Closes the database; later calls fail.
+    pub async fn close(&self) {
+        self.0.reader.close().await;
+        self.0.writer.close().await;
+    }
+}
+
+impl Ending {
+    /// The final event.
+    fn last(&self) -> Option<&JobEvent> {
+        self.events.last().map(|(_, event)| event)
+    }
+}
+
+/// Makes the directory and takes its lock; this also shows that it can be written.
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let failed = |error: std::io::Error| StoreError::directory(directory, &error);
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join("lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::InUse { directory: directory.display().to_string() })
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
