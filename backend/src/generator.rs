@@ -3,6 +3,9 @@
 //! The scheduler, the storage and the HTTP interface know this trait only; `commands/` gives them the engine,
 //! tests a stand-in that needs no network weights.
 
+#[doc(hidden)]
+pub mod fake;
+
 use std::ops::ControlFlow;
 
 use image::RgbImage;

@@ -1,0 +1,185 @@
+//! A stand-in for the engine, for tests of everything above it: no weights, no torch, pictures that depend on
+//! their numbers alone, faults on demand.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use image::{Rgb, RgbImage};
+use var_dd_protocol::{ModelInfo, Plan, PlanPreset};
+
+use super::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
+
+/// A class at which [`FakeGenerator`] panics.
+pub const CLASS_OF_PANIC: u32 = 6;
+/// A class at which [`FakeGenerator`] fails.
+pub const CLASS_OF_FAILURE: u32 = 7;
+
+/// A small model: 3 scales, 8 classes, pictures of 16 × 16 pixels.
+pub fn model(name: &str) -> ModelInfo {
+    let preset = |name: &str, plan| PlanPreset { name: name.to_owned(), plan, fid: None };
+    ModelInfo {
+        name: name.to_owned(),
+        image_size: 16,
+        patch_nums: vec![1, 2, 4],
+        classes: (0..8).map(|class| format!("class {class}")).collect(),
+        plans: vec![preset("1 step", few_step(&[0])), preset("2 steps", few_step(&[0, 1]))],
+        has_teacher: true,
+        depth: 1,
+        vocabulary: 16,
+        parameters: 1000,
+        device: "cpu".to_owned(),
+        dtype: "f32".to_owned(),
+    }
+}
+
+/// A plan of the student alone.
+pub fn few_step(t_list: &[u32]) -> Plan {
+    Plan::FewStep { t_list: t_list.to_vec(), loss_split_t: 1 }
+}
+
+/// The picture that is drawn at a place of the plan.
+pub fn picture(side: u32, of: PictureRequest, pass: usize, scale: usize) -> RgbImage {
+    let mix = |salt: u64| {
+        let numbers = of.seed ^ (u64::from(of.class) << 40) ^ (u64::from(of.index) << 50) ^ salt;
+        (numbers.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u32
+    };
+    RgbImage::from_fn(side, side, |x, y| {
+        let place = pass as u32 * 40 + scale as u32 * 20;
+        Rgb([(mix(1) + x * 4) as u8, (mix(2) + y * 4) as u8, (mix(3) + place) as u8])
+    })
+}
+
+/// Holds the device back before every pass, as long as a test wants.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Debug)]
+struct GateState {
+    passes: usize,
+    open: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    /// Nothing passes.
+    pub fn closed() -> Self {
+        let state = GateState { passes: 0, open: false, waiting: 0 };
+        Self(Arc::new((Mutex::new(state), Condvar::new())))
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `passes` more passes go.
+    pub fn allow(&self, passes: usize) {
+        self.state().passes += passes;
+        self.0.1.notify_all();
+    }
+
+    /// Lets everything go from now on.
+    pub fn open(&self) {
+        self.state().open = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until the device is held at the gate. Blocks the thread.
+    pub fn wait_for_device(&self) {
+        let waiting = |state: &mut GateState| state.waiting == 0;
+        drop(self.0.1.wait_while(self.state(), waiting));
+    }
+
+    fn enter(&self) {
+        let mut state = self.state();
+        state.waiting += 1;
+        self.0.1.notify_all();
+        let held = |state: &mut GateState| !state.open && state.passes == 0;
+        let mut state = self.0.1.wait_while(state, held).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state.passes = state.passes.saturating_sub(1);
+    }
+}
+
+/// The stand-in.
+#[derive(Clone, Debug)]
+pub struct FakeGenerator {
+    info: ModelInfo,
+    memory: usize,
+    gate: Option<Gate>,
+    batches: Arc<Mutex<Vec<BatchRequest>>>,
+}
+
+impl FakeGenerator {
+    /// A stand-in for a model.
+    pub fn new(info: ModelInfo) -> Self {
+        Self { info, memory: usize::MAX, gate: None, batches: Arc::default() }
+    }
+
+    /// With memory for so many pictures. A larger batch fails after the first scale of its first pass.
+    pub fn with_memory(self, memory: usize) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// With a gate before every pass.
+    pub fn with_gate(self, gate: &Gate) -> Self {
+        let gate = Some(gate.clone());
+        Self { gate, ..self }
+    }
+
+    /// The batches asked for so far, also those that failed.
+    pub fn batches(&self) -> Vec<BatchRequest> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Generator for FakeGenerator {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
+        let has = |class| batch.pictures.iter().any(|picture| picture.class == class);
+        let passes = batch.plan.passes(self.info.patch_nums.len());
+        for (pass, of) in passes.iter().enumerate() {
+            if let Some(gate) = &self.gate {
+                gate.enter();
+            }
+            let began = GeneratorEvent::PassBegan { pass, passes: passes.len(), of: of.clone() };
+            if sink(began) == ControlFlow::Break(()) {
+                return Ok(());
+            }
+            assert!(!has(CLASS_OF_PANIC), "class {CLASS_OF_PANIC} makes the stand-in panic");
+            if has(CLASS_OF_FAILURE) {
+                return Err(GeneratorError::Failed(format!(
+                    "class {CLASS_OF_FAILURE} makes the stand-in fail"
+                )));
+            }
+            let mut events = vec![GeneratorEvent::PassEnded { pass, transformer_ms: 1.5 }];
+            events.extend(of.scales.clone().map(|scale| {
+                let draw = |&of: &PictureRequest| picture(self.info.image_size, of, pass, scale);
+                GeneratorEvent::Decoded {
+                    pass,
+                    scale,
+                    pictures: batch.pictures.iter().map(draw).collect(),
+                    decode_ms: 0.25,
+                }
+            }));
+            for (at, event) in events.into_iter().enumerate() {
+                // After the pass and its first scale.
+                if at == 2 && batch.pictures.len() > self.memory {
+                    return Err(GeneratorError::OutOfMemory {
+                        pictures: batch.pictures.len(),
+                        reason: format!("the stand-in has memory for {}", self.memory),
+                    });
+                }
+                if sink(event) == ControlFlow::Break(()) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
