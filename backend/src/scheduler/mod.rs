@@ -1,4 +1,29 @@
 //! Jobs from request to result: queue, batches, the device, every viewer.
+//!
+//! ```text
+//! submit → job (valid) → storage → queue ─ batch ─→ worker (one thread, owns the device)
+//!                                                      │ reports, bounded
+//!              viewers ← log of the job ← draw ← encode ┘
+//!                            └→ storage at the end
+//! ```
+//! `job`, `queue`, `batch` and `log` are pure: clock and limits are arguments. `state` puts them behind one lock,
+//! `dispatch` feeds the device, `draw` follows each batch until its jobs have ended.
+
+mod batch;
+mod clock;
+mod dispatch;
+mod draw;
+mod encode;
+mod job;
+mod live;
+mod log;
+mod metrics;
+mod queue;
+mod state;
+#[cfg(test)]
+mod tests;
+mod viewer;
+mod worker;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +35,23 @@ use var_dd_protocol::{
     ResultPage,
 };
 
+pub use self::viewer::{Viewer, ViewerEvent};
+use self::{
+    dispatch::Device,
+    job::{ValidJob, check_owner},
+    live::{LiveJob, first_seq, internal},
+    state::Shared,
+};
 use crate::{
     generator::Generator,
-    storage::{Store, StoreError},
+    storage::{Ending, JobRecord, Store, StoreError, StoredEvent, StoredFrame, StoredJob, UnfinishedJob},
 };
+
+/// A job that was running at this many crashes of the program is taken to be their cause and fails.
+pub const MAX_CRASHES: u32 = 8;
+
+/// Most results on a page.
+const MAX_PAGE: u32 = 100;
 
 /// Bounds and times of a scheduler.
 #[derive(Clone, Debug)]
@@ -54,6 +92,9 @@ pub enum StartError {
     /// Requests could not tell them apart.
     #[error("two models are named {0:?}; a name must be unique, so change `name` in the config.json of one")]
     SameName(String),
+    /// No thread for the device.
+    #[error("the system gives no thread for the device: {0}")]
+    Thread(#[from] std::io::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,38 +120,6 @@ pub struct Accepted {
     pub request: GenerateRequest,
 }
 
-/// What a viewer of a job sees, in the order of the sequence numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ViewerEvent {
-    /// Something happened.
-    Control {
-        /// Sequence number among the job's events.
-        seq: u64,
-        /// What happened.
-        event: JobEvent,
-    },
-    /// A picture.
-    Frame {
-        /// Sequence number among the job's events.
-        seq: u64,
-        /// Whether it is the last frame of its picture.
-        last: bool,
-        /// The binary message, encoded once for all viewers.
-        bytes: Bytes,
-    },
-}
-
-/// One viewer of one job. Counts as watching until dropped.
-#[derive(Debug)]
-pub struct Viewer {}
-
-impl Viewer {
-    /// The next event. `None` after the final event, or when the server shuts down. Cancel safe.
-    pub async fn next(&mut self) -> Option<ViewerEvent> {
-        None
-    }
-}
-
 /// A scheduler at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -128,36 +137,45 @@ pub struct Stats {
 
 /// Takes jobs, runs them in batches, tells their viewers, keeps their results. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct Scheduler {
-    models: Arc<[ModelInfo]>,
-}
-
-fn missing() -> ErrorBody {
-    ErrorBody::new(ErrorCode::Internal, "not there yet")
-}
+pub struct Scheduler(Arc<Shared>);
 
 impl Scheduler {
-    /// Starts the device thread and requeues the unfinished jobs of `store`.
+    /// Starts the device thread and requeues the unfinished jobs of `store`, in the order of acceptance. Those
+    /// that the loaded models cannot run fail, and so do those that were running at [`MAX_CRASHES`] crashes.
     ///
     /// # Errors
-    /// When there is no model, two have one name, or the store fails.
+    /// When there is no model, two have one name, the system gives no thread, or the store fails.
     pub async fn start(
-        _config: SchedulerConfig,
-        _store: Store,
+        config: SchedulerConfig,
+        store: Store,
         generators: Vec<Box<dyn Generator>>,
     ) -> Result<Self, StartError> {
-        let models = generators.iter().map(|generator| generator.info().clone()).collect();
-        Ok(Self { models })
+        let models: Arc<[ModelInfo]> = generators.iter().map(|generator| generator.info().clone()).collect();
+        let default = models.first().ok_or(StartError::NoModel)?;
+        for (at, info) in models.iter().enumerate() {
+            if models[..at].iter().any(|other| other.name == info.name) {
+                return Err(StartError::SameName(info.name.clone()));
+            }
+        }
+        let example = store.example(&default.name).await?;
+        let shared = Arc::new(Shared::new(config, models, store, example));
+        for job in shared.store.take_over().await? {
+            resume(&shared, job).await?;
+        }
+        shared.prune().await;
+        let device = Device::start(&shared, generators)?;
+        tokio::spawn(dispatch::run(shared.clone(), device));
+        Ok(Self(shared))
     }
 
     /// The loaded models; the first one is the default.
     pub fn models(&self) -> &[ModelInfo] {
-        &self.models
+        &self.0.models
     }
 
     /// A finished result of the default model to show before the first click.
     pub fn example(&self) -> Option<JobId> {
-        None
+        self.0.example()
     }
 
     /// Accepts a job; it is on disk on return and will be drawn whatever happens to the program.
@@ -166,85 +184,254 @@ impl Scheduler {
     /// When a value is out of bounds, the queue is full, the server shuts down or the job cannot be kept.
     pub async fn submit(
         &self,
-        _request: GenerateRequest,
-        _unwatched: Unwatched,
+        request: GenerateRequest,
+        unwatched: Unwatched,
     ) -> Result<Accepted, ErrorBody> {
-        Err(missing())
+        self.accept(request, unwatched == Unwatched::Stays, false).await
     }
 
     /// Accepts a job of the server itself, whose result becomes the [`Scheduler::example`].
     ///
     /// # Errors
     /// As [`Scheduler::submit`].
-    pub async fn submit_example(&self, _request: GenerateRequest) -> Result<JobId, ErrorBody> {
-        Err(missing())
+    pub async fn submit_example(&self, request: GenerateRequest) -> Result<JobId, ErrorBody> {
+        Ok(self.accept(request, true, true).await?.job)
+    }
+
+    async fn accept(
+        &self,
+        request: GenerateRequest,
+        stays: bool,
+        example: bool,
+    ) -> Result<Accepted, ErrorBody> {
+        let valid = ValidJob::new(request, &self.0.models)?;
+        let place = self.0.reserve()?;
+        let owner_token = job::new_token()?;
+        let record = JobRecord {
+            stays,
+            example,
+            ..valid.record(job::new_id()?, job::hash(&owner_token), self.0.clock.now_ms() as u64)
+        };
+        let accepted = Accepted { job: record.id.clone(), owner_token, request: record.request.clone() };
+        let shared = self.0.clone();
+        // A task of its own: a caller that gives up must not leave a job on disk that is in no queue.
+        uninterrupted(async move {
+            let number = shared.store.accept(&record).await?;
+            shared.enqueue(&Arc::new(LiveJob::new(valid, record, number, 0)));
+            shared.metrics.accepted.inc();
+            drop(place);
+            Ok(accepted)
+        })
+        .await
     }
 
     /// Watches a job, live or replayed from storage, from the event after `after` on (all if `None`).
     ///
     /// # Errors
     /// When there is no such job.
-    pub async fn watch(&self, _job: &JobId, _after: Option<u64>) -> Result<Viewer, ErrorBody> {
-        Err(missing())
+    pub async fn watch(&self, job: &JobId, after: Option<u64>) -> Result<Viewer, ErrorBody> {
+        if let Some(live) = self.0.live_for_viewer(job) {
+            return Ok(Viewer::live(self.0.clone(), live, after));
+        }
+        let stored = self.ended(job).await?;
+        let events = self.0.store.events(&stored, after).await?;
+        Ok(Viewer::stored(self.0.store.clone(), job.clone(), events))
     }
 
     /// Stops a job.
     ///
     /// # Errors
     /// When there is no such job, the token is not its owner's, or it has ended.
-    pub async fn cancel(&self, _job: &JobId, _token: &OwnerToken) -> Result<(), ErrorBody> {
-        Err(missing())
+    pub async fn cancel(&self, job: &JobId, token: &OwnerToken) -> Result<(), ErrorBody> {
+        let Some(live) = self.0.live(job) else {
+            let stored = self.ended(job).await?;
+            check_owner(token, &stored.record.owner)?;
+            return Err(ErrorBody::new(
+                ErrorCode::Conflict,
+                "the job has ended already; a result can be deleted instead",
+            ));
+        };
+        check_owner(token, live.owner())?;
+        let shared = self.0.clone();
+        match uninterrupted(async move { Ok(shared.settle(live, JobEvent::Cancelled).await) }).await? {
+            Some(JobEvent::Failed { error }) => Err(error),
+            Some(_) => Ok(()),
+            None => Err(ErrorBody::new(ErrorCode::Conflict, "the job is just ending")),
+        }
     }
 
     /// Deletes a result with its pictures.
     ///
     /// # Errors
     /// When there is no such job, the token is not its owner's, or it has not ended.
-    pub async fn delete(&self, _job: &JobId, _token: &OwnerToken) -> Result<(), ErrorBody> {
-        Err(missing())
+    pub async fn delete(&self, job: &JobId, token: &OwnerToken) -> Result<(), ErrorBody> {
+        if let Some(live) = self.0.live(job) {
+            check_owner(token, live.owner())?;
+            return Err(ErrorBody::new(
+                ErrorCode::Conflict,
+                "the job has not ended; cancel it first, then delete it",
+            ));
+        }
+        let stored = self.ended(job).await?;
+        check_owner(token, &stored.record.owner)?;
+        let (shared, id) = (self.0.clone(), job.clone());
+        let deleted = uninterrupted(async move {
+            shared.forget_example(&id);
+            Ok(shared.store.delete(&id).await?)
+        });
+        if deleted.await? { Ok(()) } else { Err(not_found(job)) }
     }
 
     /// A job or result as a whole.
     ///
     /// # Errors
     /// When there is no such job.
-    pub async fn view(&self, _job: &JobId) -> Result<JobView, ErrorBody> {
-        Err(missing())
+    pub async fn view(&self, job: &JobId) -> Result<JobView, ErrorBody> {
+        if let Some(live) = self.0.live(job) {
+            return Ok(live.view());
+        }
+        let stored = self.ended(job).await?;
+        let events = self.0.store.events(&stored, None).await?;
+        let frames = events.iter().filter_map(|event| match event {
+            StoredEvent::Frame(frame) => Some((frame.seq, &frame.header)),
+            StoredEvent::Control { .. } => None,
+        });
+        Ok(stored.record.view(stored.state, stored.timings, stored.error.clone(), frames))
     }
 
-    /// Finished results, newest first: at most `limit` (at most 100) of those before the cursor `before`, which
-    /// is the `next` of an earlier page.
+    /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before the cursor `before`,
+    /// which is the `next` of an earlier page.
     ///
     /// # Errors
     /// When the cursor is not one.
-    pub async fn recent(&self, _limit: u32, _before: Option<&str>) -> Result<ResultPage, ErrorBody> {
-        Err(missing())
+    pub async fn recent(&self, limit: u32, before: Option<&str>) -> Result<ResultPage, ErrorBody> {
+        let before = before.map(parse_cursor).transpose()?;
+        let limit = limit.clamp(1, MAX_PAGE);
+        // One more than asked for tells whether there is another page.
+        let mut jobs = self.0.store.finished(limit + 1, before).await?;
+        let more = jobs.len() > limit as usize;
+        jobs.truncate(limit as usize);
+        let next = jobs.last().filter(|_| more).and_then(|job| job.ended);
+        Ok(ResultPage {
+            results: jobs.iter().map(StoredJob::listed).collect(),
+            next: next.map(|ended| ended.to_string()),
+        })
     }
 
     /// The encoded picture of one frame, by its sequence number.
     ///
     /// # Errors
     /// When there is no such frame.
-    pub async fn frame(&self, _job: &JobId, _seq: u64) -> Result<(MediaType, Bytes), ErrorBody> {
-        Err(missing())
+    pub async fn frame(&self, job: &JobId, seq: u64) -> Result<(MediaType, Bytes), ErrorBody> {
+        let picture = match self.0.live(job) {
+            Some(live) => live.picture(|number, _| number == seq),
+            None => self.stored_picture(job, self.0.store.frame(job, seq).await?).await?,
+        };
+        picture.ok_or_else(|| {
+            let message = format!("the job {job} has no frame of number {seq}");
+            ErrorBody::new(ErrorCode::NotFound, message)
+        })
     }
 
     /// The finished picture of an index, as PNG.
     ///
     /// # Errors
     /// When there is no such picture (yet).
-    pub async fn picture(&self, _job: &JobId, _picture: u32) -> Result<Bytes, ErrorBody> {
-        Err(missing())
+    pub async fn picture(&self, job: &JobId, picture: u32) -> Result<Bytes, ErrorBody> {
+        let bytes = match self.0.live(job) {
+            Some(live) => live.picture(|_, header| header.last && header.picture == picture),
+            None => self.stored_picture(job, self.0.store.last_frame(job, picture).await?).await?,
+        };
+        bytes.map(|(_, bytes)| bytes).ok_or_else(|| {
+            let message = format!("the job {job} has no finished picture {picture}");
+            ErrorBody::new(ErrorCode::NotFound, message)
+        })
+    }
+
+    async fn stored_picture(
+        &self,
+        job: &JobId,
+        frame: Option<StoredFrame>,
+    ) -> Result<Option<(MediaType, Bytes)>, ErrorBody> {
+        let Some(frame) = frame else { return Ok(None) };
+        let picture = self.0.store.picture(job, &frame).await?;
+        Ok(picture.map(|bytes| (frame.header.media_type, bytes)))
+    }
+
+    /// A job that is in no queue: it has ended.
+    async fn ended(&self, job: &JobId) -> Result<StoredJob, ErrorBody> {
+        let stored = self.0.store.find(job).await?.ok_or_else(|| not_found(job))?;
+        if stored.state.is_final() {
+            return Ok(stored);
+        }
+        // Its end could not be written, or the server is going down.
+        Err(ErrorBody::new(
+            ErrorCode::StorageFailed,
+            format!("the job {job} is left to the next start of the server, which draws it"),
+        ))
     }
 
     /// The scheduler at this moment.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.0.stats()
     }
 
-    /// Adds the scheduler's metrics to those of the server.
-    pub fn register_metrics(&self, _registry: &mut Registry) {}
+    /// Adds the scheduler's metrics, named `var_dd_…`, to those of the server.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+    }
 
-    /// Takes no more jobs, stops the running batch at a pass (its jobs run at the next start), ends every viewer.
-    pub async fn shutdown(&self) {}
+    /// Takes no more jobs, stops the running batch at a pass (its jobs run at the next start), ends every viewer,
+    /// closes the store. Returns when everything is at rest; a second call waits for the first.
+    pub async fn shutdown(&self) {
+        self.0.close();
+        // The sender is ours.
+        let _ = self.0.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}
+
+/// Runs to the end whatever becomes of the caller.
+async fn uninterrupted<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ErrorBody>> + Send + 'static,
+) -> Result<T, ErrorBody> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(internal(format!("a task of the server failed: {error}"))))
+}
+
+fn not_found(job: &JobId) -> ErrorBody {
+    let message = format!("there is no job or result named {job}; it may have been deleted");
+    ErrorBody::new(ErrorCode::NotFound, message)
+}
+
+fn parse_cursor(before: &str) -> Result<i64, ErrorBody> {
+    before.parse().map_err(|_| {
+        let before: String = before.chars().take(40).collect();
+        let message = format!("before is {before:?}; it must be the `next` of an earlier page");
+        ErrorBody::new(ErrorCode::MalformedBody, message)
+    })
+}
+
+/// Lets a job that an earlier program left unfinished wait again, or ends it where it cannot run.
+async fn resume(shared: &Arc<Shared>, job: UnfinishedJob) -> Result<(), StoreError> {
+    let valid = if job.crashes < MAX_CRASHES {
+        ValidJob::new(job.record.request.clone(), &shared.models)
+    } else {
+        Err(internal(format!(
+            "the server went down {} times while drawing this job and does not try again",
+            job.crashes
+        )))
+    };
+    match valid {
+        Ok(valid) => shared.enqueue(&Arc::new(LiveJob::new(valid, job.record, job.number, job.attempt))),
+        Err(error) => {
+            let id = &job.record.id;
+            tracing::warn!(job = %id, %error, "an unfinished job cannot run any more");
+            let ending = Ending {
+                events: vec![(first_seq(job.attempt), JobEvent::Failed { error })],
+                frames: Vec::new(),
+            };
+            shared.store.settle(id, &ending).await?;
+        }
+    }
+    Ok(())
 }

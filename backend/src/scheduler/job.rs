@@ -1,0 +1,194 @@
+//! A request becomes a [`ValidJob`] once; nothing after it checks a number again.
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use var_dd_engine::sample::plan::{self as engine, Guidance};
+use var_dd_protocol::{
+    ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_PICTURES, MAX_SEED, ModelInfo, OwnerToken, Pass,
+    PassKind, Plan,
+};
+
+use crate::storage::{JobRecord, OwnerHash};
+
+/// A job that its model can run.
+#[derive(Clone, Debug)]
+pub(super) struct ValidJob {
+    /// Index of the model among the loaded ones.
+    pub(super) model: usize,
+    /// The plan as the engine knows it.
+    pub(super) plan: engine::Plan,
+    /// The request, model and seed filled in.
+    pub(super) request: GenerateRequest,
+    /// Name of the class.
+    pub(super) class_name: String,
+    /// Name of the plan if it is a preset of the model.
+    pub(super) plan_name: Option<String>,
+    /// Side of each scale's token map.
+    pub(super) patch_nums: Vec<u32>,
+    /// Side of the picture in pixels.
+    pub(super) image_size: u32,
+}
+
+impl ValidJob {
+    /// Checks a request against the loaded models and fills in what it leaves open: the first model, a random seed.
+    ///
+    /// # Errors
+    /// The first value that is out of bounds, with the bound.
+    pub(super) fn new(request: GenerateRequest, models: &[ModelInfo]) -> Result<Self, ErrorBody> {
+        let (model, info) = find_model(request.model.as_deref(), models)?;
+        let classes = info.classes.len();
+        let Some(class_name) = info.classes.get(request.class as usize) else {
+            return Err(ErrorBody::new(
+                ErrorCode::ClassOutOfRange,
+                format!(
+                    "class {} is out of range; the model {:?} has {classes} classes, so it goes from 0 to {}",
+                    request.class,
+                    info.name,
+                    classes.saturating_sub(1)
+                ),
+            ));
+        };
+        if !(1..=MAX_PICTURES).contains(&request.count) {
+            return Err(ErrorBody::new(
+                ErrorCode::CountOutOfRange,
+                format!("count is {}; a job draws from 1 to {MAX_PICTURES} pictures", request.count),
+            ));
+        }
+        let seed = match request.seed {
+            Some(seed) if seed > MAX_SEED => {
+                return Err(ErrorBody::new(
+                    ErrorCode::SeedOutOfRange,
+                    format!("seed is {seed}; it goes from 0 to {MAX_SEED}"),
+                ));
+            }
+            Some(seed) => seed,
+            None => random::<8>().map(u64::from_le_bytes)? & MAX_SEED,
+        };
+        let plan = engine_plan(&request.plan);
+        plan.validate(info.patch_nums.len())
+            .map_err(|error| ErrorBody::new(ErrorCode::InvalidPlan, error.to_string()))?;
+        if plan.needs_teacher() && !info.has_teacher {
+            return Err(ErrorBody::new(
+                ErrorCode::NoTeacher,
+                format!(
+                    "the plan needs a teacher and the model {:?} has none; choose a plan of kind few_step",
+                    info.name
+                ),
+            ));
+        }
+        let preset = info.plans.iter().find(|preset| preset.plan == request.plan);
+        Ok(Self {
+            model,
+            plan,
+            class_name: class_name.clone(),
+            plan_name: preset.map(|preset| preset.name.clone()),
+            patch_nums: info.patch_nums.clone(),
+            image_size: info.image_size,
+            request: GenerateRequest { model: Some(info.name.clone()), seed: Some(seed), ..request },
+        })
+    }
+
+    /// What is kept of the job.
+    pub(super) fn record(&self, id: JobId, owner: OwnerHash, created_ms: u64) -> JobRecord {
+        JobRecord {
+            id,
+            owner,
+            created_ms,
+            stays: false,
+            example: false,
+            request: self.request.clone(),
+            class_name: self.class_name.clone(),
+            plan_name: self.plan_name.clone(),
+            patch_nums: self.patch_nums.clone(),
+            image_size: self.image_size,
+        }
+    }
+}
+
+fn find_model<'a>(name: Option<&str>, models: &'a [ModelInfo]) -> Result<(usize, &'a ModelInfo), ErrorBody> {
+    let found = match name {
+        None => models.first().map(|info| (0, info)),
+        Some(name) => models.iter().enumerate().find(|(_, info)| info.name == name),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<_> = models.iter().map(|info| format!("{:?}", info.name)).collect();
+        // A client's text is repeated only as far as it could be a name.
+        let name: String = name.unwrap_or_default().chars().take(80).collect();
+        let message = format!("no model named {name:?} is loaded; there are {}", names.join(", "));
+        ErrorBody::new(ErrorCode::UnknownModel, message)
+    })
+}
+
+/// The plan as the engine knows it.
+pub(super) fn engine_plan(plan: &Plan) -> engine::Plan {
+    let guidance = |cfg, top_k, top_p| Guidance { cfg, top_k: top_k as usize, top_p };
+    match *plan {
+        Plan::FewStep { ref t_list, loss_split_t } => engine::Plan::FewStep {
+            t_list: t_list.iter().map(|&t| t as usize).collect(),
+            loss_split_t: loss_split_t as usize,
+        },
+        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, cfg, top_k, top_p, causal_prefix } => {
+            engine::Plan::TeacherInvolved {
+                t_list: t_list.map(|t| t as usize),
+                loss_split_t: loss_split_t as usize,
+                teacher_start: teacher_start as usize,
+                guidance: guidance(cfg, top_k, top_p),
+                causal_prefix,
+            }
+        }
+        Plan::Teacher { cfg, top_k, top_p } => {
+            engine::Plan::Teacher { guidance: guidance(cfg, top_k, top_p) }
+        }
+    }
+}
+
+/// A pass as the protocol knows it.
+pub(super) fn protocol_pass(pass: &engine::Pass) -> Pass {
+    Pass {
+        kind: match pass.kind {
+            engine::PassKind::Student => PassKind::Student,
+            engine::PassKind::Draft => PassKind::Draft,
+            engine::PassKind::Teacher => PassKind::Teacher,
+        },
+        first_scale: pass.scales.start as u32,
+        end_scale: pass.scales.end as u32,
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ErrorBody> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        ErrorBody::new(ErrorCode::Internal, format!("the system gives no random numbers: {error}"))
+    })?;
+    Ok(bytes)
+}
+
+/// A new name of 128 random bits.
+pub(super) fn new_id() -> Result<JobId, ErrorBody> {
+    Ok(JobId::from_bits(u128::from_le_bytes(random()?)))
+}
+
+/// A new owner's token of 256 random bits.
+pub(super) fn new_token() -> Result<OwnerToken, ErrorBody> {
+    let digits = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(OwnerToken(digits))
+}
+
+/// What is kept of a token: not the secret itself.
+pub(super) fn hash(token: &OwnerToken) -> OwnerHash {
+    Sha256::digest(token.0.as_bytes()).into()
+}
+
+/// Checks that `token` is the owner's, in a time that says nothing about the right one.
+///
+/// # Errors
+/// [`ErrorCode::NotOwner`].
+pub(super) fn check_owner(token: &OwnerToken, owner: &OwnerHash) -> Result<(), ErrorBody> {
+    if hash(token).ct_eq(owner).into() {
+        return Ok(());
+    }
+    Err(ErrorBody::new(
+        ErrorCode::NotOwner,
+        "the owner's token is not the one that was given out when this job was accepted",
+    ))
+}

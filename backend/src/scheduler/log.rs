@@ -1,0 +1,144 @@
+//! The numbered events of one job, in memory while the job is live. Pure.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use var_dd_protocol::{Frame, FrameHeader, JobEvent, JobId};
+
+use super::ViewerEvent;
+use crate::storage::Ending;
+
+/// One numbered event.
+#[derive(Clone, Debug)]
+struct Entry {
+    seq: u64,
+    /// Bytes of frames in the log up to and with this one.
+    end_bytes: usize,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Control(JobEvent),
+    Frame {
+        header: FrameHeader,
+        /// The binary message.
+        wire: Bytes,
+        /// Where the encoded picture lies in it.
+        picture: Range<usize>,
+    },
+}
+
+/// Where a viewer stands in a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    after: Option<u64>,
+    /// Events below this number were there when the viewer came: it is catching up, not slow.
+    live_from: u64,
+}
+
+/// What a log has for a viewer.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// The next event, if there is one already.
+    pub(super) event: Option<ViewerEvent>,
+    /// Intermediate frames passed over on the way.
+    pub(super) dropped: u64,
+}
+
+/// The numbered events of one job.
+///
+/// Numbers increase by one. Of several positions in the queue in a row only the newest stays, with its own number.
+#[derive(Debug)]
+pub(super) struct Log {
+    job: JobId,
+    entries: Vec<Entry>,
+    next_seq: u64,
+}
+
+impl Log {
+    /// An empty log whose first event gets the number `first_seq`.
+    pub(super) fn new(job: JobId, first_seq: u64) -> Self {
+        Self { job, entries: Vec::new(), next_seq: first_seq }
+    }
+
+    fn total_bytes(&self) -> usize {
+        self.entries.last().map_or(0, |entry| entry.end_bytes)
+    }
+
+    fn append(&mut self, bytes: usize, body: Body) {
+        let end_bytes = self.total_bytes() + bytes;
+        self.entries.push(Entry { seq: self.next_seq, end_bytes, body });
+        self.next_seq += 1;
+    }
+
+    /// Adds an event that is no frame.
+    pub(super) fn push(&mut self, event: JobEvent) {
+        let is_position = |event: &JobEvent| matches!(event, JobEvent::Queued { .. });
+        if is_position(&event) {
+            self.entries.pop_if(|entry| matches!(&entry.body, Body::Control(last) if is_position(last)));
+        }
+        self.append(0, Body::Control(event));
+    }
+
+    /// Adds a frame with its encoded picture.
+    pub(super) fn push_frame(&mut self, header: FrameHeader, picture: Vec<u8>) {
+        let length = picture.len();
+        let frame = Frame { job: self.job.clone(), seq: self.next_seq, header, picture };
+        let wire = Bytes::from(frame.encode());
+        let picture = wire.len() - length..wire.len();
+        self.append(wire.len(), Body::Frame { header: frame.header, wire, picture });
+    }
+
+    /// A viewer that has seen everything up to `after`.
+    pub(super) fn cursor(&self, after: Option<u64>) -> Cursor {
+        Cursor { after, live_from: self.next_seq }
+    }
+
+    /// The event after `cursor`, which moves on. A viewer that lies more than `backlog_bytes` behind is spared
+    /// intermediate frames that came while it watched; never the last frame of a picture, nor what is no frame.
+    pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> Step {
+        let mut dropped = 0;
+        let first = cursor.after.map_or(0, |after| self.entries.partition_point(|entry| entry.seq <= after));
+        for (at, entry) in self.entries.iter().enumerate().skip(first) {
+            cursor.after = Some(entry.seq);
+            let event = match &entry.body {
+                Body::Control(event) => ViewerEvent::Control { seq: entry.seq, event: event.clone() },
+                Body::Frame { header, wire, .. } => {
+                    let before = at.checked_sub(1).map_or(0, |at| self.entries[at].end_bytes);
+                    let behind = self.total_bytes() - before;
+                    if !header.last && entry.seq >= cursor.live_from && behind > backlog_bytes {
+                        dropped += 1;
+                        continue;
+                    }
+                    ViewerEvent::Frame { seq: entry.seq, last: header.last, bytes: wire.clone() }
+                }
+            };
+            return Step { event: Some(event), dropped };
+        }
+        Step { event: None, dropped }
+    }
+
+    /// Every frame so far.
+    pub(super) fn frames(&self) -> impl Iterator<Item = (u64, &FrameHeader, Bytes)> {
+        self.entries.iter().filter_map(|entry| match &entry.body {
+            Body::Control(_) => None,
+            Body::Frame { header, wire, picture } => Some((entry.seq, header, wire.slice(picture.clone()))),
+        })
+    }
+
+    /// What is to be kept if `last` ends the job: it gets the next number here as it will in the log.
+    pub(super) fn ending(&self, last: JobEvent) -> Ending {
+        let mut ending = Ending {
+            events: Vec::new(),
+            frames: self.frames().map(|(seq, header, picture)| (seq, header.clone(), picture)).collect(),
+        };
+        for entry in &self.entries {
+            if let Body::Control(event) = &entry.body {
+                ending.events.push((entry.seq, event.clone()));
+            }
+        }
+        ending.events.push((self.next_seq, last));
+        ending
+    }
+}

@@ -1,0 +1,352 @@
+//! What the handles, the viewers and the dispatcher share.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, Semaphore, watch};
+use var_dd_protocol::{ErrorBody, ErrorCode, JobEvent, JobId, ModelInfo};
+
+use super::{
+    SchedulerConfig, Stats,
+    batch::{Limits, Waiting},
+    clock::Clock,
+    live::LiveJob,
+    metrics::Metrics,
+    queue::{Entry, Next, Queue},
+};
+use crate::storage::{Ending, Store};
+
+/// Batches on the device or behind it: while one is drawn, the frames of the one before are encoded and kept.
+const BATCHES_IN_FLIGHT: usize = 2;
+
+/// Jobs kept that ended otherwise than finished; they say why, to whoever comes back for them.
+const KEEP_UNFINISHED: u32 = 1000;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: SchedulerConfig,
+    pub(super) models: Arc<[ModelInfo]>,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    /// One permit per thread that may encode.
+    pub(super) encoders: Arc<Semaphore>,
+    /// Wakes the dispatcher.
+    pub(super) wake: Notify,
+    /// True when everything has stopped.
+    pub(super) closed: watch::Sender<bool>,
+    closing: AtomicBool,
+    /// Never held across an await. Taken before the lock of a job, never within.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    live: HashMap<JobId, Arc<LiveJob>>,
+    viewers: usize,
+    device_busy: bool,
+    batches: usize,
+    /// Mean time of a batch, the newest ones first.
+    batch_ms: Option<f64>,
+    example: Option<JobId>,
+}
+
+/// What the dispatcher has to do next.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// These jobs have expired.
+    pub(super) expired: Vec<Arc<LiveJob>>,
+    /// These pictures are to be drawn now.
+    pub(super) batch: Vec<(Arc<LiveJob>, Range<u32>)>,
+    /// Then look again at this time, if nothing wakes it before.
+    pub(super) look_again_ms: Option<f64>,
+}
+
+/// A place in the queue for a job that is being written to disk; given up on drop.
+pub(super) struct Reservation(Arc<Shared>);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.state().queue.unreserve();
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: SchedulerConfig,
+        models: Arc<[ModelInfo]>,
+        store: Store,
+        example: Option<JobId>,
+    ) -> Self {
+        let limits = Limits {
+            max_batch: u32::try_from(config.max_batch).unwrap_or(u32::MAX).max(1),
+            window_ms: config.batch_window.as_secs_f64() * 1000.0,
+        };
+        let grace_ms = config.unwatched_grace.as_secs_f64() * 1000.0;
+        let encoders = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            models,
+            store,
+            clock: Clock::start(),
+            metrics: Metrics::default(),
+            encoders: Arc::new(Semaphore::new(encoders)),
+            wake: Notify::new(),
+            closed: watch::Sender::new(false),
+            closing: AtomicBool::new(false),
+            state: Mutex::new(State {
+                queue: Queue::new(config.queue_limit, limits, grace_ms),
+                live: HashMap::new(),
+                viewers: 0,
+                device_busy: false,
+                batches: 0,
+                batch_ms: None,
+                example,
+            }),
+            config,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in a critical section would be a fault of the scheduler; going on serves people better.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells every waiting job its position. Called after every change of the queue, under its lock.
+    fn announce(&self, state: &State) {
+        for (id, position) in state.queue.positions() {
+            if let Some(job) = state.live.get(id) {
+                job.moved_to(position);
+            }
+        }
+        let depth = state.queue.depth();
+        self.metrics.queued.set(depth as i64);
+        self.metrics.running.set(state.live.len().saturating_sub(depth) as i64);
+    }
+
+    /// Whether the server shuts down.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more jobs, and lets the running batch stop.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Promises a job a place in the queue.
+    ///
+    /// # Errors
+    /// When the queue is full or the server shuts down.
+    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, ErrorBody> {
+        if self.is_closing() {
+            let message = "the server is shutting down and takes no more jobs; try again when it is back";
+            return Err(ErrorBody::new(ErrorCode::ShuttingDown, message).retry_after(5));
+        }
+        let mut state = self.state();
+        let batch_ms = state.batch_ms;
+        state.queue.reserve(batch_ms)?;
+        Ok(Reservation(self.clone()))
+    }
+
+    /// Lets a job wait that is on disk.
+    pub(super) fn enqueue(&self, job: &Arc<LiveJob>) {
+        let now_ms = self.clock.now_ms();
+        let entry = Entry {
+            job: Waiting {
+                id: job.record.id.clone(),
+                model: job.model,
+                plan: job.plan.clone(),
+                pictures: 0..job.record.request.count,
+                since_ms: now_ms,
+            },
+            number: job.number,
+            expires: !job.record.stays,
+        };
+        let mut state = self.state();
+        state.live.insert(job.record.id.clone(), job.clone());
+        state.queue.push(entry, now_ms);
+        self.announce(&state);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A job that has not ended.
+    pub(super) fn live(&self, job: &JobId) -> Option<Arc<LiveJob>> {
+        self.state().live.get(job).cloned()
+    }
+
+    /// A job that has not ended, counting one viewer more until [`Shared::viewer_gone`].
+    pub(super) fn live_for_viewer(&self, job: &JobId) -> Option<Arc<LiveJob>> {
+        let mut state = self.state();
+        let live = state.live.get(job).cloned()?;
+        state.queue.watched(job);
+        state.viewers += 1;
+        self.metrics.viewers.set(state.viewers as i64);
+        Some(live)
+    }
+
+    /// A viewer of a job that was live has gone.
+    pub(super) fn viewer_gone(&self, job: &JobId) {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state();
+        state.queue.unwatched(job, now_ms);
+        state.viewers = state.viewers.saturating_sub(1);
+        self.metrics.viewers.set(state.viewers as i64);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// What the dispatcher has to do next. A batch counts as in flight from here on.
+    pub(super) fn step(&self) -> Step {
+        let now_ms = self.clock.now_ms();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let expired = state.queue.expire(now_ms);
+        let mut step = Step {
+            expired: expired.iter().filter_map(|id| state.live.get(id).cloned()).collect(),
+            ..Step::default()
+        };
+        let mut batch_ms = None;
+        if !state.device_busy && state.batches < BATCHES_IN_FLIGHT {
+            match state.queue.take(now_ms) {
+                Next::Idle => {}
+                Next::WaitUntil(at_ms) => batch_ms = Some(at_ms),
+                Next::Run(taken) => {
+                    let live = taken
+                        .into_iter()
+                        .filter_map(|slice| Some((state.live.get(&slice.id)?.clone(), slice)));
+                    step.batch = live.map(|(job, slice)| (job, slice.pictures)).collect();
+                    state.device_busy = !step.batch.is_empty();
+                    state.batches += usize::from(state.device_busy);
+                }
+            }
+        }
+        let expiry_ms = state.queue.next_expiry_ms();
+        step.look_again_ms = [batch_ms, expiry_ms].into_iter().flatten().min_by(f64::total_cmp);
+        self.announce(state);
+        step
+    }
+
+    /// The device has drawn a batch in `batch_ms`.
+    pub(super) fn device_idle(&self, batch_ms: f64) {
+        let mut state = self.state();
+        state.device_busy = false;
+        // A batch in four counts: steady, and soon right after a change of load.
+        state.batch_ms = Some(state.batch_ms.map_or(batch_ms, |mean| mean + (batch_ms - mean) / 4.0));
+        drop(state);
+        self.metrics.batch.observe(batch_ms / 1000.0);
+        self.wake.notify_one();
+    }
+
+    /// All frames of a batch are where they belong.
+    pub(super) fn batch_done(&self) {
+        self.state().batches -= 1;
+        self.wake.notify_one();
+    }
+
+    /// Ends a job: keeps it, then tells its viewers. Returns the event that ended it (a failure if it could not be
+    /// kept), or `None` if it is ending already.
+    pub(super) async fn settle(&self, job: Arc<LiveJob>, last: JobEvent) -> Option<JobEvent> {
+        let ending = job.freeze(last.clone())?;
+        let id = &job.record.id;
+        {
+            let mut state = self.state();
+            if state.queue.remove(id) {
+                self.announce(&state);
+            }
+        }
+        let begun_ms = self.clock.now_ms();
+        let last = match self.store.settle(id, &ending).await {
+            Ok(()) => last,
+            Err(error) => {
+                tracing::error!(job = %id, %error, "a job cannot be kept");
+                let failed = JobEvent::Failed { error: error.into() };
+                self.keep_failure(&job, ending, &failed).await;
+                failed
+            }
+        };
+        self.metrics.keep.observe((self.clock.now_ms() - begun_ms) / 1000.0);
+        if let Some(state) = last.state() {
+            self.metrics.ended(state);
+        }
+        if let JobEvent::Finished { timings } = &last {
+            self.metrics.finished(timings);
+        }
+        job.end(last.clone());
+        {
+            let mut state = self.state();
+            state.live.remove(id);
+            let of_default = self.models.first().map(|info| &info.name) == job.record.request.model.as_ref();
+            if job.record.example && of_default && matches!(last, JobEvent::Finished { .. }) {
+                state.example = Some(id.clone());
+            }
+            self.announce(&state);
+        }
+        self.prune().await;
+        Some(last)
+    }
+
+    /// Tries to keep at least the word that a job could not be kept.
+    async fn keep_failure(&self, job: &LiveJob, ending: Ending, failed: &JobEvent) {
+        let mut events = ending.events;
+        if let Some((_, last)) = events.last_mut() {
+            *last = failed.clone();
+        }
+        let frames = Vec::new();
+        let word = Ending { events, frames };
+        if let Err(error) = self.store.settle(&job.record.id, &word).await {
+            tracing::error!(job = %job.record.id, %error, "the job will run again at the next start");
+        }
+    }
+
+    /// Deletes results beyond those that are to be kept.
+    pub(super) async fn prune(&self) {
+        match self.store.prune(self.config.keep_results, KEEP_UNFINISHED).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "deleted the oldest results"),
+            Err(error) => tracing::warn!(%error, "old results cannot be deleted"),
+        }
+    }
+
+    /// Leaves every job that has not ended to the next start.
+    pub(super) fn leave_all(&self) {
+        let jobs: Vec<_> = self.state().live.drain().map(|(_, job)| job).collect();
+        for job in jobs {
+            job.leave();
+        }
+    }
+
+    /// The newest finished example.
+    pub(super) fn example(&self) -> Option<JobId> {
+        self.state().example.clone()
+    }
+
+    /// Forgets a deleted example.
+    pub(super) fn forget_example(&self, job: &JobId) {
+        let mut state = self.state();
+        if state.example.as_ref() == Some(job) {
+            state.example = None;
+        }
+    }
+
+    /// The scheduler at this moment.
+    pub(super) fn stats(&self) -> Stats {
+        let state = self.state();
+        let queued = state.queue.depth();
+        Stats {
+            accepting: !self.is_closing(),
+            queued,
+            queue_limit: state.queue.limit(),
+            running: state.live.len().saturating_sub(queued),
+            viewers: state.viewers,
+        }
+    }
+}
