@@ -101,3 +101,123 @@ fn gather(queue: &[Waiting], model: usize, max_batch: u32) -> (Vec<Slice>, bool)
     }
     (slices, room == 0 || passed_over)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan(number: usize) -> Plan {
+        Plan::FewStep { t_list: (0..=number).collect(), loss_split_t: 1 }
+    }
+
+    /// A queue from (model, plan, pictures, since).
+    fn queue(jobs: &[(usize, usize, u32, f64)]) -> Vec<Waiting> {
+        let waiting = |(id, &(model, number, count, since_ms)): (u128, &(usize, usize, u32, f64))| Waiting {
+            id: JobId::from_bits(id),
+            model,
+            plan: plan(number),
+            pictures: 0..count,
+            since_ms,
+        };
+        (0..).zip(jobs).map(waiting).collect()
+    }
+
+    const LIMITS: Limits = Limits { max_batch: 4, window_ms: 10.0 };
+
+    /// The places in the queue, with how many pictures of each.
+    fn run(decision: Decision) -> Vec<(usize, u32)> {
+        match decision {
+            Decision::Run(slices) => {
+                let size = |slice: &Slice| (slice.at, slice.pictures.end - slice.pictures.start);
+                slices.iter().map(size).collect()
+            }
+            other => panic!("{other:?} runs nothing"),
+        }
+    }
+
+    #[test]
+    fn the_policy_by_examples() {
+        let ripe_ms = 100.0;
+        type Row<'a> = (&'a str, &'a [(usize, usize, u32, f64)], Option<usize>, &'a [(usize, u32)]);
+        let table: [Row<'_>; 9] = [
+            ("one job runs alone", &[(0, 0, 2, 0.0)], None, &[(0, 2)]),
+            ("jobs of one plan run together", &[(0, 0, 2, 0.0), (0, 0, 2, 0.0)], None, &[(0, 2), (1, 2)]),
+            (
+                "another plan waits",
+                &[(0, 0, 1, 0.0), (0, 1, 1, 0.0), (0, 0, 1, 0.0)],
+                None,
+                &[(0, 1), (2, 1)],
+            ),
+            ("another model waits", &[(0, 0, 1, 0.0), (1, 0, 1, 0.0)], None, &[(0, 1)]),
+            ("models take turns", &[(0, 0, 1, 0.0), (1, 0, 1, 0.0)], Some(0), &[(1, 1)]),
+            ("turns go round", &[(0, 0, 1, 0.0), (1, 0, 1, 0.0)], Some(1), &[(0, 1)]),
+            ("a turn nobody wants is passed on", &[(0, 0, 1, 0.0)], Some(0), &[(0, 1)]),
+            ("a job over the limit is cut", &[(0, 0, 7, 0.0), (0, 0, 1, 0.0)], None, &[(0, 4)]),
+            (
+                "a job that does not fit whole lets a smaller one pass",
+                &[(0, 0, 3, 0.0), (0, 0, 2, 0.0), (0, 0, 1, 0.0)],
+                None,
+                &[(0, 3), (2, 1)],
+            ),
+        ];
+        for (what, jobs, last_model, expected) in table {
+            assert_eq!(run(decide(&queue(jobs), last_model, ripe_ms, LIMITS)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_batch_with_room_waits_for_the_window_of_its_first_job_and_a_full_one_does_not() {
+        let room = queue(&[(0, 0, 2, 50.0), (0, 0, 1, 55.0)]);
+        assert_eq!(decide(&room, None, 59.9, LIMITS), Decision::WaitUntil(60.0));
+        assert_eq!(run(decide(&room, None, 60.0, LIMITS)), [(0, 2), (1, 1)]);
+        let full = queue(&[(0, 0, 2, 50.0), (0, 0, 2, 50.0)]);
+        assert_eq!(run(decide(&full, None, 50.0, LIMITS)), [(0, 2), (1, 2)]);
+        let nothing_fits = queue(&[(0, 0, 3, 50.0), (0, 0, 3, 50.0)]);
+        assert_eq!(run(decide(&nothing_fits, None, 50.0, LIMITS)), [(0, 3)]);
+        let other_is_ripe = queue(&[(0, 0, 1, 50.0), (1, 0, 1, 40.0)]);
+        assert_eq!(run(decide(&other_is_ripe, None, 50.0, LIMITS)), [(1, 1)]);
+        assert_eq!(decide(&[], None, 0.0, LIMITS), Decision::Idle);
+    }
+
+    proptest! {
+        #[test]
+        fn every_batch_keeps_the_limits_and_every_job_runs_once_in_a_bounded_number_of_turns(
+            jobs in prop::collection::vec((0..3_usize, 0..3_usize, 1..9_u32, Just(0.0)), 1..30),
+            max_batch in 1..10_u32,
+        ) {
+            let limits = Limits { max_batch, window_ms: 0.0 };
+            let mut waiting = queue(&jobs);
+            let mut last_model = None;
+            let mut drawn = vec![Vec::new(); jobs.len()];
+            // The oldest job of a model is in each of its batches, and a model comes up at every third batch.
+            let pictures: u32 = jobs.iter().map(|job| job.2).sum();
+            for _ in 0..pictures {
+                let Decision::Run(slices) = decide(&waiting, last_model, 0.0, limits) else { break };
+                let first = &waiting[slices[0].at];
+                let (model, plan) = (first.model, first.plan.clone());
+                let oldest = waiting.iter().position(|job| job.model == model);
+                prop_assert_eq!(oldest, Some(slices[0].at));
+                let others_wait = waiting.iter().any(|job| job.model != model);
+                prop_assert!(last_model != Some(model) || !others_wait, "models take turns");
+                last_model = Some(model);
+                let size: u32 = slices.iter().map(|slice| slice.pictures.len() as u32).sum();
+                prop_assert!((1..=max_batch).contains(&size));
+                for slice in &slices {
+                    let job = &mut waiting[slice.at];
+                    prop_assert!(job.model == model && job.plan == plan);
+                    prop_assert_eq!(slice.pictures.start, job.pictures.start);
+                    let id = u128::from_str_radix(job.id.as_str(), 16).unwrap() as usize;
+                    drawn[id].extend(slice.pictures.clone());
+                    job.pictures.start = slice.pictures.end;
+                }
+                waiting.retain(|job| !job.pictures.is_empty());
+            }
+            prop_assert!(waiting.is_empty());
+            for (job, drawn) in jobs.iter().zip(drawn) {
+                prop_assert_eq!(drawn, (0..job.2).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -192,3 +192,122 @@ pub(super) fn check_owner(token: &OwnerToken, owner: &OwnerHash) -> Result<(), E
         "the owner's token is not the one that was given out when this job was accepted",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::generator::fake::{few_step, model};
+
+    fn request() -> GenerateRequest {
+        GenerateRequest {
+            model: None,
+            class: 7,
+            plan: few_step(&[0, 1]),
+            seed: Some(MAX_SEED),
+            count: MAX_PICTURES,
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut GenerateRequest)) -> ErrorBody {
+        let mut wanted = request();
+        change(&mut wanted);
+        let mut student_only = model("student only");
+        student_only.has_teacher = false;
+        ValidJob::new(wanted, &[model("small"), student_only]).unwrap_err()
+    }
+
+    #[test]
+    fn a_request_at_the_bounds_is_valid_and_what_it_leaves_open_is_filled_in() {
+        let models = [model("first"), model("second")];
+        let job = ValidJob::new(request(), &models).unwrap();
+        assert_eq!((job.model, job.request.model.as_deref()), (0, Some("first")));
+        assert_eq!((job.class_name.as_str(), job.plan_name.as_deref()), ("class 7", Some("2 steps")));
+        let named = GenerateRequest { model: Some("second".to_owned()), seed: None, ..request() };
+        let job = ValidJob::new(named.clone(), &models).unwrap();
+        assert_eq!(job.model, 1);
+        let seeds = [job.request.seed.unwrap(), ValidJob::new(named, &models).unwrap().request.seed.unwrap()];
+        assert!(seeds.iter().all(|seed| *seed <= MAX_SEED) && seeds[0] != seeds[1]);
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_with_the_value_and_the_bound() {
+        use ErrorCode::*;
+        let teacher = Plan::Teacher { cfg: 2.0, top_k: 0, top_p: 0.0 };
+        for (error, code, says) in [
+            (
+                refusal(|r| r.model = Some("large".into())),
+                UnknownModel,
+                ["\"large\"", "\"small\", \"student only\""],
+            ),
+            (refusal(|r| r.class = 8), ClassOutOfRange, ["class 8", "0 to 7"]),
+            (refusal(|r| r.count = 0), CountOutOfRange, ["count is 0", "1 to 8"]),
+            (refusal(|r| r.count = 9), CountOutOfRange, ["count is 9", "1 to 8"]),
+            (
+                refusal(|r| r.seed = Some(MAX_SEED + 1)),
+                SeedOutOfRange,
+                ["9007199254740992", "9007199254740991"],
+            ),
+            (refusal(|r| r.plan = few_step(&[])), InvalidPlan, ["empty", "0"]),
+            (refusal(|r| r.plan = few_step(&[0, 3])), InvalidPlan, ["step 3", "0 to 2"]),
+            (
+                refusal(|r| (r.model, r.plan) = (Some("student only".into()), teacher)),
+                NoTeacher,
+                ["needs a teacher", "\"student only\""],
+            ),
+        ] {
+            assert_eq!(error.code, code);
+            assert!(says.iter().all(|words| error.message.contains(words)), "{}", error.message);
+        }
+    }
+
+    fn any_plan() -> impl Strategy<Value = Plan> {
+        let law = || (0.0..100.0_f64, 0..10_000_u32, 0.0..1.0_f64);
+        let bound = || 0..13_u32;
+        prop_oneof![
+            (prop::collection::vec(bound(), 0..5), bound())
+                .prop_map(|(t_list, loss_split_t)| Plan::FewStep { t_list, loss_split_t }),
+            ((bound(), bound()), bound(), bound(), law(), any::<bool>()).prop_map(
+                |((a, b), loss_split_t, teacher_start, (cfg, top_k, top_p), causal_prefix)| {
+                    Plan::TeacherInvolved {
+                        t_list: [a, b],
+                        loss_split_t,
+                        teacher_start,
+                        cfg,
+                        top_k,
+                        top_p,
+                        causal_prefix,
+                    }
+                }
+            ),
+            law().prop_map(|(cfg, top_k, top_p)| Plan::Teacher { cfg, top_k, top_p }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_page_and_the_engine_agree_on_the_passes_of_every_valid_plan(plan in any_plan(), scales in 1..11_u32) {
+            let engine = engine_plan(&plan);
+            prop_assert_eq!(engine.needs_teacher(), plan.needs_teacher());
+            if engine.validate(scales as usize).is_ok() {
+                let passes: Vec<_> = engine.passes(scales as usize).iter().map(protocol_pass).collect();
+                prop_assert_eq!(&passes, &plan.passes(scales));
+                let frames: usize = engine.passes(scales as usize).iter().map(|pass| pass.scales.len()).sum();
+                prop_assert_eq!(plan.frames(scales).len(), frames);
+                // The last frame, which is never dropped, is the whole picture.
+                prop_assert_eq!(passes.last().map(|pass| pass.end_scale), Some(scales));
+            }
+        }
+    }
+
+    #[test]
+    fn an_owner_is_known_by_the_token_alone() {
+        let (token, other) = (new_token().unwrap(), new_token().unwrap());
+        assert_eq!(token.0.len(), 64);
+        assert!(check_owner(&token, &hash(&token)).is_ok());
+        for wrong in [other, OwnerToken(String::new()), OwnerToken(token.0.to_uppercase() + "0")] {
+            assert_eq!(check_owner(&wrong, &hash(&token)).unwrap_err().code, ErrorCode::NotOwner);
+        }
+    }
+}

@@ -142,3 +142,103 @@ impl Log {
         ending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use var_dd_protocol::MediaType;
+
+    use super::*;
+
+    fn header(last: bool) -> FrameHeader {
+        FrameHeader {
+            picture: 0,
+            pass: 0,
+            scale: 0,
+            width: 1,
+            height: 1,
+            media_type: MediaType::Png,
+            last,
+            at_ms: 0.0,
+            encode_ms: 0.0,
+        }
+    }
+
+    /// A log of `p`ositions, `i`ntermediate and `l`ast frames and other `e`vents.
+    fn log(kinds: &str) -> Log {
+        let mut log = Log::new(JobId::from_bits(1), 0);
+        for (position, kind) in (0..).zip(kinds.chars()) {
+            match kind {
+                'p' => log.push(JobEvent::Queued { position }),
+                'e' => log.push(JobEvent::PassEnded { pass: 0, at_ms: 0.0 }),
+                kind => log.push_frame(header(kind == 'l'), vec![0; 100]),
+            }
+        }
+        log
+    }
+
+    fn numbers(log: &Log, mut cursor: Cursor, backlog_bytes: usize) -> (Vec<u64>, u64) {
+        let (mut seen, mut dropped) = (Vec::new(), 0);
+        loop {
+            let step = log.next(&mut cursor, backlog_bytes);
+            dropped += step.dropped;
+            match step.event {
+                Some(event) => seen.push(event.seq()),
+                None => return (seen, dropped),
+            }
+        }
+    }
+
+    /// A viewer that watched from the beginning and has read nothing.
+    fn asleep() -> Cursor {
+        Log::new(JobId::from_bits(1), 0).cursor(None)
+    }
+
+    #[test]
+    fn of_positions_in_a_row_the_newest_stays_under_its_own_number() {
+        let log = log("pppepp");
+        assert_eq!(numbers(&log, log.cursor(None), 0).0, [2, 3, 5]);
+    }
+
+    #[test]
+    fn a_sleeper_is_spared_the_oldest_intermediate_frames_only() {
+        let log = log("eiiliie");
+        let frame = log.total_bytes() / 5;
+        assert_eq!(numbers(&log, asleep(), usize::MAX), (vec![0, 1, 2, 3, 4, 5, 6], 0));
+        assert_eq!(numbers(&log, asleep(), 4 * frame + 9), (vec![0, 2, 3, 4, 5, 6], 1));
+        assert_eq!(numbers(&log, asleep(), 2 * frame + 9), (vec![0, 3, 4, 5, 6], 2));
+        assert_eq!(numbers(&log, asleep(), 0), (vec![0, 3, 6], 4));
+    }
+
+    #[test]
+    fn the_ending_holds_every_event_under_its_number() {
+        let ending = log("peile").ending(JobEvent::Cancelled);
+        let events: Vec<_> = ending.events.iter().map(|(seq, _)| *seq).collect();
+        let frames: Vec<_> = ending.frames.iter().map(|(seq, ..)| *seq).collect();
+        assert_eq!((events, frames), (vec![0, 1, 4, 5], vec![2, 3]));
+        assert!(ending.frames.iter().all(|(_, _, picture)| picture[..] == [0; 100]));
+        assert_eq!(ending.events[3].1, JobEvent::Cancelled);
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_resumes_after_any_event_sees_exactly_the_rest(kinds in "[peil]{0,30}", after: Option<u8>) {
+            let log = log(&kinds);
+            let (whole, _) = numbers(&log, log.cursor(None), 0);
+            let after = after.map(u64::from);
+            let rest: Vec<_> = whole.into_iter().filter(|&seq| after.is_none_or(|after| seq > after)).collect();
+            prop_assert_eq!(numbers(&log, log.cursor(after), 0), (rest, 0));
+        }
+
+        #[test]
+        fn no_backlog_costs_a_last_frame_or_what_is_no_frame(kinds in "[peil]{0,30}", backlog_bytes in 0..2000_usize) {
+            let log = log(&kinds);
+            let (whole, _) = numbers(&log, asleep(), usize::MAX);
+            let (seen, dropped) = numbers(&log, asleep(), backlog_bytes);
+            prop_assert_eq!(whole.len() as u64, seen.len() as u64 + dropped);
+            for seq in whole.iter().filter(|seq| !seen.contains(seq)) {
+                prop_assert_eq!(kinds.chars().nth(*seq as usize), Some('i'));
+            }
+        }
+    }
+}

@@ -201,3 +201,104 @@ fn retry_after_s(batch_ms: Option<f64>) -> u32 {
     const UNKNOWN_MS: f64 = 2000.0;
     (batch_ms.unwrap_or(UNKNOWN_MS) / 1000.0).ceil().clamp(1.0, 120.0) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use var_dd_engine::sample::plan::Plan;
+
+    use super::*;
+
+    fn queue(limit: usize) -> Queue {
+        let limits = Limits { max_batch: 2, window_ms: 0.0 };
+        Queue::new(limit, limits, 100.0)
+    }
+
+    fn id(number: i64) -> JobId {
+        JobId::from_bits(number as u128)
+    }
+
+    fn push(queue: &mut Queue, number: i64, count: u32, expires: bool, now_ms: f64) {
+        let job = Waiting {
+            id: id(number),
+            model: 0,
+            plan: Plan::FewStep { t_list: vec![0], loss_split_t: 1 },
+            pictures: 0..count,
+            since_ms: now_ms,
+        };
+        let entry = Entry { job, number, expires };
+        queue.push(entry, now_ms);
+    }
+
+    fn positions(queue: &Queue) -> Vec<(JobId, u32)> {
+        queue.positions().map(|(id, position)| (id.clone(), position)).collect()
+    }
+
+    fn taken(next: Next) -> Vec<(JobId, std::ops::Range<u32>)> {
+        match next {
+            Next::Run(taken) => taken.into_iter().map(|taken| (taken.id, taken.pictures)).collect(),
+            other => panic!("{other:?} runs nothing"),
+        }
+    }
+
+    #[test]
+    fn jobs_wait_in_the_order_of_acceptance_whichever_reached_the_disk_first() {
+        let mut queue = queue(9);
+        for number in [2, 1, 3] {
+            push(&mut queue, number, 1, false, 0.0);
+        }
+        assert_eq!(positions(&queue), [(id(1), 0), (id(2), 1), (id(3), 2)]);
+        assert!(queue.remove(&id(2)) && !queue.remove(&id(2)));
+        assert_eq!(positions(&queue), [(id(1), 0), (id(3), 1)]);
+    }
+
+    #[test]
+    fn a_job_taken_in_part_keeps_its_turn_and_has_no_position() {
+        let mut queue = queue(9);
+        push(&mut queue, 1, 5, false, 0.0);
+        push(&mut queue, 2, 1, false, 0.0);
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 0..2)]);
+        assert_eq!((positions(&queue), queue.depth()), (vec![(id(2), 0)], 1));
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 2..4)]);
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 4..5), (id(2), 0..1)]);
+        assert_eq!((queue.take(0.0), queue.depth()), (Next::Idle, 0));
+    }
+
+    #[test]
+    fn promised_places_count_until_they_are_given_up() {
+        let mut queue = queue(2);
+        push(&mut queue, 1, 1, false, 0.0);
+        assert!(queue.reserve(None).is_ok());
+        let full = queue.reserve(Some(4200.0)).unwrap_err();
+        assert_eq!((full.code, full.retry_after_s), (ErrorCode::QueueFull, Some(5)));
+        queue.unreserve();
+        assert!(queue.reserve(None).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_expected_after_one_batch_within_sensible_bounds() {
+        for (batch_ms, seconds) in [(None, 2), (Some(3.0), 1), (Some(2500.0), 3), (Some(1e9), 120)] {
+            assert_eq!(retry_after_s(batch_ms), seconds);
+        }
+    }
+
+    #[test]
+    fn only_a_job_that_waits_unwatched_for_the_grace_time_expires() {
+        let mut queue = queue(9);
+        push(&mut queue, 1, 3, true, 0.0);
+        push(&mut queue, 2, 1, true, 0.0);
+        push(&mut queue, 3, 1, false, 0.0);
+        push(&mut queue, 4, 1, true, 50.0);
+        // The first runs in part, the second is watched, the third stays.
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 0..2)]);
+        queue.watched(&id(2));
+        queue.watched(&id(2));
+        assert_eq!(queue.next_expiry_ms(), Some(150.0));
+        assert_eq!(queue.expire(149.9), []);
+        assert_eq!(queue.expire(150.0), [id(4)]);
+        queue.unwatched(&id(2), 200.0);
+        assert_eq!(queue.next_expiry_ms(), None, "one viewer is left");
+        queue.unwatched(&id(2), 300.0);
+        assert_eq!((queue.expire(399.0), queue.expire(400.0)), (vec![], vec![id(2)]));
+        assert_eq!(positions(&queue), [(id(3), 0)]);
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sqlx::Row;
-use var_dd_protocol::{JobEvent, JobId, JobState};
+use var_dd_protocol::{JobEvent, JobId};
 
 use super::{
     Ending, JobRecord, Store, StoreError, StoredEvent, StoredFrame, StoredJob, UnfinishedJob,
@@ -256,20 +256,26 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
+    /// The results beyond the newest `finished` (none if `None`), examples apart, and the jobs that ended otherwise
+    /// beyond the newest `other`.
     pub(super) async fn beyond(&self, finished: Option<u32>, other: u32) -> Result<Vec<JobId>, StoreError> {
-        let finished_state = state_name(JobState::Finished);
         // SQLite needs a LIMIT before an OFFSET; -1 is none.
-        let old: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM (SELECT id FROM jobs WHERE state = ?1 AND NOT example ORDER BY ended DESC LIMIT -1 OFFSET ?2)
-             UNION ALL
-             SELECT id FROM (SELECT id FROM jobs WHERE ended IS NOT NULL AND state <> ?1
-                             ORDER BY ended DESC LIMIT -1 OFFSET ?3)",
+        let mut old: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE state IN ('failed', 'cancelled', 'expired')
+             ORDER BY ended DESC LIMIT -1 OFFSET ?",
         )
-        .bind(finished_state)
-        .bind(finished.map_or(i64::MAX, i64::from))
         .bind(other)
         .fetch_all(&self.0.reader)
         .await?;
+        if let Some(finished) = finished {
+            let finished: Vec<String> = sqlx::query_scalar(
+                "SELECT id FROM jobs WHERE state = 'finished' AND NOT example ORDER BY ended DESC LIMIT -1 OFFSET ?",
+            )
+            .bind(finished)
+            .fetch_all(&self.0.reader)
+            .await?;
+            old.extend(finished);
+        }
         old.iter()
             .map(|id| id.parse().map_err(|error| StoreError::damaged("a row of the database", error)))
             .collect()

@@ -209,3 +209,28 @@ async fn a_cut_off_file_of_pictures_is_an_error_and_a_missing_one_is_none() {
     fs::remove_file(&path).unwrap();
     assert_eq!(store.picture(&job.id, &frame).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn the_oldest_are_pruned_by_how_they_ended() {
+    let directory = tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    for bits in 0..8 {
+        let job = record(bits);
+        store.accept(&job).await.unwrap();
+        let mut ending = ending();
+        if bits % 2 == 0 {
+            ending.events[1].1 = JobEvent::Cancelled;
+        }
+        store.settle(&job.id, &ending).await.unwrap();
+    }
+    assert_eq!(store.prune(None, 3).await.unwrap(), 1);
+    assert_eq!(store.prune(Some(1), 3).await.unwrap(), 3);
+    let mut left = Vec::new();
+    for bits in 0..8 {
+        if store.find(&JobId::from_bits(bits)).await.unwrap().is_some() {
+            left.push(bits);
+        }
+    }
+    assert_eq!(left, [2, 4, 6, 7]);
+    assert_eq!(fs::read_dir(directory.path().join("frames")).unwrap().count(), 4);
+}
