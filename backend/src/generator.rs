@@ -44,7 +44,7 @@ pub enum GeneratorEvent {
         /// What it draws.
         of: Pass,
     },
-    /// The network ran; its pictures follow.
+    /// The network of the pass ran to its end. Earlier scales of the pass may be decoded by then; its last one never is.
     PassEnded {
         /// Pass, from 0.
         pass: usize,

@@ -1,5 +1,7 @@
 //! The engine against outputs of the released method (`tests/data/README.md`): every tensor of every file.
 
+#![allow(clippy::unwrap_used)]
+
 mod networks;
 
 use std::collections::BTreeSet;

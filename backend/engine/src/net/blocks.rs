@@ -183,11 +183,16 @@ impl LogitsHead {
         }
     }
 
-    /// `h` is `[B, L, C]`, `cond` f32 `[B, C]`; f32 `[B, L, V]`.
-    pub(super) fn forward(&self, h: &Tensor, cond: &Tensor) -> Tensor {
+    /// What the head needs of `cond`, f32 `[B, C]`: `(scale, shift)`, `[B, 1, C]` each.
+    pub(super) fn adapt(&self, cond: &Tensor) -> [Tensor; 2] {
         let c = cond.size()[1];
         let both = self.ada_lin.forward(&cond.silu()).to_kind(Kind::Float).view([-1, 2, 1, c]); // [B, 2, 1, C]
-        self.head.forward(&modulated_norm(h, &both.select(1, 0), &both.select(1, 1))).to_kind(Kind::Float)
+        [both.select(1, 0), both.select(1, 1)]
+    }
+
+    /// `h` is `[B, L, C]`; f32 `[B, L, V]`.
+    pub(super) fn forward(&self, h: &Tensor, [scale, shift]: &[Tensor; 2]) -> Tensor {
+        self.head.forward(&modulated_norm(h, scale, shift)).to_kind(Kind::Float)
     }
 }
 

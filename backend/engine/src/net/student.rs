@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::blocks::{Adaptation, Block, Linear, LogitsHead, additive_mask, modulated_norm};
+use super::blocks::{Adaptation, Block, KeyValueCache, Linear, LogitsHead, additive_mask, modulated_norm};
 use crate::bundle::{config::Config, weights::Cursor};
 
 /// Rows of `n_d_embed`.
@@ -39,14 +39,25 @@ pub struct Conditioning {
     /// `class_emb[y]`, f32 `[B, C]`.
     cond: Tensor,
     blocks: Vec<Adaptation>,
+    head: [Tensor; 2],
     /// `layerwise_n_d_embed[l]` of the two rows of `n_d_embed`, f32 `[2, C]` each; independent of the class.
     noise_data: Vec<Tensor>,
 }
 
-/// Last hidden state of a pass, before the heads; the class position is dropped.
+/// A pass on its way.
+#[derive(Debug)]
+pub struct StudentPass<'a> {
+    student: &'a Student,
+    conditioning: &'a Conditioning,
+    given: i64,
+    /// Keys and values of each block; none where a pass runs all scales at once.
+    caches: Option<Vec<KeyValueCache>>,
+}
+
+/// Last hidden state of the tokens just run, before the heads; the class position is dropped.
 #[derive(Debug)]
 pub struct Hidden {
-    /// f32 `[B, N, C]`.
+    /// f32 `[B, n, C]`.
     h: Tensor,
 }
 
@@ -93,31 +104,31 @@ impl Student {
                 .iter()
                 .map(|linear| linear.forward(&self.n_d_embed).to_kind(Kind::Float))
                 .collect(),
+            head: self.head.adapt(&cond),
             cond,
         }
     }
 
     /// Runs the network on a sequence, f32 `[B, N, Cv]`, whose first `given` tokens are data and the rest noise.
     pub fn forward(&self, sequence: &Tensor, given: i64, conditioning: &Conditioning) -> Hidden {
-        let tokens = self.word_embed.forward(sequence).to_kind(Kind::Float); // [B, N, C]
-        let first = conditioning.cond.unsqueeze(1) + &self.pos_start; // [B, 1, C]
-        let flags = self.flags(given);
-        let mut x = Tensor::cat(&[first, tokens], 1) + &self.lvl_pos + self.n_d_embed.index_select(0, &flags);
-        for (l, block) in self.blocks.iter().enumerate() {
-            let noise_data = conditioning.noise_data[l].index_select(0, &flags); // [L, C]
-            x = block.forward(&x, &conditioning.blocks[l], Some(&noise_data), Some(&self.mask), None);
-        }
-        let last = conditioning.noise_data[self.blocks.len()].index_select(0, &flags);
-        let h = x + last;
-        Hidden { h: h.narrow(1, 1, h.size()[1] - 1) }
+        StudentPass { student: self, conditioning, given, caches: None }.advance(sequence, 0)
     }
 
-    /// Logits of tokens `from..to` of a pass, f32 `[B, to − from, V]`.
+    /// Begins a pass that runs the scales one after another; the first `given` tokens are data and the rest noise.
+    ///
+    /// A scale depends on earlier scales alone, so the outcome is that of [`Student::forward`] up to rounding.
+    pub fn begin<'a>(&'a self, conditioning: &'a Conditioning, given: i64) -> StudentPass<'a> {
+        let capacity = self.lvl_pos.size()[1];
+        let caches = self.blocks.iter().map(|_| KeyValueCache::new(capacity)).collect();
+        StudentPass { student: self, conditioning, given, caches: Some(caches) }
+    }
+
+    /// Logits of tokens `from..to` of those just run, f32 `[B, to − from, V]`.
     pub fn logits(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
-        self.head.forward(&hidden.h.narrow(1, from, to - from), &conditioning.cond)
+        self.head.forward(&hidden.h.narrow(1, from, to - from), &conditioning.head)
     }
 
-    /// Regressed vectors of tokens `from..to` of a pass, f32 `[B, to − from, Cv]`.
+    /// Regressed vectors of tokens `from..to` of those just run, f32 `[B, to − from, Cv]`.
     pub fn vectors(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
         let FinalLayer { scale_shift_table, linear } = &self.final_layer_conti;
         let modulation = scale_shift_table.unsqueeze(0) + conditioning.cond.unsqueeze(1); // [B, 2, C]
@@ -132,6 +143,34 @@ impl Student {
         let flags = Tensor::full([self.lvl_pos.size()[1]], NOISE, (Kind::Int64, self.lvl_pos.device()));
         let _ = flags.narrow(0, 0, given + 1).fill_(DATA);
         flags
+    }
+}
+
+impl StudentPass<'_> {
+    /// Runs the tokens of the next scales, f32 `[B, n, Cv]`; `from` tokens have been run before. The class position runs
+    /// with the first ones.
+    pub fn advance(&mut self, tokens: &Tensor, from: i64) -> Hidden {
+        let Self { student, conditioning, given, .. } = *self;
+        let n = tokens.size()[1];
+        let embedded = student.word_embed.forward(tokens).to_kind(Kind::Float); // [B, n, C]
+        let (embedded, start) = if from == 0 {
+            let class = conditioning.cond.unsqueeze(1) + &student.pos_start; // [B, 1, C]
+            (Tensor::cat(&[class, embedded], 1), 0)
+        } else {
+            (embedded, from + 1)
+        };
+        let (end, l) = (from + 1 + n, from + 1 + n - start);
+        let flags = student.flags(given).narrow(0, start, l);
+        let mask = student.mask.narrow(0, start, l).narrow(1, 0, end);
+        let mut x =
+            embedded + student.lvl_pos.narrow(1, start, l) + student.n_d_embed.index_select(0, &flags);
+        for (i, block) in student.blocks.iter().enumerate() {
+            let noise_data = conditioning.noise_data[i].index_select(0, &flags); // [l, C]
+            let cache = self.caches.as_mut().and_then(|caches| caches.get_mut(i));
+            x = block.forward(&x, &conditioning.blocks[i], Some(&noise_data), Some(&mask), cache);
+        }
+        let h = x + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
+        Hidden { h: h.narrow(1, l - n, n) }
     }
 }
 

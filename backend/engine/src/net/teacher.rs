@@ -30,12 +30,13 @@ pub struct Conditioning {
     /// f32 `[R, C]`, a row a class number given.
     cond: Tensor,
     blocks: Vec<Adaptation>,
+    head: [Tensor; 2],
 }
 
 /// A picture in the making: the positions already run.
 #[derive(Debug)]
-pub struct Progress {
-    conditioning: Conditioning,
+pub struct Progress<'a> {
+    conditioning: &'a Conditioning,
     caches: Vec<KeyValueCache>,
 }
 
@@ -70,11 +71,15 @@ impl Teacher {
     /// Everything that depends on the class numbers (i64 `[R]`) alone.
     pub fn condition(&self, labels: &Tensor) -> Conditioning {
         let cond = self.class_emb.index_select(0, labels); // [R, C]
-        Conditioning { blocks: self.blocks.iter().map(|block| block.adapt(&cond)).collect(), cond }
+        Conditioning {
+            blocks: self.blocks.iter().map(|block| block.adapt(&cond)).collect(),
+            head: self.head.adapt(&cond),
+            cond,
+        }
     }
 
     /// Begins pictures of the classes in `conditioning`.
-    pub fn begin(&self, conditioning: Conditioning) -> Progress {
+    pub fn begin<'a>(&self, conditioning: &'a Conditioning) -> Progress<'a> {
         let capacity = self.starts[self.starts.len() - 1];
         Progress { conditioning, caches: self.blocks.iter().map(|_| KeyValueCache::new(capacity)).collect() }
     }
@@ -101,12 +106,12 @@ impl Teacher {
     /// in the released teacher-involved sampler.
     pub fn advance(
         &self,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
         from: usize,
         downsampled: &[Tensor],
         causal: bool,
     ) -> Tensor {
-        let mut x = self.embed(&progress.conditioning, from, downsampled);
+        let mut x = self.embed(progress.conditioning, from, downsampled);
         let (start, end) = (self.starts[from], self.starts[from + downsampled.len()]);
         let mask = causal.then(|| self.mask.narrow(0, start, end - start).narrow(1, 0, end));
         for ((block, adaptation), cache) in
@@ -115,7 +120,7 @@ impl Teacher {
             x = block.forward(&x, adaptation, None, mask.as_ref(), Some(cache));
         }
         let last = self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
-        self.head.forward(&x.narrow(1, x.size()[1] - last, last), &progress.conditioning.cond)
+        self.head.forward(&x.narrow(1, x.size()[1] - last, last), &progress.conditioning.head)
     }
 
     /// Logits of every token given the true codes of all scales before its own (teacher forcing): codes i64
@@ -128,7 +133,7 @@ impl Teacher {
         for (block, adaptation) in self.blocks.iter().zip(&conditioning.blocks) {
             x = block.forward(&x, adaptation, None, Some(&self.mask), None);
         }
-        self.head.forward(&x, &conditioning.cond)
+        self.head.forward(&x, &conditioning.head)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `VAR_DD_TEST_DEVICE=cuda` runs them on a GPU.
 
-#![allow(dead_code, unreachable_pub)] // Each test program uses its own part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test program uses its own part.
 
 use std::{ops::ControlFlow, path::Path};
 
