@@ -5,4 +5,5 @@ pub mod device;
 pub mod evaluate;
 pub mod net;
 pub mod sample;
+pub mod tensor_file;
 pub mod train;

@@ -1,0 +1,281 @@
+//! The Inception network that FID is defined by, in the variant of the `pytorch-fid` package: the TensorFlow weights
+//! of 2015-12-05, average pools that leave padding out of the mean, and a maximum pool in the last block.
+
+use tch::{Kind, TchError, Tensor, no_grad};
+
+use crate::bundle::weights::{Path, Weights, WeightsError};
+
+/// Features per picture.
+pub const FEATURES: i64 = 2048;
+
+/// Side to which pictures are resized.
+const SIDE: i64 = 299;
+
+/// Added to the variances of the norms.
+const EPSILON: f64 = 1e-3;
+
+/// Convolution, norm (folded into the weights) and ReLU.
+#[derive(Debug)]
+struct Conv {
+    weight: Tensor, // [out, in, height, width]
+    bias: Tensor,   // [out]
+    stride: i64,
+    padding: [i64; 2],
+}
+
+/// Kernel of a convolution: height, width, stride, and whether the picture keeps its size.
+#[derive(Clone, Copy)]
+struct Kernel(usize, usize, i64, bool);
+
+const K1: Kernel = Kernel(1, 1, 1, true);
+const K3: Kernel = Kernel(3, 3, 1, true);
+const K5: Kernel = Kernel(5, 5, 1, true);
+const WIDE3: Kernel = Kernel(1, 3, 1, true);
+const TALL3: Kernel = Kernel(3, 1, 1, true);
+const WIDE7: Kernel = Kernel(1, 7, 1, true);
+const TALL7: Kernel = Kernel(7, 1, 1, true);
+const INNER3: Kernel = Kernel(3, 3, 1, false);
+const DOWN3: Kernel = Kernel(3, 3, 2, false);
+
+/// Name, outputs, kernel.
+type ConvSpec = (&'static str, usize, Kernel);
+
+impl Conv {
+    fn load(path: &Path<'_>, inputs: usize, outputs: usize, kernel: Kernel) -> Result<Self, WeightsError> {
+        let Kernel(height, width, stride, keeps_size) = kernel;
+        let conv = path.at("conv");
+        let weight = conv.tensor_f32("weight", &[outputs, inputs, height, width])?;
+        let norm = path.at("bn");
+        let [scale, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+            .map(|name| norm.tensor_f32(name, &[outputs]));
+        let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
+        let fold = || -> Result<(Tensor, Tensor), TchError> {
+            let double = |tensor: &Tensor| tensor.f_to_kind(Kind::Double);
+            let scale = double(&scale)? / double(&variance)?.f_add_scalar(EPSILON)?.f_sqrt()?;
+            let bias = double(&shift)?.f_sub(&double(&mean)?.f_mul(&scale)?)?;
+            let weight = double(&weight)?.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
+            Ok((weight.f_to_kind(Kind::Float)?, bias.f_to_kind(Kind::Float)?))
+        };
+        let (weight, bias) = match fold() {
+            Ok((weight, bias)) => (weight, bias),
+            Err(error) => return Err(path.on_device(Err(error)).err().unwrap_or_else(|| unreachable!())),
+        };
+        let padding = |side: usize| if keeps_size { (side / 2) as i64 } else { 0 };
+        Ok(Self {
+            weight,
+            bias,
+            stride,
+            padding: [padding(height), padding(width)],
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let (stride, dilation) = ([self.stride; 2], [1; 2]);
+        x.f_conv2d(&self.weight, Some(&self.bias), stride, self.padding, dilation, 1)?.f_relu_()
+    }
+}
+
+/// Convolutions one after the other, then several side by side.
+#[derive(Debug)]
+struct Branch {
+    chain: Vec<Conv>,
+    fork: Vec<Conv>,
+}
+
+impl Branch {
+    fn load(
+        path: &Path<'_>,
+        mut inputs: usize,
+        chain: &[ConvSpec],
+        fork: &[ConvSpec],
+    ) -> Result<Self, WeightsError> {
+        let mut convs = Vec::new();
+        for &(name, outputs, kernel) in chain {
+            convs.push(Conv::load(&path.at(name), inputs, outputs, kernel)?);
+            inputs = outputs;
+        }
+        let fork = fork.iter().map(|&(name, outputs, kernel)| Conv::load(&path.at(name), inputs, outputs, kernel));
+        Ok(Self {
+            chain: convs,
+            fork: fork.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let mut x = x.shallow_clone();
+        for conv in &self.chain {
+            x = conv.forward(&x)?;
+        }
+        if self.fork.is_empty() {
+            return Ok(x);
+        }
+        let parts = self.fork.iter().map(|conv| conv.forward(&x)).collect::<Result<Vec<_>, _>>()?;
+        Tensor::f_cat(&parts, 1)
+    }
+}
+
+/// The pool of a block.
+#[derive(Clone, Copy, Debug)]
+enum Pool {
+    /// Mean of 3×3 without the padding.
+    Mean,
+    /// Maximum of 3×3.
+    Max,
+    /// Maximum of 3×3 at every other place.
+    Down,
+}
+
+fn max_pool(x: &Tensor, stride: i64, padding: i64) -> Result<Tensor, TchError> {
+    x.f_max_pool2d([3, 3], [stride; 2], [padding; 2], [1, 1], false)
+}
+
+/// Branches side by side, the last one after a pool.
+#[derive(Debug)]
+struct Block {
+    branches: Vec<Branch>,
+    pool: Pool,
+    /// Empty where the pool alone is a branch.
+    after_pool: Branch,
+}
+
+impl Block {
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let mut parts = self.branches.iter().map(|branch| branch.forward(x)).collect::<Result<Vec<_>, _>>()?;
+        let pooled = match self.pool {
+            Pool::Mean => x.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?,
+            Pool::Max => max_pool(x, 1, 1)?,
+            Pool::Down => max_pool(x, 2, 0)?,
+        };
+        parts.push(self.after_pool.forward(&pooled)?);
+        Tensor::f_cat(&parts, 1)
+    }
+}
+
+/// The network up to its last pool.
+#[derive(Debug)]
+pub struct Inception {
+    stem: Vec<Branch>, // a maximum pool follows each
+    blocks: Vec<Block>,
+}
+
+/// Whether a tensor belongs to parts of the published state dict that features do not need.
+pub fn is_unneeded(name: &str) -> bool {
+    name.starts_with("fc.") || name.starts_with("AuxLogits.") || name.ends_with(".num_batches_tracked")
+}
+
+impl Inception {
+    /// Loads the network; it computes in float32.
+    ///
+    /// # Errors
+    /// When a tensor is missing, misshaped, or not one of the network's.
+    pub fn load(weights: &Weights) -> Result<Self, WeightsError> {
+        let root = weights.root();
+        let stem = vec![
+            Branch::load(
+                &root,
+                3,
+                &[("Conv2d_1a_3x3", 32, DOWN3), ("Conv2d_2a_3x3", 32, INNER3), ("Conv2d_2b_3x3", 64, K3)],
+                &[],
+            )?,
+            Branch::load(&root, 64, &[("Conv2d_3b_1x1", 80, K1), ("Conv2d_4a_3x3", 192, INNER3)], &[])?,
+        ];
+        let mut blocks = Vec::new();
+        for (name, inputs, pooled) in [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)] {
+            let path = root.at(name);
+            let branch = |chain: &[ConvSpec]| Branch::load(&path, inputs, chain, &[]);
+            blocks.push(Block {
+                branches: vec![
+                    branch(&[("branch1x1", 64, K1)])?,
+                    branch(&[("branch5x5_1", 48, K1), ("branch5x5_2", 64, K5)])?,
+                    branch(&[("branch3x3dbl_1", 64, K1), ("branch3x3dbl_2", 96, K3), ("branch3x3dbl_3", 96, K3)])?,
+                ],
+                pool: Pool::Mean,
+                after_pool: branch(&[("branch_pool", pooled, K1)])?,
+            });
+        }
+        let path = root.at("Mixed_6a");
+        let branch = |chain: &[ConvSpec]| Branch::load(&path, 288, chain, &[]);
+        blocks.push(Block {
+            branches: vec![
+                branch(&[("branch3x3", 384, DOWN3)])?,
+                branch(&[("branch3x3dbl_1", 64, K1), ("branch3x3dbl_2", 96, K3), ("branch3x3dbl_3", 96, DOWN3)])?,
+            ],
+            pool: Pool::Down,
+            after_pool: branch(&[])?,
+        });
+        for (name, width) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
+            let path = root.at(name);
+            let branch = |chain: &[ConvSpec]| Branch::load(&path, 768, chain, &[]);
+            blocks.push(Block {
+                branches: vec![
+                    branch(&[("branch1x1", 192, K1)])?,
+                    branch(&[("branch7x7_1", width, K1), ("branch7x7_2", width, WIDE7), ("branch7x7_3", 192, TALL7)])?,
+                    branch(&[
+                        ("branch7x7dbl_1", width, K1),
+                        ("branch7x7dbl_2", width, TALL7),
+                        ("branch7x7dbl_3", width, WIDE7),
+                        ("branch7x7dbl_4", width, TALL7),
+                        ("branch7x7dbl_5", 192, WIDE7),
+                    ])?,
+                ],
+                pool: Pool::Mean,
+                after_pool: branch(&[("branch_pool", 192, K1)])?,
+            });
+        }
+        let path = root.at("Mixed_7a");
+        let branch = |chain: &[ConvSpec]| Branch::load(&path, 768, chain, &[]);
+        blocks.push(Block {
+            branches: vec![
+                branch(&[("branch3x3_1", 192, K1), ("branch3x3_2", 320, DOWN3)])?,
+                branch(&[
+                    ("branch7x7x3_1", 192, K1),
+                    ("branch7x7x3_2", 192, WIDE7),
+                    ("branch7x7x3_3", 192, TALL7),
+                    ("branch7x7x3_4", 192, DOWN3),
+                ])?,
+            ],
+            pool: Pool::Down,
+            after_pool: branch(&[])?,
+        });
+        for (name, inputs, pool) in [("Mixed_7b", 1280, Pool::Mean), ("Mixed_7c", 2048, Pool::Max)] {
+            let path = root.at(name);
+            let branch = |chain: &[ConvSpec], fork: &[ConvSpec]| Branch::load(&path, inputs, chain, fork);
+            blocks.push(Block {
+                branches: vec![
+                    branch(&[("branch1x1", 320, K1)], &[])?,
+                    branch(
+                        &[("branch3x3_1", 384, K1)],
+                        &[("branch3x3_2a", 384, WIDE3), ("branch3x3_2b", 384, TALL3)],
+                    )?,
+                    branch(
+                        &[("branch3x3dbl_1", 448, K1), ("branch3x3dbl_2", 384, K3)],
+                        &[("branch3x3dbl_3a", 384, WIDE3), ("branch3x3dbl_3b", 384, TALL3)],
+                    )?,
+                ],
+                pool,
+                after_pool: branch(&[("branch_pool", 192, K1)], &[])?,
+            });
+        }
+        weights.finish()?;
+        Ok(Self { stem, blocks })
+    }
+
+    /// Features `[B, 2048]` of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the weights.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    pub fn features(&self, pictures: &Tensor) -> Result<Tensor, TchError> {
+        no_grad(|| {
+            let pictures = pictures.f_to_kind(Kind::Float)?;
+            let resized = pictures.f_upsample_bilinear2d([SIDE, SIDE], false, None::<f64>, None::<f64>)?;
+            let mut x = resized.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+            for branch in &self.stem {
+                x = max_pool(&branch.forward(&x)?, 2, 0)?;
+            }
+            for block in &self.blocks {
+                x = block.forward(&x)?;
+            }
+            x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)
+        })
+    }
+}

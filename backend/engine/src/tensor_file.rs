@@ -1,0 +1,237 @@
+//! Safetensors files of inputs and outputs, for comparing implementations.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{Metadata, TensorView},
+};
+use tch::{Device, Kind, Tensor};
+
+/// Bytes before the header of a safetensors file: its length.
+const LENGTH_BYTES: usize = 8;
+
+/// An input that cannot be used, or an output that cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorFileError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is cut off, damaged, or of another kind.
+    #[error("{} is not a whole safetensors file: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor is missing or not what it should be.
+    #[error("{}: {reason}", .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// Which tensor, what it is and what it should be.
+        reason: String,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {}: {reason}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An open file of named tensors.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    data: usize,
+    metadata: Metadata,
+}
+
+/// What a tensor must be. Dimensions that are `None` may have any size but 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Element types that will do.
+    pub kinds: &'a [Kind],
+    /// The shape, in words for messages, as `[B, 3, H, W]`.
+    pub shape: &'a str,
+    /// Sizes; `None` if any number of dimensions will do.
+    pub sizes: Option<&'a [Option<usize>]>,
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+fn name_of(kind: Kind) -> String {
+    match kind {
+        Kind::Double => "f64".into(),
+        Kind::Float => "f32".into(),
+        Kind::Half => "f16".into(),
+        Kind::BFloat16 => "bf16".into(),
+        Kind::Int64 => "i64".into(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+impl TensorFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or its header contradicts its size.
+    pub fn open(path: &Path) -> Result<Self, TensorFileError> {
+        let bytes = fs::read(path).map_err(|source| TensorFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        // Checks every offset against the bytes that are there.
+        let whole = SafeTensors::deserialize(&bytes).and_then(|_| SafeTensors::read_metadata(&bytes));
+        match whole {
+            Ok((header, metadata)) => Ok(Self {
+                path: path.to_owned(),
+                data: LENGTH_BYTES + header,
+                bytes,
+                metadata,
+            }),
+            Err(error) => Err(TensorFileError::Damaged {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// An error about this file's contents.
+    pub fn refuse(&self, reason: impl Into<String>) -> TensorFileError {
+        TensorFileError::Tensor {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// A tensor whatever it is, on the CPU.
+    ///
+    /// # Errors
+    /// When it is missing or of a type that torch does not have.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, TensorFileError> {
+        let info = self.metadata.info(name).ok_or_else(|| {
+            let names = self.names();
+            let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if names.len() > 8 { ", …" } else { "" };
+            self.refuse(format!("there is no tensor {name:?}; there are: {shown}{more}"))
+        })?;
+        let kind = kind_of(info.dtype);
+        let kind = kind.ok_or_else(|| self.refuse(format!("tensor {name:?} is of type {:?}", info.dtype)))?;
+        let (begin, end) = info.data_offsets;
+        let shape: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
+        Tensor::f_from_data_size(&self.bytes[self.data + begin..self.data + end], &shape, kind)
+            .map_err(|error| self.refuse(format!("tensor {name:?} cannot be loaded: {error}")))
+    }
+
+    /// A tensor that must be what is expected; its floating-point numbers must all be finite.
+    ///
+    /// # Errors
+    /// When it is missing or something else, with what it is and what it should be.
+    pub fn expect(&self, name: &str, expected: Expected<'_>) -> Result<Tensor, TensorFileError> {
+        let tensor = self.tensor(name)?;
+        if !expected.kinds.contains(&tensor.kind()) {
+            let kinds: Vec<_> = expected.kinds.iter().copied().map(name_of).collect();
+            return Err(self.refuse(format!(
+                "tensor {name:?} is of type {}; it must be {}",
+                name_of(tensor.kind()),
+                kinds.join(" or ")
+            )));
+        }
+        let size = tensor.size();
+        let fits = expected.sizes.is_none_or(|sizes| {
+            let fits = |(&size, wanted): (&i64, &Option<usize>)| wanted.is_none_or(|wanted| size as usize == wanted);
+            size.len() == sizes.len() && size.iter().zip(sizes).all(fits)
+        });
+        if !fits || size.is_empty() || size.contains(&0) {
+            return Err(self.refuse(format!(
+                "tensor {name:?} is of shape {size:?}; it must be {}",
+                expected.shape
+            )));
+        }
+        let finite = tensor.f_isfinite().and_then(|finite| finite.f_all()?.f_int64_value(&[]));
+        match finite {
+            Ok(0) => Err(self.refuse(format!(
+                "tensor {name:?} has infinite numbers or ones that are not a number"
+            ))),
+            Ok(_) => Ok(tensor),
+            Err(error) => Err(self.refuse(format!("tensor {name:?} cannot be checked: {error}"))),
+        }
+    }
+}
+
+/// Writes named tensors. The file appears whole or not at all.
+///
+/// # Errors
+/// When a tensor cannot be brought to the CPU or the file cannot be written.
+pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TensorFileError> {
+    let failed = |reason: String| TensorFileError::Write {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut buffers = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let (dtype, kind) = match tensor.kind() {
+            Kind::Double => (Dtype::F64, Kind::Double),
+            Kind::Int64 => (Dtype::I64, Kind::Int64),
+            _ => (Dtype::F32, Kind::Float),
+        };
+        let bytes = to_bytes(tensor, kind).map_err(|error| failed(format!("tensor {name}: {error}")))?;
+        let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+        buffers.push((name, dtype, shape, bytes));
+    }
+    let views = buffers.iter().map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
+    let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+    let bytes = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
+        .map_err(|error| failed(error.to_string()))?;
+    file.write_all(&bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|error| failed(error.to_string()))?;
+    file.persist(path).map_err(|error| failed(error.error.to_string()))?;
+    Ok(())
+}
+
+fn to_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, tch::TchError> {
+    let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
+    let elements = tensor.numel();
+    let mut bytes = vec![0; elements * kind.elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut bytes, elements)?;
+    Ok(bytes)
+}
