@@ -105,32 +105,21 @@ impl TensorFile {
     /// # Errors
     /// When it cannot be read or its header contradicts its size.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let bytes = fs::read(path).map_err(|source| TensorFileError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes =
+            fs::read(path).map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
         // Checks every offset against the bytes that are there.
         let whole = SafeTensors::deserialize(&bytes).and_then(|_| SafeTensors::read_metadata(&bytes));
         match whole {
-            Ok((header, metadata)) => Ok(Self {
-                path: path.to_owned(),
-                data: LENGTH_BYTES + header,
-                bytes,
-                metadata,
-            }),
-            Err(error) => Err(TensorFileError::Damaged {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            }),
+            Ok((header, metadata)) => {
+                Ok(Self { path: path.to_owned(), data: LENGTH_BYTES + header, bytes, metadata })
+            }
+            Err(error) => Err(TensorFileError::Damaged { path: path.to_owned(), reason: error.to_string() }),
         }
     }
 
     /// An error about this file's contents.
     pub fn refuse(&self, reason: impl Into<String>) -> TensorFileError {
-        TensorFileError::Tensor {
-            path: self.path.clone(),
-            reason: reason.into(),
-        }
+        TensorFileError::Tensor { path: self.path.clone(), reason: reason.into() }
     }
 
     /// Names of all tensors.
@@ -173,20 +162,21 @@ impl TensorFile {
         }
         let size = tensor.size();
         let fits = expected.sizes.is_none_or(|sizes| {
-            let fits = |(&size, wanted): (&i64, &Option<usize>)| wanted.is_none_or(|wanted| size as usize == wanted);
+            let fits =
+                |(&size, wanted): (&i64, &Option<usize>)| wanted.is_none_or(|wanted| size as usize == wanted);
             size.len() == sizes.len() && size.iter().zip(sizes).all(fits)
         });
         if !fits || size.is_empty() || size.contains(&0) {
-            return Err(self.refuse(format!(
-                "tensor {name:?} is of shape {size:?}; it must be {}",
-                expected.shape
-            )));
+            return Err(
+                self.refuse(format!("tensor {name:?} is of shape {size:?}; it must be {}", expected.shape))
+            );
         }
         let finite = tensor.f_isfinite().and_then(|finite| finite.f_all()?.f_int64_value(&[]));
         match finite {
-            Ok(0) => Err(self.refuse(format!(
-                "tensor {name:?} has infinite numbers or ones that are not a number"
-            ))),
+            Ok(0) => {
+                Err(self
+                    .refuse(format!("tensor {name:?} has infinite numbers or ones that are not a number")))
+            }
             Ok(_) => Ok(tensor),
             Err(error) => Err(self.refuse(format!("tensor {name:?} cannot be checked: {error}"))),
         }
@@ -198,10 +188,7 @@ impl TensorFile {
 /// # Errors
 /// When a tensor cannot be brought to the CPU or the file cannot be written.
 pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TensorFileError> {
-    let failed = |reason: String| TensorFileError::Write {
-        path: path.to_owned(),
-        reason,
-    };
+    let failed = |reason: String| TensorFileError::Write { path: path.to_owned(), reason };
     let mut buffers = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let (dtype, kind) = match tensor.kind() {

@@ -3,7 +3,7 @@
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
-use crate::bundle::weights::{Path, Weights, WeightsError};
+use crate::bundle::weights::{Cursor, Weights, WeightsError};
 
 /// Features per picture.
 pub const FEATURES: i64 = 2048;
@@ -25,7 +25,7 @@ struct Conv {
 
 /// Kernel of a convolution: height, width, stride, and whether the picture keeps its size.
 #[derive(Clone, Copy)]
-struct Kernel(usize, usize, i64, bool);
+struct Kernel(i64, i64, i64, bool);
 
 const K1: Kernel = Kernel(1, 1, 1, true);
 const K3: Kernel = Kernel(3, 3, 1, true);
@@ -38,35 +38,23 @@ const INNER3: Kernel = Kernel(3, 3, 1, false);
 const DOWN3: Kernel = Kernel(3, 3, 2, false);
 
 /// Name, outputs, kernel.
-type ConvSpec = (&'static str, usize, Kernel);
+type ConvSpec = (&'static str, i64, Kernel);
 
 impl Conv {
-    fn load(path: &Path<'_>, inputs: usize, outputs: usize, kernel: Kernel) -> Result<Self, WeightsError> {
+    fn load(path: &Cursor<'_>, inputs: i64, outputs: i64, kernel: Kernel) -> Self {
         let Kernel(height, width, stride, keeps_size) = kernel;
-        let conv = path.at("conv");
-        let weight = conv.tensor_f32("weight", &[outputs, inputs, height, width])?;
-        let norm = path.at("bn");
-        let [scale, shift, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
-            .map(|name| norm.tensor_f32(name, &[outputs]));
-        let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
-        let fold = || -> Result<(Tensor, Tensor), TchError> {
-            let double = |tensor: &Tensor| tensor.f_to_kind(Kind::Double);
-            let scale = double(&scale)? / double(&variance)?.f_add_scalar(EPSILON)?.f_sqrt()?;
-            let bias = double(&shift)?.f_sub(&double(&mean)?.f_mul(&scale)?)?;
-            let weight = double(&weight)?.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
-            Ok((weight.f_to_kind(Kind::Float)?, bias.f_to_kind(Kind::Float)?))
-        };
-        let (weight, bias) = match fold() {
-            Ok((weight, bias)) => (weight, bias),
-            Err(error) => return Err(path.on_device(Err(error)).err().unwrap_or_else(|| unreachable!())),
-        };
-        let padding = |side: usize| if keeps_size { (side / 2) as i64 } else { 0 };
-        Ok(Self {
-            weight,
-            bias,
+        let weight = path.enter("conv").tensor_f32("weight", &[outputs, inputs, height, width]);
+        let norm = |name| path.enter("bn").tensor_f32(name, &[outputs]).to_kind(Kind::Double);
+        let scale = norm("weight") / (norm("running_var") + EPSILON).sqrt();
+        let bias = norm("bias") - norm("running_mean") * &scale;
+        let weight = weight.to_kind(Kind::Double) * scale.view([-1, 1, 1, 1]);
+        let padding = |side: i64| if keeps_size { side / 2 } else { 0 };
+        Self {
+            weight: weight.to_kind(Kind::Float),
+            bias: bias.to_kind(Kind::Float),
             stride,
             padding: [padding(height), padding(width)],
-        })
+        }
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -83,22 +71,16 @@ struct Branch {
 }
 
 impl Branch {
-    fn load(
-        path: &Path<'_>,
-        mut inputs: usize,
-        chain: &[ConvSpec],
-        fork: &[ConvSpec],
-    ) -> Result<Self, WeightsError> {
+    fn load(path: &Cursor<'_>, mut inputs: i64, chain: &[ConvSpec], fork: &[ConvSpec]) -> Self {
+        let conv = |inputs, &(name, outputs, kernel): &ConvSpec| {
+            Conv::load(&path.enter(name), inputs, outputs, kernel)
+        };
         let mut convs = Vec::new();
-        for &(name, outputs, kernel) in chain {
-            convs.push(Conv::load(&path.at(name), inputs, outputs, kernel)?);
-            inputs = outputs;
+        for spec in chain {
+            convs.push(conv(inputs, spec));
+            inputs = spec.1;
         }
-        let fork = fork.iter().map(|&(name, outputs, kernel)| Conv::load(&path.at(name), inputs, outputs, kernel));
-        Ok(Self {
-            chain: convs,
-            fork: fork.collect::<Result<_, _>>()?,
-        })
+        Self { chain: convs, fork: fork.iter().map(|spec| conv(inputs, spec)).collect() }
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -140,7 +122,8 @@ struct Block {
 
 impl Block {
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let mut parts = self.branches.iter().map(|branch| branch.forward(x)).collect::<Result<Vec<_>, _>>()?;
+        let mut parts =
+            self.branches.iter().map(|branch| branch.forward(x)).collect::<Result<Vec<_>, _>>()?;
         let pooled = match self.pool {
             Pool::Mean => x.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?,
             Pool::Max => max_pool(x, 1, 1)?,
@@ -168,96 +151,112 @@ impl Inception {
     ///
     /// # Errors
     /// When a tensor is missing, misshaped, or not one of the network's.
-    pub fn load(weights: &Weights) -> Result<Self, WeightsError> {
-        let root = weights.root();
+    pub fn load(weights: Weights) -> Result<Self, WeightsError> {
+        let network = Self::ask(&weights.root());
+        weights.finish()?;
+        Ok(network)
+    }
+
+    fn ask(root: &Cursor<'_>) -> Self {
         let stem = vec![
             Branch::load(
-                &root,
+                root,
                 3,
                 &[("Conv2d_1a_3x3", 32, DOWN3), ("Conv2d_2a_3x3", 32, INNER3), ("Conv2d_2b_3x3", 64, K3)],
                 &[],
-            )?,
-            Branch::load(&root, 64, &[("Conv2d_3b_1x1", 80, K1), ("Conv2d_4a_3x3", 192, INNER3)], &[])?,
+            ),
+            Branch::load(root, 64, &[("Conv2d_3b_1x1", 80, K1), ("Conv2d_4a_3x3", 192, INNER3)], &[]),
         ];
         let mut blocks = Vec::new();
         for (name, inputs, pooled) in [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)] {
-            let path = root.at(name);
+            let path = root.enter(name);
             let branch = |chain: &[ConvSpec]| Branch::load(&path, inputs, chain, &[]);
             blocks.push(Block {
                 branches: vec![
-                    branch(&[("branch1x1", 64, K1)])?,
-                    branch(&[("branch5x5_1", 48, K1), ("branch5x5_2", 64, K5)])?,
-                    branch(&[("branch3x3dbl_1", 64, K1), ("branch3x3dbl_2", 96, K3), ("branch3x3dbl_3", 96, K3)])?,
+                    branch(&[("branch1x1", 64, K1)]),
+                    branch(&[("branch5x5_1", 48, K1), ("branch5x5_2", 64, K5)]),
+                    branch(&[
+                        ("branch3x3dbl_1", 64, K1),
+                        ("branch3x3dbl_2", 96, K3),
+                        ("branch3x3dbl_3", 96, K3),
+                    ]),
                 ],
                 pool: Pool::Mean,
-                after_pool: branch(&[("branch_pool", pooled, K1)])?,
+                after_pool: branch(&[("branch_pool", pooled, K1)]),
             });
         }
-        let path = root.at("Mixed_6a");
+        let path = root.enter("Mixed_6a");
         let branch = |chain: &[ConvSpec]| Branch::load(&path, 288, chain, &[]);
         blocks.push(Block {
             branches: vec![
-                branch(&[("branch3x3", 384, DOWN3)])?,
-                branch(&[("branch3x3dbl_1", 64, K1), ("branch3x3dbl_2", 96, K3), ("branch3x3dbl_3", 96, DOWN3)])?,
+                branch(&[("branch3x3", 384, DOWN3)]),
+                branch(&[
+                    ("branch3x3dbl_1", 64, K1),
+                    ("branch3x3dbl_2", 96, K3),
+                    ("branch3x3dbl_3", 96, DOWN3),
+                ]),
             ],
             pool: Pool::Down,
-            after_pool: branch(&[])?,
+            after_pool: branch(&[]),
         });
         for (name, width) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
-            let path = root.at(name);
+            let path = root.enter(name);
             let branch = |chain: &[ConvSpec]| Branch::load(&path, 768, chain, &[]);
             blocks.push(Block {
                 branches: vec![
-                    branch(&[("branch1x1", 192, K1)])?,
-                    branch(&[("branch7x7_1", width, K1), ("branch7x7_2", width, WIDE7), ("branch7x7_3", 192, TALL7)])?,
+                    branch(&[("branch1x1", 192, K1)]),
+                    branch(&[
+                        ("branch7x7_1", width, K1),
+                        ("branch7x7_2", width, WIDE7),
+                        ("branch7x7_3", 192, TALL7),
+                    ]),
                     branch(&[
                         ("branch7x7dbl_1", width, K1),
                         ("branch7x7dbl_2", width, TALL7),
                         ("branch7x7dbl_3", width, WIDE7),
                         ("branch7x7dbl_4", width, TALL7),
                         ("branch7x7dbl_5", 192, WIDE7),
-                    ])?,
+                    ]),
                 ],
                 pool: Pool::Mean,
-                after_pool: branch(&[("branch_pool", 192, K1)])?,
+                after_pool: branch(&[("branch_pool", 192, K1)]),
             });
         }
-        let path = root.at("Mixed_7a");
+        let path = root.enter("Mixed_7a");
         let branch = |chain: &[ConvSpec]| Branch::load(&path, 768, chain, &[]);
         blocks.push(Block {
             branches: vec![
-                branch(&[("branch3x3_1", 192, K1), ("branch3x3_2", 320, DOWN3)])?,
+                branch(&[("branch3x3_1", 192, K1), ("branch3x3_2", 320, DOWN3)]),
                 branch(&[
                     ("branch7x7x3_1", 192, K1),
                     ("branch7x7x3_2", 192, WIDE7),
                     ("branch7x7x3_3", 192, TALL7),
                     ("branch7x7x3_4", 192, DOWN3),
-                ])?,
+                ]),
             ],
             pool: Pool::Down,
-            after_pool: branch(&[])?,
+            after_pool: branch(&[]),
         });
         for (name, inputs, pool) in [("Mixed_7b", 1280, Pool::Mean), ("Mixed_7c", 2048, Pool::Max)] {
-            let path = root.at(name);
+            let path = root.enter(name);
             let branch = |chain: &[ConvSpec], fork: &[ConvSpec]| Branch::load(&path, inputs, chain, fork);
             blocks.push(Block {
                 branches: vec![
-                    branch(&[("branch1x1", 320, K1)], &[])?,
+                    branch(&[("branch1x1", 320, K1)], &[]),
                     branch(
                         &[("branch3x3_1", 384, K1)],
                         &[("branch3x3_2a", 384, WIDE3), ("branch3x3_2b", 384, TALL3)],
-                    )?,
+                    ),
                     branch(
                         &[("branch3x3dbl_1", 448, K1), ("branch3x3dbl_2", 384, K3)],
                         &[("branch3x3dbl_3a", 384, WIDE3), ("branch3x3dbl_3b", 384, TALL3)],
-                    )?,
+                    ),
                 ],
                 pool,
-                after_pool: branch(&[("branch_pool", 192, K1)], &[])?,
+                after_pool: branch(&[("branch_pool", 192, K1)], &[]),
             });
         }
-        weights.finish()?;
-        Ok(Self { stem, blocks })
+        Self { stem, blocks }
     }
 
     /// Features `[B, 2048]` of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the weights.
@@ -277,5 +276,30 @@ impl Inception {
             }
             x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_features_of_the_reference_pictures_are_met() {
+        let bytes = include_bytes!("../../tests/data/evaluation.safetensors");
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let reference = |name: &str| {
+            let view = file.tensor(name).unwrap();
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            Tensor::from_data_size(view.data(), &shape, Kind::Float)
+        };
+        let network = Inception::load(Weights::from_formula(Device::Cpu, Kind::Float)).unwrap();
+        let features = network.features(&reference("inception.images")).unwrap();
+        let expected = reference("inception.features");
+        assert_eq!(features.size(), [2, FEATURES]);
+        let error = (&features - &expected).abs().max().double_value(&[]);
+        assert!(error < 1e-4, "{error}");
     }
 }

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod conv;
+pub mod inception;
 pub mod quantizer;
 pub mod student;
 pub mod teacher;
