@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::serve;
+use crate::commands::{serve, trace};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -19,6 +19,14 @@ pub struct Cli {
 enum Command {
     /// Serve the playground in the browser.
     Serve(serve::ServeArgs),
+    /// Run one sampling on given noise and write every tensor on the way.
+    Trace(trace::TraceArgs),
+    /// Apply top-k and top-p to given `logits` […, V]; writes `probs`.
+    TraceFilter(trace::TraceFilterArgs),
+    /// Measure the Fréchet distance between given `act_a` and `act_b` [n, d]; writes `distance` f64 [1].
+    TraceFrechet(trace::FileArgs),
+    /// Compute the Inception features of given `images` [B, 3, H, W] in 0…1; writes `features` [B, 2048].
+    TraceInception(trace::TraceInceptionArgs),
 }
 
 /// A request that cannot be met as typed. The program ends with code 2, as for an unknown flag.
@@ -36,6 +44,10 @@ impl Cli {
             .init();
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
+            Command::Trace(args) => trace::run(&args),
+            Command::TraceFilter(args) => trace::filter(&args),
+            Command::TraceFrechet(args) => trace::frechet(&args),
+            Command::TraceInception(args) => trace::inception(&args),
         };
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

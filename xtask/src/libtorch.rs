@@ -48,36 +48,28 @@ impl Kind {
 /// # Errors
 /// When `LIBTORCH` cannot be used, or nothing can be installed; says what to run or set.
 pub(crate) fn ensure() -> Result<PathBuf> {
-    stage(
-        "libtorch",
-        &format!("looking for version {}.{}", SERIES.0, SERIES.1),
-        || {
-            if let Some(given) = env::var_os("LIBTORCH").filter(|value| !value.is_empty()) {
-                let directory = fs::canonicalize(&given).unwrap_or_else(|_| given.into());
-                check(&directory).map_err(|lack| {
+    stage("libtorch", &format!("looking for version {}.{}", SERIES.0, SERIES.1), || {
+        if let Some(given) = env::var_os("LIBTORCH").filter(|value| !value.is_empty()) {
+            let directory = fs::canonicalize(&given).unwrap_or_else(|_| given.into());
+            check(&directory).map_err(|lack| {
                 anyhow!(
                     "LIBTORCH is {}, which cannot be used: {lack}. Point it to libtorch {}.{}, or unset it and one \
                      is installed in the cache",
                     directory.display(), SERIES.0, SERIES.1
                 )
             })?;
-                let said = format!("{} (from LIBTORCH)", directory.display());
-                return Ok((directory, said));
-            }
-            let kind = if has_nvidia_driver() {
-                Kind::Cuda
-            } else {
-                Kind::Cpu
-            };
-            let cache = workspace::cache()?;
-            let directory = kind.directory(&cache);
-            if check(&directory).is_err() {
-                install(kind, &cache)?;
-            }
-            let said = format!("{VERSION} ({}) in {}", kind.name(), directory.display());
-            Ok((directory, said))
-        },
-    )
+            let said = format!("{} (from LIBTORCH)", directory.display());
+            return Ok((directory, said));
+        }
+        let kind = if has_nvidia_driver() { Kind::Cuda } else { Kind::Cpu };
+        let cache = workspace::cache()?;
+        let directory = kind.directory(&cache);
+        if check(&directory).is_err() {
+            install(kind, &cache)?;
+        }
+        let said = format!("{VERSION} ({}) in {}", kind.name(), directory.display());
+        Ok((directory, said))
+    })
 }
 
 /// Checks that a directory is a libtorch of the right version; says what it lacks.
@@ -90,14 +82,9 @@ fn check(directory: &Path) -> Result<()> {
             bail!("it lacks lib/{name}");
         }
     }
-    let headers = [
-        "include/torch/headeronly/version.h",
-        "include/torch/csrc/api/include/torch/version.h",
-    ];
-    let texts: Vec<_> = headers
-        .iter()
-        .filter_map(|name| fs::read_to_string(directory.join(name)).ok())
-        .collect();
+    let headers = ["include/torch/headeronly/version.h", "include/torch/csrc/api/include/torch/version.h"];
+    let texts: Vec<_> =
+        headers.iter().filter_map(|name| fs::read_to_string(directory.join(name)).ok()).collect();
     if texts.is_empty() {
         bail!("it lacks {}", headers[1]);
     }
@@ -149,11 +136,7 @@ fn install(kind: Kind, cache: &Path) -> Result<()> {
         Kind::Cpu => "about 600 MB",
         Kind::Cuda => "about 3 GB, since an NVIDIA driver is present",
     };
-    eprintln!(
-        "{:>10}  installing {VERSION} ({download}) into {}",
-        "",
-        directory.display()
-    );
+    eprintln!("{:>10}  installing {VERSION} ({download}) into {}", "", directory.display());
     let partial = cache.join(format!("libtorch-{VERSION}-{}.partial", kind.name()));
     remove(&partial)?;
     fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
@@ -199,35 +182,20 @@ fn link(directory: &Path) -> Result<()> {
     fs::create_dir(directory.join("lib"))?;
     let places = ["wheel/torch/lib", "wheel/nvidia/cu13/lib"];
     for name in LINKED.iter().chain(&NEEDED) {
-        let Some(place) = places
-            .iter()
-            .find(|place| directory.join(place).join(name).exists())
-        else {
+        let Some(place) = places.iter().find(|place| directory.join(place).join(name).exists()) else {
             bail!("the wheel lacks {name}; this version of it is laid out in another way");
         };
-        symlink(
-            Path::new("..").join(place).join(name),
-            directory.join("lib").join(name),
-        )?;
+        symlink(Path::new("..").join(place).join(name), directory.join("lib").join(name))?;
     }
     Ok(())
 }
 
 /// NVIDIA's packages among the requirements of the torch wheel, as pip reads them.
 fn nvidia_requirements(metadata: &str) -> Vec<String> {
-    let requirements = metadata
-        .lines()
-        .filter_map(|line| line.strip_prefix("Requires-Dist: "));
+    let requirements = metadata.lines().filter_map(|line| line.strip_prefix("Requires-Dist: "));
     requirements
         .filter(|requirement| requirement.starts_with("nvidia-") || requirement.starts_with("cuda-toolkit"))
-        .map(|requirement| {
-            requirement
-                .split(';')
-                .next()
-                .unwrap_or(requirement)
-                .trim()
-                .to_owned()
-        })
+        .map(|requirement| requirement.split(';').next().unwrap_or(requirement).trim().to_owned())
         .collect()
 }
 
@@ -286,10 +254,7 @@ mod tests {
             Requires-Dist: triton==3.6.0; platform_system == \"Linux\"\n";
         assert_eq!(
             nvidia_requirements(metadata),
-            [
-                "cuda-toolkit[cublas,cudart]==13.0.2",
-                "nvidia-cudnn-cu13==9.19.0.56"
-            ]
+            ["cuda-toolkit[cublas,cudart]==13.0.2", "nvidia-cudnn-cu13==9.19.0.56"]
         );
     }
 }

@@ -44,31 +44,16 @@ pub(crate) fn ensure() -> Result<()> {
         let wasm = compile(&target)?;
         let size = bind(&wasm, &root, &output)?;
         write(&record, &fingerprint)?;
-        Ok((
-            (),
-            format!("{} ({} KB of wasm, compressed)", output.display(), size / 1000),
-        ))
+        Ok(((), format!("{} ({} KB of wasm, compressed)", output.display(), size / 1000)))
     })
 }
 
 /// Compiles the page; returns the path of the wasm.
 fn compile(target: &Path) -> Result<PathBuf> {
     let compiler = wasm::Compiler::find()?;
-    eprintln!(
-        "{:>10}  compiling with {} (the first time takes minutes)",
-        "",
-        compiler.name()
-    );
+    eprintln!("{:>10}  compiling with {} (the first time takes minutes)", "", compiler.name());
     let mut cargo = compiler.build();
-    cargo
-        .args([
-            "--package",
-            "var-dd-frontend",
-            "--profile",
-            "page",
-            "--target-dir",
-        ])
-        .arg(target);
+    cargo.args(["--package", "var-dd-frontend", "--profile", "page", "--target-dir"]).arg(target);
     workspace::run(&mut cargo).context("the page does not compile; once it does, run `cargo xtask page`")?;
     Ok(target.join(wasm::TARGET).join("page/var_dd_frontend.wasm"))
 }
@@ -82,16 +67,7 @@ fn bind(wasm: &Path, root: &Path, output: &Path) -> Result<u64> {
     remove(&old)?;
     fs::create_dir(&new).with_context(|| format!("cannot create {}", new.display()))?;
     let mut cargo = workspace::cargo();
-    cargo.args([
-        "run",
-        "--package",
-        "xtask",
-        "--features",
-        "page",
-        "--bin",
-        "build-page",
-        "--",
-    ]);
+    cargo.args(["run", "--package", "xtask", "--features", "page", "--bin", "build-page", "--"]);
     cargo.arg(wasm).arg(root.join("static")).arg(&new);
     workspace::run(&mut cargo).context("the page cannot be bound")?;
     if output.exists() {
@@ -128,9 +104,7 @@ fn hash(root: &Path, path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
     let full = root.join(path);
     if full.is_dir() {
         let entries = fs::read_dir(&full).with_context(|| format!("cannot list {}", full.display()))?;
-        let mut names = entries
-            .map(|entry| Ok(entry?.file_name()))
-            .collect::<Result<Vec<_>>>()?;
+        let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
         names.sort();
         for name in names {
             hash(root, &path.join(name), hasher)?;
@@ -163,12 +137,9 @@ mod tests {
     fn the_fingerprint_follows_the_page_and_not_the_demo_model() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        for file in [
-            "frontend/src/lib.rs",
-            "shared/src/lib.rs",
-            "static/style.css",
-            "static/demo-model/config.json",
-        ] {
+        for file in
+            ["frontend/src/lib.rs", "shared/src/lib.rs", "static/style.css", "static/demo-model/config.json"]
+        {
             let path = root.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "one").unwrap();

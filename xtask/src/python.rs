@@ -24,18 +24,11 @@ impl Python {
             bail!("Python 3 is missing; install it (Debian: apt-get install python3 python3-venv)");
         };
         let directory = scratch.join("python");
-        let made = Command::new(&interpreter)
-            .args(["-m", "venv"])
-            .arg(&directory)
-            .output();
+        let made = Command::new(&interpreter).args(["-m", "venv"]).arg(&directory).output();
         if made.is_ok_and(|made| made.status.success()) {
-            return Ok(Self {
-                interpreter: directory.join("bin/python"),
-            });
+            return Ok(Self { interpreter: directory.join("bin/python") });
         }
-        let own = Command::new(&interpreter)
-            .args(["-m", "pip", "--version"])
-            .output();
+        let own = Command::new(&interpreter).args(["-m", "pip", "--version"]).output();
         if own.is_ok_and(|own| own.status.success()) {
             return Ok(Self { interpreter });
         }

@@ -36,22 +36,13 @@ const KINDS: [Kind; 5] = [
             "--bins",
         ],
     },
-    Kind {
-        name: "integration",
-        arguments: &["--workspace", "--exclude", "var-dd-tests", "--test", "*"],
-    },
-    Kind {
-        name: "documentation",
-        arguments: &["--workspace", "--doc"],
-    },
+    Kind { name: "integration", arguments: &["--workspace", "--exclude", "var-dd-tests", "--test", "*"] },
+    Kind { name: "documentation", arguments: &["--workspace", "--doc"] },
     Kind {
         name: "server, end to end",
         arguments: &["--package", "var-dd-tests", "--lib", "--test", "server"],
     },
-    Kind {
-        name: "browser, end to end",
-        arguments: &["--package", "var-dd-tests", "--test", "browser"],
-    },
+    Kind { name: "browser, end to end", arguments: &["--package", "var-dd-tests", "--test", "browser"] },
 ];
 
 /// What a test run counted.
@@ -81,10 +72,7 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
         eprintln!("{:>10}  {}", "tests", kind.name);
         let mut cargo = workspace::cargo();
         cargo.arg("test").args(kind.arguments).arg("--no-fail-fast");
-        cargo
-            .env("LIBTORCH", &libtorch)
-            .env("VAR_DD_PROGRAM", &program)
-            .env("VAR_DD_AXE", &axe);
+        cargo.env("LIBTORCH", &libtorch).env("VAR_DD_PROGRAM", &program).env("VAR_DD_AXE", &axe);
         if kind.name == "documentation" {
             // These are linked without the run path that build scripts give.
             cargo.env("LD_LIBRARY_PATH", libtorch.join("lib"));
@@ -109,10 +97,7 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
 /// Format and lints, as far as the toolchain has the components; returns what is wrong.
 fn checks() -> Vec<String> {
     let mut problems = Vec::new();
-    for (component, check) in [
-        ("rustfmt", chores::check_format as fn() -> _),
-        ("clippy", chores::lint),
-    ] {
+    for (component, check) in [("rustfmt", chores::check_format as fn() -> _), ("clippy", chores::lint)] {
         if !chores::has(component) {
             eprintln!("{component:>10}  not in this toolchain (rustup component add {component}); left out");
         } else if let Err(error) = check() {
@@ -124,15 +109,10 @@ fn checks() -> Vec<String> {
 
 /// The table at the end. Its last line is one that programs read.
 fn report(counts: &[(&str, Count)], problems: &[String]) -> Result<()> {
-    let total = counts
-        .iter()
-        .fold(Count::default(), |sum, (_, count)| sum.plus(*count));
+    let total = counts.iter().fold(Count::default(), |sum, (_, count)| sum.plus(*count));
     println!();
     for (name, count) in counts {
-        println!(
-            "{name:>20}  {:>4} passed  {:>3} failed",
-            count.passed, count.failed
-        );
+        println!("{name:>20}  {:>4} passed  {:>3} failed", count.passed, count.failed);
     }
     for problem in problems {
         println!("{:>20}  {problem}", "problem");
@@ -149,21 +129,13 @@ fn report(counts: &[(&str, Count)], problems: &[String]) -> Result<()> {
 /// Runs `cargo test`, shows what it prints and adds up its summaries.
 fn run_counted(cargo: &mut std::process::Command) -> Result<(Count, bool)> {
     let shown = workspace::shown(cargo);
-    let mut child = cargo
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {shown}"))?;
-    let output = child
-        .stdout
-        .take()
-        .context("the output of cargo test is not there")?;
+    let mut child = cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
+    let output = child.stdout.take().context("the output of cargo test is not there")?;
     let mut count = Count::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
         // A closed standard output must not stop the tests.
-        let _ = std::io::stdout()
-            .write_all(&line)
-            .and_then(|()| std::io::stdout().write_all(b"\n"));
+        let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().write_all(b"\n"));
         count = count.plus(summary(&String::from_utf8_lossy(&line)).unwrap_or_default());
     }
     Ok((count, child.wait()?.success()))
@@ -176,11 +148,7 @@ fn summary(line: &str) -> Option<Count> {
         let part = numbers.split("; ").find(|part| part.ends_with(what))?;
         part.split_whitespace().next()?.parse().ok()
     };
-    Some(Count {
-        passed: number("passed")?,
-        failed: number("failed")?,
-        ignored: number("ignored")?,
-    })
+    Some(Count { passed: number("passed")?, failed: number("failed")?, ignored: number("ignored")? })
 }
 
 impl Count {
@@ -200,21 +168,14 @@ mod tests {
     #[test]
     fn the_summary_of_a_test_run_is_read() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.5s";
-        let count = Count {
-            passed: 12,
-            failed: 3,
-            ignored: 1,
-        };
+        let count = Count { passed: 12, failed: 3, ignored: 1 };
         assert_eq!(summary(line), Some(count));
         assert_eq!(summary("test a_name ... ok"), None);
     }
 
     #[test]
     fn a_problem_makes_the_whole_fail() {
-        let count = Count {
-            passed: 1,
-            ..Count::default()
-        };
+        let count = Count { passed: 1, ..Count::default() };
         assert!(report(&[("unit", count)], &[]).is_ok());
         assert!(report(&[("unit", count)], &["clippy: a warning".to_owned()]).is_err());
     }

@@ -78,9 +78,7 @@ impl Compiler {
                 cargo.args(["build", "--target", TARGET]);
                 if *build_std {
                     // Building the standard library is an unstable option of a stable compiler.
-                    cargo
-                        .env("RUSTC_BOOTSTRAP", "1")
-                        .arg("-Zbuild-std=std,panic_abort");
+                    cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
                 }
                 cargo
             }
@@ -90,9 +88,7 @@ impl Compiler {
 
 fn sysroot(rustc: &str) -> Option<PathBuf> {
     let line = workspace::first_line(
-        Command::new(rustc)
-            .current_dir(workspace::root())
-            .args(["--print", "sysroot"]),
+        Command::new(rustc).current_dir(workspace::root()).args(["--print", "sysroot"]),
     );
     line.map(PathBuf::from)
 }
@@ -111,13 +107,8 @@ fn has_target(sysroot: &Path) -> bool {
 /// Asks rustup for the target. It may be out of reach, which is no error yet.
 fn add_target(sysroot: &Path) -> bool {
     let mut rustup = Command::new("rustup");
-    rustup
-        .args(["target", "add", TARGET])
-        .current_dir(workspace::root());
-    rustup
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    rustup.args(["target", "add", TARGET]).current_dir(workspace::root());
+    rustup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     rustup.status().is_ok_and(|status| status.success()) && has_target(sysroot)
 }
 

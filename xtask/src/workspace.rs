@@ -11,10 +11,7 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
 }
 
 /// Cargo's target directory.
@@ -27,11 +24,7 @@ pub(crate) fn target() -> PathBuf {
 /// # Errors
 /// When there is neither `XDG_CACHE_HOME` nor `HOME`, or the directory cannot be made.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
     let directory = base
         .context("neither XDG_CACHE_HOME nor HOME is set; set one, it is where downloads are kept")?
@@ -49,13 +42,8 @@ pub(crate) fn lock(directory: &Path, name: &str) -> Result<File> {
     let path = directory.join(format!("{name}.lock"));
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
-        eprintln!(
-            "{:>10}  another cargo xtask is at it; waiting for {}",
-            "",
-            path.display()
-        );
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        eprintln!("{:>10}  another cargo xtask is at it; waiting for {}", "", path.display());
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
 }
@@ -93,9 +81,7 @@ pub(crate) fn without_cargo_run(command: &mut Command) {
 /// When it cannot start or ends with an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {shown}"))?;
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
     if !status.success() {
         bail!("{shown}: {status}");
     }
@@ -112,19 +98,13 @@ pub(crate) fn first_line(command: &mut Command) -> Option<String> {
 /// The command as one could type it.
 pub(crate) fn shown(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// The first of these programs that the search path has.
 pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
     let paths = env::var_os("PATH").unwrap_or_default();
-    let found = |name: &&str| {
-        env::split_paths(&paths)
-            .map(|path| path.join(name))
-            .find(|path| path.is_file())
-    };
+    let found =
+        |name: &&str| env::split_paths(&paths).map(|path| path.join(name)).find(|path| path.is_file());
     names.iter().find_map(found)
 }

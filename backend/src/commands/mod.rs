@@ -1,4 +1,6 @@
 //! The subcommands. Only this module names a concrete generator.
 
 pub mod engine;
+pub mod model;
 pub mod serve;
+pub mod trace;

@@ -22,10 +22,7 @@ pub(crate) struct Assets<'a> {
 
 impl<'a> Assets<'a> {
     pub(crate) fn new(directory: &'a Path) -> Self {
-        Self {
-            directory,
-            addresses: BTreeMap::new(),
-        }
+        Self { directory, addresses: BTreeMap::new() }
     }
 
     /// Adds a file under a name with a hash; other files refer to it as `{{reference}}`.
@@ -115,10 +112,7 @@ fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<St
             Some((name, after)) => {
                 let Some(address) = addresses.get(name) else {
                     let known: Vec<_> = addresses.keys().copied().collect();
-                    bail!(
-                        "{{{{{name}}}}} refers to no file; known here are {}",
-                        known.join(", ")
-                    );
+                    bail!("{{{{{name}}}}} refers to no file; known here are {}", known.join(", "));
                 };
                 text.push_str(address);
                 rest = after;
@@ -144,11 +138,8 @@ fn hashed_name(name: &str, content: &[u8]) -> String {
 
 fn pack_brotli(content: &[u8]) -> Result<Vec<u8>> {
     let mut packed = Vec::new();
-    let parameters = brotli::enc::BrotliEncoderParams {
-        quality: 11,
-        size_hint: content.len(),
-        ..Default::default()
-    };
+    let parameters =
+        brotli::enc::BrotliEncoderParams { quality: 11, size_hint: content.len(), ..Default::default() };
     brotli::BrotliCompress(&mut &content[..], &mut packed, &parameters)?;
     Ok(packed)
 }
@@ -193,9 +184,7 @@ mod tests {
         let path = directory.path().join(&assets.addresses["style"][1..]);
         let mut unpacked = Vec::new();
         let packed = fs::read(path.with_extension("css.gz")).unwrap();
-        flate2::read::GzDecoder::new(&packed[..])
-            .read_to_end(&mut unpacked)
-            .unwrap();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
         assert_eq!(unpacked, content);
         unpacked.clear();
         let packed = fs::read(path.with_extension("css.br")).unwrap();

@@ -62,9 +62,7 @@ fn style_sheet(sources: &Path) -> Result<String> {
     let directory = sources.join("style");
     let entries = fs::read_dir(&directory)
         .with_context(|| format!("there is neither {} nor {}", one.display(), directory.display()))?;
-    let mut files = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == "css"));
     files.sort();
     files.iter().map(|path| read_text(path)).collect()

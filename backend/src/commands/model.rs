@@ -1,0 +1,168 @@
+//! Which model a command uses, where it runs, and how it draws.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use var_dd_engine::{
+    bundle::{Bundle, config::Config},
+    device::{DeviceChoice, DtypeChoice},
+    sample::plan::{Guidance, Plan},
+};
+
+use crate::cli::UsageError;
+
+/// The demo model as it lies in the source tree that the program was built from.
+const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model");
+
+/// The model of commands that are given none: `demo-model` beside the program if it was installed so, else the one
+/// of the source tree.
+pub fn default_model() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("demo-model")));
+    let installed = beside.filter(|directory| directory.join("config.json").is_file());
+    installed.unwrap_or_else(|| {
+        let source = Path::new(DEMO_MODEL);
+        // Shorter in messages, where the tree still exists.
+        source.canonicalize().unwrap_or_else(|_| source.to_owned())
+    })
+}
+
+/// A model and where its networks run.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// Directory of the model, as `var-dd convert` makes it [default: the demo model].
+    #[arg(long, value_name = "DIR", env = "VAR_DD_MODEL")]
+    pub model: Option<PathBuf>,
+    /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+    #[arg(long, default_value_t)]
+    pub device: DeviceChoice,
+    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32`, `bf16` or `f16`.
+    #[arg(long, default_value_t)]
+    pub dtype: DtypeChoice,
+}
+
+impl ModelArgs {
+    /// Directory of the model.
+    pub fn directory(&self) -> PathBuf {
+        self.model.clone().unwrap_or_else(default_model)
+    }
+}
+
+/// A plan as the released scripts' flags spell it.
+#[derive(Args, Clone, Debug)]
+pub struct PlanArgs {
+    /// First scale of each student pass, as in `0` (one step) or `0,5` (two steps).
+    #[arg(long, value_name = "T,…", value_delimiter = ',')]
+    pub t_list: Vec<usize>,
+    /// Tokens of scales before this one are codewords, from it on regressed vectors: 0 to the number of scales.
+    #[arg(long, value_name = "SCALE", requires = "t_list")]
+    pub loss_split_t: Option<usize>,
+    /// Teacher-involved: the teacher draws the scales from this one up to the second number of --t-list. 0 counts
+    /// too: no draft then.
+    #[arg(long, alias = "teacher-start", value_name = "SCALE", requires = "t_list")]
+    pub t_teacher_start: Option<usize>,
+    /// Let the teacher alone draw, scale by scale.
+    #[arg(long, conflicts_with_all = ["t_list", "t_teacher_start"])]
+    pub autoregressive: bool,
+    /// Strength of classifier-free guidance at the last scale (teacher only) [default: 2.0].
+    #[arg(long, value_name = "NUMBER")]
+    pub cfg: Option<f64>,
+    /// Codewords kept before each draw; 0 keeps all (teacher only) [default: 900].
+    #[arg(long, value_name = "COUNT")]
+    pub top_k: Option<usize>,
+    /// Probability mass kept before each draw; 0 keeps all (teacher only) [default: 0.95].
+    #[arg(long, value_name = "MASS")]
+    pub top_p: Option<f64>,
+    /// Run the teacher's given prefix block-causally. The released code, whose scores are published, lets every
+    /// prefix position see every other.
+    #[arg(long, requires = "t_teacher_start")]
+    pub causal_prefix: bool,
+}
+
+impl PlanArgs {
+    /// Whether any flag describes a plan.
+    pub fn is_given(&self) -> bool {
+        !self.t_list.is_empty() || self.autoregressive
+    }
+
+    /// The teacher's law with the given numbers over `base`.
+    fn guidance(&self, base: Guidance) -> Guidance {
+        Guidance {
+            cfg: self.cfg.unwrap_or(base.cfg),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+        }
+    }
+
+    /// The plan that the flags describe, sound for a model.
+    ///
+    /// # Errors
+    /// The first bound that is broken, with the value.
+    pub fn resolve(&self, config: &Config) -> Result<Plan, UsageError> {
+        let guidance = self.guidance(Guidance::default());
+        let plan = if self.autoregressive {
+            Plan::Teacher { guidance }
+        } else {
+            let split = self.loss_split_t.ok_or_else(|| {
+                UsageError(format!(
+                    "--loss-split-t is missing; give the first scale whose tokens are regressed, from 0 to {}",
+                    config.scales()
+                ))
+            })?;
+            Plan::from_flags(&self.t_list, split, self.t_teacher_start, guidance, self.causal_prefix)
+                .map_err(|error| UsageError(error.to_string()))?
+        };
+        self.checked(plan, config)
+    }
+
+    /// The preset of this name with the teacher's law as given over its own.
+    ///
+    /// # Errors
+    /// When there is none of this name, with the names that there are.
+    pub fn preset(&self, name: &str, config: &Config) -> Result<Plan, UsageError> {
+        let same = |preset: &&_| {
+            let preset: &var_dd_engine::bundle::config::PlanPreset = preset;
+            preset.name.eq_ignore_ascii_case(name)
+        };
+        let preset = config.plans.iter().find(same).ok_or_else(|| {
+            let names: Vec<_> = config.plans.iter().map(|preset| format!("{:?}", preset.name)).collect();
+            UsageError(format!("model {:?} has no plan {name:?}; it has {}", config.name, names.join(", ")))
+        })?;
+        let plan = preset.plan().map_err(|error| UsageError(error.to_string()))?;
+        self.checked(plan, config)
+    }
+
+    fn checked(&self, mut plan: Plan, config: &Config) -> Result<Plan, UsageError> {
+        match &mut plan {
+            Plan::TeacherInvolved { guidance, .. } | Plan::Teacher { guidance } => {
+                *guidance = self.guidance(*guidance);
+            }
+            Plan::FewStep { .. } => {
+                let flags = [
+                    ("--cfg", self.cfg.is_some()),
+                    ("--top-k", self.top_k.is_some()),
+                    ("--top-p", self.top_p.is_some()),
+                ];
+                if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+                    // The released script takes --cfg with few-step plans and ignores it; so do we, but say so.
+                    tracing::warn!("{flag} has no effect: this plan has no teacher");
+                }
+            }
+        }
+        plan.validate(config.scales()).map_err(|error| UsageError(error.to_string()))?;
+        Ok(plan)
+    }
+}
+
+/// Refuses a plan that needs a teacher on a model without one.
+///
+/// # Errors
+/// Then.
+pub fn check_teacher(plan: &Plan, bundle: &Bundle) -> Result<(), UsageError> {
+    if plan.needs_teacher() && !bundle.has_teacher() {
+        return Err(UsageError(format!(
+            "this plan needs the teacher, and model {:?} has none; convert it with --teacher, or choose a few-step plan",
+            bundle.config.name
+        )));
+    }
+    Ok(())
+}
