@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{serve, trace};
+use crate::commands::{convert, serve, trace};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ pub struct Cli {
 enum Command {
     /// Serve the playground in the browser.
     Serve(serve::ServeArgs),
+    /// Make a model directory from released PyTorch checkpoints.
+    Convert(convert::ConvertArgs),
     /// Run one sampling on given noise and write every tensor on the way.
     Trace(trace::TraceArgs),
     /// Apply top-k and top-p to given `logits` […, V]; writes `probs`.
@@ -44,6 +46,7 @@ impl Cli {
             .init();
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
+            Command::Convert(args) => convert::run(args),
             Command::Trace(args) => trace::run(&args),
             Command::TraceFilter(args) => trace::filter(&args),
             Command::TraceFrechet(args) => trace::frechet(&args),

@@ -1,5 +1,6 @@
 //! The subcommands. Only this module names a concrete generator.
 
+pub mod convert;
 pub mod engine;
 pub mod model;
 pub mod serve;

@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
 pub mod formula;
 pub mod weights;
 

@@ -4,6 +4,7 @@
 //! up or called, and what is not asked for stays opaque, however strange it is.
 
 mod archive;
+mod machine;
 mod pickle;
 mod tensor;
 #[cfg(test)]

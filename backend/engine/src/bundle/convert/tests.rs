@@ -1,0 +1,361 @@
+use std::fs;
+
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+
+use super::*;
+use crate::bundle::{
+    Bundle,
+    checkpoint::writer::{TensorValue, Value, write as write_checkpoint},
+    config::{PlanPreset, TransformerConfig, VaeConfig},
+    formula,
+};
+
+/// One tensor of a checkpoint.
+#[derive(Clone)]
+struct Entry {
+    name: String,
+    shape: Vec<i64>,
+    kind: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl Entry {
+    fn of(name: &str, shape: &[i64]) -> Self {
+        let numbers = Vec::<f32>::try_from(formula::tensor(name, shape).view([-1])).unwrap();
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        Self { name: name.into(), shape: shape.to_vec(), kind: "FloatStorage", bytes }
+    }
+
+    fn of_integers(name: &str, shape: &[i64], integers: impl IntoIterator<Item = i64>) -> Self {
+        let bytes = integers.into_iter().flat_map(i64::to_le_bytes).collect();
+        Self { name: name.into(), shape: shape.to_vec(), kind: "LongStorage", bytes }
+    }
+}
+
+type Entries = Vec<Entry>;
+
+fn config() -> Config {
+    Config {
+        name: "tiny".into(),
+        patch_nums: vec![1, 2, 4],
+        vocabulary: 24,
+        latent_channels: 4,
+        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 2], residual_blocks: 1 },
+        transformer: TransformerConfig { depth: 2, width: 32, heads: 2 },
+        num_classes: 3,
+        classes: vec!["class 0".into(), "class 1".into(), "class 2".into()],
+        plans: vec![PlanPreset {
+            name: "1 step".into(),
+            t_list: Some(vec![0]),
+            loss_split_t: Some(1),
+            t_teacher_start: None,
+            autoregressive: false,
+            cfg: None,
+            top_k: None,
+            top_p: None,
+            fid: None,
+        }],
+    }
+}
+
+/// What a network asks for, from its formula.
+fn entries(ask: impl FnOnce(&Weights)) -> Entries {
+    let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+    ask(&weights);
+    let asked = weights.finish().unwrap();
+    asked.iter().map(|(name, shape)| Entry::of(name, shape)).collect()
+}
+
+/// The checkpoints of one model, to be changed and converted.
+struct Fixture {
+    directory: TempDir,
+    student: Entries,
+    vae: Entries,
+    teacher: Entries,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let config = config();
+        let levels = |first: i64| {
+            (0..).zip([1, 2, 4]).flat_map(move |(k, side)| vec![first + k; side * side]).collect::<Vec<_>>()
+        };
+        let mut student = entries(|weights| drop(Student::load(&weights.root(), &config)));
+        student.push(Entry::of_integers("lvl_1L", &[1, 22], [0].into_iter().chain(levels(1))));
+        student.push(Entry::of("attn_bias_for_masking", &[1, 1, 5, 5]));
+        student.push(Entry::of("blocks.0.attn.zero_k_bias", &[7]));
+        let mut vae = entries(|weights| drop(Vae::load(&weights.root(), &config)));
+        vae.push(Entry::of("quantize.ema_vocab_hit_SV", &[3, 24]));
+        let mut teacher = entries(|weights| drop(Teacher::load(&weights.root(), &config)));
+        teacher.push(Entry::of_integers("lvl_1L", &[1, 21], levels(0)));
+        Self { directory: tempfile::tempdir().unwrap(), student, vae, teacher }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn conversion(&self) -> Conversion {
+        Conversion {
+            student: self.path("tiny.pth"),
+            vae: self.path("vae.pth"),
+            teacher: None,
+            output: self.path("model"),
+            name: None,
+            patch_nums: None,
+            weights: Choice::Ema,
+            classes: None,
+        }
+    }
+
+    /// Writes the checkpoints as flat state dicts, then converts.
+    fn convert(&self, conversion: &Conversion) -> Result<Config, ConvertError> {
+        for (name, entries) in
+            [("tiny.pth", &self.student), ("vae.pth", &self.vae), ("var.pth", &self.teacher)]
+        {
+            let mut storages = Vec::new();
+            let value = state_dict(entries, &mut storages);
+            write_checkpoint(&self.path(name), &value, &storages);
+        }
+        convert(conversion)
+    }
+
+    fn student_entry(&mut self, name: &str) -> &mut Entry {
+        self.student.iter_mut().find(|entry| entry.name == name).unwrap()
+    }
+
+    /// Nothing but the checkpoints is in the directory.
+    fn nothing_is_written(&self) -> bool {
+        let names = fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.into_iter().all(|name| name.to_string_lossy().ends_with(".pth"))
+    }
+}
+
+fn state_dict(entries: &[Entry], storages: &mut Vec<(String, Vec<u8>)>) -> Value {
+    let tensor = |entry: &Entry| {
+        let key = storages.len().to_string();
+        storages.push((key.clone(), entry.bytes.clone()));
+        (entry.name.clone(), Value::Tensor(TensorValue::contiguous(entry.kind, key, &entry.shape)))
+    };
+    Value::OrderedDict(entries.iter().map(tensor).collect())
+}
+
+#[test]
+fn flat_checkpoints_become_a_bundle_that_opens() {
+    let fixture = Fixture::new();
+    let conversion = Conversion { teacher: Some(fixture.path("var.pth")), ..fixture.conversion() };
+    let converted = fixture.convert(&conversion).unwrap();
+    assert_eq!(converted, config());
+    let bundle = Bundle::open(&conversion.output).unwrap();
+    assert_eq!(bundle.config, converted);
+    assert!(bundle.has_teacher());
+    bundle.sampler(Device::Cpu, Kind::Float).unwrap();
+    // Every number is where it was.
+    for (name, entries) in
+        [("student", &fixture.student), ("vae", &fixture.vae), ("teacher", &fixture.teacher)]
+    {
+        let bytes = fs::read(conversion.output.join(name).with_extension("safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let needed = entries.iter().filter(|entry| !is_training_only(&entry.name));
+        assert_eq!(file.len(), needed.clone().count());
+        for entry in needed {
+            assert_eq!(file.tensor(&entry.name).unwrap().data(), entry.bytes, "{}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn the_average_and_the_last_weights_of_a_training_checkpoint_are_told_apart() {
+    let mut fixture = Fixture::new();
+    fixture.convert(&fixture.conversion()).unwrap();
+    let average = fixture.student.clone();
+    let mut raw = average.clone();
+    for entry in &mut raw {
+        entry.bytes.iter_mut().step_by(4).for_each(|byte| *byte ^= 1);
+    }
+    // The levels stand in the last weights only, as averages are kept of parameters alone.
+    let average: Entries = average.into_iter().filter(|entry| entry.name != "lvl_1L").collect();
+    raw.retain(|entry| entry.name != "lvl_1L");
+    raw.push(fixture.student_entry("lvl_1L").clone());
+    let write = |fixture: &Fixture, with_average: bool| {
+        let mut storages = Vec::new();
+        let mut trainer = vec![("var_wo_ddp".to_owned(), state_dict(&raw, &mut storages))];
+        if with_average {
+            trainer.push(("ema_parameters".into(), state_dict(&average, &mut storages)));
+        }
+        trainer.push(("var_opt".into(), Value::Call("torch.optim", "AdamW", vec![], None)));
+        let value = Value::Dict(vec![
+            ("args".into(), Value::Call("argparse", "Namespace", vec![], None)),
+            ("trainer".into(), Value::Dict(trainer)),
+            ("epoch".into(), Value::Int(3)),
+        ]);
+        write_checkpoint(&fixture.path("tiny.pth"), &value, &storages);
+    };
+    let first = |path: &Path| {
+        let bytes = fs::read(path.join("student.safetensors")).unwrap();
+        SafeTensors::deserialize(&bytes).unwrap().tensor("head.bias").unwrap().data()[0]
+    };
+    write(&fixture, true);
+    let head = fixture.student_entry("head.bias").bytes[0];
+    for (weights, expected) in [(Choice::Ema, head), (Choice::Raw, head ^ 1)] {
+        let output = fixture.path(&format!("{weights:?}"));
+        convert(&Conversion { weights, output: output.clone(), ..fixture.conversion() }).unwrap();
+        assert_eq!(first(&output), expected, "{weights:?}");
+    }
+    write(&fixture, false);
+    let output = fixture.path("none");
+    let error =
+        convert(&Conversion { output: output.clone(), ..fixture.conversion() }).unwrap_err().to_string();
+    assert!(error.contains("no trainer.ema_parameters (use --weights raw"), "{error}");
+    assert!(error.contains("var_wo_ddp, var_opt") && !output.exists(), "{error}");
+}
+
+#[test]
+fn each_tensor_that_is_amiss_is_named_and_nothing_is_written() {
+    type Break = fn(&mut Fixture);
+    let table: [(Break, &[&str]); 9] = [
+        (|f| f.student.retain(|e| e.name != "head.bias"), &["head.bias [24] is missing", "tiny.pth"]),
+        (|f| f.vae.retain(|e| e.name != "decoder.conv_out.bias"), &["decoder.conv_out.bias [3] is missing"]),
+        (|f| f.student.push(Entry::of("blocks.9.extra", &[2])), &["blocks.9.extra [2] is unknown"]),
+        (
+            |f| *f.student_entry("word_embed.weight") = Entry::of("word_embed.weight", &[32, 5]),
+            &["word_embed.weight is [32, 5] and should be [32, 4]"],
+        ),
+        (
+            |f| *f.student_entry("pos_start") = Entry::of("pos_start", &[1, 1, 48]),
+            &["pos_start is [1, 1, 48] and should be [1, 1, 32]"],
+        ),
+        (
+            |f| {
+                let entry = f.student_entry("head.weight");
+                entry.kind = "DoubleStorage";
+                entry.bytes = entry.bytes.repeat(2);
+            },
+            &["head.weight holds f64"],
+        ),
+        (
+            |f| {
+                // A tensor of each network at once.
+                f.student.retain(|e| e.name != "n_d_embed.weight");
+                f.vae.retain(|e| e.name != "quant_conv.bias");
+            },
+            &["n_d_embed.weight [2, 32] is missing", "quant_conv.bias [4] is missing"],
+        ),
+        (
+            |f| f.student.retain(|e| !e.name.contains("scale_mul_1H11")),
+            &["number of heads", "scale_mul_1H11 is missing"],
+        ),
+        (|f| f.vae.retain(|e| e.name.contains("hit_SV")), &["vae.pth holds no tensors"]),
+    ];
+    for (break_it, parts) in table {
+        let mut fixture = Fixture::new();
+        break_it(&mut fixture);
+        let error = fixture.convert(&fixture.conversion()).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{error:?} does not say {part:?}");
+        }
+        assert!(fixture.nothing_is_written(), "{error}");
+    }
+}
+
+#[test]
+fn scales_come_from_the_command_or_the_levels_and_must_agree() {
+    let fixture = Fixture::new();
+    let with = |fixture: &Fixture, patch_nums: &[i64]| Conversion {
+        patch_nums: Some(patch_nums.to_vec()),
+        ..fixture.conversion()
+    };
+    let error = fixture.convert(&with(&fixture, &[1, 2, 3])).unwrap_err().to_string();
+    assert!(error.contains("[1, 2, 3] by --patch-nums and [1, 2, 4] by the student's lvl_1L"), "{error}");
+    fixture.convert(&with(&fixture, &[1, 2, 4])).unwrap();
+
+    let mut fixture = Fixture::new();
+    fixture.student.retain(|entry| entry.name != "lvl_1L");
+    let error = fixture.convert(&fixture.conversion()).unwrap_err().to_string();
+    assert!(error.contains("--patch-nums 1,2,3,4") && fixture.nothing_is_written(), "{error}");
+    let error = fixture.convert(&with(&fixture, &[1, 2, 3])).unwrap_err().to_string();
+    assert!(error.contains("pos_1LC should have 15 positions; it has 22"), "{error}");
+    // The teacher's levels do as well.
+    let conversion = Conversion { teacher: Some(fixture.path("var.pth")), ..fixture.conversion() };
+    assert_eq!(fixture.convert(&conversion).unwrap().patch_nums, [1, 2, 4]);
+
+    // A buffer of any size is no obstacle where the scales are known.
+    let mut fixture = Fixture::new();
+    *fixture.student_entry("lvl_1L") = Entry::of_integers("lvl_1L", &[3], [0, 0, 0]);
+    fixture.convert(&with(&fixture, &[1, 2, 4])).unwrap();
+}
+
+#[test]
+fn number_types_are_kept() {
+    let mut fixture = Fixture::new();
+    for entry in &mut fixture.student {
+        if entry.kind == "FloatStorage" {
+            entry.kind = if entry.name.starts_with("blocks") { "BFloat16Storage" } else { "HalfStorage" };
+            entry.bytes.truncate(entry.bytes.len() / 2);
+        }
+    }
+    fixture.convert(&fixture.conversion()).unwrap();
+    let bytes = fs::read(fixture.path("model/student.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("head.bias").unwrap().dtype(), Dtype::F16);
+    assert_eq!(file.tensor("blocks.0.ffn.fc1.bias").unwrap().dtype(), Dtype::BF16);
+}
+
+#[test]
+fn an_output_that_is_in_use_is_left_alone() {
+    let fixture = Fixture::new();
+    let conversion = fixture.conversion();
+    fs::create_dir(&conversion.output).unwrap();
+    fs::write(conversion.output.join("note"), "mine").unwrap();
+    let error = fixture.convert(&conversion).unwrap_err().to_string();
+    assert!(error.contains("there is something here already"), "{error}");
+    assert_eq!(fs::read_dir(&conversion.output).unwrap().count(), 1);
+    fs::remove_file(conversion.output.join("note")).unwrap();
+    fixture.convert(&conversion).unwrap();
+    assert!(Bundle::open(&conversion.output).is_ok());
+}
+
+#[test]
+fn tensors_that_share_their_numbers_do_not_become_a_huge_bundle() {
+    let fixture = Fixture::new();
+    fixture.convert(&fixture.conversion()).unwrap();
+    let mut storages = Vec::new();
+    let Value::OrderedDict(mut values) = state_dict(&fixture.student, &mut storages) else { unreachable!() };
+    // Each within what one tensor may take, all together not: 60 MB by strides of 0 over one number.
+    let stretch = |values: &mut Vec<(String, Value)>, name: &str, rows: i64| {
+        let (_, value) = values.iter_mut().find(|(found, _)| found == name).unwrap();
+        let Value::Tensor(tensor) = value else { unreachable!() };
+        tensor.shape[0] = rows;
+        tensor.strides.fill(0);
+        tensor.announced = 1;
+    };
+    stretch(&mut values, "class_emb.weight", 480_001);
+    stretch(&mut values, "head.weight", 480_000);
+    stretch(&mut values, "head.bias", 480_000);
+    write_checkpoint(&fixture.path("tiny.pth"), &Value::OrderedDict(values), &storages);
+    let Value::OrderedDict(mut values) = state_dict(&fixture.vae, &mut storages) else { unreachable!() };
+    stretch(&mut values, "quantize.embedding.weight", 480_000);
+    write_checkpoint(&fixture.path("vae.pth"), &Value::OrderedDict(values), &storages);
+    let output = fixture.path("huge");
+    let error =
+        convert(&Conversion { output: output.clone(), ..fixture.conversion() }).unwrap_err().to_string();
+    assert!(error.contains("they share their numbers") && !output.exists(), "{error}");
+}
+
+#[test]
+fn names_of_model_and_classes_can_be_given() {
+    let fixture = Fixture::new();
+    let classes: Vec<String> = ["cat", "dog", "fish"].map(Into::into).to_vec();
+    let conversion =
+        Conversion { name: Some("Pets".into()), classes: Some(classes.clone()), ..fixture.conversion() };
+    let config = fixture.convert(&conversion).unwrap();
+    assert_eq!((config.name.as_str(), &config.classes), ("Pets", &classes));
+    let conversion = Conversion {
+        classes: Some(classes[..2].to_vec()),
+        output: fixture.path("other"),
+        ..fixture.conversion()
+    };
+    let error = fixture.convert(&conversion).unwrap_err().to_string();
+    assert!(error.contains("a list of 2 names") && error.contains("num_classes = 3"), "{error}");
+}

@@ -1,0 +1,101 @@
+//! `var-dd convert`: a model directory from released checkpoints.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use var_dd_engine::bundle::convert::{Choice, Conversion, convert};
+
+use crate::cli::UsageError;
+
+/// Flags of `var-dd convert`.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "\
+The checkpoints are read as data: nothing in them is ever run, and what is not needed is not looked at. Every size is\n\
+read off the tensors. Unknown, missing and misshaped tensors are refused by name, and then nothing is written.\n\n\
+Example:\n  \
+var-dd convert --student var-d16.pth --vae vae_ch160v4096z32.pth --teacher var_d16.pth --output models/d16")]
+pub struct ConvertArgs {
+    /// Checkpoint of the student: a training checkpoint (`trainer.ema_parameters`) or a plain state dict.
+    #[arg(long, value_name = "FILE")]
+    student: PathBuf,
+    /// Checkpoint of the VAE.
+    #[arg(long, value_name = "FILE")]
+    vae: PathBuf,
+    /// Checkpoint of the teacher (VAR), for plans in which it draws.
+    #[arg(long, value_name = "FILE")]
+    teacher: Option<PathBuf>,
+    /// Directory to make; it must not exist, or be empty.
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Name shown to people [default: name of the student's file].
+    #[arg(long)]
+    name: Option<String>,
+    /// Sides of the scales, as in 1,2,3,4 [default: read off the files, else the published ten].
+    #[arg(long, value_name = "SIDE,…", value_delimiter = ',')]
+    patch_nums: Option<Vec<i64>>,
+    /// Which weights of a training checkpoint.
+    #[arg(long, value_enum, default_value_t = WeightsArg::Ema)]
+    weights: WeightsArg,
+    /// File of class names, one a line, in the order of their numbers [default: ImageNet's for 1,000 classes].
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WeightsArg {
+    /// The moving average, with which the published scores were made.
+    Ema,
+    /// The weights as last trained.
+    Raw,
+}
+
+/// Converts.
+///
+/// # Errors
+/// When a checkpoint is not whole or not the network's, or the output is in use; nothing is written then.
+pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
+    if let Some(sides) = &args.patch_nums {
+        let increasing = sides.windows(2).all(|pair| pair[0] < pair[1]);
+        if sides.len() < 2 || sides[0] != 1 || !increasing {
+            let reason = format!(
+                "--patch-nums is {sides:?}; it must be two or more increasing sides, the first one 1"
+            );
+            return Err(UsageError(reason).into());
+        }
+    }
+    let classes = args.classes.as_ref().map(|path| -> anyhow::Result<Vec<String>> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        match names.iter().position(String::is_empty) {
+            Some(line) => {
+                anyhow::bail!("line {} of {} is empty; each line names a class", line + 1, path.display())
+            }
+            None => Ok(names),
+        }
+    });
+    let config = convert(&Conversion {
+        student: args.student,
+        vae: args.vae,
+        teacher: args.teacher,
+        output: args.output.clone(),
+        name: args.name,
+        patch_nums: args.patch_nums,
+        weights: match args.weights {
+            WeightsArg::Ema => Choice::Ema,
+            WeightsArg::Raw => Choice::Raw,
+        },
+        classes: classes.transpose()?,
+    })?;
+    println!(
+        "{}: {:?}, scales {:?}, depth {}, {} codewords, {} classes",
+        args.output.display(),
+        config.name,
+        config.patch_nums,
+        config.transformer.depth,
+        config.vocabulary,
+        config.num_classes
+    );
+    Ok(())
+}
