@@ -73,6 +73,8 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
         let mut cargo = workspace::cargo();
         cargo.arg("test").args(kind.arguments).arg("--no-fail-fast");
         cargo.env("LIBTORCH", &libtorch).env("VAR_DD_PROGRAM", &program).env("VAR_DD_AXE", &axe);
+        // A failed test says why in its error; the way of the error there helps nobody.
+        cargo.env("RUST_LIB_BACKTRACE", "0");
         if kind.name == "documentation" {
             // These are linked without the run path that build scripts give.
             cargo.env("LD_LIBRARY_PATH", libtorch.join("lib"));

@@ -1,5 +1,6 @@
 //! The program over HTTP and WebSocket.
 
+mod command_line;
 mod durability;
 mod limits;
 mod results;

@@ -1,11 +1,11 @@
-//! The result at its link, and the same picture from the command line.
+//! The result at its link.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Method, StatusCode, header};
 use var_dd_protocol::{GenerateRequest, JobState, JobView};
 use var_dd_tests::{
     client::{Client, What, finished_picture, request},
-    program::{Program, demo_model, var_dd},
+    program::Program,
 };
 
 use crate::plans;
@@ -41,41 +41,6 @@ async fn the_link_shows_the_bytes_that_were_streamed() -> Result<()> {
         }
         let streamed = events.iter().filter(|event| matches!(event.what, What::Frame(..))).count();
         ensure!(view.frames.len() == streamed, "{name}: {} of {streamed} frames are kept", view.frames.len());
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_command_line_draws_the_picture_of_the_server() -> Result<()> {
-    let program = Program::start(&[])?;
-    let model = program.info().await?.models.remove(0);
-    let split = (model.scales() / 2).to_string();
-    let start = (model.scales() / 2 - 1).to_string();
-    let mut client = Client::connect(&program).await?;
-    for (name, plan, _) in plans(model.scales()) {
-        let steps = format!("0,{split}");
-        let flags: Vec<&str> = match name {
-            "1 step" => vec!["--t-list", "0", "--loss-split-t", &split],
-            "2 steps" => vec!["--t-list", &steps, "--loss-split-t", &split],
-            "teacher-involved" => {
-                vec!["--t-list", &steps, "--loss-split-t", &split, "--t-teacher-start", &start]
-            }
-            _ => vec!["--autoregressive"],
-        };
-        let guidance: &[&str] =
-            if plan.needs_teacher() { &["--cfg", "2.0", "--top-k", "200", "--top-p", "0.95"] } else { &[] };
-        let accepted = client.generate(request(plan, 31)).await?;
-        let served = client.events(&accepted.job).await?;
-        let served = image::load_from_memory(finished_picture(&served, 0)?)?.to_rgb8();
-
-        let directory = tempfile::tempdir()?;
-        let mut sample = var_dd()?;
-        sample.args(["sample", "--model"]).arg(demo_model()).arg("--sample-dir").arg(directory.path());
-        sample.args(["--sample-num", "1", "--class", "2", "--seed", "31"]).args(&flags).args(guidance);
-        let output = sample.output()?;
-        ensure!(output.status.success(), "{name}: {sample:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let drawn = image::open(directory.path().join("images/0.png"))?.to_rgb8();
-        ensure!(drawn == served, "{name}: sample draws another picture than serve");
     }
     Ok(())
 }
