@@ -15,14 +15,13 @@ use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset};
 
 pub use crate::config::ServeArgs;
 use crate::{
-    commands::engine::Engine, config::Config, generator::Generator, http, scheduler::Scheduler,
+    commands::{engine::Engine, model::default_model},
+    config::Config,
+    generator::Generator,
+    http,
+    scheduler::Scheduler,
     storage::Store,
 };
-
-/// The demo model of the source tree.
-fn default_model() -> std::path::PathBuf {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model").into()
-}
 
 /// Serves until told to stop.
 ///

@@ -1,0 +1,10 @@
+//! The HTTP and WebSocket interface on real sockets, over the real scheduler and store and a stand-in for the engine.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
+mod conversation;
+mod hostile;
+mod pages;
+mod refusals;
+mod results;
+mod server;
