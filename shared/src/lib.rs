@@ -21,7 +21,11 @@
 //! ```
 //! Every event of a job, frames included, has a sequence number; `watch { job, after }` continues after any
 //! of them. A slow viewer may miss intermediate frames (a jump in the numbers), never the last frame of a
-//! picture and never a state.
+//! picture and never a state. Of several positions in the queue in a row only the newest is kept.
+//!
+//! A job that was unfinished when the server went down starts over when it is back: `queued` again, then everything
+//! from `started` on, with numbers above all that it had. A `queued` or `started` event therefore clears what a
+//! client has of a job.
 
 mod error;
 mod frame;

@@ -11,7 +11,6 @@ use var_dd_protocol::JobEvent;
 
 use super::{
     draw::{self, BatchPicture},
-    live::internal,
     state::{Shared, Step},
     worker::{self, Work},
 };
@@ -110,15 +109,8 @@ fn start_batch(shared: &Arc<Shared>, device: &Device, pictures: Vec<BatchPicture
     };
     if let Err(refused) = device.work.try_send(work) {
         // The device is idle, so its channel has room: only a dead thread refuses.
-        tracing::error!(%refused, "the device thread is gone");
-        for picture in &pictures {
-            let (shared, job) = (shared.clone(), picture.job.clone());
-            let error = internal("the device thread is gone; the server must be started again");
-            tasks.spawn(async move {
-                shared.settle(job, JobEvent::Failed { error }).await;
-            });
-        }
-        shared.device_idle(0.0);
+        tracing::error!(%refused, "the device thread is gone; no more jobs are taken until the next start");
+        shared.close();
     }
     tasks.spawn(draw::follow(shared.clone(), pictures, from_device));
 }

@@ -149,7 +149,7 @@ async fn a_result_that_cannot_be_kept_fails_and_leaves_nothing_half_written() {
 #[tokio::test]
 async fn a_waiting_job_that_nobody_watches_expires_unless_it_stays() {
     let gate = Gate::closed();
-    let limits = SchedulerConfig { unwatched_grace: Duration::from_millis(30), max_batch: 1, ..config() };
+    let limits = SchedulerConfig { unwatched_grace: Duration::from_millis(400), max_batch: 1, ..config() };
     let (scheduler, _directory) = start(limits, &generator().with_gate(&gate)).await;
     let submit = |class, unwatched| scheduler.submit(request(class, few_step(&[0]), 1), unwatched);
     let running = submit(0, Unwatched::Stays).await.unwrap();
