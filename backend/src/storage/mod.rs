@@ -24,8 +24,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+use sqlx::{
+    Connection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 use var_dd_protocol::{JobEvent, JobId};
 
@@ -74,7 +75,18 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
             .foreign_keys(true);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            // A full disk makes SQLite end a transaction by itself; the library does not notice, and what came after
+            // would stay in a transaction for ever. A connection that is not back at rest is given up instead.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?; // by now a rollback has been tried
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options.clone())
+            .await?;
         let check: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&writer).await?;
         if check != "ok" {
             return Err(StoreError::damaged(&format!("the database in {}", directory.display()), check));

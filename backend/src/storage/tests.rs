@@ -234,3 +234,21 @@ async fn the_oldest_are_pruned_by_how_they_ended() {
     assert_eq!(left, [2, 4, 6, 7]);
     assert_eq!(fs::read_dir(directory.path().join("frames")).unwrap().count(), 4);
 }
+
+#[tokio::test]
+async fn after_a_transaction_that_sqlite_ended_by_itself_what_is_accepted_is_durable_again() {
+    let directory = tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    let job = record(0);
+    store.accept(&job).await.unwrap();
+    // As a full disk does in mid-transaction.
+    let trigger = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+    sqlx::query(trigger).execute(&store.0.writer).await.unwrap();
+    assert!(store.settle(&job.id, &ending()).await.is_err());
+    assert!(store.settle(&JobId::from_bits(99), &ending()).await.is_err());
+    store.accept(&record(1)).await.unwrap();
+    assert!(store.find(&record(1).id).await.unwrap().is_some(), "it is not committed");
+    sqlx::query("DROP TRIGGER full").execute(&store.0.writer).await.unwrap();
+    store.settle(&job.id, &ending()).await.unwrap();
+    assert_eq!(store.find(&job.id).await.unwrap().unwrap().state, JobState::Finished);
+}
