@@ -288,6 +288,16 @@ impl Page {
         Ok(self.driver.screenshot_as_png().await?)
     }
 
+    /// What the page complained of to the developer: errors, and breaches of its own policy.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn complaints(&self) -> Result<Vec<String>> {
+        let log = self.driver.browser_log().await?;
+        let severe = log.into_iter().filter(|entry| entry.level == "SEVERE");
+        Ok(severe.map(|entry| entry.message).collect())
+    }
+
     /// Runs axe-core on the page as it is; returns what it finds serious or critical, in words.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
-//! The playground as a person uses it: what the tests know of the page's words is here.
+//! The playground as a person uses it. Elements are found by the `data-testid` that the page documents.
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use var_dd_protocol::JobId;
 
@@ -29,6 +29,26 @@ pub struct ReceivedFrame {
     pub digest: String,
 }
 
+/// A picture that the stage came to show.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ShownPicture {
+    /// Picture of the job.
+    pub picture: u32,
+    /// Number of the frame's event.
+    pub seq: u64,
+    /// SHA-256 of the encoded picture.
+    pub digest: String,
+}
+
+/// A tile of the strip that holds a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Tile {
+    /// Pass of the plan.
+    pub pass: u32,
+    /// Scale.
+    pub scale: u32,
+}
+
 /// The playground in a browser of its own.
 pub struct Playground {
     /// The page.
@@ -37,15 +57,14 @@ pub struct Playground {
 }
 
 impl Playground {
-    /// Opens it in a fresh profile and waits until it can be used.
+    /// Opens a path of the server in a fresh profile.
     ///
     /// # Errors
-    /// When it does not come up.
-    pub async fn open(browsers: &Browsers, program: &Program, look: Look) -> Result<Self> {
+    /// When the page does not load.
+    pub async fn open(browsers: &Browsers, program: &Program, look: Look, path: &str) -> Result<Self> {
         let playground = Self { page: browsers.open(look).await?, origin: program.url("") };
         playground.page.before_every_document(include_str!("recorder.js")).await?;
-        playground.goto("/").await?;
-        playground.wait_until_ready().await?;
+        playground.goto(path).await?;
         Ok(playground)
     }
 
@@ -57,34 +76,124 @@ impl Playground {
         self.page.goto(&format!("{}{path}", self.origin)).await
     }
 
-    /// Waits for the button that everything leads to.
+    /// Waits until the page is connected and a job can be asked for.
     ///
     /// # Errors
-    /// When it does not appear.
+    /// When it does not come to that.
     pub async fn wait_until_ready(&self) -> Result<()> {
-        let script =
-            format!("const found = {}; return found !== undefined && !found.disabled", named("Generate"));
-        self.page.wait_for("the Generate button", &script).await?;
+        self.wait_for_attribute("connection", "connection", "open").await?;
+        let script = "return document.querySelector('[data-testid=generate]:enabled') !== null";
+        self.page.wait_for("the button Generate", script).await?;
         Ok(())
     }
 
-    /// Presses what a screen reader would call `name`.
+    /// Waits until `data-<attribute>` of an element has a value.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn wait_for_attribute(&self, id: &str, attribute: &str, value: &str) -> Result<()> {
+        let selector = json!(format!("{}[data-{attribute}={value:?}]", by_id(id)));
+        let script = format!("return document.querySelector({selector}) !== null");
+        self.page.wait_for(&format!("{id} with {attribute} {value:?}"), &script).await?;
+        Ok(())
+    }
+
+    /// `data-<attribute>` of an element, or what its field holds for `value`.
+    ///
+    /// # Errors
+    /// When there is no such element.
+    pub async fn attribute(&self, id: &str, attribute: &str) -> Result<String> {
+        let selector = json!(by_id(id));
+        let script = format!(
+            "const found = document.querySelector({selector}); \
+             return found && String({attribute:?} === 'value' ? found.value : found.getAttribute('data-{attribute}'))"
+        );
+        let value = self.page.wait_for(id, &script).await?;
+        Ok(value.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Chooses a radio button or presses a button, wherever it is scrolled to.
     ///
     /// # Errors
     /// When there is no such control.
-    pub async fn press(&self, name: &str) -> Result<()> {
-        let script = format!("const found = {}; found?.click(); return found !== undefined", named(name));
-        self.page.wait_for(&format!("a control named {name:?}"), &script).await?;
+    pub async fn choose(&self, id: &str) -> Result<()> {
+        let selector = json!(by_id(id));
+        let script = format!(
+            "const found = document.querySelector({selector}); found?.click(); return found !== null"
+        );
+        self.page.wait_for(id, &script).await?;
         Ok(())
     }
 
-    /// Presses Generate; returns the job.
+    /// Clicks what can be seen, as a person does.
+    ///
+    /// # Errors
+    /// When it is not there or covered.
+    pub async fn click(&self, id: &str) -> Result<()> {
+        self.page.click(&by_id(id)).await
+    }
+
+    /// Ticks a box or chooses a radio button unless it is already.
+    ///
+    /// # Errors
+    /// When there is no such control.
+    pub async fn tick(&self, id: &str) -> Result<()> {
+        let selector = json!(by_id(id));
+        let script = format!(
+            "const found = document.querySelector({selector}); if (found && !found.checked) found.click(); \
+             return found !== null"
+        );
+        self.page.wait_for(id, &script).await?;
+        Ok(())
+    }
+
+    /// Waits until an element is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn element_appears(&self, id: &str) -> Result<()> {
+        self.page.element(&by_id(id)).await.map(drop)
+    }
+
+    /// Takes the focus off any field, so that keys are the page's again.
+    ///
+    /// # Errors
+    /// When the page does not answer.
+    pub async fn leave_field(&self) -> Result<()> {
+        self.page.value("document.activeElement?.blur()").await.map(drop)
+    }
+
+    /// Brings the picture of a drawn tile to the stage.
+    ///
+    /// # Errors
+    /// When there is no such tile.
+    pub async fn choose_tile(&self, index: usize) -> Result<()> {
+        let script = format!("const found = {DRAWN}[{index}]; found?.click(); return found !== undefined");
+        self.page.wait_for(&format!("tile {index}"), &script).await?;
+        Ok(())
+    }
+
+    /// The first picture on the stage once the tile is the current one and the stage shows its frame.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn settled_on_stage(&self, index: usize) -> Result<ShownPicture> {
+        let script = format!(
+            "const tile = {DRAWN}[{index}]; const image = document.querySelector('[data-testid=stage-picture]'); \
+             return tile?.dataset.current === 'true' && image?.dataset.seq === tile.dataset.seq && image.complete"
+        );
+        self.page.wait_for(&format!("the picture of tile {index}"), &script).await?;
+        self.on_stage().await?.into_iter().next().context("the stage is empty")
+    }
+
+    /// Clicks Generate; returns the job.
     ///
     /// # Errors
     /// When no job is accepted.
     pub async fn generate(&self) -> Result<JobId> {
+        self.wait_until_ready().await?;
         let before = self.accepted().await?.len();
-        self.press("Generate").await?;
+        self.click("generate").await?;
         self.accepted_after(before).await
     }
 
@@ -103,21 +212,26 @@ impl Playground {
     /// # Errors
     /// When the page does not answer.
     pub async fn accepted(&self) -> Result<Vec<JobId>> {
-        Ok(serde_json::from_value(self.page.value(&format!("return {ACCEPTED}")).await?)?)
+        self.value(&format!("return {ACCEPTED}")).await
     }
 
-    /// Waits until the page was told of the end of a job; returns how it ended.
+    /// Waits until the page shows a job in a state.
     ///
     /// # Errors
-    /// When it is not told.
-    pub async fn wait_for_end(&self, job: &JobId) -> Result<String> {
-        let ended = format!(
-            "return recorded.messages.find(m => m.type === 'event' && m.job === {} && \
-             ['finished', 'failed', 'cancelled', 'expired'].includes(m.event.type))?.event.type",
-            json!(job)
+    /// When it does not come to that.
+    pub async fn wait_for_state(&self, job: &JobId, state: &str) -> Result<()> {
+        let selector = json!(format!("{}[data-job='{job}']", by_id("job-state")));
+        let script = format!("return document.querySelector({selector})?.dataset.state");
+        let ends = ["finished", "failed", "cancelled", "expired", "refused"];
+        let waiting = format!(
+            "const state = await (async () => {{ {script} }})(); return state === {state:?} || {}.includes(state) ? state : null",
+            json!(ends)
         );
-        let ended = self.page.wait_for("the end of the job", &ended).await?;
-        Ok(ended.as_str().unwrap_or_default().to_owned())
+        let reached = self.page.wait_for(&format!("the state {state:?}"), &waiting).await?;
+        if reached != state {
+            bail!("the job is {reached} and not {state}; the page shows:\n{}", self.page.text().await?);
+        }
+        Ok(())
     }
 
     /// Frames of a job that the page received since it was loaded, in order.
@@ -133,28 +247,54 @@ impl Playground {
         Ok(serde_json::from_value(self.page.wait_for("digests of all frames", &script).await?)?)
     }
 
-    /// Digests of the pictures that the stage showed since the document was loaded, in order.
+    /// Pictures that the stage came to show since the document was loaded, in order.
     ///
     /// # Errors
     /// When the page does not answer.
-    pub async fn shown(&self) -> Result<Vec<String>> {
-        let script = "const shown = recorded.shown.filter(shown => shown.stage).map(shown => shown.src); \
-            return await Promise.all(shown.map(async src => recorded.blobs.get(src) ?? \
-                [...new Uint8Array(await crypto.subtle.digest('SHA-256', await (await fetch(src)).arrayBuffer()))] \
-                .map(byte => byte.toString(16).padStart(2, '0')).join('')))";
-        Ok(serde_json::from_value(self.page.value(script).await?)?)
+    pub async fn shown(&self) -> Result<Vec<ShownPicture>> {
+        self.value(&format!("return await Promise.all(recorded.shown.map({WITH_DIGEST}))")).await
+    }
+
+    /// The pictures on the stage now.
+    ///
+    /// # Errors
+    /// When the page does not answer.
+    pub async fn on_stage(&self) -> Result<Vec<ShownPicture>> {
+        let script = format!(
+            "const images = [...document.querySelectorAll('[data-testid=stage-picture]')]; \
+             return await Promise.all(images.map(image => ({{ picture: Number(image.dataset.picture), \
+             seq: Number(image.dataset.seq), src: image.src }})).map({WITH_DIGEST}))"
+        );
+        self.value(&script).await
+    }
+
+    /// Tiles of the strip that hold a picture, in order.
+    ///
+    /// # Errors
+    /// When the page does not answer.
+    pub async fn drawn_tiles(&self) -> Result<Vec<Tile>> {
+        self.value(
+            &format!("return {DRAWN}.map(({{ dataset }}) => ({{ pass: Number(dataset.pass), scale: Number(dataset.scale) }}))"),
+        )
+        .await
+    }
+
+    async fn value<T: DeserializeOwned>(&self, script: &str) -> Result<T> {
+        let value = self.page.value(script).await?;
+        serde_json::from_value(value.clone()).with_context(|| format!("{script} gives {value}"))
     }
 }
+
+/// Tiles with a picture.
+const DRAWN: &str = "[...document.querySelectorAll('[data-testid=tile][data-drawn=true]')]";
 
 /// Jobs in the record of messages.
 const ACCEPTED: &str = "recorded.messages.filter(m => m.type === 'accepted').map(m => m.job)";
 
-/// A script for the control with this name, by label or text, that is seen.
-fn named(name: &str) -> String {
-    format!(
-        "[...document.querySelectorAll('button, a, [role=button], [role=radio], input[type=radio], summary')].find(element => {{ \
-           const label = element.getAttribute('aria-label') ?? element.labels?.[0]?.innerText ?? element.innerText; \
-           return element.checkVisibility() && label.trim().toLowerCase().startsWith({}) }})",
-        json!(name.to_lowercase())
-    )
+/// Puts the digest of its bytes in place of the address of a picture.
+const WITH_DIGEST: &str = "async ({ src, ...shown }) => ({ ...shown, digest: await (recorded.blobs.get(src) ?? \
+    fetch(src).then(answer => answer.arrayBuffer()).then(recorded.digest)) })";
+
+fn by_id(id: &str) -> String {
+    format!("[data-testid={id:?}]")
 }

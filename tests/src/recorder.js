@@ -2,7 +2,7 @@
 (() => {
   const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const digest = async (bytes) => hex(await crypto.subtle.digest("SHA-256", bytes));
-  const record = { messages: [], frames: [], shown: [], blobs: new Map() };
+  const record = { messages: [], frames: [], shown: [], blobs: new Map(), digest };
   window.recorded = record;
 
   // Every message of the server, in order; frames as their header and the digest of their picture.
@@ -28,15 +28,16 @@
   const create = URL.createObjectURL;
   URL.createObjectURL = (blob) => {
     const address = create.call(URL, blob);
-    blob.arrayBuffer().then(digest).then((found) => record.blobs.set(address, found));
+    record.blobs.set(address, blob.arrayBuffer().then(digest));
     return address;
   };
 
-  // Every picture that an <img> in the page comes to show, with the element's own description.
+  // Every picture that an image on the stage comes to show, with what it says of itself.
   const note = (image) => {
-    const last = record.shown.findLast((shown) => shown.image === image);
-    if (image.src && last?.src !== image.src) {
-      record.shown.push({ image, src: image.src, stage: image.closest("[data-testid=stage]") !== null });
+    const { picture, seq } = image.dataset;
+    const last = record.shown.findLast((shown) => shown.picture === Number(picture));
+    if (image.src && image.dataset.testid === "stage-picture" && last?.src !== image.src) {
+      record.shown.push({ picture: Number(picture), seq: Number(seq), src: image.src });
     }
   };
   new MutationObserver((changes) => {

@@ -38,13 +38,13 @@ async fn take(
     look: Look,
     path: &dyn Fn(&str) -> PathBuf,
 ) -> Result<()> {
-    let playground = Playground::open(browsers, program, look).await?;
+    let playground = Playground::open(browsers, program, look, "/").await?;
     let job = playground.generate().await?;
-    playground.wait_for_end(&job).await?;
+    playground.wait_for_state(&job, "finished").await?;
     for page in ["playground", "result"] {
         if page == "result" {
             playground.goto(&format!("/r/{job}")).await?;
-            playground.page.wait_for("the picture", "return document.querySelector('img') !== null").await?;
+            playground.wait_for_state(&job, "finished").await?;
         }
         tokio::time::sleep(SETTLED).await;
         let path = path(page);

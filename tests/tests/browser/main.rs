@@ -1,19 +1,25 @@
 //! The page in real Chromium.
 
-use anyhow::{Result, ensure};
-use var_dd_tests::browser::{Look, with_browsers};
+mod accessibility;
+mod connection;
+mod frames;
+mod hands;
 
-#[tokio::test]
-async fn the_accessibility_checker_finds_a_known_fault() -> Result<()> {
-    with_browsers(async |browsers| {
-        let page = browsers.open(Look::DESKTOP).await?;
-        page.goto(
-            "data:text/html,<html lang=en><title>t</title><main><h1>Title</h1><img src='data:,'></main>",
-        )
-        .await?;
-        let problems = page.accessibility_problems().await?;
-        ensure!(problems.len() == 1 && problems[0].starts_with("image-alt"), "{problems:?}");
-        Ok(())
-    })
-    .await
+use anyhow::{Context, Result};
+use var_dd_protocol::{ModelInfo, Plan};
+use var_dd_tests::{playground::Playground, program::Program};
+
+/// The model and the number of the preset that takes longest, for tests that need a job to be still running.
+async fn slowest_plan(program: &Program) -> Result<(ModelInfo, usize)> {
+    let model = program.info().await?.models.remove(0);
+    let slow = model.plans.iter().position(|preset| matches!(preset.plan, Plan::Teacher { .. }));
+    let slow = slow.context("the demo model offers no plan for its teacher alone")?;
+    Ok((model, slow))
+}
+
+/// Fills in the controls for a preset and a number of pictures.
+async fn set_up(playground: &Playground, plan: usize, count: u32) -> Result<()> {
+    playground.wait_until_ready().await?;
+    playground.choose(&format!("plan-{plan}")).await?;
+    playground.choose(&format!("count-{count}")).await
 }

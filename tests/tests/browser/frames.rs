@@ -1,0 +1,135 @@
+//! Frames as the page receives and shows them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use var_dd_protocol::Plan;
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    expected_frames,
+    playground::{Playground, ReceivedFrame},
+    program::Program,
+};
+
+use crate::{set_up, slowest_plan};
+
+#[tokio::test]
+async fn each_kind_of_plan_shows_its_frames_in_order_and_the_link_has_the_same_bytes() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let kinds: BTreeSet<_> = model.plans.iter().map(|preset| kind(&preset.plan)).collect();
+    ensure!(kinds.len() == 4, "the demo model offers only {kinds:?}");
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        for (index, preset) in model.plans.iter().enumerate() {
+            let expected = expected_frames(&preset.plan, model.scales());
+            set_up(&playground, index, 1).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+
+            let received = playground.received(&job).await?;
+            let places: Vec<_> = received.iter().map(|frame| (frame.pass, frame.scale)).collect();
+            ensure!(places == expected, "{}: {places:?}", preset.name);
+            let different: BTreeSet<_> = received.iter().map(|frame| &frame.digest).collect();
+            ensure!(different.len() == received.len(), "{}: two frames are the same", preset.name);
+
+            let tiles = playground.drawn_tiles().await?;
+            let tiles: Vec<_> = tiles.iter().map(|tile| (tile.pass, tile.scale)).collect();
+            ensure!(tiles == expected, "{}: the strip shows {tiles:?}", preset.name);
+            check_shown(&playground, &received).await.with_context(|| preset.name.clone())?;
+            check_tiles(&playground, &received).await.with_context(|| preset.name.clone())?;
+
+            let other = Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
+            other.wait_for_state(&job, "finished").await?;
+            other.choose_tile(received.len() - 1).await?;
+            let picture = other.settled_on_stage(received.len() - 1).await?;
+            ensure!(
+                received.last().is_some_and(|last| last.last && last.digest == picture.digest),
+                "{}: the link shows other bytes",
+                preset.name
+            );
+        }
+        let complaints = playground.page.complaints().await?;
+        ensure!(complaints.is_empty(), "the page complains: {complaints:?}");
+        Ok(())
+    })
+    .await
+}
+
+fn kind(plan: &Plan) -> &'static str {
+    match plan {
+        Plan::FewStep { t_list, .. } if t_list.len() == 1 => "one step",
+        Plan::FewStep { .. } => "several steps",
+        Plan::TeacherInvolved { .. } => "teacher-involved",
+        Plan::Teacher { .. } => "teacher",
+    }
+}
+
+/// What the stage showed while the job ran: received frames only, in order, the finished picture at the end.
+async fn check_shown(playground: &Playground, received: &[ReceivedFrame]) -> Result<()> {
+    let digests: BTreeMap<_, _> = received.iter().map(|frame| (frame.seq, &frame.digest)).collect();
+    let last = received.last().context("no frame was received")?;
+    // The stage may show other jobs before this one, with the same numbers.
+    let shown = playground.shown().await?;
+    let shown: Vec<_> =
+        shown.iter().filter(|shown| digests.get(&shown.seq) == Some(&&shown.digest)).collect();
+    ensure!(shown.iter().any(|shown| shown.seq == last.seq), "the finished picture was never on the stage");
+    let first_pass: Vec<_> = shown.iter().map(|shown| shown.seq).take_while(|&seq| seq != last.seq).collect();
+    ensure!(first_pass.is_sorted(), "the stage showed frames out of order: {first_pass:?}");
+    Ok(())
+}
+
+/// Each tile brings its own frame to the stage.
+async fn check_tiles(playground: &Playground, received: &[ReceivedFrame]) -> Result<()> {
+    for (tile, frame) in received.iter().enumerate() {
+        playground.choose_tile(tile).await?;
+        let picture = playground.settled_on_stage(tile).await?;
+        ensure!(
+            (picture.seq, &picture.digest) == (frame.seq, &frame.digest),
+            "tile {tile} shows another frame"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_in_the_middle_loses_no_frame() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (model, slow) = slowest_plan(&program).await?;
+    let expected = expected_frames(&model.plans[slow].plan, model.scales());
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, slow, 8).await?;
+        let job = playground.generate().await?;
+        playground.page.wait_for("a frame", "return recorded.frames.length > 0").await?;
+        playground.page.reload().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let tiles = playground.drawn_tiles().await?;
+        let tiles: Vec<_> = tiles.iter().map(|tile| (tile.pass, tile.scale)).collect();
+        ensure!(tiles == expected, "after the reload the strip shows {tiles:?}");
+        let pictures = playground.on_stage().await?;
+        ensure!(pictures.len() == 8, "after the reload the stage shows {} pictures", pictures.len());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_link_opened_while_the_job_runs_shows_it_to_its_end() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (model, slow) = slowest_plan(&program).await?;
+    let expected = expected_frames(&model.plans[slow].plan, model.scales());
+    with_browsers(async |browsers| {
+        let other = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, slow, 8).await?;
+        let job = playground.generate().await?;
+        other.goto(&format!("/r/{job}")).await?;
+        other.wait_for_state(&job, "finished").await?;
+        let tiles = other.drawn_tiles().await?;
+        let tiles: Vec<_> = tiles.iter().map(|tile| (tile.pass, tile.scale)).collect();
+        ensure!(tiles == expected, "the link shows {tiles:?}");
+        Ok(())
+    })
+    .await
+}
