@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{convert, serve, trace};
+use crate::commands::{convert, info, sample, serve, trace};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -19,6 +19,10 @@ pub struct Cli {
 enum Command {
     /// Serve the playground in the browser.
     Serve(serve::ServeArgs),
+    /// Draw pictures to files.
+    Sample(sample::SampleArgs),
+    /// Show device, model, sizes and plans.
+    Info(info::InfoArgs),
     /// Make a model directory from released PyTorch checkpoints.
     Convert(convert::ConvertArgs),
     /// Run one sampling on given noise and write every tensor on the way.
@@ -46,6 +50,8 @@ impl Cli {
             .init();
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
+            Command::Sample(args) => sample::run(&args),
+            Command::Info(args) => info::run(&args),
             Command::Convert(args) => convert::run(args),
             Command::Trace(args) => trace::run(&args),
             Command::TraceFilter(args) => trace::filter(&args),

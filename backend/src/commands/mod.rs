@@ -2,6 +2,8 @@
 
 pub mod convert;
 pub mod engine;
+pub mod info;
 pub mod model;
+pub mod sample;
 pub mod serve;
 pub mod trace;

@@ -1,0 +1,123 @@
+//! `var-dd info`: what a model is and where it would run.
+
+use clap::Args;
+use var_dd_engine::{
+    bundle::Bundle,
+    device::{device_name, kind_name},
+    sample::plan::{PassKind, Plan},
+};
+
+use super::model::ModelArgs;
+
+/// Flags of `var-dd info`.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "Example: var-dd info --model models/d16")]
+pub struct InfoArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Prints device, dtype, model, sizes and plans.
+///
+/// # Errors
+/// When the device cannot be used or the model is not whole.
+pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
+    let directory = args.model.directory();
+    let bundle = Bundle::open(&directory)?;
+    let device = args.model.device.open()?;
+    let kind = args.model.dtype.kind(device);
+    // Loading is the proof that the weights are whole.
+    let sampler = bundle.sampler(device, kind)?;
+    let config = &bundle.config;
+    let transformer = &config.transformer;
+    let side = config.image_size();
+    let row = |name: &str, text: String| println!("{name:<12}{text}");
+    row("program", format!("var-dd {}", env!("CARGO_PKG_VERSION")));
+    row("device", device_name(device));
+    row("dtype", kind_name(kind).into());
+    row("model", format!("{} ({})", config.name, directory.display()));
+    row("pictures", format!("{side}×{side}, {} classes", config.num_classes));
+    let scales: Vec<_> = config.patch_nums.iter().map(|side| format!("{side}×{side}")).collect();
+    row("scales", format!("{}: {} tokens", scales.join(" "), config.tokens()));
+    row("tokenizer", format!("{} codewords of {} channels", config.vocabulary, config.latent_channels));
+    row(
+        "transformer",
+        format!(
+            "depth {}, width {}, {} heads: {} parameters",
+            transformer.depth,
+            transformer.width,
+            transformer.heads,
+            grouped(sampler.parameters)
+        ),
+    );
+    row("teacher", if sampler.teacher.is_some() { "yes" } else { "no" }.into());
+    for (index, preset) in config.plans.iter().enumerate() {
+        let plan = preset.plan()?;
+        let passes = plan.passes(config.scales());
+        let frames: usize = passes.iter().map(|pass| pass.scales.len()).sum();
+        let count = |kind| passes.iter().filter(|pass| pass.kind == kind).count();
+        let parts = [
+            (count(PassKind::Draft), "draft"),
+            (count(PassKind::Teacher), "teacher"),
+            (count(PassKind::Student), "student"),
+        ];
+        let parts: Vec<_> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
+        let fid = preset.fid.map(|fid| format!(", published FID {fid}")).unwrap_or_default();
+        let missing =
+            if plan.needs_teacher() && sampler.teacher.is_none() { ", needs a teacher" } else { "" };
+        row(
+            if index == 0 { "plans" } else { "" },
+            format!(
+                "{:?}: {} passes ({}), {frames} frames{fid}{missing}  {}",
+                preset.name,
+                passes.len(),
+                parts.join(" + "),
+                flags(&plan)
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// The flags that spell a plan.
+pub fn flags(plan: &Plan) -> String {
+    let list = |t_list: &[usize]| t_list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    match plan {
+        Plan::FewStep { t_list, loss_split_t } => {
+            format!("--t-list {} --loss-split-t {loss_split_t}", list(t_list))
+        }
+        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => format!(
+            "--t-list {} --loss-split-t {loss_split_t} --t-teacher-start {teacher_start} --cfg {} --top-k {} --top-p {}{}",
+            list(t_list),
+            guidance.cfg,
+            guidance.top_k,
+            guidance.top_p,
+            if *causal_prefix { " --causal-prefix" } else { "" }
+        ),
+        Plan::Teacher { guidance } => format!(
+            "--autoregressive --cfg {} --top-k {} --top-p {}",
+            guidance.cfg, guidance.top_k, guidance.top_p
+        ),
+    }
+}
+
+/// A number with commas between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
+    groups.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "1,234,567"].map(str::to_owned)
+        );
+    }
+}
