@@ -50,6 +50,22 @@ impl Engine {
         let sampler = Bundle::open(directory)?.sampler(device, kind)?;
         Ok(Self { info: describe(&sampler, kind), sampler })
     }
+
+    /// The final pictures of a batch, without decoding any other scale.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    pub fn final_pictures(&self, request: &BatchRequest) -> Result<Vec<RgbImage>, GeneratorError> {
+        guarded(request.pictures.len(), || {
+            let sampler = &self.sampler;
+            let start = Start::of(request, sampler);
+            let tokens =
+                sampler.run_undecoded(&request.plan, &start.batch(), &mut |_| ControlFlow::Continue(()))?;
+            let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
+            let bytes = f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?;
+            Ok(rgb_images(bytes.unwrap_or_default(), sampler.config.image_size() as u32))
+        })
+    }
 }
 
 /// What people are told of a model.
@@ -106,39 +122,64 @@ impl Generator for Engine {
     }
 
     fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
-        // The tensor library reports a failing device by a panic; the networks hold no state that one could spoil.
-        let drawn = panic::catch_unwind(AssertUnwindSafe(|| draw(&self.sampler, batch, sink)));
-        let reason = match drawn {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-                .unwrap_or_else(|| "the engine panicked".into()),
-        };
-        // Only the first line of the library's account is for people; a C++ stack follows.
-        let first =
-            reason.split("\\n").next().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-        if reason.contains("out of memory") || reason.contains("can't allocate memory") {
-            Err(GeneratorError::OutOfMemory { pictures: batch.pictures.len(), reason: first })
-        } else {
-            Err(GeneratorError::Failed(first))
-        }
+        guarded(batch.pictures.len(), || draw(&self.sampler, batch, sink))
     }
 }
 
+/// Does work that the device may fail at.
+fn guarded<T>(pictures: usize, work: impl FnOnce() -> Result<T, SampleError>) -> Result<T, GeneratorError> {
+    // The tensor library reports a failing device by a panic; the networks hold no state that one could spoil.
+    let reason = match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(outcome)) => return Ok(outcome),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_else(|| "the engine panicked".into()),
+    };
+    // Only the first line of the library's account is for people; a C++ stack follows.
+    let first = reason.split("\\n").next().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    if reason.contains("out of memory") || reason.contains("can't allocate memory") {
+        Err(GeneratorError::OutOfMemory { pictures, reason: first })
+    } else {
+        Err(GeneratorError::Failed(first))
+    }
+}
+
+/// What a batch starts from.
+struct Start {
+    labels: Tensor,
+    noise: Option<Tensor>,
+    seeds: Vec<PictureSeed>,
+}
+
+impl Start {
+    fn of(request: &BatchRequest, sampler: &Sampler) -> Self {
+        let seeds: Vec<PictureSeed> = request
+            .pictures
+            .iter()
+            .map(|picture| PictureSeed { seed: picture.seed, index: picture.index.into() })
+            .collect();
+        let labels: Vec<i64> = request.pictures.iter().map(|picture| picture.class.into()).collect();
+        let starts_from_noise = !matches!(request.plan, Plan::Teacher { .. });
+        let noise = starts_from_noise
+            .then(|| noise::noise(&seeds, sampler.config.tokens(), sampler.config.latent_channels));
+        Self { labels: Tensor::from_slice(&labels), noise, seeds }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch { labels: &self.labels, noise: self.noise.as_ref(), seeds: &self.seeds }
+    }
+}
+
+/// Pictures of bytes row by row.
+fn rgb_images(bytes: Vec<Vec<u8>>, side: u32) -> Vec<RgbImage> {
+    bytes.into_iter().filter_map(|bytes| RgbImage::from_raw(side, side, bytes)).collect()
+}
+
 fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), SampleError> {
-    let seeds: Vec<PictureSeed> = batch
-        .pictures
-        .iter()
-        .map(|picture| PictureSeed { seed: picture.seed, index: picture.index.into() })
-        .collect();
-    let labels: Vec<i64> = batch.pictures.iter().map(|picture| picture.class.into()).collect();
-    let labels = Tensor::from_slice(&labels);
-    let starts_from_noise = !matches!(batch.plan, Plan::Teacher { .. });
-    let noise = starts_from_noise
-        .then(|| noise::noise(&seeds, sampler.config.tokens(), sampler.config.latent_channels));
+    let start = Start::of(batch, sampler);
     let side = sampler.config.image_size() as u32;
     let mut failure = None;
     let mut forward = |event: Event<'_>| {
@@ -153,10 +194,7 @@ fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<
                 Ok(pictures) => GeneratorEvent::Decoded {
                     pass,
                     scale,
-                    pictures: pictures
-                        .into_iter()
-                        .filter_map(|bytes| RgbImage::from_raw(side, side, bytes))
-                        .collect(),
+                    pictures: rgb_images(pictures, side),
                     decode_ms: decode.as_secs_f64() * 1e3,
                 },
                 Err(error) => {
@@ -167,10 +205,6 @@ fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<
         };
         sink(event)
     };
-    sampler.run(
-        &batch.plan,
-        &Batch { labels: &labels, noise: noise.as_ref(), seeds: &seeds },
-        &mut forward,
-    )?;
+    sampler.run(&batch.plan, &start.batch(), &mut forward)?;
     failure.map_or(Ok(()), Err)
 }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{Cursor, IsTerminal, Write},
-    ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     cli::UsageError,
-    generator::{BatchRequest, Generator, GeneratorEvent, PictureRequest},
+    generator::{BatchRequest, PictureRequest},
 };
 
 /// Most pictures on the contact sheet.
@@ -92,7 +91,7 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let task = args.resolve(&bundle)?;
     let images = args.sample_dir.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
-    let mut engine = Engine::load(&directory, args.model.device, args.model.dtype)?;
+    let engine = Engine::load(&directory, args.model.device, args.model.dtype)?;
     let progress = Progress::new(task.classes.len());
     let mut sheet = Vec::new();
     let pictures: Vec<PictureRequest> = (0..)
@@ -100,7 +99,8 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
         .map(|(index, &class)| PictureRequest { class, seed: task.seed, index })
         .collect();
     for batch in pictures.chunks(task.batch) {
-        let drawn = draw(&mut engine, &task.plan, batch)?;
+        let request = BatchRequest { plan: task.plan.clone(), pictures: batch.to_vec() };
+        let drawn = engine.final_pictures(&request)?;
         for (request, picture) in batch.iter().zip(drawn) {
             let path = images.join(format!("{}.png", request.index));
             let text = describe(&bundle.config, &task.plan, request);
@@ -191,20 +191,6 @@ fn find_class(text: &str, config: &Config) -> Result<u32, UsageError> {
         };
         UsageError(format!("the model has no class {text:?}; {advice}"))
     })
-}
-
-/// The final pictures of one batch.
-fn draw(engine: &mut Engine, plan: &Plan, batch: &[PictureRequest]) -> anyhow::Result<Vec<RgbImage>> {
-    let mut last = Vec::new();
-    let request = BatchRequest { plan: plan.clone(), pictures: batch.to_vec() };
-    engine.generate(&request, &mut |event| {
-        if let GeneratorEvent::Decoded { pictures, .. } = event {
-            last = pictures;
-        }
-        ControlFlow::Continue(())
-    })?;
-    anyhow::ensure!(last.len() == batch.len(), "{} of {} pictures were drawn", last.len(), batch.len());
-    Ok(last)
 }
 
 /// Everything that makes the picture again.

@@ -117,7 +117,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         let batch =
             Batch { labels: &inputs.labels, noise: inputs.noise.as_ref(), seeds: &inputs.seeds(args.seed) };
         let drafts = matches!(plan, Plan::TeacherInvolved { teacher_start: 1.., .. });
-        let sequence = sampler.run(&plan, &batch, &mut |event| {
+        let sequence = sampler.run_undecoded(&plan, &batch, &mut |event| {
             if let Event::PassEnded { pass, sequence, .. } = event {
                 passes = pass + 1;
                 match plan {
@@ -143,7 +143,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         let nothing = || sequence.narrow(1, 0, 0);
         outputs.push(("after_teacher".into(), after_teacher.unwrap_or_else(nothing)));
     }
-    for (k, f_hat) in sampler.vae.quantize.partial_sums(&sequence).iter().enumerate() {
+    for (k, f_hat) in sampler.f_hats(&sequence).iter().enumerate() {
         outputs.push((format!("image{k}"), sampler.pictures(f_hat)));
         outputs.push((format!("fhat{k}"), f_hat.shallow_clone()));
     }

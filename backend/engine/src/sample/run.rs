@@ -26,6 +26,8 @@ pub(super) struct Run<'a, 'b> {
     sampler: &'a Sampler,
     groups: Vec<Group>,
     sink: &'a mut Sink<'b>,
+    /// Whether scales are decoded and shown.
+    decodes: bool,
     passes: Vec<Pass>,
     pass: usize,
 }
@@ -53,7 +55,13 @@ struct Step {
 
 impl<'a, 'b> Run<'a, 'b> {
     /// A run of `plan`; plan and batch fit the model.
-    pub(super) fn new(sampler: &'a Sampler, plan: &Plan, batch: &Batch, sink: &'a mut Sink<'b>) -> Self {
+    pub(super) fn new(
+        sampler: &'a Sampler,
+        plan: &Plan,
+        batch: &Batch,
+        decodes: bool,
+        sink: &'a mut Sink<'b>,
+    ) -> Self {
         let labels = batch.labels.to_device(Device::Cpu);
         let device = sampler.device;
         let group = |rows: Range<i64>| {
@@ -67,7 +75,7 @@ impl<'a, 'b> Run<'a, 'b> {
             }
         };
         let groups = sampler.rows_together(labels.size()[0]).map(group).collect();
-        Self { sampler, groups, sink, passes: plan.passes(sampler.config.scales()), pass: 0 }
+        Self { sampler, groups, sink, decodes, passes: plan.passes(sampler.config.scales()), pass: 0 }
     }
 
     /// Runs the plan: the final tokens of each group, f32 `[b, N, Cv]`.
@@ -160,6 +168,9 @@ impl<'a, 'b> Run<'a, 'b> {
 
     /// Decodes and shows scales from `first` on; the `f_hat`s are by scale, then by group.
     fn show(&mut self, first: usize, f_hats: &[Vec<Tensor>]) -> Option<()> {
+        if !self.decodes {
+            return Some(());
+        }
         let batch: usize = self.groups.iter().map(|group| group.classes.len()).sum();
         let together = if self.sampler.device == Device::Cpu { 1 } else { (DECODED_AT_ONCE / batch).max(1) };
         let mut scale = first;

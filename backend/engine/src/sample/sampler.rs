@@ -133,9 +133,33 @@ impl Sampler {
         batch: &Batch,
         sink: &mut Sink<'_>,
     ) -> Result<Option<Tensor>, SampleError> {
+        self.start(plan, batch, true, sink)
+    }
+
+    /// The same without [`Event::Decoded`]: for whoever wants the final pictures alone, and spares the decoder the rest.
+    ///
+    /// # Errors
+    /// As [`Sampler::run`].
+    pub fn run_undecoded(
+        &self,
+        plan: &Plan,
+        batch: &Batch,
+        sink: &mut Sink<'_>,
+    ) -> Result<Option<Tensor>, SampleError> {
+        self.start(plan, batch, false, sink)
+    }
+
+    fn start(
+        &self,
+        plan: &Plan,
+        batch: &Batch,
+        decodes: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<Option<Tensor>, SampleError> {
         self.check(plan, batch)?;
         let _no_grad = tch::no_grad_guard();
-        Ok(Run::new(self, plan, batch, sink).plan(plan).map(|tokens| Tensor::cat(&tokens, 0)))
+        let tokens = Run::new(self, plan, batch, decodes, sink).plan(plan);
+        Ok(tokens.map(|tokens| Tensor::cat(&tokens, 0)))
     }
 
     fn check(&self, plan: &Plan, batch: &Batch) -> Result<(), SampleError> {
