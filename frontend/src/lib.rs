@@ -38,6 +38,14 @@
 //! | `keys` | the dialog of keys | |
 //! | `theme` | button | `data-theme`: `auto`, `light`, `dark` |
 
+mod api;
+mod app;
+mod components;
+mod hooks;
+mod pages;
+mod route;
+mod state;
+
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// Draws the app into `#app` of the document.
@@ -48,15 +56,5 @@ pub fn start() {
         .and_then(|document| document.get_element_by_id("app"));
     if let Some(root) = root {
         yew::Renderer::<app::App>::with_root(root).render();
-    }
-}
-
-mod app {
-    use yew::prelude::*;
-
-    /// The whole page.
-    #[component]
-    pub(crate) fn App() -> Html {
-        html! { <p class="starting">{ "VAR-DD" }</p> }
     }
 }

@@ -1,0 +1,147 @@
+//! Share, download, delete.
+
+use std::rc::Rc;
+
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::HtmlInputElement;
+use yew::prelude::*;
+
+use crate::{
+    api,
+    hooks::{owner_token, use_backend},
+    state::job::Job,
+};
+
+/// Properties of [`Actions`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct ActionsProps {
+    pub(crate) job: Rc<Job>,
+    /// The picture brought forward, if any.
+    pub(crate) forward: Option<usize>,
+    /// Grows by one whenever the link is to be shared by other means than the button.
+    #[prop_or_default]
+    pub(crate) share_calls: u32,
+}
+
+/// What can be done with a result.
+#[component]
+pub(crate) fn Actions(props: &ActionsProps) -> Html {
+    let backend = use_backend();
+    let job = &props.job;
+    let id = job.id().clone();
+    let link = use_node_ref();
+    // Whether the link is shown, and whether it was copied.
+    let shared = use_state_eq(|| None::<bool>);
+    let with_parameters = use_state_eq(|| true);
+    let deleting = use_state_eq(|| false);
+    {
+        let (shared, deleting) = (shared.setter(), deleting.setter());
+        use_effect_with(id.clone(), move |_| {
+            shared.set(None);
+            deleting.set(false);
+        });
+    }
+    let address = origin() + "/r/" + id.as_str();
+    let share = {
+        let (shared, address) = (shared.setter(), address.clone());
+        Callback::from(move |()| copy(address.clone(), shared.clone()))
+    };
+    {
+        let share = share.clone();
+        use_effect_with(props.share_calls, move |&calls| {
+            if calls > 0 {
+                share.emit(());
+            }
+        });
+    }
+    {
+        let link = link.clone();
+        use_effect_with(*shared, move |shared| {
+            if let (Some(false), Some(link)) = (shared, link.cast::<HtmlInputElement>()) {
+                link.select();
+            }
+        });
+    }
+    let own = owner_token(&id).is_some();
+    let pictures: Vec<usize> = match props.forward {
+        Some(picture) => vec![picture],
+        None => (0..job.frames.len()).collect(),
+    };
+    let delete = {
+        let (backend, id) = (backend.clone(), id.clone());
+        Callback::from(move |_: MouseEvent| backend.delete(&id))
+    };
+    let ask = {
+        let deleting = deleting.setter();
+        move |ask: bool| {
+            let deleting = deleting.clone();
+            Callback::from(move |_: MouseEvent| deleting.set(ask))
+        }
+    };
+    let on_parameters = {
+        let with_parameters = with_parameters.setter();
+        Callback::from(move |event: Event| {
+            with_parameters.set(event.target_unchecked_into::<HtmlInputElement>().checked());
+        })
+    };
+    html! {
+        <div class="actions">
+            <div class="row">
+                <button type="button" data-testid="share" onclick={share.reform(|_: MouseEvent| ())} title="Share (s)">
+                    { "Copy link" }
+                </button>
+                if job.is_finished() {
+                    { for pictures.iter().map(|&picture| html! {
+                        <a
+                            key={picture}
+                            class="button"
+                            data-testid={(picture == pictures[0]).then_some("download")}
+                            href={api::download_path(&id, picture, *with_parameters)}
+                            download=""
+                        >{ if pictures.len() == 1 { "Download".to_owned() } else { format!("↓ {}", picture + 1) } }</a>
+                    }) }
+                    <label class="tick">
+                        <input type="checkbox" checked={*with_parameters} onchange={on_parameters} />
+                        <span>{ "with its settings inside" }</span>
+                    </label>
+                }
+                if own && job.state.is_final() {
+                    if *deleting {
+                        <span class="confirm">
+                            { "Delete it, and its link, for everyone?" }
+                            <button type="button" class="danger" data-testid="delete-confirm" onclick={delete}>{ "Delete" }</button>
+                            <button type="button" class="quiet" onclick={ask(false)}>{ "Keep" }</button>
+                        </span>
+                    } else {
+                        <button type="button" class="quiet" data-testid="delete" onclick={ask(true)}>{ "Delete" }</button>
+                    }
+                }
+            </div>
+            if let Some(copied) = *shared {
+                <label class="link">
+                    <span role="status">{ if copied { "Link copied" } else { "Copy this link" } }</span>
+                    <input ref={link} type="text" readonly=true data-testid="share-link" value={address} />
+                </label>
+            }
+        </div>
+    }
+}
+
+fn origin() -> String {
+    web_sys::window().and_then(|window| window.location().origin().ok()).unwrap_or_default()
+}
+
+/// Copies the link; shows it for copying by hand where the browser does not allow that.
+fn copy(address: String, shared: UseStateSetter<Option<bool>>) {
+    let window = web_sys::window();
+    // Pages from insecure addresses have no clipboard.
+    let clipboard =
+        window.filter(|window| window.is_secure_context()).map(|window| window.navigator().clipboard());
+    spawn_local(async move {
+        let copied = match clipboard {
+            Some(clipboard) => JsFuture::from(clipboard.write_text(&address)).await.is_ok(),
+            None => false,
+        };
+        shared.set(Some(copied));
+    });
+}

@@ -1,0 +1,178 @@
+//! The class: search as you type, by keyboard or pointer.
+
+use std::rc::Rc;
+
+use wasm_bindgen::JsCast;
+use web_sys::{Element, HtmlInputElement};
+use yew::prelude::*;
+
+use crate::state::{classes, words::counted};
+
+/// Options drawn at once.
+const SHOWN: usize = 60;
+
+/// Properties of [`ClassPicker`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct ClassPickerProps {
+    /// Names of all classes.
+    pub(crate) classes: Rc<Vec<String>>,
+    /// The chosen one.
+    pub(crate) chosen: usize,
+    pub(crate) on_choose: Callback<usize>,
+    /// The input, for whoever wants to give it the focus.
+    pub(crate) input: NodeRef,
+}
+
+/// A combo box of classes.
+#[component]
+pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
+    // What was typed, while the list is open.
+    let typed = use_state_eq(|| None::<String>);
+    let active = use_state_eq(|| 0_usize);
+    let list = use_node_ref();
+    let found = use_memo(((*typed).clone(), props.classes.clone()), |(typed, names)| {
+        typed.as_ref().map(|typed| classes::search(names, typed)).unwrap_or_default()
+    });
+    let shown = &found[..found.len().min(SHOWN)];
+    {
+        let list = list.clone();
+        use_effect_with((*active, typed.is_some()), move |_| keep_active_in_sight(&list));
+    }
+
+    let open = {
+        let (typed, active) = (typed.clone(), active.clone());
+        let chosen = props.chosen;
+        Callback::from(move |()| {
+            typed.set(Some(String::new()));
+            // Without anything typed all are listed in order.
+            active.set(chosen.min(SHOWN - 1));
+        })
+    };
+    let close = {
+        let typed = typed.clone();
+        Callback::from(move |()| typed.set(None))
+    };
+    let choose = {
+        let (close, on_choose, input) = (close.clone(), props.on_choose.clone(), props.input.clone());
+        Callback::from(move |class: usize| {
+            on_choose.emit(class);
+            close.emit(());
+            if let Some(input) = input.cast::<HtmlInputElement>() {
+                input.set_value("");
+            }
+        })
+    };
+    let oninput = {
+        let (typed, active) = (typed.clone(), active.clone());
+        Callback::from(move |event: InputEvent| {
+            let input: HtmlInputElement = event.target_unchecked_into();
+            typed.set(Some(input.value()));
+            active.set(0);
+        })
+    };
+    let is_open = typed.is_some();
+    let onkeydown = {
+        let (found, active, open, close, choose) =
+            (found.clone(), active.clone(), open.clone(), close.clone(), choose.clone());
+        Callback::from(move |event: KeyboardEvent| {
+            let last = found.len().min(SHOWN).saturating_sub(1);
+            match event.key().as_str() {
+                "ArrowDown" if !is_open => open.emit(()),
+                "ArrowDown" => active.set(if *active >= last { 0 } else { *active + 1 }),
+                "ArrowUp" if is_open => active.set(if *active == 0 { last } else { *active - 1 }),
+                "Home" if is_open => active.set(0),
+                "End" if is_open => active.set(last),
+                "Enter" if is_open => {
+                    if let Some(&class) = found.get(*active) {
+                        choose.emit(class);
+                    }
+                }
+                "Enter" => open.emit(()),
+                "Escape" if is_open => close.emit(()),
+                _ => return,
+            }
+            event.prevent_default();
+            event.stop_propagation();
+        })
+    };
+    let onclick = {
+        let open = open.clone();
+        Callback::from(move |_: MouseEvent| {
+            if !is_open {
+                open.emit(());
+            }
+        })
+    };
+    let name = props.classes.get(props.chosen).cloned().unwrap_or_default();
+    let active_id = shown.get(*active).map(|class| format!("class-option-{class}"));
+    html! {
+        <div class="field class-picker">
+            <label for="class-search">{ "Class" }</label>
+            <input
+                ref={props.input.clone()}
+                id="class-search"
+                data-testid="class-search"
+                data-class={props.chosen.to_string()}
+                type="text"
+                role="combobox"
+                autocomplete="off"
+                autocapitalize="off"
+                spellcheck="false"
+                enterkeyhint="done"
+                aria-expanded={is_open.to_string()}
+                aria-controls="class-list"
+                aria-autocomplete="list"
+                aria-activedescendant={active_id.filter(|_| is_open)}
+                placeholder={name.clone()}
+                value={(*typed).clone().unwrap_or_else(|| name.clone())}
+                onfocus={open.reform(|_: FocusEvent| ())}
+                {onclick}
+                onblur={close.reform(|_: FocusEvent| ())}
+                {oninput}
+                {onkeydown}
+            />
+            <div ref={list} class={classes!("options", (!is_open).then_some("closed"))}>
+                <div id="class-list" role="listbox" aria-label="Classes">
+                    { for shown.iter().enumerate().map(|(at, &class)| {
+                        let choose = choose.clone();
+                        html! {
+                            <div
+                                key={class}
+                                id={format!("class-option-{class}")}
+                                data-testid={format!("class-option-{class}")}
+                                role="option"
+                                class={classes!("option", (at == *active).then_some("active"))}
+                                aria-selected={(class == props.chosen).to_string()}
+                                // The input keeps the focus, so that it does not close the list before the click.
+                                onmousedown={Callback::from(|event: MouseEvent| event.prevent_default())}
+                                onclick={Callback::from(move |_: MouseEvent| choose.emit(class))}
+                            >
+                                <span>{ &props.classes[class] }</span>
+                                <span class="number">{ class }</span>
+                            </div>
+                        }
+                    }) }
+                </div>
+                if is_open && found.is_empty() {
+                    <p class="hint">{ "No class of this name" }</p>
+                } else if found.len() > SHOWN {
+                    <p class="hint">{ format!("{}; type to find them", counted(found.len() - SHOWN, "more class", "more classes")) }</p>
+                }
+            </div>
+        </div>
+    }
+}
+
+fn keep_active_in_sight(list: &NodeRef) {
+    let Some(list) = list.cast::<Element>() else { return };
+    let active = list.query_selector(".option.active").ok().flatten();
+    let Some(active) = active.and_then(|active| active.dyn_into::<web_sys::HtmlElement>().ok()) else {
+        return;
+    };
+    let (top, height) = (active.offset_top(), active.offset_height());
+    if top < list.scroll_top() {
+        list.set_scroll_top(top);
+    } else if top + height > list.scroll_top() + list.client_height() {
+        list.set_scroll_top(top + height - list.client_height());
+    }
+}

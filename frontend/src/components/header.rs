@@ -1,0 +1,59 @@
+//! The top of every page: name, places, colours, keys.
+
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use crate::{hooks::use_theme, route::Route};
+
+/// Properties of [`Header`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct HeaderProps {
+    /// The list of keys is wanted.
+    pub(crate) on_keys: Callback<()>,
+}
+
+/// The top of the page.
+#[component]
+pub(crate) fn Header(props: &HeaderProps) -> Html {
+    let route = use_route::<Route>();
+    let (theme, choose) = use_theme();
+    let on_theme = Callback::from(move |_: MouseEvent| choose.emit(theme.next()));
+    let on_keys = props.on_keys.reform(|_: MouseEvent| ());
+    let place = |to: Route, name: &str| {
+        let here = route.as_ref() == Some(&to);
+        html! {
+            <Link<Route> {to} classes={classes!("place", here.then_some("here"))}>{ name.to_owned() }</Link<Route>>
+        }
+    };
+    html! {
+        <header class="top">
+            <Link<Route> to={Route::Playground} classes="brand">
+                <svg viewBox="0 0 20 20" aria-hidden="true">
+                    <rect class="lit" x="1" y="1" width="8" height="8" rx="1.5" />
+                    <path d="M11 1h3.5v3.5H11zM15.5 1H19v3.5h-3.5zM11 5.5h3.5V9H11zM15.5 5.5H19V9h-3.5zM1 11h3.5v3.5H1zM5.5 11H9v3.5H5.5zM1 15.5h3.5V19H1zM5.5 15.5H9V19H5.5zM11 11h8v8h-8z" />
+                </svg>
+                <span>{ "VAR-DD" }</span>
+            </Link<Route>>
+            <nav aria-label="Places">
+                { place(Route::Playground, "Playground") }
+                { place(Route::Compare, "Compare") }
+            </nav>
+            <div class="aside">
+                <button
+                    type="button"
+                    class="quiet"
+                    data-testid="theme"
+                    data-theme={theme.name()}
+                    onclick={on_theme}
+                    aria-label={format!("Colours: {}. Change to {}", theme.name(), theme.next().name())}
+                    title={format!("Colours: {}", theme.name())}
+                >
+                    <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
+                        <path d="M10 2a8 8 0 1 0 0 16zM10 3.5a6.5 6.5 0 0 1 0 13z" fill-rule="evenodd" />
+                    </svg>
+                </button>
+                <button type="button" class="quiet keys-button" onclick={on_keys} aria-label="Keys" title="Keys">{ "?" }</button>
+            </div>
+        </header>
+    }
+}

@@ -1,0 +1,79 @@
+//! The seed, with dice and lock.
+
+use web_sys::HtmlInputElement;
+use yew::prelude::*;
+
+use crate::state::settings::Problem;
+
+/// Properties of [`SeedField`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct SeedFieldProps {
+    /// As typed.
+    pub(crate) seed: String,
+    /// Whether it stays from picture to picture; without a lock there is no button for it.
+    #[prop_or_default]
+    pub(crate) locked: Option<bool>,
+    pub(crate) problem: Option<Problem>,
+    pub(crate) on_type: Callback<String>,
+    pub(crate) on_dice: Callback<()>,
+    #[prop_or_default]
+    pub(crate) on_lock: Callback<bool>,
+}
+
+/// A field for the seed.
+#[component]
+pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
+    let oninput = props.on_type.reform(|event: InputEvent| {
+        let input: HtmlInputElement = event.target_unchecked_into();
+        input.value()
+    });
+    let on_dice = props.on_dice.reform(|_: MouseEvent| ());
+    html! {
+        <div class="field">
+            <label for="seed">{ "Seed" }</label>
+            <div class="with-buttons">
+                <input
+                    id="seed"
+                    data-testid="seed"
+                    type="text"
+                    inputmode="numeric"
+                    autocomplete="off"
+                    spellcheck="false"
+                    value={props.seed.clone()}
+                    aria-invalid={props.problem.is_some().to_string()}
+                    aria-describedby={props.problem.is_some().then_some("seed-problem")}
+                    {oninput}
+                />
+                <button type="button" class="quiet" data-testid="seed-dice" onclick={on_dice} aria-label="New seed" title="New seed (r)">
+                    <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
+                        <path fill-rule="evenodd" d="M5 2h10a3 3 0 0 1 3 3v10a3 3 0 0 1-3 3H5a3 3 0 0 1-3-3V5a3 3 0 0 1 3-3zm0 1.6A1.4 1.4 0 0 0 3.6 5v10A1.4 1.4 0 0 0 5 16.4h10a1.4 1.4 0 0 0 1.4-1.4V5A1.4 1.4 0 0 0 15 3.6z" />
+                        <circle cx="6.5" cy="6.5" r="1.3" /><circle cx="13.5" cy="6.5" r="1.3" /><circle cx="10" cy="10" r="1.3" />
+                        <circle cx="6.5" cy="13.5" r="1.3" /><circle cx="13.5" cy="13.5" r="1.3" />
+                    </svg>
+                </button>
+                if let Some(locked) = props.locked {
+                    <button
+                        type="button"
+                        class={classes!("quiet", locked.then_some("on"))}
+                        data-testid="seed-lock"
+                        onclick={props.on_lock.reform(move |_: MouseEvent| !locked)}
+                        aria-pressed={locked.to_string()}
+                        aria-label="Keep the seed"
+                        title={if locked { "Every picture uses this seed" } else { "Every picture gets a new seed" }}
+                    >
+                        <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
+                            if locked {
+                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 8 0V9h1v9H5V9zm1.6 0h4.8V6.5a2.4 2.4 0 0 0-4.8 0z" />
+                            } else {
+                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 7.5-2l-1.4.8A2.4 2.4 0 0 0 7.6 6.5V9H15v9H5V9zm.600 1.6v5.8h6.8v-5.8z" />
+                            }
+                        </svg>
+                    </button>
+                }
+            </div>
+            if let Some(problem) = &props.problem {
+                <p id="seed-problem" class="problem">{ &problem.message }</p>
+            }
+        </div>
+    }
+}

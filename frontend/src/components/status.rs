@@ -1,0 +1,70 @@
+//! The line of words under the stage.
+
+use var_dd_protocol::{JobId, JobState};
+use yew::prelude::*;
+
+use crate::state::{job::Job, store::Answer, words};
+
+/// What the line says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Status {
+    /// Its name in attributes.
+    pub(crate) state: &'static str,
+    pub(crate) words: String,
+    pub(crate) job: Option<JobId>,
+    pub(crate) is_trouble: bool,
+}
+
+impl Status {
+    /// Of a click that is not a job (yet), or of nothing.
+    pub(crate) fn of_answer(answer: Option<&Answer>) -> Self {
+        let (state, words, is_trouble) = match answer {
+            None => ("none", String::new(), false),
+            Some(Answer::Waiting) => ("asking", "Asking the server…".into(), false),
+            Some(Answer::Accepted(_)) => ("queued", "Waiting".into(), false),
+            Some(Answer::Refused(error)) => ("refused", words::refusal(error), true),
+        };
+        let job = match answer {
+            Some(Answer::Accepted(job)) => Some(job.clone()),
+            _ => None,
+        };
+        Self { state, words, job, is_trouble }
+    }
+
+    /// Of a job.
+    pub(crate) fn of_job(job: &Job) -> Self {
+        let is_trouble = matches!(job.state, JobState::Failed | JobState::Expired);
+        Self {
+            state: words::state_name(job.state),
+            words: words::state(job),
+            job: Some(job.id().clone()),
+            is_trouble,
+        }
+    }
+}
+
+/// Properties of [`StatusLine`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct StatusLineProps {
+    pub(crate) status: Status,
+    /// Buttons that belong to it.
+    #[prop_or_default]
+    pub(crate) children: Html,
+}
+
+/// The line; changes are read out.
+#[component]
+pub(crate) fn StatusLine(props: &StatusLineProps) -> Html {
+    let Status { state, words, job, is_trouble } = &props.status;
+    html! {
+        <div class={classes!("status", *state, is_trouble.then_some("trouble"))}>
+            <p
+                role="status"
+                data-testid="job-state"
+                data-state={*state}
+                data-job={job.as_ref().map(|job| job.to_string())}
+            >{ words }</p>
+            { props.children.clone() }
+        </div>
+    }
+}

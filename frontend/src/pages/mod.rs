@@ -1,0 +1,11 @@
+//! One file per place in the page.
+
+mod compare;
+mod missing;
+mod playground;
+mod result;
+
+pub(crate) use compare::Compare;
+pub(crate) use missing::Missing;
+pub(crate) use playground::Playground;
+pub(crate) use result::ResultPage;

@@ -1,0 +1,301 @@
+//! The playground: controls at the side, the stage in the middle, the strip beneath.
+
+use std::rc::Rc;
+
+use var_dd_protocol::JobId;
+use web_sys::{HtmlInputElement, HtmlSelectElement};
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use crate::{
+    components::{
+        Actions, ClassPicker, CountPicker, PlanPicker, PlayerBar, Recent, SeedField, Stage, Status,
+        StatusLine, Strip, Times,
+    },
+    hooks::{
+        Key, current_job, forget_current_job, keep_current_job, random_below, use_backend, use_keys,
+        use_player, use_result, use_title,
+    },
+    route::Route,
+    state::{
+        settings::{Field, PICKED_SEEDS, PlanChoice, Settings, SettingsQuery},
+        store::{Answer, Connection},
+    },
+};
+
+/// What is on the stage.
+#[derive(Clone, Debug, PartialEq)]
+enum Current {
+    /// What the person asked for, by the tag of the request.
+    Asked(u32),
+    /// A job from before the page was loaded.
+    Resumed(JobId),
+    /// Whatever the server has to show.
+    Example,
+}
+
+/// Generate and watch.
+#[component]
+pub(crate) fn Playground() -> Html {
+    let backend = use_backend();
+    let store = &backend.store;
+    let navigator = use_navigator();
+    let location = use_location();
+    let query = use_memo(location, |location| {
+        location.as_ref().and_then(|location| location.query::<SettingsQuery>().ok()).unwrap_or_default()
+    });
+    let settings = use_state_eq(|| Settings::new(random_below(PICKED_SEEDS)));
+    let current = use_state_eq(|| current_job().map_or(Current::Example, Current::Resumed));
+    let forward = use_state_eq(|| None::<usize>);
+    let share_calls = use_state_eq(|| 0_u32);
+    let class_input = use_node_ref();
+
+    // The job on the stage.
+    let answer = match *current {
+        Current::Asked(tag) => store.answer(tag).cloned(),
+        _ => None,
+    };
+    let example = store.info.as_ref().and_then(|info| info.example.clone());
+    let from_before = match &*current {
+        Current::Asked(_) => None,
+        Current::Resumed(job) if store.missing(job).is_none() => Some(job.clone()),
+        Current::Resumed(_) | Current::Example => example,
+    };
+    use_result(from_before.clone());
+    let id = match &answer {
+        Some(Answer::Accepted(job)) => Some(job.clone()),
+        _ => from_before,
+    };
+    let job = id.as_ref().and_then(|id| store.job(id)).cloned();
+    let is_example = matches!(*current, Current::Example);
+    let playing = use_player(job.clone(), *forward, is_example);
+    let status = job.as_ref().map_or_else(|| Status::of_answer(answer.as_ref()), |job| Status::of_job(job));
+    use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
+    {
+        let accepted = match &answer {
+            Some(Answer::Accepted(job)) => Some(job.clone()),
+            _ => None,
+        };
+        use_effect_with(accepted, |job| {
+            if let Some(job) = job {
+                keep_current_job(job);
+            }
+        });
+    }
+
+    // Settings: from the address, or those of the job that was here before a reload.
+    let models = store.info.as_ref().map(|info| Rc::new(info.models.clone()));
+    {
+        let settings = settings.clone();
+        let before = match (&*current, &job) {
+            (Current::Resumed(_), Some(job)) => Some(SettingsQuery::of(&job.about.request)),
+            _ => None,
+        };
+        let wanted = if query.is_empty() { before } else { Some((*query).clone()) };
+        let known = models.as_ref().is_some_and(|models| !models.is_empty());
+        let (models, current) = (models.clone(), current.clone());
+        let from_address = !query.is_empty();
+        use_effect_with((known, wanted), move |(known, wanted)| {
+            let Some(models) = models.filter(|_| *known) else { return };
+            let wanted = wanted.clone().unwrap_or_default();
+            settings.set(wanted.apply((*settings).clone(), &models));
+            if from_address {
+                forget_current_job();
+                current.set(Current::Example);
+            }
+        });
+    }
+    let model = models.as_ref().and_then(|models| settings.model(models)).cloned().map(Rc::new);
+    let request = model.as_ref().map(|model| settings.request(model));
+    let problem = request.as_ref().and_then(|request| request.as_ref().err()).cloned();
+    let can_ask = store.connection == Connection::Open
+        && matches!(request, Some(Ok(_)))
+        && answer != Some(Answer::Waiting);
+
+    let change = |change: fn(Settings) -> Settings| {
+        let settings = settings.clone();
+        Callback::from(move |()| settings.set(change((*settings).clone())))
+    };
+    let on_dice = change(|settings| settings.with_seed(random_below(PICKED_SEEDS).to_string()));
+    let generate = {
+        let (backend, settings, current, forward) =
+            (backend.clone(), settings.clone(), current.clone(), forward.clone());
+        let model = model.clone();
+        Callback::from(move |()| {
+            let Some(model) = model.as_ref().filter(|_| can_ask) else { return };
+            let ready = (*settings).clone().ready(random_below(PICKED_SEEDS));
+            if let Ok(request) = ready.request(model) {
+                current.set(Current::Asked(backend.generate(request)));
+                forward.set(None);
+            }
+            settings.set(ready.used());
+        })
+    };
+    let running = job.as_ref().filter(|job| !job.state.is_final()).map(|job| job.id().clone());
+    let cancel = {
+        let (backend, running) = (backend.clone(), running.clone());
+        Callback::from(move |()| {
+            if let Some(job) = &running {
+                backend.cancel(job);
+            }
+        })
+    };
+    {
+        let (playing, forward, share_calls) = (playing.clone(), forward.clone(), share_calls.clone());
+        let (class_input, on_dice, generate, cancel) =
+            (class_input.clone(), on_dice.clone(), generate.clone(), cancel.clone());
+        let (has_job, is_running) = (job.is_some(), running.is_some());
+        use_keys(Callback::from(move |key| {
+            match key {
+                Key::Search => {
+                    if let Some(input) = class_input.cast::<HtmlInputElement>() {
+                        // An element of the document takes the focus or stays as it is.
+                        let _ = input.focus();
+                    }
+                }
+                Key::Generate => generate.emit(()),
+                Key::NewSeed => on_dice.emit(()),
+                Key::Back => playing.step(-1),
+                Key::On => playing.step(1),
+                Key::Play => playing.toggle(),
+                Key::Share if has_job => share_calls.set(*share_calls + 1),
+                Key::Cancel if is_running => cancel.emit(()),
+                Key::Cancel if forward.is_some() => forward.set(None),
+                Key::Compare => {
+                    if let Some(navigator) = &navigator {
+                        navigator.push(&Route::Compare);
+                    }
+                }
+                _ => return false,
+            }
+            true
+        }));
+    }
+
+    let on_forward = Callback::from({
+        let forward = forward.clone();
+        move |picture| forward.set(picture)
+    });
+    let side = match (&model, &models) {
+        (Some(model), Some(models)) => html! {
+            <>
+                if models.len() > 1 {
+                    <div class="field">
+                        <label for="model">{ "Model" }</label>
+                        <select id="model" data-testid="model" onchange={on_model(&settings, models)}>
+                            { for models.iter().map(|one| html! {
+                                <option key={one.name.clone()} value={one.name.clone()} selected={one.name == model.name}>
+                                    { &one.name }
+                                </option>
+                            }) }
+                        </select>
+                    </div>
+                }
+                <ClassPicker
+                    classes={Rc::new(model.classes.clone())}
+                    chosen={settings.class}
+                    on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
+                    input={class_input}
+                />
+                <PlanPicker
+                    model={model.clone()}
+                    chosen={settings.plan}
+                    custom={settings.custom.clone()}
+                    count={settings.count}
+                    problem={problem.clone()}
+                    on_choose={{
+                        let (settings, model) = (settings.clone(), model.clone());
+                        Callback::from(move |plan| {
+                            let now = (*settings).clone();
+                            settings.set(match plan {
+                                PlanChoice::Custom => now.customised(&model),
+                                plan => Settings { plan, ..now },
+                            });
+                        })
+                    }}
+                    on_edit={set(&settings, |settings, custom| Settings { custom, ..settings })}
+                />
+                <SeedField
+                    seed={settings.seed.clone()}
+                    locked={settings.seed_locked}
+                    problem={problem.clone().filter(|problem| problem.field == Field::Seed)}
+                    on_type={set(&settings, |settings, seed| settings.with_seed(seed))}
+                    {on_dice}
+                    on_lock={set(&settings, |settings, seed_locked| Settings { seed_locked, ..settings })}
+                />
+                <CountPicker
+                    most={store.info.as_ref().map_or(1, |info| info.max_pictures)}
+                    chosen={settings.count}
+                    on_choose={set(&settings, |settings, count| Settings { count, ..settings })}
+                />
+                <p class="hint about-model">{ format!(
+                    "{} · {}×{} · {} scales · {:.1} M parameters · {} on {}",
+                    model.name, model.image_size, model.image_size, model.scales(),
+                    model.parameters as f64 / 1e6, model.dtype, model.device
+                ) }</p>
+            </>
+        },
+        _ => html! { <p class="hint">{ "Waiting for the server" }</p> },
+    };
+    html! {
+        <main class="playground">
+            <h1 class="unseen">{ "VAR-DD playground" }</h1>
+            <section class="table" aria-label="Pictures">
+                <Stage job={job.clone()} playing={playing.clone()} forward={*forward} {on_forward} />
+                <StatusLine {status}>
+                    if running.is_some() {
+                        <button type="button" class="quiet" data-testid="cancel" onclick={cancel.reform(|_: MouseEvent| ())} title="Cancel (Esc)">
+                            { "Cancel" }
+                        </button>
+                    }
+                    if is_example && job.is_some() {
+                        <span class="hint">{ "an example to begin with" }</span>
+                    }
+                </StatusLine>
+                <Strip job={job.clone()} playing={playing.clone()} />
+                <div class="under">
+                    <PlayerBar playing={playing.clone()} />
+                    <Times job={job.clone()} />
+                </div>
+                if let Some(job) = &job {
+                    <Actions job={job.clone()} forward={*forward} share_calls={*share_calls} />
+                }
+            </section>
+            <aside class="rail" aria-label="Controls">
+                { side }
+                <div class="generate-bar">
+                    <button
+                        type="button"
+                        class="generate"
+                        data-testid="generate"
+                        disabled={!can_ask}
+                        onclick={generate.reform(|_: MouseEvent| ())}
+                    >{ "Generate" }</button>
+                </div>
+            </aside>
+            <Recent />
+        </main>
+    }
+}
+
+/// A callback that changes one thing of the settings.
+fn set<T: 'static>(
+    settings: &UseStateHandle<Settings>,
+    change: impl Fn(Settings, T) -> Settings + 'static,
+) -> Callback<T> {
+    let settings = settings.clone();
+    Callback::from(move |value| settings.set(change((*settings).clone(), value)))
+}
+
+fn on_model(
+    settings: &UseStateHandle<Settings>,
+    models: &Rc<Vec<var_dd_protocol::ModelInfo>>,
+) -> Callback<Event> {
+    let (settings, models) = (settings.clone(), models.clone());
+    Callback::from(move |event: Event| {
+        let name = event.target_unchecked_into::<HtmlSelectElement>().value();
+        if let Some(model) = models.iter().find(|model| model.name == name) {
+            settings.set((*settings).clone().for_model(model));
+        }
+    })
+}

@@ -1,0 +1,163 @@
+//! A shared result: the same stage and strip, with a caption.
+
+use var_dd_protocol::{ErrorCode, JobId};
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use super::Missing;
+use crate::{
+    components::{Actions, PlayerBar, Stage, Status, StatusLine, Strip, Times},
+    hooks::{Key, owner_token, use_backend, use_keys, use_player, use_result, use_title},
+    route::Route,
+    state::{job::Job, settings::SettingsQuery, words},
+};
+
+/// Properties of [`ResultPage`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct ResultPageProps {
+    /// Name of the result, as in the address.
+    pub(crate) id: AttrValue,
+}
+
+/// The page of a result.
+#[component]
+pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
+    let backend = use_backend();
+    let store = &backend.store;
+    let navigator = use_navigator();
+    let id: Option<JobId> = props.id.parse().ok();
+    use_result(id.clone());
+    let forward = use_state_eq(|| None::<usize>);
+    let share_calls = use_state_eq(|| 0_u32);
+    let job = id.as_ref().and_then(|id| store.job(id)).cloned();
+    let playing = use_player(job.clone(), *forward, true);
+    use_title(job.as_ref().map_or_else(|| "A result".into(), |job| job.about.class_name.clone()));
+    let running = job.as_ref().filter(|job| !job.state.is_final() && owner_token(job.id()).is_some());
+    let cancel = {
+        let (backend, running) = (backend.clone(), running.map(|job| job.id().clone()));
+        Callback::from(move |()| {
+            if let Some(job) = &running {
+                backend.cancel(job);
+            }
+        })
+    };
+    let is_running = running.is_some();
+    {
+        let (playing, forward, share_calls) = (playing.clone(), forward.clone(), share_calls.clone());
+        let (has_job, cancel) = (job.is_some(), cancel.clone());
+        let navigator = navigator.clone();
+        use_keys(Callback::from(move |key| {
+            match key {
+                Key::Back => playing.step(-1),
+                Key::On => playing.step(1),
+                Key::Play => playing.toggle(),
+                Key::Share if has_job => share_calls.set(*share_calls + 1),
+                Key::Cancel if is_running => cancel.emit(()),
+                Key::Cancel if forward.is_some() => forward.set(None),
+                Key::Compare => {
+                    if let Some(navigator) = &navigator {
+                        navigator.push(&Route::Compare);
+                    }
+                }
+                _ => return false,
+            }
+            true
+        }));
+    }
+    let missing = match &id {
+        None => Some((
+            "This link has no picture",
+            "The address is not one of a result; it may be cut off.".to_owned(),
+        )),
+        Some(id) => store.missing(id).map(|error| match error.code {
+            ErrorCode::NotFound => (
+                "This link has no picture (any more)",
+                "It may have been deleted, or made room for newer ones.".to_owned(),
+            ),
+            _ => ("This link cannot be shown now", words::refusal(error)),
+        }),
+    };
+    if let Some((words, advice)) = missing {
+        return html! { <Missing {words} {advice} /> };
+    }
+    let on_forward = {
+        let forward = forward.clone();
+        Callback::from(move |picture| forward.set(picture))
+    };
+    let status = job.as_ref().map_or_else(|| Status::of_answer(None), |job| Status::of_job(job));
+    html! {
+        <main class="result">
+            <section class="table" aria-label="Pictures">
+                <Stage job={job.clone()} playing={playing.clone()} forward={*forward} {on_forward} />
+                <StatusLine {status}>
+                    if is_running {
+                        <button type="button" class="quiet" data-testid="cancel" onclick={cancel.reform(|_: MouseEvent| ())} title="Cancel (Esc)">
+                            { "Cancel" }
+                        </button>
+                    }
+                </StatusLine>
+                <Strip job={job.clone()} playing={playing.clone()} />
+                <div class="under">
+                    <PlayerBar playing={playing.clone()} />
+                    <Times job={job.clone()} />
+                </div>
+            </section>
+            <aside class="rail" aria-label="About this picture">
+                if let Some(job) = &job {
+                    { caption(job) }
+                    <p class="onward">
+                        <a
+                            class="button generate"
+                            data-testid="make-your-own"
+                            href="/"
+                            onclick={onward(navigator, job)}
+                        >{ "Make your own from here" }</a>
+                    </p>
+                    <Actions job={job.clone()} forward={*forward} share_calls={*share_calls} />
+                } else {
+                    <h1 class="unseen">{ "A result" }</h1>
+                    <p class="hint">{ "Fetching it" }</p>
+                }
+            </aside>
+        </main>
+    }
+}
+
+/// Opens the playground with the settings of a job.
+fn onward(navigator: Option<Navigator>, job: &Job) -> Callback<MouseEvent> {
+    let query = SettingsQuery::of(&job.about.request);
+    Callback::from(move |event: MouseEvent| {
+        if let Some(navigator) = &navigator
+            && navigator.push_with_query(&Route::Playground, &query).is_ok()
+        {
+            event.prevent_default();
+        }
+    })
+}
+
+fn caption(job: &Job) -> Html {
+    let about = &job.about;
+    let request = &about.request;
+    let date = about.created_ms.map(|ms| {
+        let date = js_sys::Date::new(&(ms as f64).into());
+        String::from(date.to_locale_string("default", &js_sys::Object::new()))
+    });
+    let lines = [
+        ("steps", Some(words::plan(about))),
+        ("cost", Some(words::cost(&request.plan, job.scales()))),
+        ("seed", request.seed.map(|seed| seed.to_string())),
+        ("pictures", (request.count > 1).then(|| request.count.to_string())),
+        ("model", request.model.clone()),
+        ("drawn", date),
+    ];
+    html! {
+        <div class="caption">
+            <h1>{ &about.class_name }</h1>
+            <dl>
+                { for lines.into_iter().filter_map(|(name, value)| value.map(|value| html! {
+                    <div key={name}><dt>{ name }</dt><dd>{ value }</dd></div>
+                })) }
+            </dl>
+        </div>
+    }
+}

@@ -1,0 +1,24 @@
+//! Places in the page and their addresses.
+
+use yew_router::Routable;
+
+/// A place in the page.
+#[derive(Clone, Debug, PartialEq, Routable)]
+pub(crate) enum Route {
+    /// Generate and watch.
+    #[at("/")]
+    Playground,
+    /// Plans side by side.
+    #[at("/compare")]
+    Compare,
+    /// A shared result.
+    #[at("/r/:id")]
+    Result {
+        /// Name of the result, as typed.
+        id: String,
+    },
+    /// Any other address.
+    #[not_found]
+    #[at("/404")]
+    NotFound,
+}

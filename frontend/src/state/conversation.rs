@@ -1,0 +1,174 @@
+//! What this side has to say on a WebSocket: the greeting, requests, and what to take up again after a lost connection.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use var_dd_protocol::{ClientMessage, JobId, JobState, PROTOCOL_VERSION, ServerMessage};
+
+/// The page's side of a conversation that outlives its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Conversation {
+    open: bool,
+    /// Said while there was no connection.
+    waiting: Vec<ClientMessage>,
+    /// Tags of requests that the server has not answered.
+    unanswered: BTreeSet<u32>,
+    /// Jobs followed, with the last event seen of each.
+    watched: BTreeMap<JobId, Option<u64>>,
+}
+
+impl Conversation {
+    /// First words on a new connection.
+    pub(crate) fn connected() -> ClientMessage {
+        ClientMessage::Hello { version: PROTOCOL_VERSION }
+    }
+
+    /// The page wants to say something; what to send now. The rest follows when there is a connection.
+    pub(crate) fn say(&mut self, message: ClientMessage) -> Option<ClientMessage> {
+        match &message {
+            ClientMessage::Watch { job, after } => {
+                let news = self.watched.insert(job.clone(), *after).is_none();
+                // Taken up by the greeting otherwise; and a job that is followed need not be asked for again.
+                return (self.open && news).then_some(message);
+            }
+            ClientMessage::Unwatch { job } => {
+                self.watched.remove(job);
+                return self.open.then_some(message);
+            }
+            _ => {}
+        }
+        if !self.open {
+            self.waiting.push(message);
+            return None;
+        }
+        self.note_sent(&message);
+        Some(message)
+    }
+
+    fn note_sent(&mut self, message: &ClientMessage) {
+        if let ClientMessage::Generate { tag, .. } = message {
+            self.unanswered.insert(*tag);
+        }
+    }
+
+    /// The server said something; what to send in return.
+    pub(crate) fn hear(&mut self, message: &ServerMessage) -> Vec<ClientMessage> {
+        match message {
+            ServerMessage::Hello { .. } => return self.greeted(),
+            ServerMessage::Accepted { tag, job, .. } => {
+                self.unanswered.remove(tag);
+                self.watched.insert(job.clone(), None);
+            }
+            ServerMessage::Rejected { tag, .. } => {
+                self.unanswered.remove(tag);
+            }
+            ServerMessage::Event { job, seq, event } => {
+                if event.state().is_some_and(JobState::is_final) {
+                    self.watched.remove(job);
+                } else {
+                    self.seen(job, *seq);
+                }
+            }
+            ServerMessage::Error { job: Some(job), .. } => {
+                self.watched.remove(job);
+            }
+            ServerMessage::Error { job: None, .. } => {}
+        }
+        Vec::new()
+    }
+
+    /// An event of a job arrived.
+    pub(crate) fn seen(&mut self, job: &JobId, seq: u64) {
+        if let Some(last) = self.watched.get_mut(job) {
+            *last = (*last).max(Some(seq));
+        }
+    }
+
+    fn greeted(&mut self) -> Vec<ClientMessage> {
+        self.open = true;
+        let watches = self.watched.iter();
+        let mut messages: Vec<_> =
+            watches.map(|(job, &after)| ClientMessage::Watch { job: job.clone(), after }).collect();
+        for message in std::mem::take(&mut self.waiting) {
+            self.note_sent(&message);
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// The connection is gone; tags of requests whose answer will never come.
+    pub(crate) fn lost(&mut self) -> Vec<u32> {
+        self.open = false;
+        std::mem::take(&mut self.unanswered).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use var_dd_protocol::{ErrorBody, ErrorCode, JobEvent, OwnerToken};
+
+    use super::*;
+    use crate::state::job::tests::{request, two_steps};
+
+    fn generate(tag: u32) -> ClientMessage {
+        ClientMessage::Generate { tag, request: request(two_steps(), 1) }
+    }
+
+    fn accepted(tag: u32, job: u128) -> ServerMessage {
+        let (job, owner_token) = (JobId::from_bits(job), OwnerToken("t".into()));
+        ServerMessage::Accepted { tag, job, owner_token, request: request(two_steps(), 1) }
+    }
+
+    fn event(job: u128, seq: u64, event: JobEvent) -> ServerMessage {
+        ServerMessage::Event { job: JobId::from_bits(job), seq, event }
+    }
+
+    fn watch(job: u128, after: Option<u64>) -> ClientMessage {
+        ClientMessage::Watch { job: JobId::from_bits(job), after }
+    }
+
+    fn greeted() -> Conversation {
+        let mut conversation = Conversation::default();
+        assert!(conversation.hear(&ServerMessage::Hello { version: 1 }).is_empty());
+        conversation
+    }
+
+    #[test]
+    fn what_is_said_without_a_connection_follows_the_greeting() {
+        let mut conversation = Conversation::default();
+        assert_eq!(conversation.say(generate(1)), None);
+        assert_eq!(conversation.say(watch(5, None)), None);
+        assert_eq!(conversation.hear(&ServerMessage::Hello { version: 1 }), [watch(5, None), generate(1)]);
+        assert_eq!(conversation.lost(), [1], "the request was sent and not answered");
+    }
+
+    #[test]
+    fn a_running_job_is_taken_up_after_the_last_event_seen() {
+        let mut conversation = greeted();
+        conversation.say(generate(1));
+        conversation.hear(&accepted(1, 5));
+        conversation.hear(&event(5, 0, JobEvent::Queued { position: 0 }));
+        conversation.seen(&JobId::from_bits(5), 3);
+        assert!(conversation.lost().is_empty());
+        assert_eq!(conversation.hear(&ServerMessage::Hello { version: 1 }), [watch(5, Some(3))]);
+    }
+
+    #[test]
+    fn an_ended_or_unknown_job_is_not_taken_up() {
+        let mut conversation = greeted();
+        for job in [5, 6] {
+            assert_eq!(conversation.say(watch(job, None)), Some(watch(job, None)));
+        }
+        conversation.hear(&event(5, 9, JobEvent::Cancelled));
+        let error = ErrorBody::new(ErrorCode::NotFound, "no such job");
+        conversation.hear(&ServerMessage::Error { job: Some(JobId::from_bits(6)), error });
+        conversation.lost();
+        assert!(conversation.hear(&ServerMessage::Hello { version: 1 }).is_empty());
+    }
+
+    #[test]
+    fn a_job_that_is_followed_is_not_asked_for_twice() {
+        let mut conversation = greeted();
+        assert!(conversation.say(watch(5, None)).is_some());
+        assert_eq!(conversation.say(watch(5, None)), None);
+    }
+}

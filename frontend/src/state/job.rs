@@ -1,0 +1,358 @@
+//! One job as this page has seen it.
+
+use std::{collections::BTreeMap, fmt, rc::Rc};
+
+use var_dd_protocol::{
+    ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ModelInfo, Pass, Timings,
+};
+
+/// The address of an encoded picture, given up when nothing shows it any more.
+#[derive(Clone)]
+pub(crate) struct Picture(Rc<Address>);
+
+struct Address {
+    url: String,
+    /// For addresses that hold memory of the browser.
+    release: Option<fn(&str)>,
+}
+
+impl Picture {
+    /// A picture of the server.
+    pub(crate) fn at(url: impl Into<String>) -> Self {
+        Self(Rc::new(Address { url: url.into(), release: None }))
+    }
+
+    /// A picture in the memory of the browser; `release` is called with its address when the last copy is dropped.
+    pub(crate) fn held(url: String, release: fn(&str)) -> Self {
+        Self(Rc::new(Address { url, release: Some(release) }))
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.0.url
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            release(&self.url);
+        }
+    }
+}
+
+impl PartialEq for Picture {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.url == other.0.url
+    }
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.url)
+    }
+}
+
+/// Place of a frame among those of one picture: pass, then scale, both from 0.
+pub(crate) type Place = (u32, u32);
+
+/// One frame of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Frame {
+    /// Number of its event.
+    pub(crate) seq: u64,
+    /// Milliseconds since the click, or since acceptance where this page did not see the click.
+    pub(crate) ms: f64,
+    /// Milliseconds since acceptance, by the server's clock.
+    pub(crate) at_ms: f64,
+    pub(crate) picture: Picture,
+}
+
+/// What does not change while a job runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct About {
+    pub(crate) id: JobId,
+    pub(crate) request: GenerateRequest,
+    pub(crate) class_name: String,
+    /// Name of the plan if it is one of the model's presets.
+    pub(crate) plan_name: Option<String>,
+    /// Side of each scale's token map.
+    pub(crate) patch_nums: Vec<u32>,
+    /// Side of a picture in pixels.
+    pub(crate) image_size: u32,
+    pub(crate) passes: Vec<Pass>,
+    /// Milliseconds since 1970 at acceptance, where known.
+    pub(crate) created_ms: Option<u64>,
+}
+
+impl About {
+    /// A job that was just accepted.
+    pub(crate) fn accepted(id: JobId, request: GenerateRequest, model: &ModelInfo) -> Self {
+        let named = model.plans.iter().find(|preset| preset.plan == request.plan);
+        Self {
+            id,
+            class_name: model.classes.get(request.class as usize).cloned().unwrap_or_default(),
+            plan_name: named.map(|preset| preset.name.clone()),
+            patch_nums: model.patch_nums.clone(),
+            image_size: model.image_size,
+            passes: request.plan.passes(model.scales()),
+            created_ms: None,
+            request,
+        }
+    }
+
+    fn of_view(view: &JobView) -> Self {
+        Self {
+            id: view.id.clone(),
+            request: view.request.clone(),
+            class_name: view.class_name.clone(),
+            plan_name: view.plan_name.clone(),
+            patch_nums: view.patch_nums.clone(),
+            image_size: view.image_size,
+            passes: view.passes.clone(),
+            created_ms: Some(view.created_ms),
+        }
+    }
+}
+
+/// A pass that the device is in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RunningPass {
+    pub(crate) pass: u32,
+    pub(crate) passes: u32,
+    pub(crate) of: Pass,
+}
+
+/// A job as seen so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Job {
+    pub(crate) about: About,
+    pub(crate) state: JobState,
+    /// Jobs ahead of it while it waits.
+    pub(crate) position: Option<u32>,
+    pub(crate) running: Option<RunningPass>,
+    pub(crate) timings: Option<Timings>,
+    pub(crate) error: Option<ErrorBody>,
+    /// Frames of each picture.
+    pub(crate) frames: Vec<BTreeMap<Place, Frame>>,
+    /// When the person clicked, by the clock of this document.
+    clicked_ms: Option<f64>,
+    last_seq: Option<u64>,
+}
+
+impl Job {
+    /// A job of which nothing was heard yet. `clicked_ms` is the time of the click, if it was on this page.
+    pub(crate) fn new(about: About, clicked_ms: Option<f64>) -> Self {
+        let frames = vec![BTreeMap::new(); about.request.count.max(1) as usize];
+        Self {
+            about,
+            state: JobState::Queued,
+            position: None,
+            running: None,
+            timings: None,
+            error: None,
+            frames,
+            clicked_ms,
+            last_seq: None,
+        }
+    }
+
+    /// A job as the server describes it. One that has not ended starts empty: its events are to follow.
+    pub(crate) fn from_view(view: &JobView) -> Self {
+        let mut job = Self::new(About::of_view(view), None);
+        job.state = view.state;
+        if view.state.is_final() {
+            job.timings = view.timings;
+            job.error.clone_from(&view.error);
+            for entry in &view.frames {
+                let header = &entry.header;
+                job.insert(entry.seq, header, header.at_ms, Picture::at(entry.url.clone()));
+            }
+        }
+        job
+    }
+
+    pub(crate) fn id(&self) -> &JobId {
+        &self.about.id
+    }
+
+    /// Number of scales.
+    pub(crate) fn scales(&self) -> u32 {
+        self.about.patch_nums.len() as u32
+    }
+
+    pub(crate) fn has_frames(&self) -> bool {
+        self.frames.iter().any(|frames| !frames.is_empty())
+    }
+
+    /// Whether every picture is there.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.state == JobState::Finished
+    }
+
+    /// Notes an event that is no frame.
+    pub(crate) fn event(&mut self, seq: u64, event: JobEvent) {
+        if !self.is_news(seq) {
+            return;
+        }
+        if let Some(state) = event.state() {
+            self.state = state;
+        }
+        match event {
+            JobEvent::Queued { position } => {
+                // Also the word that the job starts over after a restart of the server.
+                self.clear();
+                self.position = Some(position);
+            }
+            JobEvent::Started { request } => {
+                self.clear();
+                self.about.request = request;
+            }
+            JobEvent::PassBegan { pass, of, passes, .. } => {
+                self.running = Some(RunningPass { pass, passes, of });
+            }
+            JobEvent::PassEnded { .. } => {}
+            JobEvent::Finished { timings } => {
+                self.running = None;
+                self.timings = Some(timings);
+            }
+            JobEvent::Failed { error } => {
+                self.running = None;
+                self.error = Some(error);
+            }
+            JobEvent::Cancelled | JobEvent::Expired => self.running = None,
+        }
+    }
+
+    /// Notes a frame that arrived at `now_ms` by the clock of this document.
+    pub(crate) fn frame(&mut self, seq: u64, header: &FrameHeader, picture: Picture, now_ms: f64) {
+        if self.is_news(seq) {
+            let ms = self.clicked_ms.map_or(header.at_ms, |clicked| now_ms - clicked);
+            self.insert(seq, header, ms, picture);
+        }
+    }
+
+    fn insert(&mut self, seq: u64, header: &FrameHeader, ms: f64, picture: Picture) {
+        self.last_seq = self.last_seq.max(Some(seq));
+        if let Some(frames) = self.frames.get_mut(header.picture as usize) {
+            frames.insert((header.pass, header.scale), Frame { seq, ms, at_ms: header.at_ms, picture });
+        }
+    }
+
+    fn is_news(&mut self, seq: u64) -> bool {
+        let news = self.last_seq.is_none_or(|last| seq > last);
+        self.last_seq = self.last_seq.max(Some(seq));
+        news
+    }
+
+    fn clear(&mut self) {
+        self.position = None;
+        self.running = None;
+        self.timings = None;
+        self.frames.iter_mut().for_each(BTreeMap::clear);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    use var_dd_protocol::{MediaType, PassKind, Plan};
+
+    use super::*;
+
+    pub(crate) fn request(plan: Plan, count: u32) -> GenerateRequest {
+        GenerateRequest { model: Some("m".into()), class: 1, plan, seed: Some(7), count }
+    }
+
+    /// A job on a model of four scales.
+    pub(crate) fn job(plan: Plan, count: u32) -> Job {
+        let passes = plan.passes(4);
+        let about = About {
+            id: JobId::from_bits(1),
+            request: request(plan, count),
+            class_name: "tree".into(),
+            plan_name: None,
+            patch_nums: vec![1, 2, 3, 4],
+            image_size: 64,
+            passes,
+            created_ms: None,
+        };
+        Job::new(about, None)
+    }
+
+    pub(crate) fn two_steps() -> Plan {
+        Plan::FewStep { t_list: vec![0, 2], loss_split_t: 2 }
+    }
+
+    pub(crate) fn header(picture: u32, (pass, scale): Place, at_ms: f64) -> FrameHeader {
+        FrameHeader {
+            picture,
+            pass,
+            scale,
+            width: 64,
+            height: 64,
+            media_type: MediaType::Jpeg,
+            last: false,
+            at_ms,
+            encode_ms: 0.1,
+        }
+    }
+
+    fn began(pass: u32) -> JobEvent {
+        let of = Pass { kind: PassKind::Student, first_scale: 0, end_scale: 4 };
+        JobEvent::PassBegan { pass, of, passes: 2, at_ms: 0.0 }
+    }
+
+    #[test]
+    fn an_event_seen_before_changes_nothing() {
+        let mut job = job(two_steps(), 1);
+        job.event(0, JobEvent::Queued { position: 2 });
+        job.event(1, JobEvent::Started { request: request(two_steps(), 1) });
+        job.frame(3, &header(0, (0, 0), 5.0), Picture::at("a"), 0.0);
+        let before = job.clone();
+        job.event(0, JobEvent::Queued { position: 2 });
+        job.frame(3, &header(0, (0, 0), 9.0), Picture::at("b"), 0.0);
+        assert_eq!(job, before);
+    }
+
+    #[test]
+    fn a_job_that_starts_over_forgets_its_frames() {
+        let mut job = job(two_steps(), 2);
+        job.event(1, began(0));
+        job.frame(2, &header(1, (0, 0), 5.0), Picture::at("a"), 0.0);
+        job.event(1000, JobEvent::Queued { position: 0 });
+        assert!(job.frames.iter().all(BTreeMap::is_empty));
+        assert_eq!((job.state, job.position, job.running), (JobState::Queued, Some(0), None));
+    }
+
+    #[test]
+    fn times_are_counted_from_the_click_where_it_was_seen() {
+        let mut own = Job::new(job(two_steps(), 1).about, Some(100.0));
+        own.frame(1, &header(0, (0, 0), 5.0), Picture::at("a"), 150.0);
+        assert_eq!(own.frames[0][&(0, 0)].ms, 50.0);
+        let mut others = job(two_steps(), 1);
+        others.frame(1, &header(0, (0, 0), 5.0), Picture::at("a"), 150.0);
+        assert_eq!(others.frames[0][&(0, 0)].ms, 5.0);
+    }
+
+    #[test]
+    fn a_frame_of_a_picture_that_was_not_asked_for_is_left_out() {
+        let mut job = job(two_steps(), 1);
+        job.frame(1, &header(5, (0, 0), 5.0), Picture::at("a"), 0.0);
+        assert!(job.frames[0].is_empty());
+    }
+
+    #[test]
+    fn a_held_picture_is_released_once_after_its_last_copy() {
+        thread_local!(static RELEASED: Cell<u32> = const { Cell::new(0) });
+        let picture = Picture::held("blob:x".into(), |url| {
+            assert_eq!(url, "blob:x");
+            RELEASED.set(RELEASED.get() + 1);
+        });
+        let copy = picture.clone();
+        drop(picture);
+        assert_eq!(RELEASED.get(), 0);
+        drop(copy);
+        assert_eq!(RELEASED.get(), 1);
+    }
+}

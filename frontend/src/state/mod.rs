@@ -1,0 +1,11 @@
+//! What the page knows and what that means: pure types, tested natively. No file here touches the browser.
+
+pub(crate) mod classes;
+pub(crate) mod comparison;
+pub(crate) mod conversation;
+pub(crate) mod job;
+pub(crate) mod player;
+pub(crate) mod settings;
+pub(crate) mod store;
+pub(crate) mod timeline;
+pub(crate) mod words;

@@ -1,0 +1,352 @@
+//! Everything that came from the server: connection, models, jobs, recent results.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use var_dd_protocol::{
+    ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ServerInfo,
+};
+
+use super::job::{About, Job, Picture};
+
+/// Ended jobs whose pictures are kept in memory.
+const JOBS_KEPT: usize = 24;
+
+/// How the page is connected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Connection {
+    /// For the first time.
+    #[default]
+    Connecting,
+    /// Both sides greeted.
+    Open,
+    /// Gone; it is tried again.
+    Lost,
+    /// The server does not speak with this page.
+    Refused(String),
+}
+
+impl Connection {
+    /// Its name in attributes.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Open => "open",
+            Self::Lost => "lost",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+/// What became of a click on Generate.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Waiting,
+    Accepted(JobId),
+    Refused(ErrorBody),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Ask {
+    clicked_ms: f64,
+    answer: Answer,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Connection(Connection),
+    /// What the server offers, or why it does not say.
+    Info(Result<Rc<ServerInfo>, ErrorBody>),
+    /// The person clicked, at `now_ms` by the clock of this document.
+    Asked {
+        tag: u32,
+        now_ms: f64,
+    },
+    Accepted {
+        tag: u32,
+        job: JobId,
+        request: GenerateRequest,
+    },
+    Rejected {
+        tag: u32,
+        error: ErrorBody,
+    },
+    Event {
+        job: JobId,
+        seq: u64,
+        event: JobEvent,
+    },
+    Frame {
+        job: JobId,
+        seq: u64,
+        header: FrameHeader,
+        picture: Picture,
+        now_ms: f64,
+    },
+    /// A job as a whole.
+    View(Rc<JobView>),
+    /// There is no such job (any more), or it cannot be had.
+    Missing {
+        job: JobId,
+        error: ErrorBody,
+    },
+    Recent(Rc<Vec<JobView>>),
+    /// A job was deleted.
+    Deleted(JobId),
+    /// Something that concerns no job.
+    Notice(Option<String>),
+}
+
+/// The state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Store {
+    pub(crate) connection: Connection,
+    pub(crate) info: Option<Rc<ServerInfo>>,
+    /// Why there is no `info`.
+    pub(crate) info_error: Option<ErrorBody>,
+    pub(crate) recent: Rc<Vec<JobView>>,
+    pub(crate) notice: Option<String>,
+    jobs: BTreeMap<JobId, Rc<Job>>,
+    /// Jobs in the order in which they came.
+    order: Vec<JobId>,
+    missing: BTreeMap<JobId, ErrorBody>,
+    asks: BTreeMap<u32, Ask>,
+}
+
+impl Store {
+    /// A job, if anything is known of it.
+    pub(crate) fn job(&self, id: &JobId) -> Option<&Rc<Job>> {
+        self.jobs.get(id)
+    }
+
+    /// Why a job is not to be had.
+    pub(crate) fn missing(&self, id: &JobId) -> Option<&ErrorBody> {
+        self.missing.get(id)
+    }
+
+    /// What became of a click.
+    pub(crate) fn answer(&self, tag: u32) -> Option<&Answer> {
+        self.asks.get(&tag).map(|ask| &ask.answer)
+    }
+
+    /// How long the newest finished job of this kind took on the device, in milliseconds.
+    pub(crate) fn measured_ms(&self, like: &GenerateRequest) -> Option<f64> {
+        let alike = |job: &Job| {
+            let request = &job.about.request;
+            request.plan == like.plan && request.model == like.model && request.count == like.count
+        };
+        let jobs = self.order.iter().rev().filter_map(|id| self.jobs.get(id));
+        jobs.filter(|job| alike(job)).find_map(|job| {
+            let timings = job.timings?;
+            Some((timings.last_frame_ms - timings.queue_ms).max(0.0))
+        })
+    }
+
+    /// The state after something happened.
+    pub(crate) fn after(&self, action: Action) -> Self {
+        let mut next = self.clone();
+        match action {
+            Action::Connection(connection) => next.connection = connection,
+            Action::Info(Ok(info)) => (next.info, next.info_error) = (Some(info), None),
+            Action::Info(Err(error)) => next.info_error = Some(error),
+            Action::Asked { tag, now_ms } => {
+                next.notice = None;
+                next.asks.insert(tag, Ask { clicked_ms: now_ms, answer: Answer::Waiting });
+            }
+            Action::Accepted { tag, job, request } => next.accept(tag, job, request),
+            Action::Rejected { tag, error } => {
+                if let Some(ask) = next.asks.get_mut(&tag) {
+                    ask.answer = Answer::Refused(error);
+                }
+            }
+            Action::Event { job, seq, event } => next.change(&job, |job| job.event(seq, event)),
+            Action::Frame { job, seq, header, picture, now_ms } => {
+                next.change(&job, |job| job.frame(seq, &header, picture, now_ms));
+            }
+            Action::View(view) => next.view(&view),
+            Action::Missing { job, error } => {
+                next.forget(&job);
+                next.missing.insert(job, error);
+            }
+            Action::Recent(recent) => next.recent = recent,
+            Action::Deleted(job) => {
+                next.forget(&job);
+                let others = next.recent.iter().filter(|view| view.id != job);
+                next.recent = Rc::new(others.cloned().collect());
+                let error = ErrorBody::new(var_dd_protocol::ErrorCode::NotFound, "it was deleted");
+                next.missing.insert(job, error);
+            }
+            Action::Notice(notice) => next.notice = notice,
+        }
+        next
+    }
+
+    fn accept(&mut self, tag: u32, id: JobId, request: GenerateRequest) {
+        let ask = self.asks.get_mut(&tag);
+        let clicked_ms = ask.as_ref().map(|ask| ask.clicked_ms);
+        if let Some(ask) = ask {
+            ask.answer = Answer::Accepted(id.clone());
+        }
+        let models = self.info.as_ref().map_or(&[][..], |info| &info.models);
+        let model =
+            models.iter().find(|model| Some(&model.name) == request.model.as_ref()).or(models.first());
+        if let Some(model) = model {
+            let about = About::accepted(id, request, model);
+            self.insert(Job::new(about, clicked_ms));
+        }
+    }
+
+    fn view(&mut self, view: &JobView) {
+        match self.jobs.get_mut(&view.id) {
+            // What was seen live is not worth less than what the server tells of it.
+            Some(job) if job.state.is_final() || (job.has_frames() && !view.state.is_final()) => {
+                Rc::make_mut(job).about.created_ms = Some(view.created_ms);
+            }
+            _ => self.insert(Job::from_view(view)),
+        }
+    }
+
+    fn insert(&mut self, job: Job) {
+        let id = job.id().clone();
+        self.missing.remove(&id);
+        if self.jobs.insert(id.clone(), Rc::new(job)).is_none() {
+            self.order.push(id);
+        }
+        while self.order.len() > JOBS_KEPT {
+            let ended = |id: &JobId| self.jobs.get(id).is_none_or(|job| job.state.is_final());
+            let Some(oldest) = self.order[..self.order.len() - 1].iter().find(|id| ended(id)).cloned() else {
+                break;
+            };
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, id: &JobId) {
+        self.jobs.remove(id);
+        self.order.retain(|other| other != id);
+    }
+
+    fn change(&mut self, id: &JobId, change: impl FnOnce(&mut Job)) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            change(Rc::make_mut(job));
+        }
+    }
+
+    /// Number of jobs that finished on this page; changes when the list of recent results does.
+    pub(crate) fn finished(&self) -> usize {
+        self.jobs.values().filter(|job| job.state == JobState::Finished).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use var_dd_protocol::ErrorCode;
+
+    use super::*;
+    use crate::state::{
+        job::tests::{header, request, two_steps},
+        settings::tests::model,
+    };
+
+    fn store() -> Store {
+        let info = ServerInfo {
+            protocol: 1,
+            version: "0".into(),
+            models: vec![model("m", 3)],
+            max_pictures: 8,
+            example: None,
+        };
+        Store::default().after(Action::Info(Ok(Rc::new(info))))
+    }
+
+    fn id(bits: u128) -> JobId {
+        JobId::from_bits(bits)
+    }
+
+    fn accepted(store: &Store, tag: u32, job: u128) -> Store {
+        let asked = store.after(Action::Asked { tag, now_ms: 10.0 });
+        asked.after(Action::Accepted { tag, job: id(job), request: request(two_steps(), 1) })
+    }
+
+    fn frame(store: &Store, job: u128, seq: u64) -> Store {
+        let (header, picture) = (header(0, (0, 0), 3.0), Picture::at("a"));
+        store.after(Action::Frame { job: id(job), seq, header, picture, now_ms: 25.0 })
+    }
+
+    fn event(store: &Store, job: u128, seq: u64, event: JobEvent) -> Store {
+        store.after(Action::Event { job: id(job), seq, event })
+    }
+
+    #[test]
+    fn a_click_becomes_a_job_with_frames_timed_from_the_click() {
+        let store = frame(&accepted(&store(), 1, 5), 5, 2);
+        assert_eq!(store.answer(1), Some(&Answer::Accepted(id(5))));
+        let job = store.job(&id(5)).unwrap();
+        assert_eq!(
+            (job.about.class_name.as_str(), job.about.plan_name.as_deref()),
+            ("class 1", Some("2 steps"))
+        );
+        assert_eq!(job.frames[0][&(0, 0)].ms, 15.0);
+    }
+
+    #[test]
+    fn a_refused_click_keeps_its_reason() {
+        let error = ErrorBody::new(ErrorCode::QueueFull, "full");
+        let asked = store().after(Action::Asked { tag: 1, now_ms: 0.0 });
+        let refused = asked.after(Action::Rejected { tag: 1, error: error.clone() });
+        assert_eq!(refused.answer(1), Some(&Answer::Refused(error)));
+    }
+
+    #[test]
+    fn many_jobs_do_not_fill_the_memory_and_running_ones_stay() {
+        let mut store = accepted(&store(), 0, 1000);
+        for job in 0..60 {
+            store = accepted(&store, job, job.into());
+            store = event(&store, job.into(), 1, JobEvent::Finished { timings: Default::default() });
+        }
+        assert!(store.job(&id(1000)).is_some(), "it has not ended");
+        assert!(store.job(&id(59)).is_some() && store.job(&id(3)).is_none());
+        assert_eq!(store.order.len(), JOBS_KEPT);
+    }
+
+    #[test]
+    fn a_view_of_a_running_job_does_not_wipe_out_what_was_seen_live() {
+        let store = frame(&accepted(&store(), 1, 5), 5, 2);
+        let view = JobView {
+            id: id(5),
+            state: JobState::Running,
+            request: request(two_steps(), 1),
+            class_name: "class 1".into(),
+            plan_name: None,
+            patch_nums: vec![1, 2, 3, 4],
+            image_size: 64,
+            created_ms: 1,
+            passes: two_steps().passes(4),
+            frames: Vec::new(),
+            pictures: Vec::new(),
+            timings: None,
+            error: None,
+        };
+        let seen = store.after(Action::View(Rc::new(view.clone())));
+        assert_eq!(seen.job(&id(5)).unwrap().frames[0].len(), 1);
+        let ended = seen.after(Action::View(Rc::new(JobView { state: JobState::Failed, ..view })));
+        assert_eq!(ended.job(&id(5)).unwrap().state, JobState::Failed);
+    }
+
+    #[test]
+    fn a_deleted_job_is_gone_and_known_to_be() {
+        let store = accepted(&store(), 1, 5).after(Action::Deleted(id(5)));
+        assert!(store.job(&id(5)).is_none() && store.missing(&id(5)).is_some());
+    }
+
+    #[test]
+    fn a_plan_is_known_by_how_long_it_took_last() {
+        let store = accepted(&store(), 1, 5);
+        assert_eq!(store.measured_ms(&request(two_steps(), 1)), None);
+        let timings =
+            var_dd_protocol::Timings { queue_ms: 100.0, last_frame_ms: 350.0, ..Default::default() };
+        let store = event(&store, 5, 1, JobEvent::Finished { timings });
+        assert_eq!(store.measured_ms(&request(two_steps(), 1)), Some(250.0));
+        assert_eq!(store.measured_ms(&request(two_steps(), 2)), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! The frames of a job in the order in which they are streamed: what the strip shows.
+
+use std::ops::Range;
+
+use var_dd_protocol::PassKind;
+
+use super::job::{Frame, Job, Place};
+
+/// One place of the strip.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tile {
+    pub(crate) place: Place,
+    /// Side of the token map of its scale.
+    pub(crate) side: u32,
+    /// The frame that stands for it: of the picture brought forward, else of the first picture that has one.
+    pub(crate) frame: Option<Frame>,
+}
+
+/// Tiles of one pass, or of several teacher passes in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Group {
+    pub(crate) kind: PassKind,
+    /// First pass, from 0.
+    pub(crate) pass: u32,
+    pub(crate) tiles: Range<usize>,
+    /// Whether a later pass draws these scales again.
+    pub(crate) superseded: bool,
+}
+
+/// All places of a job's plan.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Timeline {
+    pub(crate) tiles: Vec<Tile>,
+    pub(crate) groups: Vec<Group>,
+}
+
+impl Timeline {
+    /// The places of `job`, filled for the picture `forward` or for all of them.
+    pub(crate) fn of(job: &Job, forward: Option<usize>) -> Self {
+        let about = &job.about;
+        let mut tiles = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
+        for (pass, of) in (0..).zip(&about.passes) {
+            let first = tiles.len();
+            for scale in of.first_scale..of.end_scale.min(job.scales()) {
+                let place = (pass, scale);
+                let mut shown = job.frames.iter().enumerate();
+                let frame = match forward {
+                    Some(picture) => job.frames.get(picture).and_then(|frames| frames.get(&place)),
+                    None => shown.find_map(|(_, frames)| frames.get(&place)),
+                };
+                let side = about.patch_nums[scale as usize];
+                tiles.push(Tile { place, side, frame: frame.cloned() });
+            }
+            match groups.last_mut() {
+                Some(group) if of.kind == PassKind::Teacher && group.kind == PassKind::Teacher => {
+                    group.tiles.end = tiles.len();
+                }
+                _ => groups.push(Group { kind: of.kind, pass, tiles: first..tiles.len(), superseded: false }),
+            }
+        }
+        for index in 0..groups.len() {
+            let scales = |group: &Group| group.tiles.clone().map(|tile| tiles[tile].place.1);
+            let again = groups[index + 1..].iter().any(|later| {
+                let begun = later.tiles.clone().any(|tile| tiles[tile].frame.is_some());
+                begun && scales(later).min() <= scales(&groups[index]).max()
+            });
+            groups[index].superseded = again;
+        }
+        Self { tiles, groups }
+    }
+
+    /// Milliseconds at which each tile was drawn; absent where it is not.
+    pub(crate) fn times(&self) -> Vec<Option<f64>> {
+        self.tiles.iter().map(|tile| tile.frame.as_ref().map(|frame| frame.ms)).collect()
+    }
+
+    /// What picture number `picture` shows while `tile` is on the stage: its newest frame up to there.
+    pub(crate) fn frame_at<'a>(
+        &self,
+        job: &'a Job,
+        picture: usize,
+        tile: usize,
+    ) -> Option<(Place, &'a Frame)> {
+        let place = self.tiles.get(tile)?.place;
+        let (place, frame) = job.frames.get(picture)?.range(..=place).next_back()?;
+        Some((*place, frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use var_dd_protocol::Plan;
+
+    use super::*;
+    use crate::state::job::{
+        Picture,
+        tests::{header, job, two_steps},
+    };
+
+    fn three_steps() -> Plan {
+        Plan::TeacherInvolved {
+            t_list: [0, 3],
+            loss_split_t: 2,
+            teacher_start: 1,
+            cfg: 2.0,
+            top_k: 0,
+            top_p: 0.0,
+            causal_prefix: false,
+        }
+    }
+
+    #[test]
+    fn tiles_are_the_frames_of_the_plan_in_order() {
+        for plan in [two_steps(), three_steps(), Plan::Teacher { cfg: 1.0, top_k: 0, top_p: 0.0 }] {
+            let expected: Vec<_> = plan.frames(4).into_iter().map(|at| (at.pass, at.scale)).collect();
+            let timeline = Timeline::of(&job(plan, 1), None);
+            assert_eq!(timeline.tiles.iter().map(|tile| tile.place).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn passes_of_the_teacher_in_a_row_stand_together_and_those_of_the_student_apart() {
+        let kinds = |plan| {
+            let timeline = Timeline::of(&job(plan, 1), None);
+            timeline.groups.iter().map(|group| (group.kind, group.tiles.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(two_steps()), [(PassKind::Student, 4), (PassKind::Student, 2)]);
+        let mixed = [(PassKind::Draft, 4), (PassKind::Teacher, 2), (PassKind::Student, 1)];
+        assert_eq!(kinds(three_steps()), mixed);
+    }
+
+    #[test]
+    fn a_draft_is_superseded_once_something_is_drawn_over_it() {
+        let mut job = job(three_steps(), 1);
+        job.frame(1, &header(0, (0, 0), 1.0), Picture::at("a"), 0.0);
+        let superseded =
+            |job: &Job| Timeline::of(job, None).groups.iter().map(|g| g.superseded).collect::<Vec<_>>();
+        assert_eq!(superseded(&job), [false, false, false]);
+        job.frame(2, &header(0, (1, 1), 2.0), Picture::at("b"), 0.0);
+        assert_eq!(superseded(&job), [true, false, false]);
+    }
+
+    #[test]
+    fn a_picture_that_lags_behind_shows_its_newest_frame() {
+        let mut job = job(two_steps(), 2);
+        job.frame(1, &header(0, (0, 0), 1.0), Picture::at("a0"), 0.0);
+        job.frame(2, &header(1, (0, 0), 1.0), Picture::at("b0"), 0.0);
+        job.frame(3, &header(1, (0, 1), 2.0), Picture::at("b1"), 0.0);
+        let timeline = Timeline::of(&job, None);
+        assert_eq!(timeline.tiles[1].frame.as_ref().unwrap().seq, 3);
+        assert_eq!(timeline.frame_at(&job, 0, 1).unwrap().1.seq, 1);
+        assert_eq!(timeline.frame_at(&job, 1, 1).unwrap().1.seq, 3);
+        assert_eq!(Timeline::of(&job, Some(0)).tiles[1].frame, None);
+    }
+}
