@@ -155,6 +155,19 @@ impl Playground {
         self.page.element(&by_id(id)).await.map(drop)
     }
 
+    /// Chooses a class from the list.
+    ///
+    /// # Errors
+    /// When there is no such class.
+    pub async fn choose_class(&self, class: usize) -> Result<()> {
+        self.page
+            .value(&format!("document.querySelector({})?.focus()", json!(by_id("class-search"))))
+            .await?;
+        self.choose(&format!("class-option-{class}")).await?;
+        self.wait_for_attribute("class-search", "class", &class.to_string()).await?;
+        self.leave_field().await
+    }
+
     /// Takes the focus off any field, so that keys are the page's again.
     ///
     /// # Errors

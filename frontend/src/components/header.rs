@@ -49,7 +49,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
                     title={format!("Colours: {}", theme.name())}
                 >
                     <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                        <path d="M10 2a8 8 0 1 0 0 16zM10 3.5a6.5 6.5 0 0 1 0 13z" fill-rule="evenodd" />
+                        <path d="M10 2a8 8 0 1 0 0 16 8 8 0 0 0 0-16zm0 1.6a6.4 6.4 0 0 1 0 12.8z" fill-rule="evenodd" />
                     </svg>
                 </button>
                 <button type="button" class="quiet keys-button" onclick={on_keys} aria-label="Keys" title="Keys">{ "?" }</button>

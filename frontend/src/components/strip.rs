@@ -109,7 +109,7 @@ fn draw_group(group: &Group, playing: &Playing) -> Html {
     let timeline = &playing.timeline;
     let (who, which) = words::group(group, timeline);
     let class = classes!("pass", who, group.superseded.then_some("superseded"));
-    let note = if group.superseded { "drawn over" } else { "" };
+    let note = if group.superseded { "· drawn over" } else { "" };
     html! {
         <div key={group.pass} class={class} aria-hidden="true">
             <p class="pass-name"><strong>{ who }</strong>{ " " }<span>{ which }</span>{ " " }<em>{ note }</em></p>

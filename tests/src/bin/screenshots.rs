@@ -1,6 +1,10 @@
 //! Takes the pictures in `docs/` from the running program: `cargo xtask screenshots`.
 
-use std::{env, fs, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use var_dd_tests::{
@@ -31,7 +35,7 @@ async fn main() -> Result<()> {
     .await
 }
 
-/// The playground after a job, and the page of its result.
+/// The playground after a job, the page of its result, a grid of several pictures, and a comparison.
 async fn take(
     browsers: &Browsers,
     program: &Program,
@@ -39,17 +43,43 @@ async fn take(
     path: &dyn Fn(&str) -> PathBuf,
 ) -> Result<()> {
     let playground = Playground::open(browsers, program, look, "/").await?;
+    playground.wait_until_ready().await?;
+    let class = playground.choose_class(CLASS).await;
+    class.with_context(|| format!("choosing the class {CLASS}"))?;
+    playground.choose("plan-2").await?;
     let job = playground.generate().await?;
     playground.wait_for_state(&job, "finished").await?;
-    for page in ["playground", "result"] {
-        if page == "result" {
-            playground.goto(&format!("/r/{job}")).await?;
-            playground.wait_for_state(&job, "finished").await?;
-        }
-        tokio::time::sleep(SETTLED).await;
-        let path = path(page);
-        fs::write(&path, playground.page.screenshot().await?)?;
-        println!("{}", path.display());
+    save(&playground, &path("playground")).await?;
+
+    playground.choose("count-8").await?;
+    let several = playground.generate().await?;
+    playground.wait_for_state(&several, "finished").await?;
+    save(&playground, &path("several")).await?;
+
+    playground.goto(&format!("/r/{job}")).await?;
+    playground.wait_for_state(&job, "finished").await?;
+    playground.choose_tile(playground.drawn_tiles().await?.len() - 1).await?;
+    save(&playground, &path("result")).await?;
+
+    playground.goto("/compare").await?;
+    playground.wait_for_attribute("connection", "connection", "open").await?;
+    for plan in 0..4 {
+        playground.tick(&format!("compare-plan-{plan}")).await?;
     }
+    playground.choose("compare-start").await?;
+    let done = "const columns = [...document.querySelectorAll('[data-testid=compare-column]')]; \
+        return columns.length === 4 && columns.every(column => column.dataset.state === 'finished') && \
+            (columns[0].scrollIntoView({ block: 'center' }), true)";
+    playground.page.wait_for("finished columns", done).await?;
+    save(&playground, &path("compare")).await
+}
+
+/// A class whose pictures show well what happens.
+const CLASS: usize = 5;
+
+async fn save(playground: &Playground, path: &Path) -> Result<()> {
+    tokio::time::sleep(SETTLED).await;
+    fs::write(path, playground.page.screenshot().await?)?;
+    println!("{}", path.display());
     Ok(())
 }
