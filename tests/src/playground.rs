@@ -155,6 +155,20 @@ impl Playground {
         self.page.element(&by_id(id)).await.map(drop)
     }
 
+    /// Types into a field, in place of what it holds.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub async fn fill(&self, id: &str, text: &str) -> Result<()> {
+        let (selector, text) = (json!(by_id(id)), json!(text));
+        let script = format!(
+            "const found = document.querySelector({selector}); if (!found) return false; found.value = {text}; \
+             found.dispatchEvent(new InputEvent('input', {{ bubbles: true }})); return true"
+        );
+        self.page.wait_for(id, &script).await?;
+        Ok(())
+    }
+
     /// Chooses a class from the list.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gloo_timers::future::TimeoutFuture;
 use var_dd_protocol::{ErrorCode, GenerateRequest, JobId, JobState};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
@@ -11,6 +12,10 @@ use crate::{
     api::{self, Server},
     state::store::{Action, Connection, Store},
 };
+
+/// How often, and after how long, a new server is asked for its example.
+const EXAMPLE_TRIES: u32 = 8;
+const EXAMPLE_PAUSE_MS: u32 = 1_500;
 
 impl Reducible for Store {
     type Action = Action;
@@ -89,14 +94,25 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
         // At the start, and after a lost connection: the server may have come back with other models.
         use_effect_with(store.connection.clone(), move |connection| {
             if matches!(connection, Connection::Connecting | Connection::Open) {
-                spawn_local(async move {
-                    dispatch.dispatch(Action::Info(api::info().await.map(Rc::new)));
-                });
+                spawn_local(learn_what_is_offered(dispatch));
             }
         });
     }
     let backend = Backend { store, server: (*server).clone() };
     html! { <ContextProvider<Backend> context={backend}>{ props.children.clone() }</ContextProvider<Backend>> }
+}
+
+/// Fetches what the server offers; for a while again, if its example is still being drawn.
+async fn learn_what_is_offered(store: UseReducerDispatcher<Store>) {
+    for _ in 0..EXAMPLE_TRIES {
+        let info = api::info().await;
+        let complete = info.as_ref().map_or(true, |info| info.example.is_some());
+        store.dispatch(Action::Info(info.map(Rc::new)));
+        if complete {
+            return;
+        }
+        TimeoutFuture::new(EXAMPLE_PAUSE_MS).await;
+    }
 }
 
 /// The server and what is known of it.
@@ -112,8 +128,10 @@ pub(crate) fn use_backend() -> Backend {
 #[hook]
 pub(crate) fn use_result(job: Option<JobId>) {
     let backend = use_backend();
-    use_effect_with(job, move |job| {
-        let Some(job) = job.clone() else { return };
+    // Once more when a lost connection is back: what could not be had then may be now.
+    let is_lost = backend.store.connection == Connection::Lost;
+    use_effect_with((job, is_lost), move |(job, is_lost)| {
+        let Some(job) = job.clone().filter(|_| !is_lost) else { return };
         spawn_local(async move {
             match api::view(job.as_str()).await {
                 Ok(view) => {

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use var_dd_protocol::ModelInfo;
-use web_sys::{HtmlInputElement, HtmlSelectElement};
+use web_sys::HtmlInputElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
+use super::set;
 use crate::{
     api::now_ms,
-    components::{ClassPicker, Layers, SeedField, Status, StatusLine},
+    components::{ClassPicker, Layers, ModelPicker, SeedField, Status, StatusLine},
     hooks::{Key, random_below, use_backend, use_clock, use_keys, use_title},
     route::Route,
     state::{
@@ -153,40 +154,26 @@ pub(crate) fn Compare() -> Html {
         let clock = clock.clone();
         Callback::from(move |_: MouseEvent| clock.set(Clock::Runs { since_ms: now_ms(), slower }))
     };
-    let change = |change: fn(Settings, usize) -> Settings| {
-        let settings = settings.clone();
-        Callback::from(move |value| settings.set(change((*settings).clone(), value)))
-    };
     html! {
         <main class="compare">
             <h1>{ "Compare plans" }</h1>
             if let (Some(model), Some(models)) = (&model, &models) {
                 <section class="choices" aria-label="What to compare">
-                    if models.len() > 1 {
-                        <div class="field">
-                            <label for="model">{ "Model" }</label>
-                            <select id="model" data-testid="model" onchange={on_model(&settings, models)}>
-                                { for models.iter().map(|one| html! {
-                                    <option key={one.name.clone()} value={one.name.clone()} selected={one.name == model.name}>
-                                        { &one.name }
-                                    </option>
-                                }) }
-                            </select>
-                        </div>
-                    }
+                    <ModelPicker
+                        models={models.clone()}
+                        chosen={model.name.clone()}
+                        on_choose={set(&settings, |settings, model: ModelInfo| settings.for_model(&model))}
+                    />
                     <ClassPicker
                         classes={Rc::new(model.classes.clone())}
                         chosen={settings.class}
-                        on_choose={change(|settings, class| Settings { class, ..settings })}
+                        on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
                         input={class_input}
                     />
                     <SeedField
                         seed={settings.seed.clone()}
                         problem={seed_problem.filter(|problem| problem.field == Field::Seed)}
-                        on_type={{
-                            let settings = settings.clone();
-                            Callback::from(move |seed| settings.set((*settings).clone().with_seed(seed)))
-                        }}
+                        on_type={set(&settings, |settings, seed| settings.with_seed(seed))}
                         {on_dice}
                     />
                     { plans(model, &ticked, &chosen) }
@@ -317,20 +304,12 @@ fn draw_column(
         >
             <h2>{ &column.name }{ " " }<span class="took">{ took.unwrap_or_default() }</span></h2>
             { picture.unwrap_or_else(|| html! { <div class="square" /> }) }
-            <StatusLine {status} />
+            if job.is_none_or(|job| !job.is_finished()) {
+                <StatusLine {status} />
+            }
             if let Some(to) = link {
                 <Link<Route> {to}>{ "Open the result" }</Link<Route>>
             }
         </section>
     }
-}
-
-fn on_model(settings: &UseStateHandle<Settings>, models: &Rc<Vec<ModelInfo>>) -> Callback<Event> {
-    let (settings, models) = (settings.clone(), models.clone());
-    Callback::from(move |event: Event| {
-        let name = event.target_unchecked_into::<HtmlSelectElement>().value();
-        if let Some(model) = models.iter().find(|model| model.name == name) {
-            settings.set((*settings).clone().for_model(model));
-        }
-    })
 }

@@ -2,15 +2,16 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::JobId;
-use web_sys::{HtmlInputElement, HtmlSelectElement};
+use var_dd_protocol::{JobId, ModelInfo};
+use web_sys::HtmlInputElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
+use super::set;
 use crate::{
     components::{
-        Actions, ClassPicker, CountPicker, PlanPicker, PlayerBar, Recent, SeedField, Stage, Status,
-        StatusLine, Strip, Times,
+        Actions, ClassPicker, CountPicker, ModelPicker, PlanPicker, PlayerBar, Recent, SeedField, Stage,
+        Status, StatusLine, Strip, Times,
     },
     hooks::{
         Key, current_job, forget_current_job, keep_current_job, random_below, use_backend, use_keys,
@@ -179,18 +180,11 @@ pub(crate) fn Playground() -> Html {
     let side = match (&model, &models) {
         (Some(model), Some(models)) => html! {
             <>
-                if models.len() > 1 {
-                    <div class="field">
-                        <label for="model">{ "Model" }</label>
-                        <select id="model" data-testid="model" onchange={on_model(&settings, models)}>
-                            { for models.iter().map(|one| html! {
-                                <option key={one.name.clone()} value={one.name.clone()} selected={one.name == model.name}>
-                                    { &one.name }
-                                </option>
-                            }) }
-                        </select>
-                    </div>
-                }
+                <ModelPicker
+                    models={models.clone()}
+                    chosen={model.name.clone()}
+                    on_choose={set(&settings, |settings, model: ModelInfo| settings.for_model(&model))}
+                />
                 <ClassPicker
                     classes={Rc::new(model.classes.clone())}
                     chosen={settings.class}
@@ -276,26 +270,4 @@ pub(crate) fn Playground() -> Html {
             <Recent />
         </main>
     }
-}
-
-/// A callback that changes one thing of the settings.
-fn set<T: 'static>(
-    settings: &UseStateHandle<Settings>,
-    change: impl Fn(Settings, T) -> Settings + 'static,
-) -> Callback<T> {
-    let settings = settings.clone();
-    Callback::from(move |value| settings.set(change((*settings).clone(), value)))
-}
-
-fn on_model(
-    settings: &UseStateHandle<Settings>,
-    models: &Rc<Vec<var_dd_protocol::ModelInfo>>,
-) -> Callback<Event> {
-    let (settings, models) = (settings.clone(), models.clone());
-    Callback::from(move |event: Event| {
-        let name = event.target_unchecked_into::<HtmlSelectElement>().value();
-        if let Some(model) = models.iter().find(|model| model.name == name) {
-            settings.set((*settings).clone().for_model(model));
-        }
-    })
 }

@@ -29,6 +29,7 @@ async fn a_shared_link_shows_the_same_picture_in_a_fresh_profile() -> Result<()>
     with_browsers(async |browsers| {
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         set_up(&playground, 0, 1).await?;
+        playground.choose_class(3).await?;
         let job = playground.generate().await?;
         playground.wait_for_state(&job, "finished").await?;
         let last = playground.received(&job).await?.pop().context("no frame was received")?;
@@ -46,9 +47,19 @@ async fn a_shared_link_shows_the_same_picture_in_a_fresh_profile() -> Result<()>
 
         other.click("make-your-own").await?;
         other.wait_until_ready().await?;
-        let (seed, own) =
-            (other.attribute("seed", "value").await?, playground.attribute("seed", "value").await?);
-        ensure!(!seed.is_empty() && !own.is_empty(), "the seed is not taken over");
+        for (control, attribute) in [("seed", "value"), ("class-search", "class")] {
+            let own = playground.attribute(control, attribute).await?;
+            other
+                .page
+                .wait_for(
+                    control,
+                    &format!(
+                        "const found = document.querySelector('[data-testid={control}]'); \
+                 return (found.dataset['{attribute}'] ?? found.value) === {own:?}"
+                    ),
+                )
+                .await?;
+        }
         Ok(())
     })
     .await

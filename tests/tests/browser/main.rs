@@ -2,6 +2,7 @@
 
 mod accessibility;
 mod connection;
+mod controls;
 mod frames;
 mod hands;
 

@@ -1,0 +1,159 @@
+//! The controls: first visit, plans of one's own, the seed's lock, several pictures, colours, deleting.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use var_dd_protocol::Plan;
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+use crate::set_up;
+
+#[tokio::test]
+async fn the_first_visit_shows_a_finished_example() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_for_attribute("job-state", "state", "finished").await?;
+        let example = program.info().await?.example.context("the server has no example")?;
+        playground.wait_for_state(&example, "finished").await?;
+        ensure!(playground.on_stage().await?.len() == 1, "the example is not on the stage");
+        ensure!(playground.accepted().await?.is_empty(), "the page asked for pictures by itself");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_plan_of_ones_own_is_checked_and_drawn() -> Result<()> {
+    let program = Program::start(&[])?;
+    let scales = program.info().await?.models[0].scales();
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 1, 1).await?;
+        playground.choose("plan-custom").await?;
+        let shut = "return document.querySelector('[data-testid=generate]:disabled') !== null";
+        for (field, wrong, words) in [
+            ("custom-t-list", "0, 2, 2", "2 does not come after 2"),
+            ("custom-t-list", &format!("0, {scales}"), &format!("{scales} is above the last scale")),
+            ("custom-split", "99", &format!("99 is above {scales}")),
+        ] {
+            let before = playground.attribute(field, "value").await?;
+            playground.fill(field, wrong).await?;
+            playground.page.wait_for_text(words).await?;
+            ensure!(playground.page.value(shut).await? == true, "{field} {wrong} can be asked for");
+            playground.fill(field, &before).await?;
+        }
+        playground.fill("custom-t-list", "0, 1, 3").await?;
+        playground.wait_until_ready().await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let view: var_dd_protocol::JobView =
+            reqwest::get(program.url(&format!("/api/results/{job}"))).await?.json().await?;
+        let Plan::FewStep { t_list, .. } = &view.request.plan else { anyhow::bail!("{:?}", view.request) };
+        ensure!(*t_list == [0, 1, 3], "{t_list:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_locked_seed_stays_and_an_unlocked_one_changes() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        playground.fill("seed", "12345").await?;
+        let mut seeds = Vec::new();
+        for locked in [false, false, true] {
+            if locked {
+                playground.choose("seed-lock").await?;
+            }
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            seeds.push(playground.attribute("seed", "value").await?);
+        }
+        ensure!(seeds[0] == "12345", "the seed that was typed is not used: {}", seeds[0]);
+        ensure!(seeds[1] != seeds[0], "the seed did not change");
+        ensure!(seeds[2] == seeds[1], "the locked seed changed");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_picture_of_several_is_brought_forward_and_back() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        set_up(&playground, 0, 3).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let all = playground.on_stage().await?;
+        ensure!(all.len() == 3, "{} pictures", all.len());
+        playground.page.click("[data-testid=stage] button:nth-child(2)").await?;
+        playground.wait_for_attribute("stage", "picture", "1").await?;
+        let one = playground.on_stage().await?;
+        ensure!(one.len() == 1 && one[0].digest == all[1].digest, "another picture came forward");
+        playground.page.click("[data-testid=stage] button").await?;
+        playground
+            .page
+            .wait_for(
+                "all pictures",
+                "return document.querySelectorAll('[data-testid=stage-picture]').length === 3",
+            )
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn chosen_colours_are_kept() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        let paper = "return getComputedStyle(document.body).backgroundColor";
+        let light = playground.page.value(paper).await?;
+        for theme in ["light", "dark"] {
+            playground.choose("theme").await?;
+            playground.wait_for_attribute("theme", "theme", theme).await?;
+        }
+        let dark = playground.page.value(paper).await?;
+        ensure!(light != dark, "dark paper is as light as light: {dark}");
+        playground.page.reload().await?;
+        playground.wait_for_attribute("theme", "theme", "dark").await?;
+        let kept = format!("{paper} === {}", json!(dark).to_string().replace('"', "'"));
+        playground.page.wait_for("dark paper", &kept).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_result_is_deleted_after_asking_and_its_link_says_so() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+
+        let stranger = Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
+        stranger.wait_for_state(&job, "finished").await?;
+        let offered = "return document.querySelector('[data-testid=delete]') !== null";
+        ensure!(stranger.page.value(offered).await? == false, "a stranger may delete it");
+
+        playground.choose("delete").await?;
+        playground.choose("delete-confirm").await?;
+        stranger.page.reload().await?;
+        stranger.element_appears("missing").await?;
+        let status = reqwest::get(program.url(&format!("/api/results/{job}"))).await?.status();
+        ensure!(status == 404, "it is still there: {status}");
+        Ok(())
+    })
+    .await
+}
