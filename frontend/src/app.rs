@@ -26,19 +26,21 @@ pub(crate) fn App() -> Html {
 #[component]
 fn Frame() -> Html {
     let backend = use_backend();
+    let navigator = use_navigator();
     let keys = use_state_eq(|| false);
     let show_keys = {
         let keys = keys.setter();
         Callback::from(move |show| keys.set(show))
     };
     {
-        let show_keys = show_keys.clone();
+        let (show_keys, navigator) = (show_keys.clone(), navigator.clone());
         use_keys(Callback::from(move |key| {
-            let wanted = key == Key::List;
-            if wanted {
-                show_keys.emit(true);
+            match (key, &navigator) {
+                (Key::List, _) => show_keys.emit(true),
+                (Key::Compare, Some(navigator)) => navigator.push(&Route::Compare),
+                _ => return false,
             }
-            wanted
+            true
         }));
     }
     html! {

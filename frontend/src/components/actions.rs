@@ -8,7 +8,7 @@ use yew::prelude::*;
 
 use crate::{
     api,
-    hooks::{owner_token, use_backend},
+    hooks::{Key, owner_token, use_backend, use_keys},
     state::job::Job,
 };
 
@@ -18,9 +18,6 @@ pub(crate) struct ActionsProps {
     pub(crate) job: Rc<Job>,
     /// The picture brought forward, if any.
     pub(crate) forward: Option<usize>,
-    /// Grows by one whenever the link is to be shared by other means than the button.
-    #[prop_or_default]
-    pub(crate) share_calls: u32,
 }
 
 /// What can be done with a result.
@@ -48,11 +45,13 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
     };
     {
         let share = share.clone();
-        use_effect_with(props.share_calls, move |&calls| {
-            if calls > 0 {
+        use_keys(Callback::from(move |key| {
+            let wanted = key == Key::Share;
+            if wanted {
                 share.emit(());
             }
-        });
+            wanted
+        }));
     }
     {
         let link = link.clone();

@@ -6,7 +6,10 @@ use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlInputElement};
 use yew::prelude::*;
 
-use crate::state::{classes, words::counted};
+use crate::{
+    hooks::{Key, use_keys},
+    state::{classes, words::counted},
+};
 
 /// Options drawn at once.
 const SHOWN: usize = 60;
@@ -19,8 +22,6 @@ pub(crate) struct ClassPickerProps {
     /// The chosen one.
     pub(crate) chosen: usize,
     pub(crate) on_choose: Callback<usize>,
-    /// The input, for whoever wants to give it the focus.
-    pub(crate) input: NodeRef,
 }
 
 /// A combo box of classes.
@@ -30,6 +31,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
     let typed = use_state_eq(|| None::<String>);
     let active = use_state_eq(|| 0_usize);
     let list = use_node_ref();
+    let input = use_node_ref();
     let found = use_memo(((*typed).clone(), props.classes.clone()), |(typed, names)| {
         typed.as_ref().map(|typed| classes::search(names, typed)).unwrap_or_default()
     });
@@ -39,6 +41,17 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         use_effect_with((*active, typed.is_some()), move |_| keep_active_in_sight(&list));
     }
 
+    {
+        let input = input.clone();
+        use_keys(Callback::from(move |key| {
+            let wanted = key == Key::Search;
+            if let Some(input) = input.cast::<HtmlInputElement>().filter(|_| wanted) {
+                // An element of the document takes the focus or stays as it is.
+                let _ = input.focus();
+            }
+            wanted
+        }));
+    }
     let open = {
         let (typed, active) = (typed.clone(), active.clone());
         let chosen = props.chosen;
@@ -53,7 +66,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         Callback::from(move |()| typed.set(None))
     };
     let choose = {
-        let (close, on_choose, input) = (close.clone(), props.on_choose.clone(), props.input.clone());
+        let (close, on_choose, input) = (close.clone(), props.on_choose.clone(), input.clone());
         Callback::from(move |class: usize| {
             on_choose.emit(class);
             close.emit(());
@@ -109,7 +122,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         <div class="field class-picker">
             <label for="class-search">{ "Class" }</label>
             <input
-                ref={props.input.clone()}
+                ref={input}
                 id="class-search"
                 data-testid="class-search"
                 data-class={props.chosen.to_string()}

@@ -3,7 +3,7 @@
 use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
-use crate::state::settings::{CustomKind, CustomPlan, Field, Problem};
+use crate::state::custom_plan::{CustomKind, CustomPlan, Field, Problem};
 
 /// Properties of [`PlanEditor`].
 #[derive(PartialEq, Properties)]

@@ -9,7 +9,8 @@ use super::PlanEditor;
 use crate::{
     hooks::use_backend,
     state::{
-        settings::{CustomPlan, PlanChoice, Problem},
+        custom_plan::{CustomPlan, Problem},
+        settings::PlanChoice,
         words,
     },
 };

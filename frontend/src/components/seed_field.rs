@@ -3,7 +3,10 @@
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-use crate::state::settings::Problem;
+use crate::{
+    hooks::{Key, use_keys},
+    state::custom_plan::Problem,
+};
 
 /// Properties of [`SeedField`].
 #[derive(PartialEq, Properties)]
@@ -28,6 +31,16 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
         input.value()
     });
     let on_dice = props.on_dice.reform(|_: MouseEvent| ());
+    {
+        let on_dice = props.on_dice.clone();
+        use_keys(Callback::from(move |key| {
+            let wanted = key == Key::NewSeed;
+            if wanted {
+                on_dice.emit(());
+            }
+            wanted
+        }));
+    }
     html! {
         <div class="field">
             <label for="seed">{ "Seed" }</label>

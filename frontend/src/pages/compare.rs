@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use var_dd_protocol::ModelInfo;
-use web_sys::HtmlInputElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -15,8 +14,9 @@ use crate::{
     route::Route,
     state::{
         comparison,
+        custom_plan::Field,
         job::Job,
-        settings::{Field, PICKED_SEEDS, PlanChoice, Settings},
+        settings::{PICKED_SEEDS, PlanChoice, Settings},
         store::{Answer, Connection},
         timeline::Timeline,
         words,
@@ -59,7 +59,6 @@ pub(crate) fn Compare() -> Html {
     let ticked = use_state_eq(|| vec![0_usize, 1]);
     let columns = use_state_eq(Vec::<Column>::new);
     let clock = use_state_eq(|| Clock::Free);
-    let class_input = use_node_ref();
 
     let models = store.info.as_ref().map(|info| Rc::new(info.models.clone()));
     let model = models.as_ref().and_then(|models| settings.model(models)).cloned().map(Rc::new);
@@ -106,12 +105,7 @@ pub(crate) fn Compare() -> Html {
         && PLANS.contains(&chosen.len())
         && seed_problem.is_none()
         && !running;
-    let on_dice = {
-        let settings = settings.clone();
-        Callback::from(move |()| {
-            settings.set((*settings).clone().with_seed(random_below(PICKED_SEEDS).to_string()));
-        })
-    };
+    let on_dice = set(&settings, |settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()));
     let start = {
         let (backend, settings, columns, model) =
             (backend.clone(), settings.clone(), columns.clone(), model.clone());
@@ -127,23 +121,13 @@ pub(crate) fn Compare() -> Html {
         })
     };
     {
-        let (start, on_dice, class_input) = (start.clone(), on_dice.clone(), class_input.clone());
-        let (backend, jobs) = (backend.clone(), jobs.clone());
+        let (backend, jobs, start) = (backend.clone(), jobs.clone(), start.clone());
         use_keys(Callback::from(move |key| {
             match key {
-                Key::Search => {
-                    if let Some(input) = class_input.cast::<HtmlInputElement>() {
-                        // An element of the document takes the focus or stays as it is.
-                        let _ = input.focus();
-                    }
-                }
                 Key::Generate => start.emit(()),
-                Key::NewSeed => on_dice.emit(()),
                 Key::Cancel if running => {
-                    jobs.iter()
-                        .flatten()
-                        .filter(|job| !job.state.is_final())
-                        .for_each(|job| backend.cancel(job.id()));
+                    let jobs = jobs.iter().flatten().filter(|job| !job.state.is_final());
+                    jobs.for_each(|job| backend.cancel(job.id()));
                 }
                 _ => return false,
             }
@@ -168,7 +152,6 @@ pub(crate) fn Compare() -> Html {
                         classes={Rc::new(model.classes.clone())}
                         chosen={settings.class}
                         on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
-                        input={class_input}
                     />
                     <SeedField
                         seed={settings.seed.clone()}

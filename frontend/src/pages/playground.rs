@@ -3,23 +3,21 @@
 use std::rc::Rc;
 
 use var_dd_protocol::{JobId, ModelInfo};
-use web_sys::HtmlInputElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use super::set;
 use crate::{
     components::{
-        Actions, ClassPicker, CountPicker, ModelPicker, PlanPicker, PlayerBar, Recent, SeedField, Stage,
-        Status, StatusLine, Strip, Times,
+        Actions, ClassPicker, CountPicker, ModelPicker, PlanPicker, Recent, SeedField, Status, Viewer,
     },
     hooks::{
         Key, current_job, forget_current_job, keep_current_job, random_below, use_backend, use_keys,
-        use_player, use_result, use_title,
+        use_result, use_title,
     },
-    route::Route,
     state::{
-        settings::{Field, PICKED_SEEDS, PlanChoice, Settings, SettingsQuery},
+        custom_plan::Field,
+        settings::{PICKED_SEEDS, PlanChoice, Settings, SettingsQuery},
         store::{Answer, Connection},
     },
 };
@@ -40,7 +38,6 @@ enum Current {
 pub(crate) fn Playground() -> Html {
     let backend = use_backend();
     let store = &backend.store;
-    let navigator = use_navigator();
     let location = use_location();
     let query = use_memo(location, |location| {
         location.as_ref().and_then(|location| location.query::<SettingsQuery>().ok()).unwrap_or_default()
@@ -48,8 +45,6 @@ pub(crate) fn Playground() -> Html {
     let settings = use_state_eq(|| Settings::new(random_below(PICKED_SEEDS)));
     let current = use_state_eq(|| current_job().map_or(Current::Example, Current::Resumed));
     let forward = use_state_eq(|| None::<usize>);
-    let share_calls = use_state_eq(|| 0_u32);
-    let class_input = use_node_ref();
 
     // The job on the stage.
     let answer = match *current {
@@ -69,7 +64,6 @@ pub(crate) fn Playground() -> Html {
     };
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
     let is_example = matches!(*current, Current::Example);
-    let playing = use_player(job.clone(), *forward, is_example);
     let status = job.as_ref().map_or_else(|| Status::of_answer(answer.as_ref()), |job| Status::of_job(job));
     use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
     {
@@ -113,11 +107,7 @@ pub(crate) fn Playground() -> Html {
         && matches!(request, Some(Ok(_)))
         && answer != Some(Answer::Waiting);
 
-    let change = |change: fn(Settings) -> Settings| {
-        let settings = settings.clone();
-        Callback::from(move |()| settings.set(change((*settings).clone())))
-    };
-    let on_dice = change(|settings| settings.with_seed(random_below(PICKED_SEEDS).to_string()));
+    let on_dice = set(&settings, |settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()));
     let generate = {
         let (backend, settings, current, forward) =
             (backend.clone(), settings.clone(), current.clone(), forward.clone());
@@ -132,44 +122,14 @@ pub(crate) fn Playground() -> Html {
             settings.set(ready.used());
         })
     };
-    let running = job.as_ref().filter(|job| !job.state.is_final()).map(|job| job.id().clone());
-    let cancel = {
-        let (backend, running) = (backend.clone(), running.clone());
-        Callback::from(move |()| {
-            if let Some(job) = &running {
-                backend.cancel(job);
-            }
-        })
-    };
     {
-        let (playing, forward, share_calls) = (playing.clone(), forward.clone(), share_calls.clone());
-        let (class_input, on_dice, generate, cancel) =
-            (class_input.clone(), on_dice.clone(), generate.clone(), cancel.clone());
-        let (has_job, is_running) = (job.is_some(), running.is_some());
+        let generate = generate.clone();
         use_keys(Callback::from(move |key| {
-            match key {
-                Key::Search => {
-                    if let Some(input) = class_input.cast::<HtmlInputElement>() {
-                        // An element of the document takes the focus or stays as it is.
-                        let _ = input.focus();
-                    }
-                }
-                Key::Generate => generate.emit(()),
-                Key::NewSeed => on_dice.emit(()),
-                Key::Back => playing.step(-1),
-                Key::On => playing.step(1),
-                Key::Play => playing.toggle(),
-                Key::Share if has_job => share_calls.set(*share_calls + 1),
-                Key::Cancel if is_running => cancel.emit(()),
-                Key::Cancel if forward.is_some() => forward.set(None),
-                Key::Compare => {
-                    if let Some(navigator) = &navigator {
-                        navigator.push(&Route::Compare);
-                    }
-                }
-                _ => return false,
+            let wanted = key == Key::Generate;
+            if wanted {
+                generate.emit(());
             }
-            true
+            wanted
         }));
     }
 
@@ -189,7 +149,6 @@ pub(crate) fn Playground() -> Html {
                     classes={Rc::new(model.classes.clone())}
                     chosen={settings.class}
                     on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
-                    input={class_input}
                 />
                 <PlanPicker
                     model={model.clone()}
@@ -234,27 +193,18 @@ pub(crate) fn Playground() -> Html {
     html! {
         <main class="playground">
             <h1 class="unseen">{ "VAR-DD playground" }</h1>
-            <section class="table" aria-label="Pictures">
-                <Stage job={job.clone()} playing={playing.clone()} forward={*forward} {on_forward} />
-                <StatusLine {status}>
-                    if running.is_some() {
-                        <button type="button" class="quiet" data-testid="cancel" onclick={cancel.reform(|_: MouseEvent| ())} title="Cancel (Esc)">
-                            { "Cancel" }
-                        </button>
-                    }
-                    if is_example && job.is_some() {
-                        <span class="hint">{ "an example to begin with" }</span>
-                    }
-                </StatusLine>
-                <Strip job={job.clone()} playing={playing.clone()} />
-                <div class="under">
-                    <PlayerBar playing={playing.clone()} />
-                    <Times job={job.clone()} />
-                </div>
+            <Viewer
+                job={job.clone()}
+                {status}
+                plays_by_itself={is_example}
+                forward={*forward}
+                {on_forward}
+                note={if is_example && job.is_some() { "an example to begin with" } else { "" }}
+            >
                 if let Some(job) = &job {
-                    <Actions job={job.clone()} forward={*forward} share_calls={*share_calls} />
+                    <Actions job={job.clone()} forward={*forward} />
                 }
-            </section>
+            </Viewer>
             <aside class="rail" aria-label="Controls">
                 { side }
                 <div class="generate-bar">

@@ -6,8 +6,8 @@ use yew_router::prelude::*;
 
 use super::Missing;
 use crate::{
-    components::{Actions, PlayerBar, Stage, Status, StatusLine, Strip, Times},
-    hooks::{Key, owner_token, use_backend, use_keys, use_player, use_result, use_title},
+    components::{Actions, Status, Viewer},
+    hooks::{use_backend, use_result, use_title},
     route::Route,
     state::{job::Job, settings::SettingsQuery, words},
 };
@@ -28,42 +28,8 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
     let id: Option<JobId> = props.id.parse().ok();
     use_result(id.clone());
     let forward = use_state_eq(|| None::<usize>);
-    let share_calls = use_state_eq(|| 0_u32);
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
-    let playing = use_player(job.clone(), *forward, true);
     use_title(job.as_ref().map_or_else(|| "A result".into(), |job| job.about.class_name.clone()));
-    let running = job.as_ref().filter(|job| !job.state.is_final() && owner_token(job.id()).is_some());
-    let cancel = {
-        let (backend, running) = (backend.clone(), running.map(|job| job.id().clone()));
-        Callback::from(move |()| {
-            if let Some(job) = &running {
-                backend.cancel(job);
-            }
-        })
-    };
-    let is_running = running.is_some();
-    {
-        let (playing, forward, share_calls) = (playing.clone(), forward.clone(), share_calls.clone());
-        let (has_job, cancel) = (job.is_some(), cancel.clone());
-        let navigator = navigator.clone();
-        use_keys(Callback::from(move |key| {
-            match key {
-                Key::Back => playing.step(-1),
-                Key::On => playing.step(1),
-                Key::Play => playing.toggle(),
-                Key::Share if has_job => share_calls.set(*share_calls + 1),
-                Key::Cancel if is_running => cancel.emit(()),
-                Key::Cancel if forward.is_some() => forward.set(None),
-                Key::Compare => {
-                    if let Some(navigator) = &navigator {
-                        navigator.push(&Route::Compare);
-                    }
-                }
-                _ => return false,
-            }
-            true
-        }));
-    }
     let missing = match &id {
         None => Some((
             "This link has no picture",
@@ -87,21 +53,7 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
     let status = job.as_ref().map_or_else(|| Status::of_answer(None), |job| Status::of_job(job));
     html! {
         <main class="result">
-            <section class="table" aria-label="Pictures">
-                <Stage job={job.clone()} playing={playing.clone()} forward={*forward} {on_forward} />
-                <StatusLine {status}>
-                    if is_running {
-                        <button type="button" class="quiet" data-testid="cancel" onclick={cancel.reform(|_: MouseEvent| ())} title="Cancel (Esc)">
-                            { "Cancel" }
-                        </button>
-                    }
-                </StatusLine>
-                <Strip job={job.clone()} playing={playing.clone()} />
-                <div class="under">
-                    <PlayerBar playing={playing.clone()} />
-                    <Times job={job.clone()} />
-                </div>
-            </section>
+            <Viewer job={job.clone()} {status} plays_by_itself=true forward={*forward} {on_forward} />
             <aside class="rail" aria-label="About this picture">
                 if let Some(job) = &job {
                     { caption(job) }
@@ -113,7 +65,7 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
                             onclick={onward(navigator, job)}
                         >{ "Make your own from here" }</a>
                     </p>
-                    <Actions job={job.clone()} forward={*forward} share_calls={*share_calls} />
+                    <Actions job={job.clone()} forward={*forward} />
                 } else {
                     <h1 class="unseen">{ "A result" }</h1>
                     <p class="hint">{ "Fetching it" }</p>

@@ -3,6 +3,7 @@
 pub(crate) mod classes;
 pub(crate) mod comparison;
 pub(crate) mod conversation;
+pub(crate) mod custom_plan;
 pub(crate) mod job;
 pub(crate) mod player;
 pub(crate) mod settings;
