@@ -1,8 +1,9 @@
 //! Safetensors files of inputs and outputs, for comparing implementations.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use safetensors::{
     Dtype, SafeTensors,
     tensor::{Metadata, TensorView},
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Bytes before the header of a safetensors file: its length.
 const LENGTH_BYTES: usize = 8;
@@ -19,12 +20,12 @@ const LENGTH_BYTES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum TensorFileError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {cause}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is cut off, damaged, or of another kind.
     #[error("{} is not a whole safetensors file: {reason}", .path.display())]
@@ -95,6 +96,10 @@ fn name_of(kind: Kind) -> String {
         Kind::Half => "f16".into(),
         Kind::BFloat16 => "bf16".into(),
         Kind::Int64 => "i64".into(),
+        Kind::Int => "i32".into(),
+        Kind::Int16 => "i16".into(),
+        Kind::Int8 => "i8".into(),
+        Kind::Uint8 => "u8".into(),
         other => format!("{other:?}").to_lowercase(),
     }
 }
@@ -105,8 +110,7 @@ impl TensorFile {
     /// # Errors
     /// When it cannot be read or its header contradicts its size.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let bytes =
-            fs::read(path).map_err(|source| TensorFileError::Read { path: path.to_owned(), source })?;
+        let bytes = fs::read(path).map_err(|cause| TensorFileError::Read { path: path.to_owned(), cause })?;
         // Checks every offset against the bytes that are there.
         let whole = SafeTensors::deserialize(&bytes).and_then(|_| SafeTensors::read_metadata(&bytes));
         match whole {
@@ -151,6 +155,13 @@ impl TensorFile {
     /// # Errors
     /// When it is missing or something else, with what it is and what it should be.
     pub fn expect(&self, name: &str, expected: Expected<'_>) -> Result<Tensor, TensorFileError> {
+        let tensor = self.expect_any(name, expected)?;
+        self.all(name, tensor.f_isfinite(), "infinite numbers or ones that are not a number")?;
+        Ok(tensor)
+    }
+
+    /// A tensor of an expected type and shape, whatever its numbers.
+    fn expect_any(&self, name: &str, expected: Expected<'_>) -> Result<Tensor, TensorFileError> {
         let tensor = self.tensor(name)?;
         if !expected.kinds.contains(&tensor.kind()) {
             let kinds: Vec<_> = expected.kinds.iter().copied().map(name_of).collect();
@@ -171,16 +182,51 @@ impl TensorFile {
                 self.refuse(format!("tensor {name:?} is of shape {size:?}; it must be {}", expected.shape))
             );
         }
-        let finite = tensor.f_isfinite().and_then(|finite| finite.f_all()?.f_int64_value(&[]));
-        match finite {
-            Ok(0) => {
-                Err(self
-                    .refuse(format!("tensor {name:?} has infinite numbers or ones that are not a number")))
-            }
-            Ok(_) => Ok(tensor),
+        Ok(tensor)
+    }
+
+    /// Logits `[…, V]`: floating-point numbers of which some, but not all of a row, may be −∞ (a codeword that is out of
+    /// the question).
+    ///
+    /// # Errors
+    /// When the tensor is missing or something else, with what it is and what it should be.
+    pub fn expect_logits(&self, name: &str) -> Result<Tensor, TensorFileError> {
+        let kinds = &[Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double];
+        let logits = self.expect_any(name, Expected { kinds, shape: "[…, V]", sizes: None })?;
+        // The largest of a row is finite if none is +∞ or not a number, and not all are −∞.
+        let largest = logits.f_amax([-1i64].as_slice(), false).and_then(|largest| largest.f_isfinite());
+        self.all(name, largest, "rows with infinite numbers, ones that are not a number, or −∞ alone")?;
+        Ok(logits)
+    }
+
+    /// Refuses a tensor unless all of `sound` is true.
+    fn all(&self, name: &str, sound: Result<Tensor, TchError>, fault: &str) -> Result<(), TensorFileError> {
+        match sound.and_then(|sound| sound.f_all()?.f_int64_value(&[])) {
+            Ok(0) => Err(self.refuse(format!("tensor {name:?} has {fault}"))),
+            Ok(_) => Ok(()),
             Err(error) => Err(self.refuse(format!("tensor {name:?} cannot be checked: {error}"))),
         }
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Refuses a place where [`write`] could not write in the end, before anything is computed for it.
+///
+/// # Errors
+/// When it is a directory, or its directory is none.
+pub fn check_place(path: &Path) -> Result<(), TensorFileError> {
+    let directory = directory_of(path);
+    let reason = if path.is_dir() {
+        "it is a directory; give the name of a file".to_owned()
+    } else if !directory.is_dir() {
+        format!("there is no directory {}", directory.display())
+    } else {
+        return Ok(());
+    };
+    Err(TensorFileError::Write { path: path.to_owned(), reason })
 }
 
 /// Writes named tensors. The file appears whole or not at all.
@@ -205,8 +251,12 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TensorFile
     });
     let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
     let bytes = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
+    let mut file = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".tmp")
+        // As any new file, less the process's mask.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory_of(path))
         .map_err(|error| failed(error.to_string()))?;
     file.write_all(&bytes)
         .and_then(|()| file.as_file().sync_all())
@@ -221,4 +271,46 @@ fn to_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, tch::TchError> {
     let mut bytes = vec![0; elements * kind.elt_size_in_bytes()];
     tensor.f_copy_data_u8(&mut bytes, elements)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_may_rule_codewords_out_but_not_all_of_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("in.safetensors");
+        let none = f32::NEG_INFINITY;
+        for (values, sound) in [
+            ([0.0, none, 1.0, 2.0], true),
+            ([none, none, 1.0, 2.0], false),
+            ([0.0, f32::INFINITY, 1.0, 2.0], false),
+            ([0.0, f32::NAN, none, 2.0], false),
+        ] {
+            let logits = Tensor::from_slice(&values).view([2, 2]);
+            write(&path, &[("logits".into(), logits.shallow_clone())]).unwrap();
+            match TensorFile::open(&path).unwrap().expect_logits("logits") {
+                Ok(read) => assert!(sound && read.equal(&logits), "{values:?}"),
+                Err(error) => assert!(!sound && error.to_string().contains("\"logits\""), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_output_is_a_file_like_any_other_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ours, other) = (directory.path().join("out.safetensors"), directory.path().join("other"));
+        write(&ours, &[("one".into(), Tensor::from_slice(&[1.0f32]))]).unwrap();
+        fs::write(&other, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&other));
+        check_place(&ours).unwrap();
+        for (place, reason) in
+            [(directory.path().to_owned(), "is a directory"), (directory.path().join("a/b"), "no directory")]
+        {
+            let error = check_place(&place).unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains(&*place.to_string_lossy()), "{error}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::cli::UsageError;
 /// Flags of `var-dd convert`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-The checkpoints are read as data: nothing in them is ever run, and what is not needed is not looked at. Every size is\n\
+The checkpoints are read as data: nothing in them is ever run, and what is not needed is not looked at. Every size is \
 read off the tensors. Unknown, missing and misshaped tensors are refused by name, and then nothing is written.\n\n\
 Example:\n  \
 var-dd convert --student var-d16.pth --vae vae_ch160v4096z32.pth --teacher var_d16.pth --output models/d16")]
@@ -37,7 +37,8 @@ pub struct ConvertArgs {
     /// Which weights of a training checkpoint.
     #[arg(long, value_enum, default_value_t = WeightsArg::Ema)]
     weights: WeightsArg,
-    /// File of class names, one a line, in the order of their numbers [default: ImageNet's for 1,000 classes].
+    /// File of class names, one a line, in the order of their numbers [default: ImageNet's for 1,000 classes,
+    /// else `class 0`, `class 1`, …].
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 }
@@ -63,6 +64,9 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
             );
             return Err(UsageError(reason).into());
         }
+    }
+    if args.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+        return Err(UsageError("--name is empty; give the name that people see".into()).into());
     }
     let classes = args.classes.as_ref().map(|path| -> anyhow::Result<Vec<String>> {
         let text =

@@ -51,31 +51,55 @@ impl ModelArgs {
 #[derive(Args, Clone, Debug)]
 pub struct PlanArgs {
     /// First scale of each student pass, as in `0` (one step) or `0,5` (two steps).
-    #[arg(long, value_name = "T,…", value_delimiter = ',')]
+    #[arg(long, value_name = "T,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = scale)]
     pub t_list: Vec<usize>,
     /// Tokens of scales before this one are codewords, from it on regressed vectors: 0 to the number of scales.
-    #[arg(long, value_name = "SCALE", requires = "t_list")]
+    #[arg(
+        long,
+        value_name = "SCALE",
+        requires = "t_list",
+        conflicts_with = "autoregressive",
+        allow_negative_numbers = true,
+        value_parser = scale
+    )]
     pub loss_split_t: Option<usize>,
     /// Teacher-involved: the teacher draws the scales from this one up to the second number of --t-list. 0 counts
     /// too: no draft then.
-    #[arg(long, alias = "teacher-start", value_name = "SCALE", requires = "t_list")]
+    #[arg(
+        long,
+        visible_alias = "teacher-start",
+        value_name = "SCALE",
+        requires = "t_list",
+        allow_negative_numbers = true,
+        value_parser = scale
+    )]
     pub t_teacher_start: Option<usize>,
     /// Let the teacher alone draw, scale by scale.
     #[arg(long, conflicts_with_all = ["t_list", "t_teacher_start"])]
     pub autoregressive: bool,
     /// Strength of classifier-free guidance at the last scale (teacher only) [default: 2.0].
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub cfg: Option<f64>,
     /// Codewords kept before each draw; 0 keeps all (teacher only) [default: 900].
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = count)]
     pub top_k: Option<usize>,
     /// Probability mass kept before each draw; 0 keeps all (teacher only) [default: 0.95].
-    #[arg(long, value_name = "MASS")]
+    #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// Run the teacher's given prefix block-causally. The released code, whose scores are published, lets every
     /// prefix position see every other.
-    #[arg(long, requires = "t_teacher_start")]
+    #[arg(long, requires = "t_teacher_start", conflicts_with = "autoregressive")]
     pub causal_prefix: bool,
+}
+
+/// A scale as typed; whether the model has it is for the plan to say.
+fn scale(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "scales are whole numbers from 0 on".to_owned())
+}
+
+/// A count as typed.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "it must be a whole number, 0 or more".to_owned())
 }
 
 impl PlanArgs {
@@ -137,6 +161,10 @@ impl PlanArgs {
                 *guidance = self.guidance(*guidance);
             }
             Plan::FewStep { .. } => {
+                // Without effect, but no number all the same.
+                self.guidance(Guidance::default())
+                    .validate()
+                    .map_err(|error| UsageError(error.to_string()))?;
                 let flags = [
                     ("--cfg", self.cfg.is_some()),
                     ("--top-k", self.top_k.is_some()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, value_parser};
 use image::{RgbImage, imageops};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use var_dd_engine::{
@@ -38,7 +38,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Flags of `var-dd sample`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Writes images/0.png, images/1.png, … and contact-sheet.png. Picture i of a seed is the same in any batch, and the same\n\
+Writes images/0.png, images/1.png, … and contact-sheet.png. Picture i of a seed is the same in any batch, and the same \
 that the playground shows as picture i of that seed.\n\n\
 Examples:\n  \
 var-dd sample --sample-num 16 --plan \"2 steps\" --class snowman\n  \
@@ -48,7 +48,8 @@ pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Number of pictures.
-    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    #[arg(long, value_name = "COUNT", default_value_t = 8, allow_negative_numbers = true,
+          value_parser = value_parser!(u32).range(1..=10_000_000))]
     sample_num: u32,
     /// Directory to write to; made if there is none.
     #[arg(long, value_name = "DIR", default_value = "samples")]
@@ -59,16 +60,17 @@ pub struct SampleArgs {
     #[command(flatten)]
     flags: PlanArgs,
     /// Class of every picture: its number or its name.
-    #[arg(long, value_name = "CLASS", conflicts_with = "classes")]
+    #[arg(long, value_name = "CLASS", conflicts_with = "classes", allow_negative_numbers = true)]
     class: Option<String>,
     /// Classes that the pictures take in turn: numbers or names [default: all classes].
-    #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
+    #[arg(long, value_name = "CLASS,…", value_delimiter = ',', allow_negative_numbers = true)]
     classes: Vec<String>,
     /// Seed of all randomness.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = value_parser!(u64).range(..))]
     seed: u64,
     /// Pictures drawn together. Changes speed and memory, not the pictures.
-    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    #[arg(long, value_name = "COUNT", default_value_t = 8, allow_negative_numbers = true,
+          value_parser = value_parser!(u32).range(1..=4096))]
     bs: u32,
 }
 
@@ -89,9 +91,10 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let directory = args.model.directory();
     let bundle = Bundle::open(&directory)?;
     let task = args.resolve(&bundle)?;
+    let engine = Engine::load(&directory, args.model.device, args.model.dtype)?;
+    // Not before everything else is known to work: a run that fails leaves no directory.
     let images = args.sample_dir.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
-    let engine = Engine::load(&directory, args.model.device, args.model.dtype)?;
     let progress = Progress::new(task.classes.len());
     let mut sheet = Vec::new();
     let pictures: Vec<PictureRequest> = (0..)
@@ -127,15 +130,7 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
 impl SampleArgs {
     fn resolve(&self, bundle: &Bundle) -> Result<Task, UsageError> {
         let config = &bundle.config;
-        let bounded = |flag, value: u32, limit: u32| {
-            if (1..=limit).contains(&value) {
-                Ok(value as usize)
-            } else {
-                Err(UsageError(format!("{flag} is {value}; it must be from 1 to {limit}")))
-            }
-        };
-        let count = bounded("--sample-num", self.sample_num, 10_000_000)?;
-        let batch = bounded("--bs", self.bs, 4096)?;
+        let (count, batch) = (self.sample_num as usize, self.bs as usize);
         let plan = if self.flags.is_given() {
             self.flags.resolve(config)?
         } else {

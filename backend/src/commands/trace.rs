@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, value_parser};
 use tch::{Kind, Tensor};
 use var_dd_engine::{
     bundle::{
@@ -24,16 +24,18 @@ use var_dd_engine::{
     tensor_file::{self, Expected, TensorFile},
 };
 
-use super::model::{PlanArgs, check_teacher};
+use super::model::{PlanArgs, check_teacher, count};
 use crate::cli::UsageError;
 
 /// Flags of `var-dd trace`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_long_help = "Input: `noise` f32 [B, N, Cv] and `labels` i64 [B] (no noise with --autoregressive).\n\
-Output, all f32: `step{n}.sequence` [B, N, Cv] of each few-step pass; `draft` [B, N, Cv] and `after_teacher`\n\
-[B, K(b), Cv] of a teacher-involved plan; always `sequence` [B, N, Cv] and, of the final sequence, `fhat{k}`\n\
-[B, Cv, p, p] and `image{k}` [B, 3, H, W] in 0…1 for every scale k.\n\n\
+    // A line feed stands for `{n}` in clap's templates, so the names are spelled with their numbers.
+    after_long_help = "\
+Input: `noise` f32 [B, N, Cv] and `labels` i64 [B] (no noise with --autoregressive).\n\n\
+Output, all f32: `step0.sequence`, `step1.sequence`, … [B, N, Cv] of the few-step passes; `draft` [B, N, Cv] and \
+`after_teacher` [B, K(b), Cv] of a teacher-involved plan; always `sequence` [B, N, Cv] and, of the final sequence, \
+`fhat0`, `fhat1`, … [B, Cv, p, p] and `image0`, `image1`, … [B, 3, H, W] in 0…1 for every scale.\n\n\
 Example: var-dd trace --model model --input in.safetensors --output out.safetensors --t-list 0,5 --loss-split-t 5"
 )]
 pub struct TraceArgs {
@@ -45,7 +47,7 @@ pub struct TraceArgs {
     #[command(flatten)]
     plan: PlanArgs,
     /// Seed of the teacher's draws; picture i of the batch draws as picture i of this seed.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = value_parser!(u64).range(..))]
     seed: u64,
     /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     #[arg(long, default_value_t)]
@@ -72,10 +74,10 @@ pub struct TraceFilterArgs {
     #[command(flatten)]
     files: FileArgs,
     /// Logits kept, ties at the threshold included; 0 keeps all.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = count)]
     top_k: usize,
     /// Probability mass kept; 0 keeps all.
-    #[arg(long, value_name = "MASS")]
+    #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     top_p: f64,
 }
 
@@ -105,6 +107,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let bundle = Bundle::open(&args.model)?;
     let config = &bundle.config;
     let plan = args.plan.resolve(config)?;
+    tensor_file::check_place(&args.files.output)?;
     check_teacher(&plan, &bundle)?;
     let inputs = Inputs::read(&args.files, config, &plan)?;
     let device = args.device.open()?;
@@ -194,13 +197,9 @@ impl Inputs {
 pub fn filter(args: &TraceFilterArgs) -> anyhow::Result<()> {
     let guidance = Guidance { top_k: args.top_k, top_p: args.top_p, ..Guidance::default() };
     guidance.validate().map_err(|error| UsageError(error.to_string()))?;
+    tensor_file::check_place(&args.files.output)?;
     let file = TensorFile::open(&args.files.input)?;
-    let expected = Expected {
-        kinds: &[Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double],
-        shape: "[…, V]",
-        sizes: None,
-    };
-    let logits = file.expect("logits", expected)?;
+    let logits = file.expect_logits("logits")?;
     let probs = filtered_probs(&logits, args.top_k, args.top_p);
     tensor_file::write(&args.files.output, &[("probs".into(), probs)])?;
     Ok(())
@@ -211,6 +210,7 @@ pub fn filter(args: &TraceFilterArgs) -> anyhow::Result<()> {
 /// # Errors
 /// When the input is not what it should be, or a file cannot be read or written.
 pub fn frechet(args: &FileArgs) -> anyhow::Result<()> {
+    tensor_file::check_place(&args.output)?;
     let file = TensorFile::open(&args.input)?;
     let statistics = |name| {
         let kinds = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
@@ -232,6 +232,7 @@ pub fn frechet(args: &FileArgs) -> anyhow::Result<()> {
 pub fn inception(args: &TraceInceptionArgs) -> anyhow::Result<()> {
     /// Pictures computed at a time: bounds the memory whatever the input's size.
     const BATCH: i64 = 16;
+    tensor_file::check_place(&args.files.output)?;
     let file = TensorFile::open(&args.files.input)?;
     let expected = Expected {
         kinds: &[Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double],

@@ -82,24 +82,24 @@ pub struct PlanPreset {
     pub fid: Option<f64>,
 }
 
-/// A configuration that cannot be used.
+/// A configuration that cannot be used. The messages hold their causes, which are therefore no `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {source}; a model is a directory as `var-dd convert` makes it")]
+    #[error("{path} cannot be read: {cause}; a model is a directory as `var-dd convert` makes it")]
     Read {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is not what it should be.
-    #[error("{path} is not a model's configuration: {source}")]
+    #[error("{path} is not a model's configuration: {cause}")]
     Parse {
         /// The file.
         path: String,
         /// Why.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// A size out of bounds.
     #[error("{field} is {value}; it must be {bound}")]
@@ -112,12 +112,12 @@ pub enum ConfigError {
         bound: String,
     },
     /// A plan that the model cannot run.
-    #[error("plan {name:?} cannot run on this model: {source}")]
+    #[error("plan {name:?} cannot run on this model: {cause}")]
     Plan {
         /// Its name.
         name: String,
         /// Why.
-        source: PlanError,
+        cause: PlanError,
     },
 }
 
@@ -132,9 +132,9 @@ impl Config {
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
         let path = directory.join("config.json");
         let shown = path.display().to_string();
-        let text = fs::read(&path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        let text = fs::read(&path).map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
         let config: Self =
-            serde_json::from_slice(&text).map_err(|source| ConfigError::Parse { path: shown, source })?;
+            serde_json::from_slice(&text).map_err(|cause| ConfigError::Parse { path: shown, cause })?;
         config.validate()?;
         Ok(config)
     }
@@ -220,7 +220,7 @@ impl Config {
         }
         for preset in &self.plans {
             let plan = preset.plan().and_then(|plan| plan.validate(self.scales()));
-            plan.map_err(|source| ConfigError::Plan { name: preset.name.clone(), source })?;
+            plan.map_err(|cause| ConfigError::Plan { name: preset.name.clone(), cause })?;
         }
         Ok(())
     }

@@ -88,16 +88,16 @@ impl Display for Problem {
     }
 }
 
-/// Weights that cannot be used.
+/// Weights that cannot be used. The messages hold their causes, which are therefore no `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read: {cause}")]
     Read {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is cut off, or something else.
     #[error("{path} is not a whole safetensors file: {reason}; copy or convert it again")]
@@ -146,7 +146,7 @@ pub fn kind_of(dtype: Dtype) -> Option<Kind> {
 /// When the file cannot be read, is cut off, or declares sizes that are not its own.
 pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
     let shown = || path.display().to_string();
-    let bytes = fs::read(path).map_err(|source| WeightsError::Read { path: shown(), source })?;
+    let bytes = fs::read(path).map_err(|cause| WeightsError::Read { path: shown(), cause })?;
     let format = |reason: String| WeightsError::Format { path: shown(), reason };
     // Checks every size against the length of the file before anything is allocated.
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;

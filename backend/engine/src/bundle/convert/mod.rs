@@ -3,22 +3,17 @@
 //! Every size comes from the tensors; names and shapes are checked by the networks' own loading, so that what is written
 //! is what can be opened. Nothing is written unless everything is.
 
+mod place;
 mod presets;
 mod sizes;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::{self, File, Permissions},
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use safetensors::tensor::{Metadata, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
-use self::sizes::{Model, PUBLISHED_SCALES, Shapes, sides_of_levels};
+use self::sizes::{Dictionary, Model, PUBLISHED_SCALES, Shapes, sides_of_levels};
 use super::{
     checkpoint::{Checkpoint, CheckpointError, CheckpointTensor, Dtype, Item},
     config::{Config, ConfigError},
@@ -75,12 +70,18 @@ pub enum ConvertError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Weights(Vec<WeightsError>),
     /// A size that no tensor shows.
-    #[error("the {what} of the model cannot be told: tensor {looked_at} is missing")]
+    #[error(
+        "the {what} of the model cannot be told: tensor {looked_at} is missing in {path}; there are: {names}"
+    )]
     Unknown {
         /// Which size.
         what: &'static str,
         /// Where it was looked for.
         looked_at: String,
+        /// The file.
+        path: String,
+        /// The first few names that it holds.
+        names: String,
     },
     /// A size that no model has.
     #[error("the {what} is {value}; more than {limit} is absurd")]
@@ -96,8 +97,16 @@ pub enum ConvertError {
     #[error("{0}")]
     Scales(String),
     /// A configuration that no model has.
-    #[error("this is not a model that can run: {0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Class names that are too few or too many.
+    #[error("{found} class names are given, and the model has {expected} classes; each needs one")]
+    Classes {
+        /// Names given.
+        found: usize,
+        /// Classes of the model.
+        expected: i64,
+    },
     /// Where the bundle should go.
     #[error("{path}: {reason}")]
     Output {
@@ -133,8 +142,8 @@ impl<'a> Network<'a> {
             Some(trainer) => {
                 let find = |key| trainer.iter().find(|(name, _)| name == key);
                 let (_, found) = keys.iter().find_map(find).ok_or_else(|| {
-                    let names: Vec<_> = trainer.iter().map(|(name, _)| *name).collect();
-                    contents(format!("has no trainer.{}{advice}; trainer has: {}", keys[0], names.join(", ")))
+                    let names = some_names(trainer.iter().map(|(name, _)| *name));
+                    contents(format!("has no trainer.{}{advice}; trainer has: {names}", keys[0]))
                 })?;
                 found.entries()
             }
@@ -163,7 +172,11 @@ impl<'a> Network<'a> {
             }
         }
         if network.tensors.is_empty() {
-            return Err(contents("holds no tensors where the weights should be".into()));
+            let there = match network.others.len() {
+                0 => "it is empty".to_owned(),
+                _ => format!("there are: {}", some_names(network.others.iter().map(String::as_str))),
+            };
+            return Err(contents(format!("holds no tensors where the weights should be; {there}")));
         }
         network.sides = levels(root, trainer.as_deref());
         Ok(network)
@@ -193,11 +206,20 @@ impl<'a> Network<'a> {
             Ok(asked) if problems.is_empty() => Ok(asked.into_iter().map(|(name, _)| name).collect()),
             Ok(_) => Err(WeightsError::Mismatch { origin: self.origin.clone(), problems }),
             Err(WeightsError::Mismatch { origin, problems: found }) => {
-                problems.extend(found.into_iter().map(|problem| self.name_kind(problem)));
+                // What is there but is no tensor is said once.
+                let found = found.into_iter().filter(
+                    |problem| !matches!(problem, Problem::Missing { name, .. } if self.others.contains(name)),
+                );
+                problems.extend(found.map(|problem| self.name_kind(problem)));
                 Err(WeightsError::Mismatch { origin, problems })
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// Names and shapes, and where they are from.
+    fn of(&self) -> Dictionary<'_> {
+        Dictionary { origin: &self.origin, shapes: &self.shapes }
     }
 
     /// Names the element type in the file, not the stand-in's.
@@ -226,6 +248,38 @@ impl<'a> Network<'a> {
             });
         }
         Ok(())
+    }
+}
+
+/// The first few of some names, in words.
+fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown}, and {more} more") } else { shown }
+}
+
+/// Refuses the teacher's checkpoint in the student's place, and the other way round.
+fn check_roles(student: &Network<'_>, teacher: Option<&Network<'_>>) -> Result<(), ConvertError> {
+    // What a student has and VAR has not.
+    const OWN: [&str; 3] = ["n_d_embed.", "layerwise_n_d_embed.", "final_layer_conti."];
+    let is_student =
+        |network: &Network<'_>| network.shapes.keys().any(|name| OWN.iter().any(|own| name.starts_with(own)));
+    let wrong = |network: &Network<'_>, reason: &str| {
+        Err(ConvertError::Contents { path: network.origin.clone(), reason: reason.into() })
+    };
+    if student.shapes.contains_key("pos_1LC") && !is_student(student) {
+        return wrong(
+            student,
+            "holds no student: n_d_embed.weight and final_layer_conti.linear.weight are missing, as in a teacher's checkpoint",
+        );
+    }
+    match teacher.filter(|teacher| is_student(teacher)) {
+        Some(teacher) => wrong(
+            teacher,
+            "holds no teacher: n_d_embed.weight or final_layer_conti is unknown there, as in a student's checkpoint",
+        ),
+        None => Ok(()),
     }
 }
 
@@ -263,7 +317,7 @@ fn scales(
     let published: i64 = PUBLISHED_SCALES.iter().map(|side| side * side).sum();
     let sides = match sources.into_iter().next() {
         Some((_, sides)) => sides,
-        None => match model.student.get("pos_1LC").map(Vec::as_slice) {
+        None => match model.student.shapes.get("pos_1LC").map(Vec::as_slice) {
             Some(&[_, positions, _]) if positions == published + 1 => PUBLISHED_SCALES.to_vec(),
             Some(shape) => {
                 return Err(ConvertError::Scales(format!(
@@ -271,7 +325,7 @@ fn scales(
                 )));
             }
             None => {
-                return Err(ConvertError::Unknown { what: "scales", looked_at: "pos_1LC".into() });
+                return Err(model.student.unknown("scales", "pos_1LC"));
             }
         },
     };
@@ -287,7 +341,7 @@ fn scales(
 pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
     let output =
         |reason: String| ConvertError::Output { path: conversion.output.display().to_string(), reason };
-    check_output(&conversion.output).map_err(output)?;
+    place::check(&conversion.output).map_err(output)?;
     let open = |path: &PathBuf| Checkpoint::open(path);
     let student = open(&conversion.student)?;
     let vae = open(&conversion.vae)?;
@@ -301,11 +355,8 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
     // The teacher's own training keeps no average.
     let teacher =
         teacher.as_ref().map(|file| Network::find(file, &[wanted, "var_wo_ddp"], "")).transpose()?;
-    let model = Model {
-        student: &student.shapes,
-        vae: &vae.shapes,
-        teacher: teacher.as_ref().map(|network| &network.shapes),
-    };
+    check_roles(&student, teacher.as_ref())?;
+    let model = Model { student: student.of(), vae: vae.of(), teacher: teacher.as_ref().map(Network::of) };
 
     let mut found = Vec::new();
     if let Some(sides) = &student.sides {
@@ -332,7 +383,13 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
         classes: Vec::new(),
         plans: Vec::new(),
     };
-    config.classes = conversion.classes.clone().unwrap_or_else(|| presets::class_names(config.num_classes));
+    config.classes = match &conversion.classes {
+        Some(names) if names.len() as i64 != config.num_classes => {
+            return Err(ConvertError::Classes { found: names.len(), expected: config.num_classes });
+        }
+        Some(names) => names.clone(),
+        None => presets::class_names(config.num_classes),
+    };
     config.plans = presets::plans(&config, teacher.is_some());
     config.validate()?;
 
@@ -361,81 +418,6 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
     for (_, network, names) in &files {
         network.check_length(names)?;
     }
-    write(&conversion.output, &config, &files)?;
+    place::write(&conversion.output, &config, &files)?;
     Ok(config)
-}
-
-/// A place where a bundle may go: nothing, or an empty directory.
-fn check_output(path: &Path) -> Result<(), String> {
-    match fs::read_dir(path) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => {
-                Err("there is something here already; give another --output, or remove it first".into())
-            }
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(format!("no bundle can be made here: {error}")),
-    }
-}
-
-/// Writes the bundle beside its place and moves it there when it is whole.
-fn write(
-    place: &Path,
-    config: &Config,
-    files: &[(&str, &Network<'_>, Vec<String>)],
-) -> Result<(), ConvertError> {
-    let failed = |error: io::Error| ConvertError::Output {
-        path: place.display().to_string(),
-        reason: format!("the bundle cannot be written: {error}"),
-    };
-    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(failed)?;
-    let directory = tempfile::Builder::new()
-        .prefix(".var-dd-convert-")
-        .permissions(directory_permissions())
-        .tempdir_in(parent)
-        .map_err(failed)?;
-    for (name, network, names) in files {
-        let path = directory.path().join(name).with_extension("safetensors");
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).map_err(failed)?);
-        file.write_all(&header(network, names).map_err(failed)?).map_err(failed)?;
-        for name in names {
-            file.write_all(&network.tensors[name].read()?).map_err(failed)?;
-        }
-        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
-    }
-    let text = serde_json::to_string_pretty(config).map_err(|error| failed(error.into()))?;
-    let mut file = File::create_new(directory.path().join("config.json")).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    // A rename replaces an empty directory and nothing else.
-    fs::rename(directory.path(), place).map_err(failed)?;
-    // Nothing is left under the temporary name, so nothing is to be removed.
-    let _ = directory.keep();
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
-}
-
-/// What any new directory gets, less the process's mask.
-fn directory_permissions() -> Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    Permissions::from_mode(0o777)
-}
-
-/// Length and header of a safetensors file of these tensors, in this order.
-fn header(network: &Network<'_>, names: &[String]) -> io::Result<Vec<u8>> {
-    let mut end = 0;
-    let infos = names.iter().map(|name| {
-        let tensor = &network.tensors[name];
-        let begin = end;
-        end += tensor.byte_length();
-        let info =
-            TensorInfo { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), data_offsets: (begin, end) };
-        (name.clone(), info)
-    });
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let metadata = Metadata::new(Some(format), infos.collect()).map_err(io::Error::other)?;
-    let mut json = serde_json::to_vec(&metadata)?;
-    // Tensors begin at a multiple of eight bytes.
-    json.resize(json.len().next_multiple_of(8), b' ');
-    Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
 }

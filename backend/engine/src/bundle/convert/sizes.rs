@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ConvertError;
+use super::{ConvertError, some_names};
 use crate::bundle::config::{TransformerConfig, VaeConfig};
 
 /// Names and shapes of one state dict.
@@ -19,12 +19,31 @@ pub(super) const PUBLISHED_SCALES: [i64; 10] = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]
 const MAX_CHANNELS: i64 = 16_384;
 const MAX_CODEBOOK: i64 = 1 << 28;
 
+/// A state dict and where it is from.
+#[derive(Clone, Copy)]
+pub(super) struct Dictionary<'a> {
+    pub(super) origin: &'a str,
+    pub(super) shapes: &'a Shapes,
+}
+
+impl Dictionary<'_> {
+    /// The refusal of a file in which no tensor shows a size.
+    pub(super) fn unknown(self, what: &'static str, looked_at: &str) -> ConvertError {
+        ConvertError::Unknown {
+            what,
+            looked_at: looked_at.to_owned(),
+            path: self.origin.to_owned(),
+            names: some_names(self.shapes.keys().map(String::as_str)),
+        }
+    }
+}
+
 /// The state dicts of a model.
 #[derive(Clone, Copy)]
 pub(super) struct Model<'a> {
-    pub(super) student: &'a Shapes,
-    pub(super) vae: &'a Shapes,
-    pub(super) teacher: Option<&'a Shapes>,
+    pub(super) student: Dictionary<'a>,
+    pub(super) vae: Dictionary<'a>,
+    pub(super) teacher: Option<Dictionary<'a>>,
 }
 
 /// Sizes that are read off the tensors.
@@ -62,10 +81,6 @@ fn count(shapes: &Shapes, prefix: &str, suffix: &str) -> Option<i64> {
     shapes.keys().filter_map(number).max().map(|largest| i64::from(largest) + 1)
 }
 
-fn known(what: &'static str, looked_at: &str, value: Option<i64>) -> Result<i64, ConvertError> {
-    value.ok_or_else(|| ConvertError::Unknown { what, looked_at: looked_at.to_owned() })
-}
-
 impl Model<'_> {
     /// Every size but the scales.
     ///
@@ -74,7 +89,7 @@ impl Model<'_> {
     pub(super) fn sizes(&self) -> Result<Sizes, ConvertError> {
         let transformers = || std::iter::once(self.student).chain(self.teacher);
         let both = |places: &[(&str, usize)]| -> Vec<i64> {
-            transformers().flat_map(|shapes| axes(shapes, places)).collect()
+            transformers().flat_map(|network| axes(network.shapes, places)).collect()
         };
         let width = vote(both(&[
             ("pos_start", 2),
@@ -87,14 +102,14 @@ impl Model<'_> {
         ]));
         let vocabulary = both(&[("head.weight", 0), ("head.bias", 0)]);
         let vocabulary =
-            vote(vocabulary.into_iter().chain(axes(self.vae, &[("quantize.embedding.weight", 0)])));
+            vote(vocabulary.into_iter().chain(axes(self.vae.shapes, &[("quantize.embedding.weight", 0)])));
         let latent = both(&[
             ("word_embed.weight", 1),
             ("final_layer_conti.linear.weight", 0),
             ("final_layer_conti.linear.bias", 0),
         ]);
         let latent = vote(latent.into_iter().chain(axes(
-            self.vae,
+            self.vae.shapes,
             &[
                 ("quantize.embedding.weight", 1),
                 ("quant_conv.weight", 0),
@@ -109,7 +124,9 @@ impl Model<'_> {
             ".ffn.fc2.weight",
             ".ada_lin.1.weight",
         ];
-        let depth = PARTS.iter().filter_map(|part| count(self.student, "blocks.", part));
+        let depth = PARTS.iter().filter_map(|part| count(self.student.shapes, "blocks.", part));
+        let known =
+            |what, looked_at, value: Option<i64>| value.ok_or_else(|| self.student.unknown(what, looked_at));
         let depth = known("depth", "blocks.*", vote(depth))?;
         let heads = (0..depth).flat_map(|block| {
             let name = format!("blocks.{block}.attn.scale_mul_1H11");
@@ -144,7 +161,9 @@ impl Model<'_> {
     }
 
     fn vae_sizes(&self) -> Result<VaeConfig, ConvertError> {
-        let vae = self.vae;
+        let vae = self.vae.shapes;
+        let known =
+            |what, looked_at, value: Option<i64>| value.ok_or_else(|| self.vae.unknown(what, looked_at));
         let channels = vote(axes(
             vae,
             &[
@@ -199,7 +218,8 @@ impl Model<'_> {
             ))
         })?;
         for (network, shapes, extra) in [("student", Some(self.student), 1), ("teacher", self.teacher, 0)] {
-            let positions = shapes.and_then(|shapes| axes(shapes, &[("pos_1LC", 1)]).first().copied());
+            let positions =
+                shapes.and_then(|network| axes(network.shapes, &[("pos_1LC", 1)]).first().copied());
             if let Some(positions) = positions.filter(|&positions| positions != tokens + extra) {
                 return Err(ConvertError::Scales(format!(
                     "the scales {sides:?} have {tokens} tokens, so the {network}'s pos_1LC should have {} positions; it has {positions}",

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, path::Path};
 
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -357,5 +357,65 @@ fn names_of_model_and_classes_can_be_given() {
         ..fixture.conversion()
     };
     let error = fixture.convert(&conversion).unwrap_err().to_string();
-    assert!(error.contains("a list of 2 names") && error.contains("num_classes = 3"), "{error}");
+    assert!(error.contains("2 class names") && error.contains("3 classes"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_in_the_wrong_place_is_told_for_what_it_is() {
+    let fixture = Fixture::new();
+    let refusal = |student: &str, teacher: Option<&str>| {
+        let conversion = Conversion {
+            student: fixture.path(student),
+            teacher: teacher.map(|name| fixture.path(name)),
+            ..fixture.conversion()
+        };
+        fixture.convert(&conversion).unwrap_err().to_string()
+    };
+    let error = refusal("var.pth", None);
+    assert!(error.contains("var.pth holds no student") && error.contains("n_d_embed.weight"), "{error}");
+    let error = refusal("tiny.pth", Some("tiny.pth"));
+    assert!(error.contains("tiny.pth holds no teacher"), "{error}");
+    // Names that no size can be read off: the file and what is in it instead.
+    let error = refusal("vae.pth", None);
+    assert!(
+        error.contains("pos_1LC is missing in") && error.contains("vae.pth; there are: decoder."),
+        "{error}"
+    );
+    let mut fixture = Fixture::new();
+    fixture.student.iter_mut().for_each(|entry| entry.name.insert_str(0, "module."));
+    let error = fixture.convert(&fixture.conversion()).unwrap_err().to_string();
+    assert!(error.contains("tiny.pth; there are: module.blocks.0"), "{error}");
+    assert!(fixture.nothing_is_written());
+}
+
+#[test]
+fn an_output_behind_a_link_is_filled_and_the_link_stays() {
+    let fixture = Fixture::new();
+    let (behind, link) = (fixture.path("behind"), fixture.path("link"));
+    fs::create_dir(&behind).unwrap();
+    std::os::unix::fs::symlink(&behind, &link).unwrap();
+    fixture.convert(&Conversion { output: link.clone(), ..fixture.conversion() }).unwrap();
+    assert!(link.is_symlink());
+    assert!(Bundle::open(&behind).is_ok());
+}
+
+#[test]
+fn directories_made_on_the_way_to_a_failure_are_removed() {
+    let mut fixture = Fixture::new();
+    let conversion = Conversion { output: fixture.path("made/on/the/way"), ..fixture.conversion() };
+    // The numbers of a tensor are damaged: noticed when they are read, which is when they are written.
+    fixture.convert(&fixture.conversion()).unwrap();
+    fs::remove_dir_all(fixture.path("model")).unwrap();
+    let bytes = fs::read(fixture.path("tiny.pth")).unwrap();
+    let number = &fixture.student_entry("head.weight").bytes;
+    let at = bytes.windows(number.len()).position(|window| window == number).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[at] ^= 1;
+    fs::write(fixture.path("tiny.pth"), damaged).unwrap();
+    let error = convert(&conversion).unwrap_err().to_string();
+    assert!(error.contains("head.weight") && error.contains("damaged"), "{error}");
+    assert!(fixture.nothing_is_written(), "{error}");
+    fs::write(fixture.path("tiny.pth"), bytes).unwrap();
+    convert(&conversion).unwrap();
+    assert!(Bundle::open(&conversion.output).is_ok());
 }

@@ -1,0 +1,136 @@
+//! What the commands refuse, and how they say it: as the program does, from the outside.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tch::{Kind, Tensor};
+use tempfile::TempDir;
+use var_dd_engine::tensor_file;
+
+/// The demo model: 6 scales of 130 tokens in all, 16 channels, 10 classes.
+fn demo_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../static/demo-model")
+}
+
+fn var_dd(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_var-dd"));
+    command.current_dir(directory).env("VAR_DD_MODEL", demo_model()).args(arguments).output().unwrap()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A directory with an input that fits the demo model.
+fn with_input() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let tensors = [
+        ("noise".to_owned(), Tensor::zeros([1, 130, 16], (Kind::Float, tch::Device::Cpu))),
+        ("labels".to_owned(), Tensor::from_slice(&[9i64])),
+        ("logits".to_owned(), Tensor::from_slice(&[0.5f32, 1.0])),
+    ];
+    tensor_file::write(&directory.path().join("in.safetensors"), &tensors).unwrap();
+    directory
+}
+
+/// What is in a directory beside the input.
+fn made(directory: &TempDir) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name != "in.safetensors").collect()
+}
+
+#[test]
+fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_written() {
+    let directory = with_input();
+    // The command, its flags, and what the message must say.
+    let table: &[(&str, &str, &[&str])] = &[
+        ("trace", "--t-list -1 --loss-split-t 0", &["--t-list", "'-1'", "from 0 on"]),
+        ("trace", "--t-list 0,x --loss-split-t 0", &["--t-list", "'x'", "whole numbers"]),
+        ("trace", "--t-list 0 --loss-split-t -2", &["--loss-split-t", "'-2'", "from 0 on"]),
+        ("trace", "--t-list 0 --loss-split-t 7", &["loss_split_t is 7", "from 0 to 6"]),
+        ("trace", "--t-list 0,6 --loss-split-t 0", &["step 6", "from 0 to 5"]),
+        ("trace", "--t-list 0,3 --loss-split-t 0 --teacher-start -1", &["start", "'-1'", "from 0 on"]),
+        ("trace", "--t-list 0,3 --loss-split-t 0 --teacher-start 4", &["scale 4", "at most 3"]),
+        ("trace", "--autoregressive --cfg -1", &["cfg is -1", "from 0 to 100"]),
+        ("trace", "--autoregressive --top-p -0.1", &["top_p is -0.1", "to 1"]),
+        ("trace", "--autoregressive --top-k -5", &["--top-k", "'-5'", "0 or more"]),
+        ("trace", "--autoregressive --seed -5", &["--seed", "-5"]),
+        ("trace", "--autoregressive --loss-split-t 2", &["--autoregressive", "--loss-split-t"]),
+        ("trace", "--autoregressive --causal-prefix", &["--autoregressive", "--causal-prefix"]),
+        // Without effect on a plan without teacher, but no numbers all the same.
+        ("trace", "--t-list 0 --loss-split-t 0 --cfg nan", &["cfg is NaN"]),
+        ("trace", "--t-list 0 --loss-split-t 0 --top-p 7", &["top_p is 7", "to 1"]),
+        ("trace-filter", "--top-k -1 --top-p 0", &["--top-k", "'-1'", "0 or more"]),
+        ("trace-filter", "--top-k 1 --top-p -1", &["top_p is -1", "to 1"]),
+        ("sample", "--sample-num 0", &["--sample-num", "0 is not in 1..=10000000"]),
+        ("sample", "--bs -4", &["--bs", "-4 is not in 1..=4096"]),
+        ("sample", "--class -1", &["class -1", "0 to 9"]),
+        ("sample", "--classes 3,10", &["class 10", "0 to 9"]),
+        ("sample", "--cfg nan", &["cfg is NaN"]),
+        ("convert", "--student a --vae b --name=", &["--name"]),
+    ];
+    for (command, flags, parts) in table {
+        let mut arguments = vec![*command];
+        match *command {
+            "sample" => arguments.extend(["--sample-dir", "out"]),
+            "convert" => arguments.extend(["--output", "out"]),
+            _ => arguments.extend(["--input", "in.safetensors", "--output", "out"]),
+        }
+        arguments.extend(flags.split(' '));
+        let output = var_dd(directory.path(), &arguments);
+        let error = error(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        for part in *parts {
+            assert!(error.contains(part), "{arguments:?}: {part:?} is missing in {error}");
+        }
+        assert_eq!(made(&directory), [""; 0], "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_failure_is_one_line_that_tells_its_cause_once_and_nothing_is_written() {
+    let directory = with_input();
+    let few = "--t-list 0 --loss-split-t 0";
+    let table = [
+        (format!("trace --model none --input in.safetensors --output out {few}"), "none/config.json"),
+        (format!("trace --input none.st --output out {few}"), "none.st"),
+        (format!("trace --input in.safetensors --output none/out {few}"), "no directory none"),
+        (format!("trace --input in.safetensors --output . {few}"), "is a directory"),
+        ("trace-filter --top-k 1 --top-p 0 --input in.safetensors --output none/out".into(), "none"),
+        ("trace-frechet --input in.safetensors --output none/out".into(), "none"),
+        ("sample --model none --sample-dir out".into(), "none/config.json"),
+        ("convert --student none.pth --vae none.pth --output out".into(), "none.pth"),
+    ];
+    for (line, part) in table {
+        let output = var_dd(directory.path(), &line.split(' ').collect::<Vec<_>>());
+        let error = error(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}: {error}");
+        assert!(error.starts_with("error: ") && error.contains(part), "{line}: {error}");
+        assert_eq!(error.lines().count(), 1, "{line}: {error}");
+        assert!(error.matches("os error").count() <= 1, "{line}: {error}");
+        assert_eq!(made(&directory), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_gpu_that_is_not_there_costs_no_directory() {
+    let directory = with_input();
+    let arguments = ["sample", "--sample-num", "1", "--sample-dir", "out", "--device", "cuda:99"];
+    let output = var_dd(directory.path(), &arguments);
+    let error = error(&output);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("GPU"), "{error}");
+    assert_eq!(made(&directory), [""; 0]);
+}
+
+#[test]
+fn the_help_of_trace_spells_the_names_of_its_tensors_and_flags() {
+    let output = var_dd(Path::new("."), &["trace", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    for name in ["`step0.sequence`", "`fhat0`", "`image0`", "`draft`", "`after_teacher`", "--teacher-start"] {
+        assert!(help.contains(name), "{name} is missing in {help}");
+    }
+}
