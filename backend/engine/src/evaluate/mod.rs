@@ -1,3 +1,4 @@
-//! Scoring sets of pictures.
+//! Scoring sets of pictures, and laws.
 
+pub mod chi_square;
 pub mod frechet;

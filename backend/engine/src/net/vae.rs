@@ -34,7 +34,12 @@ impl Vae {
 
     /// Pictures of `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in −1…1.
     pub fn decode(&self, f_hat: &Tensor) -> Tensor {
-        self.decoder.forward(&self.post_quant_conv.forward(f_hat)).clamp(-1.0, 1.0)
+        self.decode_unclamped(f_hat).clamp(-1.0, 1.0)
+    }
+
+    /// As [`Vae::decode`] without the bounds, beyond which no gradient flows.
+    pub fn decode_unclamped(&self, f_hat: &Tensor) -> Tensor {
+        self.decoder.forward(&self.post_quant_conv.forward(f_hat))
     }
 
     /// Latent map of pictures before quantization: `[B, 3, side, side]` in −1…1 to f32 `[B, Cv, p, p]`.

@@ -1,0 +1,478 @@
+//! What a run is made of: sizes of the model and the settings of every stage.
+
+use serde::{Deserialize, Serialize};
+
+use super::{OptimizerRecipe, TrainError, pictures};
+use crate::{
+    bundle::config::{Config, PlanPreset, TransformerConfig, VaeConfig},
+    sample::plan::Guidance,
+};
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the model.
+    pub name: String,
+    /// Seed of all randomness.
+    pub seed: u64,
+    /// Sizes of the model.
+    pub sizes: Sizes,
+    /// The VAE's training.
+    pub vae: VaeRecipe,
+    /// The teacher's training.
+    pub teacher: TeacherRecipe,
+    /// The pairs of noise and tokens.
+    pub trajectories: TrajectoryRecipe,
+    /// The student's training.
+    pub student: StudentRecipe,
+    /// The judge's training.
+    pub judge: JudgeRecipe,
+}
+
+/// Sizes of the model, as in a bundle's `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sizes {
+    /// Side of each scale's token map.
+    pub patch_nums: Vec<i64>,
+    /// Codewords.
+    pub vocabulary: i64,
+    /// Channels of a codeword.
+    pub latent_channels: i64,
+    /// The VAE.
+    pub vae: VaeConfig,
+    /// Teacher and student.
+    pub transformer: TransformerConfig,
+    /// Kinds of scenes, the first so many of [`pictures::CLASSES`].
+    pub num_classes: i64,
+}
+
+/// Steps of a stage and what happens between them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steps {
+    /// Steps in all.
+    pub steps: u64,
+    /// Examples in a step.
+    pub batch: usize,
+    /// How weights follow gradients.
+    pub optimizer: OptimizerRecipe,
+    /// Steps from one look at held-out data (figures and a contact sheet) to the next.
+    pub examine_every: u64,
+    /// Steps from one checkpoint to the next.
+    pub checkpoint_every: u64,
+}
+
+/// The VAE's training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeRecipe {
+    /// Steps.
+    pub run: Steps,
+    /// Weight of the distance of codewords and latents that moves the encoder; that which moves the codewords has 1.
+    pub commitment: f64,
+    /// Weight of the difference of neighbouring pixels' differences.
+    pub gradient_loss: f64,
+    /// Share of pictures that the decoder sees from a prefix of the scales, so that frames on the way are pictures too.
+    pub prefix_share: f64,
+    /// Steps from one revival of dead codewords to the next.
+    pub revive_every: u64,
+    /// Steps after which no codeword is revived.
+    pub revive_until: u64,
+    /// Held-out pictures that figures are of.
+    pub held_out: usize,
+}
+
+/// The teacher's training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherRecipe {
+    /// Steps.
+    pub run: Steps,
+    /// Drawn pictures that it learns.
+    pub pictures: u64,
+    /// Share of examples whose class it is not told, for guidance.
+    pub class_dropout: f64,
+    /// Held-out pictures that figures are of.
+    pub held_out: usize,
+}
+
+/// The pairs of noise and tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrajectoryRecipe {
+    /// Pairs in all.
+    pub pairs: u64,
+    /// Pairs in a file.
+    pub shard: u64,
+    /// Pairs made together.
+    pub batch: usize,
+    /// Solver steps.
+    pub flow_steps: usize,
+    /// The teacher's law.
+    pub guidance: Guidance,
+}
+
+/// The student's training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudentRecipe {
+    /// Steps.
+    pub run: Steps,
+    /// Second entry of `t_list`; scales before it are given in part of the examples. Also `loss_split_t`.
+    pub second_step: usize,
+    /// Share of examples in which they are.
+    pub second_share: f64,
+    /// Weight of the cross-entropy.
+    pub code_loss: f64,
+    /// Weight of the squared error of vectors, relative to the codewords' variance.
+    pub vector_loss: f64,
+    /// Weight of the squared error of the last `f_hat`, relative to its variance.
+    pub sum_loss: f64,
+    /// How much more a token of a small scale counts: `n^-balance` where a scale has `n` tokens.
+    pub balance: f64,
+    /// Pairs that are held out for figures.
+    pub held_out: u64,
+}
+
+/// The judge's training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeRecipe {
+    /// Steps.
+    pub run: Steps,
+    /// Channels of each level, which halves the side; the last are the features.
+    pub channels: Vec<i64>,
+    /// Held-out pictures that figures are of.
+    pub held_out: usize,
+}
+
+/// Names of the built-in recipes.
+pub const PRESETS: [&str; 2] = ["demo", "smoke"];
+
+fn optimizer(learning_rate: f64, warmup: u64, averaging: f64) -> OptimizerRecipe {
+    OptimizerRecipe { learning_rate, warmup, weight_decay: 0.05, betas: [0.9, 0.95], clip: 2.0, averaging }
+}
+
+impl Recipe {
+    /// A built-in recipe.
+    ///
+    /// `demo` is the model that the repository carries: 64×64 pictures, some hours on two CPU cores. `smoke` runs the
+    /// whole chain in a minute or two and learns next to nothing.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn preset(name: &str) -> Result<Self, TrainError> {
+        match name {
+            "demo" => Ok(Self::demo()),
+            "smoke" => Ok(Self::smoke()),
+            _ => Err(TrainError::Recipe(format!(
+                "there is no preset {name:?}; there are: {}",
+                PRESETS.join(", ")
+            ))),
+        }
+    }
+
+    fn demo() -> Self {
+        Self {
+            name: "demo-64".into(),
+            seed: 1,
+            sizes: Sizes {
+                patch_nums: vec![1, 2, 3, 4, 6, 8],
+                vocabulary: 512,
+                latent_channels: 16,
+                vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1, 2, 4], residual_blocks: 1 },
+                transformer: TransformerConfig { depth: 4, width: 256, heads: 4 },
+                num_classes: 16,
+            },
+            vae: VaeRecipe {
+                run: Steps {
+                    steps: 3600,
+                    batch: 16,
+                    optimizer: optimizer(8e-4, 100, 0.998),
+                    examine_every: 500,
+                    checkpoint_every: 100,
+                },
+                commitment: 0.25,
+                gradient_loss: 0.5,
+                prefix_share: 0.1,
+                revive_every: 100,
+                revive_until: 2400,
+                held_out: 256,
+            },
+            teacher: TeacherRecipe {
+                run: Steps {
+                    steps: 2500,
+                    batch: 64,
+                    optimizer: optimizer(1e-3, 100, 0.998),
+                    examine_every: 500,
+                    checkpoint_every: 100,
+                },
+                pictures: 48_000,
+                class_dropout: 0.1,
+                held_out: 512,
+            },
+            trajectories: TrajectoryRecipe {
+                pairs: 64_000,
+                shard: 1_600,
+                batch: 64,
+                flow_steps: super::flow::DEFAULT_STEPS,
+                guidance: Guidance { cfg: 2.0, top_k: 200, top_p: 0.95 },
+            },
+            student: StudentRecipe {
+                run: Steps {
+                    steps: 5000,
+                    batch: 64,
+                    optimizer: optimizer(6e-4, 100, 0.998),
+                    examine_every: 500,
+                    checkpoint_every: 100,
+                },
+                second_step: 3,
+                second_share: 0.35,
+                code_loss: 1.0,
+                vector_loss: 1.0,
+                sum_loss: 0.5,
+                balance: 0.5,
+                held_out: 512,
+            },
+            judge: JudgeRecipe {
+                run: Steps {
+                    steps: 1200,
+                    batch: 64,
+                    optimizer: optimizer(2e-3, 50, 0.99),
+                    examine_every: 300,
+                    checkpoint_every: 100,
+                },
+                channels: vec![24, 48, 96, 96],
+                held_out: 1600,
+            },
+        }
+    }
+
+    fn smoke() -> Self {
+        let run = |steps, batch, rate| Steps {
+            steps,
+            batch,
+            optimizer: optimizer(rate, 4, 0.9),
+            examine_every: steps,
+            checkpoint_every: 4,
+        };
+        Self {
+            name: "smoke".into(),
+            seed: 1,
+            sizes: Sizes {
+                patch_nums: vec![1, 2, 3],
+                vocabulary: 32,
+                latent_channels: 4,
+                vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1, 1], residual_blocks: 1 },
+                transformer: TransformerConfig { depth: 2, width: 32, heads: 2 },
+                num_classes: 16,
+            },
+            vae: VaeRecipe {
+                run: run(24, 16, 2e-3),
+                commitment: 0.25,
+                gradient_loss: 0.5,
+                prefix_share: 0.1,
+                revive_every: 4,
+                revive_until: 20,
+                held_out: 32,
+            },
+            teacher: TeacherRecipe {
+                run: run(24, 32, 3e-3),
+                pictures: 128,
+                class_dropout: 0.1,
+                held_out: 32,
+            },
+            trajectories: TrajectoryRecipe {
+                pairs: 128,
+                shard: 64,
+                batch: 32,
+                flow_steps: 20,
+                guidance: Guidance { cfg: 2.0, top_k: 16, top_p: 0.95 },
+            },
+            student: StudentRecipe {
+                run: run(24, 32, 3e-3),
+                second_step: 1,
+                second_share: 0.35,
+                code_loss: 1.0,
+                vector_loss: 1.0,
+                sum_loss: 0.5,
+                balance: 0.5,
+                held_out: 32,
+            },
+            judge: JudgeRecipe { run: run(24, 32, 5e-3), channels: vec![16, 32], held_out: 64 },
+        }
+    }
+
+    /// The configuration of the bundle that the run makes.
+    pub fn config(&self) -> Config {
+        let Sizes { patch_nums, vocabulary, latent_channels, vae, transformer, num_classes } =
+            self.sizes.clone();
+        let names = pictures::CLASSES.iter().take(num_classes.max(0) as usize).map(ToString::to_string);
+        Config {
+            name: self.name.clone(),
+            vocabulary,
+            latent_channels,
+            vae,
+            transformer,
+            num_classes,
+            classes: names.collect(),
+            plans: self.plans(patch_nums.len()),
+            patch_nums,
+        }
+    }
+
+    /// The plans shown to people.
+    fn plans(&self, scales: usize) -> Vec<PlanPreset> {
+        let split = self.student.second_step;
+        let Guidance { cfg, top_k, top_p } = self.trajectories.guidance;
+        let student = |name: &str, t_list: &[usize]| PlanPreset {
+            name: name.into(),
+            t_list: Some(t_list.to_vec()),
+            loss_split_t: Some(split),
+            t_teacher_start: None,
+            autoregressive: false,
+            cfg: None,
+            top_k: None,
+            top_p: None,
+            fid: None,
+        };
+        let with_law =
+            |preset| PlanPreset { cfg: Some(cfg), top_k: Some(top_k), top_p: Some(top_p), ..preset };
+        let involved = PlanPreset {
+            t_teacher_start: Some(split.saturating_sub(1)),
+            ..student("3 steps with teacher", &[0, split])
+        };
+        let teacher = PlanPreset {
+            t_list: None,
+            loss_split_t: None,
+            autoregressive: true,
+            ..student(&format!("teacher, {scales} steps"), &[])
+        };
+        vec![student("1 step", &[0]), student("2 steps", &[0, split]), with_law(involved), with_law(teacher)]
+    }
+
+    /// Checks everything that can be checked before a stage begins.
+    ///
+    /// # Errors
+    /// The first value out of bounds, with the bound.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let refuse = |text: String| Err(TrainError::Recipe(text));
+        let classes = self.sizes.num_classes;
+        if !(2..=pictures::CLASSES.len() as i64).contains(&classes) {
+            return refuse(format!(
+                "sizes.num_classes is {classes}; there are {} kinds of scenes, so it must be from 2 to {0}",
+                pictures::CLASSES.len()
+            ));
+        }
+        let config = self.config();
+        let scales = config.scales();
+        let second = self.student.second_step;
+        if !(1..scales.max(2)).contains(&second) {
+            return refuse(format!(
+                "student.second_step is {second}; it must be from 1 to {}",
+                scales.max(2) - 1
+            ));
+        }
+        config.validate()?;
+        let side = config.image_size();
+        if !pictures::SIDES.contains(&(side as u32)) {
+            return refuse(format!(
+                "pictures would be {side}×{side}; the side goes from {} to {}",
+                pictures::SIDES.start(),
+                pictures::SIDES.end()
+            ));
+        }
+        if config.vocabulary > 1 << 16 {
+            return refuse(format!(
+                "sizes.vocabulary is {}; shards hold codes up to {}",
+                config.vocabulary,
+                1 << 16
+            ));
+        }
+        let levels = self.judge.channels.len();
+        if levels == 0 || side >> levels == 0 || self.judge.channels.iter().any(|&n| n < 8 || n % 8 != 0) {
+            return refuse(format!(
+                "judge.channels is {:?}; it must be one or more multiples of 8, and each halves the side of {side}",
+                self.judge.channels
+            ));
+        }
+        for (stage, run) in [
+            ("vae", &self.vae.run),
+            ("teacher", &self.teacher.run),
+            ("student", &self.student.run),
+            ("judge", &self.judge.run),
+        ] {
+            if run.steps == 0 || run.batch < 2 || run.examine_every == 0 || run.checkpoint_every == 0 {
+                return refuse(format!(
+                    "{stage}.run: steps and intervals must be at least 1, and batch at least 2"
+                ));
+            }
+            let rate = run.optimizer.learning_rate;
+            if !(rate > 0.0 && rate.is_finite()) {
+                return refuse(format!("{stage}.run.optimizer.learning_rate is {rate}; it must be above 0"));
+            }
+        }
+        for (name, share) in [
+            ("vae.prefix_share", self.vae.prefix_share),
+            ("teacher.class_dropout", self.teacher.class_dropout),
+            ("student.second_share", self.student.second_share),
+        ] {
+            if !(0.0..1.0).contains(&share) {
+                return refuse(format!("{name} is {share}; it must be at least 0 and below 1"));
+            }
+        }
+        if self.vae.held_out < 2
+            || self.teacher.held_out < 1
+            || self.judge.held_out < 2
+            || self.vae.revive_every == 0
+        {
+            return refuse("vae.held_out and judge.held_out must be at least 2, teacher.held_out and vae.revive_every at least 1".into());
+        }
+        let TrajectoryRecipe { pairs, shard, batch, flow_steps, .. } = self.trajectories;
+        if pairs <= self.student.held_out || shard == 0 || batch == 0 || flow_steps < 2 {
+            return refuse(format!(
+                "trajectories.pairs is {pairs}; it must be above student.held_out = {}, with shard and batch at least 1 and flow_steps at least 2",
+                self.student.held_out
+            ));
+        }
+        if self.teacher.pictures == 0 {
+            return refuse("teacher.pictures must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_sound_and_survive_being_written() {
+        for name in PRESETS {
+            let recipe = Recipe::preset(name).unwrap();
+            recipe.validate().unwrap();
+            let text = serde_json::to_string(&recipe).unwrap();
+            assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
+        }
+        let demo = Recipe::preset("demo").unwrap().config();
+        assert_eq!((demo.image_size(), demo.tokens(), demo.num_classes), (64, 130, 16));
+        assert!(Recipe::preset("demi").unwrap_err().to_string().contains("demo, smoke"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_bound() {
+        let change = |change: fn(&mut Recipe)| {
+            let mut recipe = Recipe::preset("smoke").unwrap();
+            change(&mut recipe);
+            recipe.validate().unwrap_err().to_string()
+        };
+        assert!(change(|recipe| recipe.sizes.num_classes = 17).contains("from 2 to 16"));
+        assert!(change(|recipe| recipe.student.second_step = 3).contains("from 1 to 2"));
+        assert!(change(|recipe| recipe.sizes.transformer.heads = 5).contains("divisor"));
+        assert!(change(|recipe| recipe.vae.prefix_share = 1.5).contains("below 1"));
+        assert!(change(|recipe| recipe.trajectories.pairs = 3).contains("above student.held_out"));
+        assert!(change(|recipe| recipe.judge.channels = vec![12]).contains("multiples of 8"));
+    }
+}

@@ -1,0 +1,362 @@
+//! The student: from noise to the end of the teacher's flow in one pass.
+//!
+//! It begins with the teacher's weights and learns pairs of noise and tokens, from full noise (`t = 0`) and from where the
+//! first scales are given (`t₂`). Both heads learn every scale that is not given: cross-entropy for codes, squared error
+//! for vectors, and the squared error of the `f_hat` that the vectors of the late scales make.
+
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use super::{
+    Outcome, TrainError, Watch, Workplace,
+    deck::Deck,
+    initial,
+    metrics::Figures,
+    parameters::Layout,
+    product::{self, build, model_directory},
+    recipe::Recipe,
+    shards::Pairs,
+    stage::{Exam, Lesson, Stage, outcome},
+    teacher::{batch_of, cross_entropy},
+    trajectory::Source,
+};
+use crate::{
+    bundle::{config::Config, weights::StateDict},
+    net::student::Student,
+    sample::{Batch, Sampler, noise, plan::Plan, to_rgb8},
+};
+
+/// Pairs looked at together on held-out data.
+const TOGETHER: usize = 64;
+
+/// Pictures of each class on the contact sheet, three columns each.
+const SHEET_EXAMPLES: usize = 2;
+
+/// Trains the student of a run and completes the run's bundle.
+///
+/// # Errors
+/// When teacher or trajectories are missing or of other sizes, a checkpoint is of another recipe, or a file cannot be
+/// written.
+pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+    recipe.validate()?;
+    let config = recipe.config();
+    let model = model_directory(&place.directory);
+    let source = Source::open(&model, &recipe.trajectories, recipe.seed, place)?;
+    let shards = source.shards(&place.directory.join("trajectories"));
+    drop(source);
+    let teacher = product::load_teacher(&model, place, &config, place.kind)?;
+    let mut pairs = shards.read("trajectories")?;
+    let held_out = pairs.split_off(pairs.len() - recipe.student.held_out as usize);
+    let vae = product::load_vae(&model, place, &config, Kind::Float)?;
+    let quantize = vae.network.quantize;
+    let spread = Spread::of(&quantize, &config, &held_out, place);
+    let stage = Stage {
+        name: "student",
+        place,
+        run: &recipe.student.run,
+        settings: json!({
+            "common": product::common_settings(recipe, place.kind),
+            "student": recipe.student,
+            "trajectories": shards.settings,
+            "pairs": shards.total,
+        }),
+        initial: initial_from_teacher(&teacher.tensors, recipe.seed),
+        layout: Layout::of(|at| {
+            Student::load(at, &config);
+        }),
+        seed: recipe.seed,
+        curves: &["loss", "codes", "vectors", "sums", "held_out_codes", "held_out_vectors"],
+    };
+    let weights = stage.run(watch, |_| {
+        Ok(StudentLesson {
+            deck: Deck::new(recipe.seed, pairs.len()),
+            weights: scale_weights(&config, recipe.student.balance, place),
+            recipe: recipe.clone(),
+            config: config.clone(),
+            place: place.clone(),
+            quantize,
+            spread,
+            pairs,
+            held_out,
+        })
+    })?;
+    if let Some(weights) = &weights {
+        product::write_half(&model.join("student.safetensors"), weights)?;
+        product::write_config(&place.directory, &config)?;
+    }
+    Ok(outcome(weights))
+}
+
+/// Where a student begins: the teacher's weights, with a level and a position more after the first (Liu et al.: the
+/// class has a place of its own). Student row 0 is teacher row 0, row 1 is new, row `k + 1` is teacher row `k`.
+///
+/// The released code means to do the same, but redraws row 1 of `class_emb` where it means that of `lvl_embed`.
+pub fn initial_from_teacher(teacher: &StateDict, seed: u64) -> StateDict {
+    let _no_grad = tch::no_grad_guard();
+    let grown = |name: &str, tensor: &Tensor, dim: i64| {
+        let rows = tensor.size()[dim as usize];
+        let mut shape = tensor.size();
+        shape[dim as usize] = 1;
+        let new = initial::tensor(seed, name, &shape).to_device(tensor.device()).to_kind(tensor.kind());
+        Tensor::cat(&[tensor.narrow(dim, 0, 1), new, tensor.narrow(dim, 1, rows - 1)], dim)
+    };
+    let take = |(name, tensor): (&String, &Tensor)| {
+        let tensor = match name.as_str() {
+            "lvl_embed.weight" => grown(name, tensor, 0),
+            "pos_1LC" => grown(name, tensor, 1),
+            _ => tensor.shallow_clone(),
+        };
+        (name.clone(), tensor)
+    };
+    teacher.iter().map(take).collect()
+}
+
+/// Weight of each token, f32 `[N]`, mean 1: a token of a scale with `n` tokens counts `n^-balance`.
+fn scale_weights(config: &Config, balance: f64, place: &Workplace) -> Tensor {
+    let weights: Vec<f32> = config
+        .patch_nums
+        .iter()
+        .map(|side| side * side)
+        .flat_map(|n| std::iter::repeat_n((n as f64).powf(-balance) as f32, n as usize))
+        .collect();
+    let weights = Tensor::from_slice(&weights).to_device(place.device);
+    &weights / weights.mean(Kind::Float)
+}
+
+/// How far code vectors and their sums lie from their means: what squared errors are relative to.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    vectors: f64,
+    sums: f64,
+}
+
+impl Spread {
+    fn of(
+        quantize: &crate::net::quantizer::Quantizer,
+        config: &Config,
+        pairs: &Pairs,
+        place: &Workplace,
+    ) -> Self {
+        let _no_grad = tch::no_grad_guard();
+        let rows: Vec<usize> = (0..pairs.len().min(256)).collect();
+        let vectors = quantize.lookup(&batch_of(pairs, &rows, place.device).1);
+        let variance = |x: &Tensor, dims: &[i64]| {
+            let mean = x.mean_dim(dims, true, Kind::Float);
+            (x - mean).square().mean(Kind::Float).double_value(&[]).max(1e-9)
+        };
+        let sums = quantize.partial_sums(&vectors);
+        Self { vectors: variance(&vectors, &[0, 1]), sums: variance(&sums[config.scales() - 1], &[0, 2, 3]) }
+    }
+}
+
+#[derive(Debug)]
+struct StudentLesson {
+    recipe: Recipe,
+    config: Config,
+    place: Workplace,
+    quantize: crate::net::quantizer::Quantizer,
+    spread: Spread,
+    /// Of each token, f32 `[N]`.
+    weights: Tensor,
+    pairs: Pairs,
+    held_out: Pairs,
+    deck: Deck,
+}
+
+/// Losses of one pass, f32 `[]`, and the share of codes that are right.
+struct Losses {
+    codes: Tensor,
+    vectors: Tensor,
+    sums: Tensor,
+    right: f64,
+}
+
+impl StudentLesson {
+    /// Labels, codes i64 `[B, N]` and noise f32 `[B, N, Cv]` of some pairs.
+    fn batch(&self, pairs: &Pairs, rows: &[usize]) -> (Tensor, Tensor, Tensor) {
+        let (labels, codes) = batch_of(pairs, rows, self.place.device);
+        let seeds: Vec<_> = rows.iter().map(|&row| pairs.seeds[row]).collect();
+        let noise = noise::noise(&seeds, self.config.tokens(), self.config.latent_channels);
+        (labels, codes, noise.to_device(self.place.device))
+    }
+
+    /// One pass from scale `t` on.
+    fn pass(
+        &self,
+        student: &Student,
+        (labels, codes, noise): (&Tensor, &Tensor, &Tensor),
+        t: usize,
+    ) -> Losses {
+        let (given, n) = (self.config.tokens_before(t), self.config.tokens());
+        let target = self.quantize.lookup(codes);
+        let input = Tensor::cat(&[target.narrow(1, 0, given), noise.narrow(1, given, n - given)], 1);
+        let conditioning = student.condition(labels);
+        let hidden = student.forward(&input, given, &conditioning);
+        let logits = student.logits(&hidden, given, n, &conditioning);
+        let vectors = student.vectors(&hidden, given, n, &conditioning);
+        let wanted = codes.narrow(1, given, n - given);
+        let weights = self.weights.narrow(0, given, n - given);
+        let weights = &weights / weights.mean(Kind::Float);
+        let codes_loss = (cross_entropy(&logits, &wanted) * &weights).mean(Kind::Float);
+        let square = (&vectors - target.narrow(1, given, n - given)).square().mean_dim(
+            [-1i64].as_slice(),
+            false,
+            Kind::Float,
+        );
+        let vectors_loss = (square * &weights).mean(Kind::Float) / self.spread.vectors;
+        // As a step makes it: codes before the split, vectors from there on.
+        let split = self.config.tokens_before(self.recipe.student.second_step);
+        let from = given.max(split);
+        let made = Tensor::cat(&[target.narrow(1, 0, from), vectors.narrow(1, from - given, n - from)], 1);
+        let last = |tokens: &Tensor| self.quantize.partial_sums(tokens).pop().unwrap_or_default();
+        let sums = (last(&made) - last(&target)).square().mean(Kind::Float) / self.spread.sums;
+        let right = logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
+        Losses { codes: codes_loss, vectors: vectors_loss, sums, right: right.double_value(&[]) }
+    }
+}
+
+impl Lesson for StudentLesson {
+    fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
+        let recipe = &self.recipe.student;
+        let rows = self.deck.batch(step, recipe.run.batch);
+        let (labels, codes, noise) = self.batch(&self.pairs, &rows);
+        let student =
+            build(weights, self.place.device, self.place.kind, |at| Student::load(at, &self.config));
+        let all = rows.len() as i64;
+        let second = ((all as f64 * recipe.second_share).round() as i64).clamp(0, all - 1);
+        let parts = [(0, all - second, 0), (all - second, second, recipe.second_step)];
+        let mut total = Tensor::zeros([], (Kind::Float, self.place.device));
+        let mut figures = [0.0; 4];
+        for (from, count, t) in parts.into_iter().filter(|part| part.1 > 0) {
+            let part = |tensor: &Tensor| tensor.narrow(0, from, count);
+            let losses = self.pass(&student, (&part(&labels), &part(&codes), &part(&noise)), t);
+            let share = count as f64 / all as f64;
+            let loss = &losses.codes * recipe.code_loss
+                + &losses.vectors * recipe.vector_loss
+                + &losses.sums * recipe.sum_loss;
+            total += loss * share;
+            let value = |tensor: &Tensor| tensor.double_value(&[]);
+            let some = [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
+            figures.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
+        }
+        let [codes, vectors, sums, right] = figures;
+        Ok((total, vec![("codes", codes), ("vectors", vectors), ("sums", sums), ("codes_right", right)]))
+    }
+
+    fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
+        let (config, place) = (&self.config, &self.place);
+        let student = build(weights, place.device, Kind::Float, |at| Student::load(at, config));
+        let all: Vec<usize> = (0..self.held_out.len()).collect();
+        let mut sums = [0.0; 4];
+        for rows in all.chunks(TOGETHER) {
+            let (labels, codes, noise) = self.batch(&self.held_out, rows);
+            let losses = self.pass(&student, (&labels, &codes, &noise), 0);
+            let share = rows.len() as f64 / all.len() as f64;
+            let value = |tensor: &Tensor| tensor.double_value(&[]);
+            let some = [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
+            sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
+        }
+        let model = model_directory(&place.directory);
+        let sampler = Sampler {
+            config: config.clone(),
+            student,
+            teacher: None,
+            vae: product::load_vae(&model, place, config, Kind::Float)?.network,
+            device: place.device,
+            parameters: 0,
+        };
+        let (psnr, sheet) = self.compare(&sampler)?;
+        let mut figures = vec![
+            ("held_out_codes", sums[0]),
+            ("held_out_vectors", sums[1]),
+            ("held_out_sums", sums[2]),
+            ("held_out_codes_right", sums[3]),
+        ];
+        figures.extend(psnr);
+        Ok(Exam { figures, sheet: Some((sheet, config.image_size() as usize, 3 * SHEET_EXAMPLES)) })
+    }
+}
+
+impl StudentLesson {
+    /// Teacher, one step and two steps from the same noise, side by side; and how near the steps' pictures are to the
+    /// teacher's, in dB.
+    fn compare(&self, sampler: &Sampler) -> Result<(Figures, Vec<Vec<u8>>), TrainError> {
+        let classes = self.config.num_classes as usize;
+        let mut rows: Vec<usize> = (0..(classes * SHEET_EXAMPLES).min(self.held_out.len())).collect();
+        rows.sort_by_key(|&row| self.held_out.labels[row]);
+        let (labels, codes, noise) = self.batch(&self.held_out, &rows);
+        let split = self.recipe.student.second_step;
+        let picture = |tokens: &Tensor| {
+            let f_hat = sampler.f_hats(tokens).pop().unwrap_or_default();
+            sampler.pictures(&f_hat)
+        };
+        let drawn = |t_list: Vec<usize>| {
+            let plan = Plan::FewStep { t_list, loss_split_t: split };
+            let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &[] };
+            let tokens =
+                sampler.run_undecoded(&plan, &batch, &mut |_| std::ops::ControlFlow::Continue(()))?;
+            Ok::<_, TrainError>(picture(&tokens.unwrap_or_default()))
+        };
+        let teacher = picture(&self.quantize.lookup(&codes));
+        let (one, two) = (drawn(vec![0])?, drawn(vec![0, split])?);
+        let nearness = |pictures: &Tensor| {
+            let square = (pictures - &teacher).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+            (square.clamp_min(1e-9).log10() * -10.0).mean(Kind::Double).double_value(&[])
+        };
+        let figures = vec![("one_step_psnr_db", nearness(&one)), ("two_steps_psnr_db", nearness(&two))];
+        let columns = [to_rgb8(&teacher)?, to_rgb8(&one)?, to_rgb8(&two)?];
+        let sheet =
+            (0..rows.len()).flat_map(|row| columns.iter().map(move |column| column[row].clone())).collect();
+        Ok((figures, sheet))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::net::teacher::Teacher;
+
+    #[test]
+    fn a_student_begins_with_the_teachers_rows_around_a_new_one() {
+        let config = Recipe::preset("smoke").unwrap().config();
+        let layout = Layout::of(|at| {
+            Teacher::load(at, &config);
+        });
+        let teacher =
+            super::super::parameters::Parameters::new(layout, 3, &StateDict::new(), Device::Cpu).live();
+        let student = initial_from_teacher(&teacher, 4);
+        let (t, s) = (&teacher["lvl_embed.weight"], &student["lvl_embed.weight"]);
+        assert_eq!(s.size()[0], t.size()[0] + 1);
+        assert_eq!(s.get(0), t.get(0));
+        for k in 1..t.size()[0] {
+            assert_eq!(s.get(k + 1), t.get(k));
+        }
+        assert!((0..t.size()[0]).all(|k| s.get(1) != t.get(k)));
+        let (t, s) = (teacher["pos_1LC"].squeeze(), student["pos_1LC"].squeeze());
+        assert_eq!(s.size()[0], t.size()[0] + 1);
+        assert_eq!(s.get(0), t.get(0));
+        assert_eq!(s.narrow(0, 2, t.size()[0] - 1), t.narrow(0, 1, t.size()[0] - 1));
+        // Every class keeps its embedding.
+        assert_eq!(student["class_emb.weight"], teacher["class_emb.weight"]);
+        // What the teacher has, the student takes over in name and shape.
+        let wanted = Layout::of(|at| {
+            Student::load(at, &config);
+        });
+        let shapes: std::collections::BTreeMap<_, _> = wanted.entries().iter().cloned().collect();
+        assert!(student.iter().all(|(name, tensor)| shapes[name] == tensor.size()));
+    }
+
+    #[test]
+    fn tokens_of_small_scales_weigh_more_and_one_in_the_mean() {
+        let config = Recipe::preset("smoke").unwrap().config();
+        let place = Workplace { directory: ".".into(), device: Device::Cpu, kind: Kind::Float };
+        let weights = Vec::<f32>::try_from(scale_weights(&config, 0.5, &place)).unwrap();
+        assert!((weights.iter().sum::<f32>() / weights.len() as f32 - 1.0).abs() < 1e-6);
+        assert!(
+            (weights[0] / weights[1] - 2.0).abs() < 1e-5 && (weights[0] / weights[13] - 3.0).abs() < 1e-5
+        );
+        assert!(scale_weights(&config, 0.0, &place).equal(&Tensor::ones([14], (Kind::Float, Device::Cpu))));
+    }
+}
