@@ -4,6 +4,7 @@ use std::{
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
     path::Path,
+    time::Instant,
 };
 
 use image::RgbImage;
@@ -64,6 +65,45 @@ impl Engine {
             let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
             let bytes = f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?;
             Ok(rgb_images(bytes.unwrap_or_default(), sampler.config.image_size() as u32))
+        })
+    }
+}
+
+/// Final pictures, and where their time went.
+#[derive(Debug)]
+pub struct TimedPictures {
+    /// In the order of the batch.
+    pub pictures: Vec<RgbImage>,
+    /// Milliseconds in the transformer.
+    pub transformer_ms: f64,
+    /// Milliseconds in the decoder.
+    pub decode_ms: f64,
+}
+
+impl Engine {
+    /// The final pictures of a batch, without decoding any other scale, and where the time went.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    pub fn timed_final_pictures(&self, request: &BatchRequest) -> Result<TimedPictures, GeneratorError> {
+        guarded(request.pictures.len(), || {
+            let sampler = &self.sampler;
+            let mut transformer_ms = 0.0;
+            let mut count = |event: Event<'_>| {
+                if let Event::PassEnded { transformer, .. } = event {
+                    transformer_ms += transformer.as_secs_f64() * 1e3;
+                }
+                ControlFlow::Continue(())
+            };
+            let tokens =
+                sampler.run_undecoded(&request.plan, &Start::of(request, sampler).batch(), &mut count)?;
+            let began = Instant::now();
+            let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
+            // To bytes in main memory: a GPU has done its work then.
+            let bytes = f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?;
+            let decode_ms = began.elapsed().as_secs_f64() * 1e3;
+            let pictures = rgb_images(bytes.unwrap_or_default(), sampler.config.image_size() as u32);
+            Ok(TimedPictures { pictures, transformer_ms, decode_ms })
         })
     }
 }

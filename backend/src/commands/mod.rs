@@ -1,5 +1,6 @@
 //! The subcommands. Only this module names a concrete generator.
 
+pub mod bench;
 pub mod convert;
 pub mod engine;
 pub mod info;

@@ -39,6 +39,14 @@ pub(super) fn encode(picture: &RgbImage, last: bool) -> Result<EncodedPicture, I
     Ok(EncodedPicture { width, height, media_type, bytes, encode_ms: begun.elapsed().as_secs_f64() * 1000.0 })
 }
 
+/// The bytes of a picture as viewers get it.
+///
+/// # Errors
+/// When the picture is larger than its format can hold.
+pub fn encoded_bytes(picture: &RgbImage, last: bool) -> Result<Vec<u8>, ImageError> {
+    encode(picture, last).map(|encoded| encoded.bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use image::Rgb;

@@ -35,12 +35,15 @@ use var_dd_protocol::{
     ResultPage,
 };
 
-pub use self::viewer::{Viewer, ViewerEvent};
 use self::{
     dispatch::Device,
     job::{ValidJob, check_owner},
     live::{LiveJob, first_seq, internal},
     state::Shared,
+};
+pub use self::{
+    encode::encoded_bytes,
+    viewer::{Viewer, ViewerEvent},
 };
 use crate::{
     generator::Generator,

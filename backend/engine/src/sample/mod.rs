@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod cost;
 pub mod filter;
 pub mod noise;
 pub mod plan;
