@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 use networks::{config, data, device, distance, run_on, same_codes, sampler, seeds, tiny_4};
 use tch::{Device, Tensor};
 use var_dd_engine::{
-    bundle::{formula, weights::StateDict},
+    bundle::{
+        config::{Config, VaeConfig},
+        formula,
+        weights::StateDict,
+    },
     net::quantizer::Quantizer,
     sample::{
         Sampler, filter,
@@ -86,7 +90,8 @@ fn plan_of(key: &str) -> Plan {
     let cfg = field("cfg").map_or(0.0, |cfg| cfg.parse().unwrap());
     let guidance = Guidance { cfg, top_k: 1, top_p: 0.0 };
     let start = field("start").map(number);
-    Plan::from_flags(&t_list, number(field("split").unwrap()), start, guidance, false).unwrap()
+    let causal_prefix = key.starts_with("causal.");
+    Plan::from_flags(&t_list, number(field("split").unwrap()), start, guidance, causal_prefix).unwrap()
 }
 
 fn check_model(sampler: &Sampler, mut reference: Reference) {
@@ -185,6 +190,17 @@ fn check_encoder(sampler: &Sampler, reference: &mut Reference, labels: &Tensor) 
 #[test]
 fn a_model_of_four_scales_agrees_with_the_released_method() {
     check_model(&tiny_4(), Reference::open("tiny-4scale.safetensors"));
+}
+
+#[test]
+fn a_model_of_other_sizes_in_every_part_agrees_with_the_released_method() {
+    let config = Config {
+        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 2], residual_blocks: 1 },
+        num_classes: 10,
+        classes: (0..10).map(|class| format!("class {class}")).collect(),
+        ..config(&[1, 2, 3, 5, 7], 3, 50, 6)
+    };
+    check_model(&sampler(&config), Reference::open("small-5scale.safetensors"));
 }
 
 #[test]
