@@ -7,3 +7,4 @@ pub mod model;
 pub mod sample;
 pub mod serve;
 pub mod trace;
+pub mod train;
