@@ -96,6 +96,10 @@ struct PlaceArgs {
     /// stay f32.
     #[arg(long, default_value_t)]
     dtype: DtypeChoice,
+    /// Threads of the networks on the CPU [default: one a core]. Fewer are faster where others use the cores too. On a
+    /// CPU the same number gives the same bits.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: Option<i32>,
 }
 
 /// Flags of `var-dd train trajectories`.
@@ -159,6 +163,9 @@ impl PlaceArgs {
                 "--dtype f16 cannot train: small gradients vanish in it; use bf16 or f32".into(),
             )
             .into());
+        }
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(threads);
         }
         fs::create_dir_all(&self.output).with_context(|| format!("cannot make {}", self.output.display()))?;
         Ok(Workplace { directory: self.output.clone(), device, kind: self.dtype.kind(device) })
