@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{bench, convert, info, sample, serve, trace};
+use crate::commands::{bench, convert, info, sample, serve, trace, train};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Info(info::InfoArgs),
     /// Make a model directory from released PyTorch checkpoints.
     Convert(convert::ConvertArgs),
+    /// Train a model from nothing: pictures, tokenizer, teacher, trajectories, student.
+    Train(train::TrainArgs),
     /// Run one sampling on given noise and write every tensor on the way.
     Trace(trace::TraceArgs),
     /// Apply top-k and top-p to given `logits` […, V]; writes `probs`.
@@ -56,6 +58,7 @@ impl Cli {
             Command::Bench(args) => bench::run(&args),
             Command::Info(args) => info::run(&args),
             Command::Convert(args) => convert::run(args),
+            Command::Train(args) => train::run(&args),
             Command::Trace(args) => trace::run(&args),
             Command::TraceFilter(args) => trace::filter(&args),
             Command::TraceFrechet(args) => trace::frechet(&args),

@@ -8,3 +8,4 @@ pub mod model;
 pub mod sample;
 pub mod serve;
 pub mod trace;
+pub mod train;

@@ -13,6 +13,7 @@
 
 mod atomic_file;
 mod checkpoint;
+mod claim;
 mod curve;
 mod deck;
 mod feed;
@@ -106,6 +107,12 @@ pub enum TrainError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// Another process is at work there.
+    #[error("another process is at work in {}; wait for it, or choose another --output", .path.display())]
+    Busy {
+        /// The directory.
+        path: PathBuf,
     },
     /// A stage was begun with other settings.
     #[error("{} was made with other settings: {}; go on with those, or choose another --output (or delete the file to begin this stage again)", .path.display(), .changes.join(", "))]

@@ -15,7 +15,7 @@ use std::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-use super::{Outcome, TrainError, Watch, atomic_file, checkpoint::differences};
+use super::{Outcome, TrainError, Watch, atomic_file, checkpoint::differences, claim::Claim};
 use crate::sample::noise::PictureSeed;
 
 const SETTINGS: &str = "settings";
@@ -156,6 +156,7 @@ impl Shards {
         watch: &mut dyn Watch,
         mut make: impl FnMut(&[u64]) -> Result<Pairs, TrainError>,
     ) -> Result<Outcome, TrainError> {
+        let _claim = Claim::take(&self.directory)?;
         let mut missing = Vec::new();
         for file in 0..self.files() {
             match self.read_file(file)? {
@@ -174,28 +175,19 @@ impl Shards {
         let count = |files: &[u64]| files.iter().map(|&file| self.pictures(file).count() as u64).sum::<u64>();
         let mut done = self.total - count(&missing);
         watch.begin(name, done, self.total, "pictures");
-        let mut speed = (Instant::now(), 0u64);
+        let (began, first) = (Instant::now(), done);
         for file in missing {
             let mut pairs = Pairs::default();
             let numbers: Vec<u64> = self.pictures(file).collect();
             for some in numbers.chunks(batch) {
                 pairs.extend(make(some)?);
                 done += some.len() as u64;
-                speed.1 += some.len() as u64;
-                let rate = speed.1 as f64 / speed.0.elapsed().as_secs_f64();
+                let rate = (done - first) as f64 / began.elapsed().as_secs_f64();
                 if watch.advance(done, &[("pictures_per_second", rate)]).is_break() {
                     return Ok(Outcome::Stopped);
                 }
             }
             pairs.write(&self.path(file), &self.settings)?;
-        }
-        if speed.1 > 0 {
-            let seconds = speed.0.elapsed().as_secs_f64();
-            watch.tell(&format!(
-                "{name}: {} in {seconds:.0} s, {:.1} per second",
-                speed.1,
-                speed.1 as f64 / seconds
-            ));
         }
         watch.end();
         Ok(Outcome::Done)
@@ -316,6 +308,11 @@ mod tests {
         fn end(&mut self) {}
     }
 
+    fn whole_files(directory: &Path) -> usize {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".safetensors")).count()
+    }
+
     fn shards(directory: &Path) -> Shards {
         Shards {
             directory: directory.to_owned(),
@@ -342,7 +339,7 @@ mod tests {
         let mut watch = StopAt(6, Vec::new());
         let stopped = shards(one.path()).fill("x", 2, &mut watch, make).unwrap();
         assert_eq!(stopped, Outcome::Stopped);
-        assert_eq!(fs::read_dir(one.path()).unwrap().count(), 1);
+        assert_eq!(whole_files(one.path()), 1);
         let error = shards(one.path()).read("trajectories").unwrap_err().to_string();
         assert!(
             error.contains("00001.safetensors") && error.contains("var-dd train trajectories"),
@@ -395,7 +392,7 @@ mod tests {
         {
             assert!(error.to_string().contains("teacher was 7 and is 8"), "{error}");
         }
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+        assert_eq!(whole_files(directory.path()), 3);
     }
 
     #[test]

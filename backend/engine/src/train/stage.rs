@@ -12,6 +12,7 @@ use tch::Tensor;
 use super::{
     Outcome, TrainError, Watch, Workplace, checkpoint,
     checkpoint::Checkpoint,
+    claim::Claim,
     curve,
     metrics::{Figures, MetricsFile},
     optimizer::{Optimizer, learning_rate},
@@ -87,6 +88,7 @@ impl Stage<'_> {
         lesson: impl FnOnce(u64) -> Result<L, TrainError>,
     ) -> Result<Option<StateDict>, TrainError> {
         let Steps { steps, batch, ref optimizer, examine_every, checkpoint_every } = *self.run;
+        let _claim = Claim::take(&stage_directory(&self.place.directory, self.name))?;
         let parameters = Parameters::new(self.layout.clone(), self.seed, &self.initial, self.place.device);
         let mut state = Optimizer::new(&parameters);
         let path = self.file("checkpoint.safetensors");
