@@ -22,6 +22,7 @@
 pub mod filter;
 pub mod noise;
 pub mod plan;
+pub mod released_stream;
 mod run;
 mod sampler;
 pub mod torch_rng;
