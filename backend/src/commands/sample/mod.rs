@@ -1,49 +1,63 @@
 //! `var-dd sample`: pictures as files.
+//!
+//! Made for runs of hours on machines that come and go: what is there is never drawn again, a run that was killed goes on
+//! where it stood, and any number of processes can share the work.
+
+mod archive;
+mod folder;
+mod writers;
 
 use std::{
-    fs,
-    io::{Cursor, IsTerminal, Write},
+    fs::{self, File},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    str::FromStr,
+    thread,
 };
 
 use anyhow::Context;
 use clap::Args;
-use image::{RgbImage, imageops};
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use var_dd_engine::{
     bundle::{Bundle, config::Config},
+    device::kind_name,
     sample::plan::Plan,
 };
 
+use self::{
+    archive::{Archive, beside},
+    folder::Folder,
+    writers::Writers,
+};
 use super::{
     engine::Engine,
     info,
-    model::{ModelArgs, PlanArgs, check_teacher},
+    model::ModelArgs,
+    parameters::{self, Found},
+    picture_file::{SHEET_PICTURES, contact_sheet, png, remove_unfinished, sheet_tile, write_whole},
+    progress::Progress,
+    series::{self, Series, SeriesArgs},
 };
-use crate::{
-    cli::UsageError,
-    generator::{BatchRequest, PictureRequest},
-};
+use crate::{cli::UsageError, generator::PictureRequest};
 
-/// Most pictures on the contact sheet.
-const SHEET_PICTURES: usize = 64;
+/// Most threads that encode and write pictures.
+const MAX_WRITERS: usize = 8;
 
-/// Widest picture on the contact sheet, in pixels.
-const SHEET_TILE: u32 = 128;
-
-/// How often a log tells the progress.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Pictures that may wait for a writer.
+const WAITING_PICTURES: usize = 256;
 
 /// Flags of `var-dd sample`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Writes images/0.png, images/1.png, … and contact-sheet.png. Picture i of a seed is the same in any batch, and the same\n\
-that the playground shows as picture i of that seed.\n\n\
+Writes images/0.png, images/1.png, … and contact-sheet.png, or one .npz file. Picture i of a seed is the same in any\n\
+batch, and the same that the playground shows as picture i of that seed.\n\n\
+The same command given again goes on where it was interrupted: parameters.json says what the pictures were drawn with, and\n\
+other parameters are refused. Shards may run at the same time, in one directory or in several whose pictures are put\n\
+together later; a last call without --shard draws whatever is missing, and finishes. On several GPUs run one shard on each:\n  \
+for i in 0 1 2 3; do var-dd sample --shard $i/4 --device cuda:$i … & done; wait\n\n\
 Examples:\n  \
 var-dd sample --sample-num 16 --plan \"2 steps\" --class snowman\n  \
 var-dd sample --model models/d16 --sample-num 64 --t-list 0,5 --loss-split-t 5 --classes 207,360,388\n  \
-var-dd sample --model models/d16 --t-list 0,5 --loss-split-t 5 --t-teacher-start 4 --cfg 2.0 --seed 7")]
+var-dd sample --model models/d16 --sample-num 50000 --bs 64 --plan \"1 step\" --rng torch --sample-dir d16-1-step\n  \
+var-dd sample --model models/d16 --sample-num 50000 --bs 64 --npz d16-1-step.npz --labels random")]
 pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -53,144 +67,209 @@ pub struct SampleArgs {
     /// Directory to write to; made if there is none.
     #[arg(long, value_name = "DIR", default_value = "samples")]
     sample_dir: PathBuf,
-    /// A plan of the model by its name, as `var-dd info` lists them [default: the model's first plan].
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["t_list", "autoregressive", "loss_split_t", "causal_prefix"])]
-    plan: Option<String>,
+    /// Write one NumPy archive instead, with the pictures as `arr_0`, u8 [N, H, W, 3].
+    #[arg(long, value_name = "FILE", conflicts_with = "sample_dir")]
+    npz: Option<PathBuf>,
     #[command(flatten)]
-    flags: PlanArgs,
-    /// Class of every picture: its number or its name.
-    #[arg(long, value_name = "CLASS", conflicts_with = "classes")]
-    class: Option<String>,
-    /// Classes that the pictures take in turn: numbers or names [default: all classes].
-    #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
-    classes: Vec<String>,
-    /// Seed of all randomness.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Pictures drawn together. Changes speed and memory, not the pictures.
-    #[arg(long, value_name = "COUNT", default_value_t = 8)]
-    bs: u32,
+    series: SeriesArgs,
+    /// Draw part I of N only, I from 0; parts end where batches do.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Discard pictures that were drawn with other parameters.
+    #[arg(long)]
+    overwrite: bool,
 }
 
-/// What to draw, sound for the model.
-struct Task {
-    plan: Plan,
-    /// Class of each picture.
-    classes: Vec<u32>,
-    seed: u64,
-    batch: usize,
+/// A part of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shard {
+    part: usize,
+    of: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers =
+            text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((part, of)) if part < of => Ok(Self { part, of }),
+            _ => Err("it must be I/N with I from 0 to N − 1, as in 0/4".into()),
+        }
+    }
+}
+
+impl Shard {
+    /// Batches of this part: neighbours, as evenly as they can be cut.
+    fn batches(self, all: usize) -> std::ops::Range<usize> {
+        let border = |part: usize| (part as u128 * all as u128 / self.of as u128) as usize;
+        border(self.part)..border(self.part + 1)
+    }
 }
 
 /// Draws pictures to files.
 ///
 /// # Errors
-/// When plan or classes do not fit the model, the model cannot be used, or a file cannot be written.
+/// When plan or classes do not fit the model, the model cannot be used, what is there was drawn with other parameters, or a
+/// file cannot be written.
 pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let directory = args.model.directory();
     let bundle = Bundle::open(&directory)?;
-    let task = args.resolve(&bundle)?;
-    let images = args.sample_dir.join("images");
-    fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
-    let engine = Engine::load(&directory, args.model.device, args.model.dtype)?;
-    let progress = Progress::new(task.classes.len());
-    let mut sheet = Vec::new();
-    let pictures: Vec<PictureRequest> = (0..)
-        .zip(&task.classes)
-        .map(|(index, &class)| PictureRequest { class, seed: task.seed, index })
-        .collect();
-    for batch in pictures.chunks(task.batch) {
-        let request = BatchRequest { plan: task.plan.clone(), pictures: batch.to_vec() };
-        let drawn = engine.final_pictures(&request)?;
-        for (request, picture) in batch.iter().zip(drawn) {
-            let path = images.join(format!("{}.png", request.index));
-            let text = describe(&bundle.config, &task.plan, request);
-            write_whole(&path, &png(&picture, &text)?)?;
-            if sheet.len() < SHEET_PICTURES {
-                let (width, height) = picture.dimensions();
-                let tile = if width <= SHEET_TILE {
-                    picture
-                } else {
-                    let height = (height * SHEET_TILE).div_ceil(width);
-                    imageops::resize(&picture, SHEET_TILE, height, imageops::FilterType::Triangle)
-                };
-                sheet.push(tile);
-            }
-        }
-        progress.advance(batch.len());
+    let series = args.series.resolve(args.sample_num, &bundle)?;
+    let device = args.model.device.open()?;
+    let dtype = kind_name(args.model.dtype.kind(device));
+    let parameters = series
+        .parameters(&bundle, device, dtype)
+        .with_context(|| format!("cannot read the weights in {}", directory.display()))?;
+    let task = Task { args, series: &series, parameters };
+    let side = bundle.config.image_size() as usize;
+    match &args.npz {
+        None => task.to_folder(&Folder::new(&args.sample_dir, &series, &bundle.config)),
+        Some(path) => task.to_archive(path, &Archive::new(path, &series, side)),
     }
-    let path = args.sample_dir.join("contact-sheet.png");
-    write_whole(&path, &png(&contact_sheet(&sheet), &[])?)?;
-    progress.finish(&args.sample_dir);
-    Ok(())
 }
 
-impl SampleArgs {
-    fn resolve(&self, bundle: &Bundle) -> Result<Task, UsageError> {
-        let config = &bundle.config;
-        let bounded = |flag, value: u32, limit: u32| {
-            if (1..=limit).contains(&value) {
-                Ok(value as usize)
-            } else {
-                Err(UsageError(format!("{flag} is {value}; it must be from 1 to {limit}")))
+/// One call of the command.
+struct Task<'a> {
+    args: &'a SampleArgs,
+    series: &'a Series,
+    parameters: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Task<'_> {
+    fn to_folder(&self, folder: &Folder<'_>) -> anyhow::Result<()> {
+        let directory = &self.args.sample_dir;
+        let path = directory.join("parameters.json");
+        let clear = || folder.clear();
+        let lock = self.prepare(&path, folder.images(), folder.count() > 0, &clear)?;
+        let has = |batch| self.series.pictures_of(batch).all(|index| folder.has(index));
+        let write = |(index, picture): (usize, image::RgbImage)| folder.write(index, &picture);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let done = self.draw(&has, |todo, engine, progress| {
+            thread::scope(|scope| {
+                let writers = Writers::start(scope, cores.min(MAX_WRITERS), WAITING_PICTURES, &write);
+                let drawn = series::draw(engine, self.series, todo, &mut |batch, pictures| {
+                    let count = pictures.len();
+                    let mut numbered = self.series.pictures_of(batch).zip(pictures);
+                    let goes_on = numbered.all(|picture| writers.submit(picture));
+                    progress.advance(count);
+                    Ok(if goes_on {
+                        std::ops::ControlFlow::Continue(())
+                    } else {
+                        std::ops::ControlFlow::Break(())
+                    })
+                });
+                // If both failed, it is because writing did.
+                writers.finish().and(drawn)
+            })
+        })?;
+        let shown = self.series.pictures().min(SHEET_PICTURES);
+        if (0..shown).all(|index| folder.has(index)) {
+            let tiles: Vec<_> =
+                (0..shown).map(|index| Ok(sheet_tile(folder.read(index)?))).collect::<anyhow::Result<_>>()?;
+            write_whole(&directory.join("contact-sheet.png"), &png(&contact_sheet(&tiles), &[])?)?;
+        }
+        drop(lock);
+        println!("{done}: {}", directory.display());
+        Ok(())
+    }
+
+    fn to_archive(&self, path: &Path, archive: &Archive<'_>) -> anyhow::Result<()> {
+        let clear = || archive.clear();
+        let is_there = archive.is_whole() || archive.parts().is_dir();
+        let lock = self.prepare(&beside(path, ".parameters.json"), archive.parts(), is_there, &clear)?;
+        let write = |(batch, pictures): (usize, Vec<image::RgbImage>)| archive.write(batch, &pictures);
+        let done = self.draw(&|batch| archive.has(batch), |todo, engine, progress| {
+            thread::scope(|scope| {
+                let writers = Writers::start(scope, 1, 1, &write);
+                let drawn = series::draw(engine, self.series, todo, &mut |batch, pictures| {
+                    progress.advance(pictures.len());
+                    let goes_on = writers.submit((batch, pictures));
+                    Ok(if goes_on {
+                        std::ops::ControlFlow::Continue(())
+                    } else {
+                        std::ops::ControlFlow::Break(())
+                    })
+                });
+                writers.finish().and(drawn)
+            })
+        })?;
+        // Shards may end at the same time; only a call for the whole puts them together.
+        if self.args.shard.is_none() {
+            archive.assemble()?;
+        }
+        drop(lock);
+        println!("{done}: {}", path.display());
+        Ok(())
+    }
+
+    /// Makes sure that what is there may be added to, and makes the directory `of_pictures`.
+    fn prepare(
+        &self,
+        path: &Path,
+        of_pictures: &Path,
+        is_there: bool,
+        clear: &dyn Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Option<File>> {
+        let advice = "choose another place, or discard what is there with --overwrite";
+        let found = parameters::compare(path, &self.parameters, advice);
+        let same = match found {
+            Ok(Found::Same) => true,
+            Ok(Found::Nothing) if !is_there => false,
+            _ if self.args.overwrite => {
+                clear()?;
+                false
             }
-        };
-        let count = bounded("--sample-num", self.sample_num, 10_000_000)?;
-        let batch = bounded("--bs", self.bs, 4096)?;
-        let plan = if self.flags.is_given() {
-            self.flags.resolve(config)?
-        } else {
-            let first = config.plans.first().map(|preset| preset.name.as_str());
-            let name = self.plan.as_deref().or(first).ok_or_else(|| {
-                UsageError(format!(
-                    "model {:?} lists no plan; give one, as in --t-list 0 --loss-split-t {}",
-                    config.name,
-                    config.scales() / 2
+            Ok(Found::Nothing) => {
+                return Err(UsageError(format!(
+                    "there are pictures already, and nothing says what they were drawn with ({} is missing); {advice}",
+                    path.display()
                 ))
-            })?;
-            self.flags.preset(name, config)?
+                .into());
+            }
+            Err(error) => return Err(error),
         };
-        check_teacher(&plan, bundle)?;
-        let chosen: Vec<u32> = self
-            .class
-            .iter()
-            .chain(&self.classes)
-            .map(|class| find_class(class, config))
-            .collect::<Result<_, _>>()?;
-        let all = config.num_classes as u32;
-        let class = |index: usize| match chosen.len() {
-            0 => index as u32 % all,
-            chosen_count => chosen[index % chosen_count],
+        fs::create_dir_all(of_pictures).with_context(|| format!("cannot make {}", of_pictures.display()))?;
+        if !same {
+            parameters::write(path, &self.parameters)?;
+        }
+        Ok(share(of_pictures))
+    }
+
+    /// Draws what is missing of this call's part; says in words what was done.
+    fn draw(
+        &self,
+        has: &dyn Fn(usize) -> bool,
+        work: impl FnOnce(&[usize], &Engine, &Progress) -> anyhow::Result<()>,
+    ) -> anyhow::Result<String> {
+        let shard = self.args.shard.unwrap_or(Shard { part: 0, of: 1 });
+        let mine = shard.batches(self.series.batches());
+        let pictures = |batches: &[usize]| -> usize {
+            batches.iter().map(|&batch| self.series.pictures_of(batch).len()).sum()
         };
-        Ok(Task { plan, classes: (0..count).map(class).collect(), seed: self.seed, batch })
+        let total = pictures(&mine.clone().collect::<Vec<_>>());
+        let todo: Vec<usize> = mine.filter(|&batch| !has(batch)).collect();
+        let progress = Progress::new(total, total - pictures(&todo));
+        if !todo.is_empty() {
+            let engine =
+                Engine::load(&self.args.model.directory(), self.args.model.device, self.args.model.dtype)?;
+            work(&todo, &engine, &progress)?;
+        }
+        Ok(progress.finish())
     }
 }
 
-/// The number of a class that is given by number or name.
-fn find_class(text: &str, config: &Config) -> Result<u32, UsageError> {
-    let text = text.trim();
-    if let Ok(class) = text.parse::<i64>() {
-        if (0..config.num_classes).contains(&class) {
-            return Ok(class as u32);
-        }
-        return Err(UsageError(format!(
-            "class {class} is out of range; the model has {} classes, 0 to {}",
-            config.num_classes,
-            config.num_classes - 1
-        )));
+/// A lock that says that somebody is writing here. The first one clears away what killed runs left unfinished. `None` where
+/// the file system has no locks.
+fn share(directory: &Path) -> Option<File> {
+    let lock = File::open(directory).ok()?;
+    if lock.try_lock().is_ok() {
+        remove_unfinished(directory);
+        lock.unlock().ok()?;
     }
-    let lower = text.to_lowercase();
-    let position = config.classes.iter().position(|name| name.to_lowercase() == lower);
-    position.map(|class| class as u32).ok_or_else(|| {
-        let near =
-            config.classes.iter().filter(|name| !lower.is_empty() && name.to_lowercase().contains(&lower));
-        let near: Vec<_> = near.take(5).map(String::as_str).collect();
-        let advice = if near.is_empty() {
-            format!("classes are numbers from 0 to {} or their names", config.num_classes - 1)
-        } else {
-            format!("did you mean {}?", near.join(", "))
-        };
-        UsageError(format!("the model has no class {text:?}; {advice}"))
-    })
+    lock.lock_shared().ok()?;
+    Some(lock)
 }
 
 /// Everything that makes the picture again.
@@ -211,130 +290,25 @@ fn describe(config: &Config, plan: &Plan, request: &PictureRequest) -> Vec<(&'st
     ]
 }
 
-/// A PNG file with texts by keyword.
-fn png(picture: &RgbImage, texts: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(Cursor::new(&mut bytes), picture.width(), picture.height());
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    for (keyword, text) in texts {
-        if text.is_ascii() {
-            encoder.add_text_chunk((*keyword).into(), text.clone())?;
-        } else {
-            encoder.add_itxt_chunk((*keyword).into(), text.clone())?;
-        }
-    }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(picture)?;
-    writer.finish()?;
-    Ok(bytes)
-}
-
-/// Pictures side by side in rows, about as wide as high.
-fn contact_sheet(pictures: &[RgbImage]) -> RgbImage {
-    const GAP: u32 = 4;
-    let (width, height) = pictures.first().map_or((1, 1), |picture| picture.dimensions());
-    let columns = (1..).find(|n| n * n >= pictures.len()).unwrap_or(1);
-    let rows = pictures.len().div_ceil(columns);
-    let span = |count: usize, size: u32| count as u32 * (size + GAP) + GAP;
-    let mut sheet =
-        RgbImage::from_pixel(span(columns, width), span(rows, height), image::Rgb([250, 248, 245]));
-    for (index, picture) in pictures.iter().enumerate() {
-        let (column, row) = (index % columns, index / columns);
-        imageops::replace(&mut sheet, picture, span(column, width).into(), span(row, height).into());
-    }
-    sheet
-}
-
-/// Writes a file that appears whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let write = || -> std::io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(".tmp")
-            // As any new file, less the process's mask.
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory)?;
-        file.write_all(bytes)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// A bar at a terminal, a line now and then in a log.
-struct Progress {
-    bar: Option<ProgressBar>,
-    began: Instant,
-    total: usize,
-    state: std::cell::Cell<(usize, Instant)>,
-}
-
-impl Progress {
-    fn new(total: usize) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left");
-            let bar = ProgressBar::new(total as u64);
-            // The template is a constant; without it the bar is merely plainer.
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        let began = Instant::now();
-        Self { bar, began, total, state: std::cell::Cell::new((0, began)) }
-    }
-
-    fn advance(&self, pictures: usize) {
-        let (done, told) = self.state.get();
-        let done = done + pictures;
-        self.state.set((done, told));
-        if let Some(bar) = &self.bar {
-            bar.inc(pictures as u64);
-        } else if told.elapsed() >= LOG_INTERVAL && done < self.total {
-            self.state.set((done, Instant::now()));
-            let rate = done as f64 / self.began.elapsed().as_secs_f64();
-            let left = HumanDuration(Duration::from_secs_f64((self.total - done) as f64 / rate));
-            eprintln!("{done}/{} pictures, {rate:.2} per second, {left} left", self.total);
-        }
-    }
-
-    fn finish(&self, directory: &Path) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        let took = self.began.elapsed();
-        let rate = self.total as f64 / took.as_secs_f64();
-        println!(
-            "{} pictures in {:.1} s ({rate:.2} per second): {}",
-            self.total,
-            took.as_secs_f64(),
-            directory.display()
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_contact_sheet_holds_every_picture_in_order() {
-        let colour = |n: u8| RgbImage::from_pixel(2, 2, image::Rgb([n, 0, 0]));
-        let sheet = contact_sheet(&[colour(1), colour(2), colour(3)]);
-        assert_eq!(sheet.dimensions(), (16, 16));
-        let at = |x, y| sheet.get_pixel(x, y).0[0];
-        assert_eq!([at(4, 4), at(10, 4), at(4, 10), at(10, 10)], [1, 2, 3, 250]);
+    fn shards_cover_all_batches_once_and_in_order() {
+        for (all, of) in [(0, 3), (1, 4), (7, 7), (782, 4), (10, 3)] {
+            let batches: Vec<usize> = (0..of).flat_map(|part| Shard { part, of }.batches(all)).collect();
+            assert_eq!(batches, (0..all).collect::<Vec<_>>());
+            let sizes: Vec<usize> = (0..of).map(|part| Shard { part, of }.batches(all).len()).collect();
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+        }
     }
 
     #[test]
-    fn text_of_any_script_survives_in_a_picture() {
-        let picture = RgbImage::from_pixel(3, 2, image::Rgb([1, 2, 3]));
-        let bytes =
-            png(&picture, &[("Title", "Plymouth Rock".into()), ("parameters", "雪だるま".into())]).unwrap();
-        assert_eq!(image::load_from_memory(&bytes).unwrap().to_rgb8(), picture);
-        let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
-        assert_eq!(reader.info().uncompressed_latin1_text[0].text, "Plymouth Rock");
-        assert_eq!(reader.info().utf8_text[0].get_text().unwrap(), "雪だるま");
+    fn shards_are_read_as_i_of_n() {
+        assert_eq!("2/4".parse(), Ok(Shard { part: 2, of: 4 }));
+        for bad in ["4/4", "1", "/", "-1/4", "a/b", "0/0"] {
+            assert!(bad.parse::<Shard>().unwrap_err().contains("as in 0/4"), "{bad}");
+        }
     }
 }
