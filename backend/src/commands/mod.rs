@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod engine;
+pub mod evaluate;
 pub mod info;
 pub mod model;
 mod parameters;

@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 
 mod drawing;
+mod inputs;
 mod program;
+mod scoring;
