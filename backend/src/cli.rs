@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{convert, evaluate, info, sample, serve, trace};
+use crate::commands::{convert, download, evaluate, info, sample, serve, trace};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Draw pictures to files.
     Sample(sample::SampleArgs),
+    /// Fetch released weights and statistics by name.
+    Download(download::DownloadArgs),
     /// Score pictures: FID, Inception Score, precision and recall, sFID.
     Evaluate(evaluate::EvaluateArgs),
     /// Show device, model, sizes and plans.
@@ -53,6 +55,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Sample(args) => sample::run(&args),
+            Command::Download(args) => download::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
             Command::Info(args) => info::run(&args),
             Command::Convert(args) => convert::run(args),

@@ -1,6 +1,7 @@
 //! The subcommands. Only this module names a concrete generator.
 
 pub mod convert;
+pub mod download;
 pub mod engine;
 pub mod evaluate;
 pub mod info;
