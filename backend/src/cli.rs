@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{convert, download, evaluate, info, sample, serve, trace};
+use crate::commands::{convert, download, evaluate, info, reproduce, sample, serve, trace};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Download(download::DownloadArgs),
     /// Score pictures: FID, Inception Score, precision and recall, sFID.
     Evaluate(evaluate::EvaluateArgs),
+    /// Draw and score the published settings: the paper's tables, measured beside published.
+    Reproduce(reproduce::ReproduceArgs),
     /// Show device, model, sizes and plans.
     Info(info::InfoArgs),
     /// Make a model directory from released PyTorch checkpoints.
@@ -57,6 +59,7 @@ impl Cli {
             Command::Sample(args) => sample::run(&args),
             Command::Download(args) => download::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
+            Command::Reproduce(args) => reproduce::run(&args),
             Command::Info(args) => info::run(&args),
             Command::Convert(args) => convert::run(args),
             Command::Trace(args) => trace::run(&args),

@@ -14,10 +14,7 @@ use image::RgbImage;
 use serde_json::json;
 use tch::Tensor;
 use var_dd_engine::{
-    bundle::{
-        Bundle,
-        config::{Config, PlanPreset},
-    },
+    bundle::{Bundle, config::Config},
     sample::{
         noise::{self, PictureSeed},
         plan::Plan,
@@ -124,6 +121,20 @@ impl SeriesArgs {
         self.flags.preset(name, config)
     }
 
+    /// All classes by a preset of this name.
+    pub(super) fn of_preset(name: &str, batch: u32, seed: u64, rng: Rng) -> Self {
+        Self {
+            plan: Some(name.to_owned()),
+            flags: PlanArgs::default(),
+            class: None,
+            classes: Vec::new(),
+            labels: None,
+            seed,
+            rng,
+            bs: batch,
+        }
+    }
+
     /// `count` pictures of a model.
     ///
     /// # Errors
@@ -176,36 +187,6 @@ impl SeriesArgs {
 }
 
 impl Series {
-    /// `count` pictures of a preset, classes in turn.
-    ///
-    /// # Errors
-    /// When the preset does not fit the model, or a number is out of bounds.
-    pub(super) fn of_preset(
-        preset: &PlanPreset,
-        count: u32,
-        batch: u32,
-        seed: u64,
-        bundle: &Bundle,
-    ) -> Result<Self, UsageError> {
-        let config = &bundle.config;
-        let count = bounded("--sample-num", count, 10_000_000)?;
-        let batch = bounded("--bs", batch, 4096)?;
-        let plan = preset.plan().and_then(|plan| plan.validate(config.scales()).map(|()| plan));
-        let plan = plan.map_err(|error| UsageError(error.to_string()))?;
-        check_teacher(&plan, bundle)?;
-        let classes = (0..count).map(|index| (index as i64 % config.num_classes) as u32).collect();
-        Ok(Self {
-            plan,
-            classes,
-            seed,
-            batch,
-            tokens: config.tokens(),
-            channels: config.latent_channels,
-            stream: None,
-            labels: json!({ "turn": [] }),
-        })
-    }
-
     /// Number of pictures.
     pub(super) fn pictures(&self) -> usize {
         self.classes.len()

@@ -7,5 +7,6 @@ mod downloading;
 mod drawing;
 mod inputs;
 mod program;
+mod reproducing;
 mod scoring;
 mod stand_in;

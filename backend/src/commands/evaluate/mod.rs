@@ -26,6 +26,7 @@ pub(super) use self::{
     target::Target,
 };
 use super::{
+    download,
     engine::Engine,
     model::ModelArgs,
     parameters,
@@ -77,15 +78,17 @@ pub struct EvaluateArgs {
 /// Flags that say what pictures are compared with, and by what.
 #[derive(Args, Clone, Debug)]
 pub struct ComparedArgs {
-    /// Statistics or pictures to compare with.
+    /// Statistics or pictures to compare with [default: the published statistics, as `var-dd download statistics` fetches
+    /// them].
     #[arg(long, value_name = "FILE|DIR")]
-    reference: PathBuf,
+    reference: Option<PathBuf>,
     /// Network whose features are compared.
     #[arg(long, value_enum, default_value_t = FeaturesChoice::Inception)]
     features: FeaturesChoice,
-    /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network.
+    /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network [default: what `var-dd
+    /// download inception` fetches].
     #[arg(long, value_name = "FILE", env = "VAR_DD_INCEPTION")]
-    weights: PathBuf,
+    weights: Option<PathBuf>,
     /// Points of the curve of FID against the number of pictures; 0 for none.
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     curve_points: usize,
@@ -102,6 +105,54 @@ pub enum FeaturesChoice {
 }
 
 impl ComparedArgs {
+    /// The files, given or by default.
+    ///
+    /// # Errors
+    /// Every file that is missing, with the way to it.
+    pub(super) fn resolve(&self) -> Result<Compared, Missing> {
+        let fetched = Some(download::inception_path()).filter(|path| path.is_file());
+        let weights = self.weights.clone().filter(|path| path.is_file()).ok_or(&self.weights);
+        let weights = weights.or_else(|given| match given {
+            Some(path) => Err(format!("the weights {} are not there", path.display())),
+            None => fetched.ok_or_else(|| {
+                "weights of the FID network: run `var-dd download inception`, or give --weights".to_owned()
+            }),
+        });
+        let reference = self.reference.clone().filter(|path| path.exists()).ok_or(&self.reference);
+        let reference = reference.or_else(|given| match given {
+            Some(path) => Err(format!("the reference {} is not there", path.display())),
+            None => download::statistics_path().ok_or_else(|| {
+                "a reference: run `var-dd download statistics`, or give --reference".to_owned()
+            }),
+        });
+        match (weights, reference) {
+            (Ok(weights), Ok(reference)) => Ok(Compared {
+                reference,
+                weights,
+                features: self.features,
+                curve_points: self.curve_points,
+                pr_pictures: self.pr_pictures,
+            }),
+            (weights, reference) => Err(Missing(weights.err().into_iter().chain(reference.err()).collect())),
+        }
+    }
+}
+
+/// Files that are not there, and the way to each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(super) struct Missing(pub(super) Vec<String>);
+
+/// What pictures are compared with, and by what: files that are there.
+pub(super) struct Compared {
+    reference: PathBuf,
+    weights: PathBuf,
+    features: FeaturesChoice,
+    curve_points: usize,
+    pr_pictures: usize,
+}
+
+impl Compared {
     /// The network, on a device.
     pub(super) fn network(&self, device: tch::Device) -> anyhow::Result<Box<dyn FeatureNetwork>> {
         match self.features {
@@ -148,14 +199,15 @@ impl ComparedArgs {
 /// # Errors
 /// When pictures, reference or weights are not what they should be (nothing is written then), or a file cannot be written.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let compared = args.compared.resolve()?;
     let device = args.model.device.open()?;
     match &args.pictures {
         Some(path) => {
             // What can be told without a network first.
             let pictures = Pictures::open(path)?;
-            let network = args.compared.network(device)?;
-            let target = args.compared.target(&*network)?;
-            let scorer = args.scorer(&*network, &target);
+            let network = compared.network(device)?;
+            let target = compared.target(&*network)?;
+            let scorer = args.scorer(&compared, &*network, &target);
             let tally = scorer.of_pictures(pictures)?;
             args.report(&path.display().to_string(), &scorer, &tally).map(drop)
         }
@@ -165,15 +217,15 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
             let series = args.series.resolve(args.sample_num.unwrap_or(DEFAULT_PICTURES), &bundle)?;
             let dtype = kind_name(args.model.dtype.kind(device));
             let drawing = Drawing { bundle: &bundle, series: &series, dtype, model: &args.model };
-            let parameters = drawing.parameters(device, &args.compared)?;
+            let parameters = drawing.parameters(device, &compared)?;
             if let Some(scores) = finished(&args.output, &parameters, args.overwrite)? {
                 println!("scored already: {}", args.output.display());
                 print(&scores);
                 return Ok(());
             }
-            let network = args.compared.network(device)?;
-            let target = args.compared.target(&*network)?;
-            let scorer = args.scorer(&*network, &target);
+            let network = compared.network(device)?;
+            let target = compared.target(&*network)?;
+            let scorer = args.scorer(&compared, &*network, &target);
             let tally = drawing.tally(&scorer, &parameters, &args.output)?;
             args.report(&drawing.title(), &scorer, &tally)?;
             finish(&args.output, &parameters)
@@ -182,8 +234,13 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
 }
 
 impl EvaluateArgs {
-    fn scorer<'a>(&self, network: &'a dyn FeatureNetwork, target: &'a Target) -> Scorer<'a> {
-        Scorer { all_statistics: self.save_statistics.is_some(), ..self.compared.scorer(network, target) }
+    fn scorer<'a>(
+        &self,
+        compared: &Compared,
+        network: &'a dyn FeatureNetwork,
+        target: &'a Target,
+    ) -> Scorer<'a> {
+        Scorer { all_statistics: self.save_statistics.is_some(), ..compared.scorer(network, target) }
     }
 
     fn report(&self, title: &str, scorer: &Scorer<'_>, tally: &Tally) -> anyhow::Result<Scores> {
@@ -216,7 +273,7 @@ impl Drawing<'_> {
     pub(super) fn parameters(
         &self,
         device: tch::Device,
-        compared: &ComparedArgs,
+        compared: &Compared,
     ) -> anyhow::Result<Map<String, Value>> {
         let drawing = self.series.parameters(self.bundle, device, self.dtype);
         let mut parameters = drawing.context("cannot read the model's weights")?;
@@ -239,18 +296,18 @@ impl Drawing<'_> {
         scorer.of_series(self.series, &load, parameters, output)
     }
 
-    /// Draws, scores and writes the report.
+    /// Draws, scores and writes the report; also the seconds that it took, in all runs.
     pub(super) fn score(
         &self,
         scorer: &Scorer<'_>,
         parameters: &Map<String, Value>,
         output: &Path,
-    ) -> anyhow::Result<Scores> {
+    ) -> anyhow::Result<(Scores, f64)> {
         let tally = self.tally(scorer, parameters, output)?;
         let scores = scorer.scores(&tally)?;
         report::write(output, &self.title(), &scores, &tally)?;
         finish(output, parameters)?;
-        Ok(scores)
+        Ok((scores, tally.seconds))
     }
 }
 

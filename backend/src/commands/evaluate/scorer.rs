@@ -129,10 +129,12 @@ impl Scorer<'_> {
         if !todo.is_empty() {
             let engine = load()?;
             let mut next = Checkpoints::new();
+            let (began, before) = (Instant::now(), tally.seconds);
             series::draw(&engine, series, &todo, &mut |batch, pictures| {
                 tally.push(&stacked(&pictures)?, self.network)?;
                 self.extend_curve(&mut tally, total)?;
                 progress.advance(pictures.len());
+                tally.seconds = before + began.elapsed().as_secs_f64();
                 next.when_due(|| {
                     if !files.parameters.exists() {
                         fs::create_dir_all(directory)

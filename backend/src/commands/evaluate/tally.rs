@@ -44,6 +44,8 @@ pub(super) struct Tally {
     pub(super) curve: Vec<CurvePoint>,
     /// The first pictures, as the contact sheet shows them.
     pub(super) tiles: Vec<RgbImage>,
+    /// Time that went into it, in all runs.
+    pub(super) seconds: f64,
     kept: Vec<Tensor>,
     keep: usize,
 }
@@ -58,6 +60,7 @@ impl Tally {
             inception: network.classes().map(|classes| InceptionScore::new(classes, scores::SPLIT)),
             curve: Vec::new(),
             tiles: Vec::new(),
+            seconds: 0.0,
             kept: Vec::new(),
             keep: wants.keep,
         }
@@ -98,6 +101,7 @@ impl Tally {
             ("pooled.mean", self.pooled.mean().shallow_clone()),
             ("pooled.scatter", self.pooled.scatter().shallow_clone()),
             ("curve.pictures", numbers(self.curve.iter().map(|point| point.pictures as f64))),
+            ("seconds", Tensor::from_slice(&[self.seconds])),
             ("curve.fid", numbers(self.curve.iter().map(|point| point.fid))),
             ("tiles", tiles_tensor(&self.tiles)?),
         ]);
@@ -153,6 +157,7 @@ impl Tally {
             };
             tally.inception = Some(InceptionScore::from_parts(parts, scores::SPLIT));
         }
+        tally.seconds = floats("seconds")?.first().copied().unwrap_or_default();
         let points = floats("curve.pictures")?.into_iter().zip(floats("curve.fid")?);
         tally.curve = points.map(|(pictures, fid)| CurvePoint { pictures: pictures as u64, fid }).collect();
         let tiles = file.tensor("tiles")?.to_kind(Kind::Uint8);

@@ -30,9 +30,9 @@ pub(in super::super) struct Target {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) struct AboutTarget {
     /// The file or folder.
-    pub(super) path: String,
+    pub(in super::super) path: String,
     /// What it is.
-    pub(super) kind: String,
+    pub(in super::super) kind: String,
     /// Pictures, where the file tells.
     pub(super) pictures: Option<u64>,
 }
