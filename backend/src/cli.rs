@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{bench, convert, info, sample, serve, trace, train};
+use crate::commands::{bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -21,6 +21,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Draw pictures to files.
     Sample(sample::SampleArgs),
+    /// Fetch released weights and statistics by name.
+    Download(download::DownloadArgs),
+    /// Score pictures: FID, Inception Score, precision and recall, sFID.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Draw and score the published settings: the paper's tables, measured beside published.
+    Reproduce(reproduce::ReproduceArgs),
     /// Measure how fast a model draws, and how close that is to what the machine can do.
     Bench(bench::BenchArgs),
     /// Show device, model, sizes and plans.
@@ -55,6 +61,9 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Sample(args) => sample::run(&args),
+            Command::Download(args) => download::run(&args),
+            Command::Evaluate(args) => evaluate::run(&args),
+            Command::Reproduce(args) => reproduce::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Info(args) => info::run(&args),
             Command::Convert(args) => convert::run(args),

@@ -5,5 +5,6 @@ pub mod commands;
 pub mod config;
 pub mod generator;
 pub mod http;
+pub mod hub;
 pub mod scheduler;
 pub mod storage;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use image::RgbImage;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{Bundle, BundleError, config::PlanPreset},
     device::{self, DeviceChoice, DeviceError, DtypeChoice},
@@ -21,7 +21,7 @@ use var_dd_engine::{
 };
 use var_dd_protocol::{self as protocol, ModelInfo};
 
-use crate::generator::{BatchRequest, Generator, GeneratorError, GeneratorEvent, Sink};
+use crate::generator::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
 
 /// A model on a device.
 pub struct Engine {
@@ -52,14 +52,24 @@ impl Engine {
         Ok(Self { info: describe(&sampler, kind), sampler })
     }
 
-    /// The final pictures of a batch, without decoding any other scale.
+    /// The device that the networks are on.
+    pub fn device(&self) -> Device {
+        self.sampler.device
+    }
+
+    /// The final pictures of a batch that starts from `noise`, f32 `[B, N, Cv]` (none if the teacher draws alone), without
+    /// decoding any other scale.
     ///
     /// # Errors
     /// When the device cannot.
-    pub fn final_pictures(&self, request: &BatchRequest) -> Result<Vec<RgbImage>, GeneratorError> {
+    pub fn final_pictures(
+        &self,
+        request: &BatchRequest,
+        noise: Option<Tensor>,
+    ) -> Result<Vec<RgbImage>, GeneratorError> {
         guarded(request.pictures.len(), || {
             let sampler = &self.sampler;
-            let start = Start::of(request, sampler);
+            let start = Start::on(noise, request);
             let tokens =
                 sampler.run_undecoded(&request.plan, &start.batch(), &mut |_| ControlFlow::Continue(()))?;
             let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
@@ -196,21 +206,26 @@ struct Start {
 
 impl Start {
     fn of(request: &BatchRequest, sampler: &Sampler) -> Self {
-        let seeds: Vec<PictureSeed> = request
-            .pictures
-            .iter()
-            .map(|picture| PictureSeed { seed: picture.seed, index: picture.index.into() })
-            .collect();
-        let labels: Vec<i64> = request.pictures.iter().map(|picture| picture.class.into()).collect();
         let starts_from_noise = !matches!(request.plan, Plan::Teacher { .. });
         let noise = starts_from_noise
-            .then(|| noise::noise(&seeds, sampler.config.tokens(), sampler.config.latent_channels));
-        Self { labels: Tensor::from_slice(&labels), noise, seeds }
+            .then(|| noise::noise(&seeds(request), sampler.config.tokens(), sampler.config.latent_channels));
+        Self::on(noise, request)
+    }
+
+    fn on(noise: Option<Tensor>, request: &BatchRequest) -> Self {
+        let labels: Vec<i64> = request.pictures.iter().map(|picture| picture.class.into()).collect();
+        Self { labels: Tensor::from_slice(&labels), noise, seeds: seeds(request) }
     }
 
     fn batch(&self) -> Batch<'_> {
         Batch { labels: &self.labels, noise: self.noise.as_ref(), seeds: &self.seeds }
     }
+}
+
+/// Seeds of a batch.
+pub fn seeds(request: &BatchRequest) -> Vec<PictureSeed> {
+    let seed = |picture: &PictureRequest| PictureSeed { seed: picture.seed, index: picture.index.into() };
+    request.pictures.iter().map(seed).collect()
 }
 
 /// Pictures of bytes row by row.

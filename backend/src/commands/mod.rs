@@ -2,10 +2,17 @@
 
 pub mod bench;
 pub mod convert;
+pub mod download;
 pub mod engine;
+pub mod evaluate;
 pub mod info;
 pub mod model;
+mod parameters;
+mod picture_file;
+mod progress;
+pub mod reproduce;
 pub mod sample;
+pub mod series;
 pub mod serve;
 pub mod trace;
 pub mod train;

@@ -48,7 +48,7 @@ impl ModelArgs {
 }
 
 /// A plan as the released scripts' flags spell it.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct PlanArgs {
     /// First scale of each student pass, as in `0` (one step) or `0,5` (two steps).
     #[arg(long, value_name = "T,…", value_delimiter = ',', allow_negative_numbers = true, value_parser = scale)]

@@ -1,5 +1,7 @@
 //! What the commands refuse, and how they say it: as the program does, from the outside.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

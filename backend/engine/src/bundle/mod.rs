@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod convert;
+pub mod fingerprint;
 pub mod formula;
 pub mod weights;
 
@@ -51,6 +52,16 @@ impl Bundle {
     /// Whether the model carries its teacher.
     pub fn has_teacher(&self) -> bool {
         self.file("teacher").exists()
+    }
+
+    /// A digest of configuration and weights, 16 hexadecimal digits: equal for the same model, whatever its directory.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn fingerprint(&self) -> std::io::Result<String> {
+        let mut files = vec![self.directory.join("config.json"), self.file("student"), self.file("vae")];
+        files.extend(self.has_teacher().then(|| self.file("teacher")));
+        fingerprint::fingerprint(files.iter().map(PathBuf::as_path))
     }
 
     fn file(&self, network: &str) -> PathBuf {

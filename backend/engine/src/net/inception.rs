@@ -8,6 +8,17 @@ use crate::bundle::weights::{Cursor, Weights, WeightsError};
 /// Features per picture.
 pub const FEATURES: i64 = 2048;
 
+/// Spatial features per picture: 17×17 places of [`SPATIAL_CHANNELS`] channels.
+pub const SPATIAL_FEATURES: i64 = 17 * 17 * SPATIAL_CHANNELS;
+
+/// Channels of the spatial features.
+const SPATIAL_CHANNELS: i64 = 7;
+
+/// The block of the spatial features, `Mixed_6d`. The evaluator of ADM (Dhariwal and Nichol 2021) takes the first seven
+/// channels of `mixed_6/conv:0`; its graph counts the blocks from `mixed` (`Mixed_5b`) on, and `conv` is the branch of one
+/// 1×1 convolution, whose channels come first in the block's output.
+const SPATIAL_BLOCK: usize = 6;
+
 /// Side to which pictures are resized.
 const SIDE: i64 = 299;
 
@@ -134,6 +145,15 @@ impl Block {
     }
 }
 
+/// What scores look at.
+#[derive(Debug)]
+pub struct Activations {
+    /// The last pool: `[B, 2048]`.
+    pub pooled: Tensor,
+    /// The start of `Mixed_6d`, place by place as TensorFlow lays it out: `[B, 2023]`.
+    pub spatial: Tensor,
+}
+
 /// The network up to its last pool.
 #[derive(Debug)]
 pub struct Inception {
@@ -155,6 +175,14 @@ impl Inception {
         let network = Self::ask(&weights.root());
         weights.finish()?;
         Ok(network)
+    }
+
+    /// Name and shape of every tensor of the network, in its order.
+    pub fn tensors() -> Vec<(String, Vec<i64>)> {
+        let weights = Weights::from_formula(tch::Device::Cpu, Kind::Float);
+        Self::ask(&weights.root());
+        // Weights from names are never missing.
+        weights.finish().unwrap_or_default()
     }
 
     fn ask(root: &Cursor<'_>) -> Self {
@@ -264,6 +292,14 @@ impl Inception {
     /// # Errors
     /// When the device cannot.
     pub fn features(&self, pictures: &Tensor) -> Result<Tensor, TchError> {
+        Ok(self.activations(pictures)?.pooled)
+    }
+
+    /// What the scores look at, of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the weights.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    pub fn activations(&self, pictures: &Tensor) -> Result<Activations, TchError> {
         no_grad(|| {
             let pictures = pictures.f_to_kind(Kind::Float)?;
             let resized = pictures.f_upsample_bilinear2d([SIDE, SIDE], false, None::<f64>, None::<f64>)?;
@@ -271,10 +307,16 @@ impl Inception {
             for branch in &self.stem {
                 x = max_pool(&branch.forward(&x)?, 2, 0)?;
             }
-            for block in &self.blocks {
+            let mut spatial = None;
+            for (index, block) in self.blocks.iter().enumerate() {
                 x = block.forward(&x)?;
+                if index == SPATIAL_BLOCK {
+                    let first = x.f_narrow(1, 0, SPATIAL_CHANNELS)?;
+                    spatial = Some(first.f_permute([0, 2, 3, 1])?.f_flatten(1, 3)?);
+                }
             }
-            x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)
+            let pooled = x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?;
+            Ok(Activations { pooled, spatial: spatial.unwrap_or_else(Tensor::new) })
         })
     }
 }
@@ -301,5 +343,7 @@ mod tests {
         assert_eq!(features.size(), [2, FEATURES]);
         let error = (&features - &expected).abs().max().double_value(&[]);
         assert!(error < 1e-4, "{error}");
+        let spatial = network.activations(&reference("inception.images")).unwrap().spatial;
+        assert_eq!(spatial.size(), [2, SPATIAL_FEATURES]);
     }
 }

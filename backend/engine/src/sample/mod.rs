@@ -23,6 +23,7 @@ pub mod cost;
 pub mod filter;
 pub mod noise;
 pub mod plan;
+pub mod released_stream;
 mod run;
 mod sampler;
 pub mod torch_rng;

@@ -23,6 +23,8 @@ pub struct PictureSeed {
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     Noise,
+    /// A class at random.
+    Class,
     /// Draws of the teacher at this scale.
     Draw(usize),
 }
@@ -31,6 +33,7 @@ impl PictureSeed {
     fn generator(self, purpose: Purpose) -> ChaCha8Rng {
         let purpose = match purpose {
             Purpose::Noise => 0,
+            Purpose::Class => u64::MAX,
             Purpose::Draw(scale) => 1 + scale as u64,
         };
         let mut key = [0; 32];
@@ -39,6 +42,13 @@ impl PictureSeed {
         key[16..24].copy_from_slice(&purpose.to_le_bytes());
         key[24..].copy_from_slice(b"var-dd-1");
         ChaCha8Rng::from_seed(key)
+    }
+
+    /// A class at random, each of `classes` (at least 1) as likely as any other.
+    pub fn class(self, classes: u64) -> u64 {
+        // 64 random bits times the bound, of which the upper half counts: off by less than one in 2^44 for a million.
+        let bits = self.generator(Purpose::Class).next_u64();
+        ((u128::from(bits) * u128::from(classes.max(1))) >> 64) as u64
     }
 
     /// The picture's starting noise: standard Gaussian, f32 `[tokens, channels]` on the CPU (Box–Muller in f64, with
@@ -104,6 +114,13 @@ mod tests {
         let mean = f64::try_from(noise.mean(tch::Kind::Double)).unwrap();
         let variance = f64::try_from(noise.square().mean(tch::Kind::Double)).unwrap();
         assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.03, "mean {mean}, variance {variance}");
+    }
+
+    #[test]
+    fn classes_at_random_are_all_as_likely() {
+        let mut counts = [0; 5];
+        (0..20_000).for_each(|index| counts[PictureSeed { seed: 2, index }.class(5) as usize] += 1);
+        assert!(counts.iter().all(|count| (3_800..4_200).contains(count)), "{counts:?}");
     }
 
     #[test]

@@ -63,6 +63,23 @@ impl TorchGenerator {
         numbers
     }
 
+    /// Moves on as [`TorchGenerator::normal`] of `count` elements does, without computing them.
+    pub fn skip_normal(&mut self, count: usize) {
+        if count < 16 {
+            self.normal(count);
+            return;
+        }
+        let mut words = if count.is_multiple_of(16) { count } else { count + 16 };
+        while words > 0 {
+            if self.next == STATE {
+                self.twist();
+            }
+            let taken = words.min(STATE - self.next);
+            self.next += taken;
+            words -= taken;
+        }
+    }
+
     fn bits32(&mut self) -> u32 {
         if self.next == STATE {
             self.twist();
@@ -193,6 +210,24 @@ mod tests {
             let drawn = generator.normal(noise.shape().iter().product());
             let bytes: Vec<u8> = drawn.iter().flat_map(|x| x.to_le_bytes()).collect();
             assert_eq!(bytes, noise.data(), "batch {batch}");
+        }
+    }
+
+    #[test]
+    fn skipping_numbers_leads_to_where_drawing_them_does() {
+        for count in [1, 5, 15, 16, 17, 624, 625, 1000, 4096] {
+            let mut drawn = TorchGenerator::new(3);
+            let mut skipped = drawn.clone();
+            for _ in 0..3 {
+                drawn.normal(count);
+                skipped.skip_normal(count);
+                assert_eq!(
+                    drawn.clone().integers(1 << 40, 3),
+                    skipped.clone().integers(1 << 40, 3),
+                    "{count}"
+                );
+            }
+            assert_eq!(drawn.normal(3), skipped.normal(3), "{count}");
         }
     }
 

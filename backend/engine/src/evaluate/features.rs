@@ -1,0 +1,171 @@
+//! Networks whose features pictures are compared by.
+
+use std::path::Path;
+
+use tch::{Device, Kind, TchError, Tensor, no_grad};
+
+use crate::{
+    bundle::{
+        checkpoint::{Checkpoint, CheckpointError, Dtype},
+        weights::{StateDict, Weights, WeightsError, read_safetensors},
+    },
+    net::inception::{FEATURES, Inception, SPATIAL_FEATURES, is_unneeded},
+};
+
+/// Classes of the Inception network, some of which are no classes of ImageNet.
+const CLASSES: i64 = 1008;
+
+/// Turns pictures into what scores are computed from.
+pub trait FeatureNetwork {
+    /// Short name, as `inception`.
+    fn name(&self) -> &str;
+
+    /// Which network that is, and what it does to pictures first: what makes numbers comparable.
+    fn protocol(&self) -> &str;
+
+    /// Numbers in a feature vector.
+    fn features(&self) -> i64;
+
+    /// Numbers in a vector of spatial features, if there are any.
+    fn spatial_features(&self) -> Option<i64>;
+
+    /// Classes that it tells apart, if it does.
+    fn classes(&self) -> Option<i64>;
+
+    /// Features of pictures, u8 `[B, H, W, 3]` on any device.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    fn describe(&self, pictures: &Tensor) -> Result<Features, TchError>;
+}
+
+/// What a network says of pictures.
+#[derive(Debug)]
+pub struct Features {
+    /// f32 `[B, features]`
+    pub pooled: Tensor,
+    /// f32 `[B, spatial_features]`
+    pub spatial: Option<Tensor>,
+    /// f32 `[B, classes]`, each row with sum 1.
+    pub probabilities: Option<Tensor>,
+}
+
+/// Weights of a feature network that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FeaturesError {
+    /// The file cannot be read as a checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The file or its tensors are not the network's.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The file holds something else.
+    #[error("{0}")]
+    Contents(String),
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(#[from] TchError),
+}
+
+/// The network of FID, Inception Score, precision, recall and sFID.
+#[derive(Debug)]
+pub struct InceptionFeatures {
+    network: Inception,
+    /// `[1008, 2048]`
+    classifier: Option<Tensor>,
+    device: Device,
+}
+
+impl InceptionFeatures {
+    /// Loads `.pth` or `.safetensors` with the names of pytorch-fid's network. The classifier may be absent; there is no
+    /// Inception Score then.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a tensor is missing, misshaped or not one of the network's.
+    pub fn open(path: &Path, device: Device) -> Result<Self, FeaturesError> {
+        let mut tensors = read_state_dict(path)?;
+        let origin = path.display().to_string();
+        let classifier = match tensors.get("fc.weight") {
+            Some(weight) if weight.size() != [CLASSES, FEATURES] => {
+                return Err(FeaturesError::Contents(format!(
+                    "fc.weight of {origin} is {:?}; the network of FID has [{CLASSES}, {FEATURES}]",
+                    weight.size()
+                )));
+            }
+            Some(weight) => Some(weight.f_to_device(device)?.f_to_kind(Kind::Float)?),
+            None => None,
+        };
+        tensors.retain(|name, _| !is_unneeded(name));
+        let network = Inception::load(Weights::from_tensors(origin, tensors, device, Kind::Float))?;
+        Ok(Self { network, classifier, device })
+    }
+}
+
+/// Every floating-point tensor of a flat state dict, on the CPU.
+///
+/// # Errors
+/// When the file cannot be read or holds no state dict.
+pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        return Ok(read_safetensors(path)?);
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    let entries = checkpoint.root().entries().ok_or_else(|| {
+        FeaturesError::Contents(format!("{} holds no state dict (a dictionary of tensors)", path.display()))
+    })?;
+    let mut tensors = StateDict::new();
+    for (name, item) in entries {
+        let Some(tensor) = item.tensor(name)? else { continue };
+        let kind = match tensor.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::F64 => Kind::Double,
+            // Counters and the like.
+            _ => continue,
+        };
+        let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
+        tensors.insert(name.to_owned(), Tensor::f_from_data_size(&tensor.read()?, &shape, kind)?);
+    }
+    Ok(tensors)
+}
+
+impl FeatureNetwork for InceptionFeatures {
+    fn name(&self) -> &str {
+        "inception"
+    }
+
+    fn protocol(&self) -> &str {
+        "Inception v3 with the weights of 2015-12-05 as in pytorch-fid: 8-bit pictures, resized to 299×299 bilinearly without \
+         antialiasing, pool features; class probabilities without bias and splits of 5,000, spatial features and third \
+         neighbours as in ADM's evaluator, whose TensorFlow resizing differs slightly"
+    }
+
+    fn features(&self) -> i64 {
+        FEATURES
+    }
+
+    fn spatial_features(&self) -> Option<i64> {
+        Some(SPATIAL_FEATURES)
+    }
+
+    fn classes(&self) -> Option<i64> {
+        self.classifier.as_ref().map(|_| CLASSES)
+    }
+
+    fn describe(&self, pictures: &Tensor) -> Result<Features, TchError> {
+        no_grad(|| {
+            let pictures = pictures.f_to_device(self.device)?.f_permute([0, 3, 1, 2])?;
+            let pictures = pictures.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+            let activations = self.network.activations(&pictures)?;
+            let probabilities = match &self.classifier {
+                Some(weight) => {
+                    let logits = activations.pooled.f_matmul(&weight.f_transpose(0, 1)?)?;
+                    Some(logits.f_softmax(-1, Kind::Float)?)
+                }
+                None => None,
+            };
+            Ok(Features { pooled: activations.pooled, spatial: Some(activations.spatial), probabilities })
+        })
+    }
+}

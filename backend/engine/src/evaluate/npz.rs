@@ -1,0 +1,412 @@
+//! NumPy's `.npz` archives: zip files of `.npy` arrays.
+//!
+//! The format is that of `numpy/lib/format.py`, versions 1 to 3. Arrays are read piece by piece, so a set of pictures may be
+//! larger than the memory; sizes are compared with the file before anything is allocated.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use flate2::read::DeflateDecoder;
+use tch::{Kind, Tensor};
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+/// How a `.npy` file begins.
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+
+/// Longest header that is read.
+const MAX_HEADER: usize = 64 << 10;
+
+/// Largest array that is read as a whole; statistics of 2,048 features have 32 MiB.
+const MAX_TENSOR: u64 = 1 << 30;
+
+/// An archive that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", .path.display())]
+pub struct NpzError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An open archive.
+#[derive(Debug)]
+pub struct Npz {
+    path: PathBuf,
+    arrays: Vec<Entry>,
+}
+
+/// Where an array lies.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    start: u64,
+    compressed: u64,
+    size: u64,
+    deflated: bool,
+    crc32: u32,
+}
+
+/// What an array is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// NumPy's name of the number type, as `|u1` or `<f8`.
+    pub descr: String,
+    /// Sizes.
+    pub shape: Vec<usize>,
+    /// Whether the first index runs fastest.
+    pub fortran_order: bool,
+}
+
+impl Npz {
+    /// Opens an archive and reads its list of arrays.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is cut off, or is no zip archive.
+    pub fn open(path: &Path) -> Result<Self, NpzError> {
+        let refuse = |reason: String| NpzError { path: path.to_owned(), reason };
+        let file = File::open(path).map_err(|error| refuse(format!("it cannot be opened: {error}")))?;
+        let cut_off = |error: zip::result::ZipError| {
+            refuse(format!("it is no whole .npz archive, its list of arrays cannot be read ({error})"))
+        };
+        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(cut_off)?;
+        let mut arrays = Vec::new();
+        for index in 0..archive.len() {
+            let entry = archive.by_index_raw(index).map_err(cut_off)?;
+            let file_name = entry.name().map_err(cut_off)?.into_owned();
+            let Some(name) = file_name.strip_suffix(".npy") else { continue };
+            let deflated = match entry.compression() {
+                CompressionMethod::Stored => false,
+                CompressionMethod::Deflated => true,
+                other => {
+                    return Err(refuse(format!(
+                        "array {name:?} is compressed by {other:?}; save it with numpy.savez"
+                    )));
+                }
+            };
+            arrays.push(Entry {
+                name: name.to_owned(),
+                start: entry.data_start().unwrap_or_default(),
+                compressed: entry.compressed_size(),
+                size: entry.size(),
+                deflated,
+                crc32: entry.crc32(),
+            });
+        }
+        Ok(Self { path: path.to_owned(), arrays })
+    }
+
+    /// Names of the arrays.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.arrays.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Whether there is an array of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names().any(|found| found == name)
+    }
+
+    /// An error about this file's contents.
+    pub fn refuse(&self, reason: impl Into<String>) -> NpzError {
+        NpzError { path: self.path.clone(), reason: reason.into() }
+    }
+
+    /// Opens an array.
+    ///
+    /// # Errors
+    /// When there is none of this name, its header is damaged, or its size is not what the header says.
+    pub fn array(&self, name: &str) -> Result<Array, NpzError> {
+        let entry = self.arrays.iter().find(|entry| entry.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.names().collect();
+            self.refuse(format!("it has no array {name:?}; it has: {}", names.join(", ")))
+        })?;
+        let failed = |error: io::Error| self.refuse(format!("array {name:?} cannot be read: {error}"));
+        let mut file = File::open(&self.path).map_err(failed)?;
+        file.seek(SeekFrom::Start(entry.start)).map_err(failed)?;
+        let bytes = BufReader::with_capacity(1 << 18, file).take(entry.compressed);
+        let bytes: Box<dyn Read + Send> =
+            if entry.deflated { Box::new(DeflateDecoder::new(bytes)) } else { Box::new(bytes) };
+        let mut bytes = Checked { bytes, digest: crc32fast::Hasher::new(), crc32: entry.crc32 };
+        let (header, length) =
+            read_header(&mut bytes).map_err(|reason| self.refuse(format!("array {name:?}: {reason}")))?;
+        let array = Array { path: self.path.clone(), name: name.to_owned(), header, bytes };
+        let elements =
+            array.header.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size as u64));
+        let announced =
+            elements.and_then(|n| n.checked_mul(array.element_bytes()? as u64)?.checked_add(length));
+        match announced {
+            Some(announced) if announced == entry.size => Ok(array),
+            None if array.element_bytes().is_none() => Err(array
+                .refuse(format!("it holds {:?}, which is no number type known here", array.header.descr))),
+            _ => Err(array.refuse(format!(
+                "its shape is {:?}, which does not fit its {} bytes",
+                array.header.shape, entry.size
+            ))),
+        }
+    }
+}
+
+/// Bytes whose checksum is compared when they end.
+struct Checked {
+    bytes: Box<dyn Read + Send>,
+    digest: crc32fast::Hasher,
+    crc32: u32,
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        if count == 0 && !buffer.is_empty() && self.digest.clone().finalize() != self.crc32 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong"));
+        }
+        self.digest.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Reads the header of a `.npy` file; also its length in bytes.
+fn read_header(bytes: &mut impl Read) -> Result<(Header, u64), String> {
+    let mut read = |count: usize| {
+        let mut piece = vec![0; count];
+        bytes.read_exact(&mut piece).map(|()| piece).map_err(|error| format!("it is cut off ({error})"))
+    };
+    let start = read(MAGIC.len() + 2)?;
+    if !start.starts_with(MAGIC) {
+        return Err("it is not in NumPy's format".into());
+    }
+    let (length, size) = match start[MAGIC.len()] {
+        1 => (read(2)?.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte)), 2),
+        2 | 3 => (read(4)?.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte)), 4),
+        version => return Err(format!("version {version} of NumPy's format is not known")),
+    };
+    if length > MAX_HEADER {
+        return Err(format!("its header of {length} bytes is absurd"));
+    }
+    let text = String::from_utf8_lossy(&read(length)?).into_owned();
+    let header =
+        parse_header(&text).ok_or_else(|| format!("its header {:?} is not understood", text.trim_end()))?;
+    Ok((header, (start.len() + size + length) as u64))
+}
+
+/// Reads a header such as `{'descr': '|u1', 'fortran_order': False, 'shape': (8, 256, 256, 3), }`.
+fn parse_header(text: &str) -> Option<Header> {
+    let value = |key: &str| {
+        let (_, rest) = text.split_once(&format!("'{key}'"))?;
+        Some(rest.trim_start().strip_prefix(':')?.trim_start())
+    };
+    let descr = value("descr")?.strip_prefix('\'')?.split_once('\'')?.0.to_owned();
+    let fortran_order = match value("fortran_order")? {
+        rest if rest.starts_with("True") => true,
+        rest if rest.starts_with("False") => false,
+        _ => return None,
+    };
+    let sizes = value("shape")?.strip_prefix('(')?.split_once(')')?.0;
+    let sizes = sizes.split(',').map(str::trim).filter(|size| !size.is_empty());
+    let shape = sizes.map(|size| size.trim_end_matches('L').parse().ok()).collect::<Option<_>>()?;
+    Some(Header { descr, shape, fortran_order })
+}
+
+/// An array whose elements have not been read yet.
+pub struct Array {
+    path: PathBuf,
+    name: String,
+    /// What it is.
+    pub header: Header,
+    bytes: Checked,
+}
+
+impl Array {
+    fn refuse(&self, reason: String) -> NpzError {
+        NpzError { path: self.path.clone(), reason: format!("array {:?}: {reason}", self.name) }
+    }
+
+    /// Bytes of one element, if its type is known here.
+    fn element_bytes(&self) -> Option<usize> {
+        kind_of(&self.header.descr).map(|kind| kind.elt_size_in_bytes())
+    }
+
+    /// The whole array.
+    ///
+    /// # Errors
+    /// When it is too large or damaged.
+    pub fn tensor(mut self) -> Result<Tensor, NpzError> {
+        let Header { shape, fortran_order, descr } = self.header.clone();
+        let kind = kind_of(&descr).ok_or_else(|| self.refuse(format!("{descr:?} is not known")))?;
+        let size = shape.iter().product::<usize>() as u64 * kind.elt_size_in_bytes() as u64;
+        if size > MAX_TENSOR {
+            return Err(self.refuse(format!("its {size} bytes are more than statistics take")));
+        }
+        let mut bytes = Vec::new();
+        let read = self.bytes.read_to_end(&mut bytes);
+        read.map_err(|error| self.refuse(format!("it cannot be read: {error}")))?;
+        if bytes.len() as u64 != size {
+            return Err(self.refuse(format!("it has {} bytes and should have {size}", bytes.len())));
+        }
+        let sizes = |sizes: &mut dyn Iterator<Item = &usize>| sizes.map(|&n| n as i64).collect::<Vec<_>>();
+        let stored = if fortran_order { sizes(&mut shape.iter().rev()) } else { sizes(&mut shape.iter()) };
+        let tensor = Tensor::f_from_data_size(&bytes, &stored, kind);
+        let tensor = tensor.map_err(|error| self.refuse(error.to_string()))?;
+        let axes: Vec<i64> = (0..shape.len() as i64).rev().collect();
+        Ok(if fortran_order { tensor.permute(axes) } else { tensor })
+    }
+
+    /// The array as pictures.
+    ///
+    /// # Errors
+    /// When it is not u8 `[N, H, W, 3]` with N, H and W at least 1.
+    pub fn pictures(self) -> Result<PictureReader, NpzError> {
+        let Header { descr, shape, fortran_order } = &self.header;
+        match (descr.as_str(), shape.as_slice(), fortran_order) {
+            ("|u1", &[count, height, width, 3], false) if count.min(height).min(width) > 0 => {
+                Ok(PictureReader { count, height, width, read: 0, array: self })
+            }
+            _ => {
+                let order = if *fortran_order { " in Fortran order" } else { "" };
+                Err(self.refuse(format!(
+                    "it is {descr} {shape:?}{order}; pictures are |u1 (unsigned bytes) [N, H, W, 3]"
+                )))
+            }
+        }
+    }
+}
+
+/// Number types as NumPy writes them on little-endian machines.
+fn kind_of(descr: &str) -> Option<Kind> {
+    Some(match descr {
+        "|u1" => Kind::Uint8,
+        "|i1" => Kind::Int8,
+        "|b1" => Kind::Bool,
+        "<i2" => Kind::Int16,
+        "<i4" => Kind::Int,
+        "<i8" => Kind::Int64,
+        "<f2" => Kind::Half,
+        "<f4" => Kind::Float,
+        "<f8" => Kind::Double,
+        _ => return None,
+    })
+}
+
+/// Pictures of an array, piece by piece.
+pub struct PictureReader {
+    /// Pictures in all.
+    pub count: usize,
+    /// Rows of a picture.
+    pub height: usize,
+    /// Columns of a picture.
+    pub width: usize,
+    read: usize,
+    array: Array,
+}
+
+impl PictureReader {
+    /// The next pictures, `most` at most: u8 `[B, H, W, 3]`. `None` at the end, where the checksum is compared.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn next(&mut self, most: usize) -> Result<Option<Tensor>, NpzError> {
+        let count = most.min(self.count - self.read);
+        let mut bytes = vec![0; count * self.height * self.width * 3];
+        let read = self.array.bytes.read_exact(&mut bytes).and_then(|()| {
+            // One byte more is none, but has the checksum compared.
+            if count == 0 { self.array.bytes.read(&mut [0]).map(drop) } else { Ok(()) }
+        });
+        read.map_err(|error| {
+            self.array.refuse(format!("it cannot be read after picture {}: {error}", self.read))
+        })?;
+        if count == 0 {
+            return Ok(None);
+        }
+        self.read += count;
+        let shape = [count as i64, self.height as i64, self.width as i64, 3];
+        let tensor = Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8);
+        tensor.map(Some).map_err(|error| self.array.refuse(error.to_string()))
+    }
+}
+
+/// Header of a `.npy` file of version 1, padded as NumPy does it.
+fn header_bytes(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let sizes = if shape.len() == 1 { sizes.trim_end() } else { sizes.trim_end_matches(", ") };
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    let before = MAGIC.len() + 4;
+    let padded = (before + text.len() + 1).next_multiple_of(64);
+    text.extend(std::iter::repeat_n(' ', padded - before - text.len() - 1));
+    text.push('\n');
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend([1, 0]);
+    bytes.extend((text.len() as u16).to_le_bytes());
+    bytes.extend(text.bytes());
+    bytes
+}
+
+/// Plainly stored, of any size, the same bytes whenever they are written.
+fn options() -> SimpleFileOptions {
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    stored.large_file(true).last_modified_time(DateTime::default())
+}
+
+/// Writes pictures as `arr_0`, u8 `[N, H, W, 3]`.
+pub struct PictureWriter<W: Write + Seek> {
+    archive: ZipWriter<W>,
+    left: u64,
+}
+
+impl<W: Write + Seek> PictureWriter<W> {
+    /// Begins an archive of pictures of the shape `[N, H, W, 3]`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(file: W, shape: [usize; 4]) -> io::Result<Self> {
+        let mut archive = ZipWriter::new(file);
+        archive.start_file("arr_0.npy", options())?;
+        archive.write_all(&header_bytes("|u1", &shape))?;
+        Ok(Self { archive, left: shape.iter().map(|&size| size as u64).product() })
+    }
+
+    /// Writes some pictures: red, green and blue of each pixel, row by row.
+    ///
+    /// # Errors
+    /// When there are more than announced, or they cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.left = self
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| io::Error::other("there are more pictures than were announced"))?;
+        self.archive.write_all(bytes)
+    }
+
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// When pictures are missing, or it cannot be written.
+    pub fn finish(self) -> io::Result<()> {
+        if self.left > 0 {
+            return Err(io::Error::other(format!("{} bytes of pictures are missing", self.left)));
+        }
+        self.archive.finish()?;
+        Ok(())
+    }
+}
+
+/// Writes arrays of float64.
+///
+/// # Errors
+/// When a tensor cannot be brought to the CPU or the file cannot be written.
+pub fn write_tensors(file: impl Write + Seek, tensors: &[(&str, &Tensor)]) -> io::Result<()> {
+    let mut archive = ZipWriter::new(file);
+    for (name, tensor) in tensors {
+        archive.start_file(format!("{name}.npy"), options())?;
+        let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+        archive.write_all(&header_bytes("<f8", &shape))?;
+        let numbers =
+            tensor.f_to_kind(Kind::Double).and_then(|tensor| Vec::<f64>::try_from(tensor.f_reshape([-1])?));
+        for number in numbers.map_err(io::Error::other)? {
+            archive.write_all(&number.to_le_bytes())?;
+        }
+    }
+    archive.finish()?;
+    Ok(())
+}

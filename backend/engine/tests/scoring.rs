@@ -1,0 +1,195 @@
+//! Files of pictures and statistics as NumPy, pytorch-fid and PyTorch write them, whole and damaged.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{Cursor, Write},
+    path::{Path, PathBuf},
+};
+
+use tch::{Device, Kind, Tensor};
+use var_dd_engine::evaluate::{
+    npz::{Npz, PictureWriter, write_tensors},
+    reference::Reference,
+};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// An archive of `.npy` files with the given header texts and contents.
+fn archive(path: &Path, method: CompressionMethod, arrays: &[(&str, &str, &[u8])]) {
+    let mut archive = ZipWriter::new(fs::File::create(path).unwrap());
+    for (name, header, bytes) in arrays {
+        archive.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+        archive.write_all(b"\x93NUMPY\x01\x00").unwrap();
+        archive.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+        archive.write_all(header.as_bytes()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+fn pictures(path: &Path, count: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = (0..count * 4 * 5 * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let mut writer = PictureWriter::new(fs::File::create(path).unwrap(), [count, 4, 5, 3]).unwrap();
+    bytes.chunks(77).for_each(|chunk| writer.write(chunk).unwrap());
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn pictures_are_read_as_they_were_written_in_pieces_of_any_size() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    let bytes = pictures(&path, 7);
+    for most in [1, 3, 7, 100] {
+        let mut reader = Npz::open(&path).unwrap().array("arr_0").unwrap().pictures().unwrap();
+        assert_eq!((reader.count, reader.height, reader.width), (7, 4, 5));
+        let mut read = Vec::new();
+        while let Some(piece) = reader.next(most).unwrap() {
+            assert!(piece.size()[0] <= most as i64);
+            read.extend(Vec::<u8>::try_from(piece.view([-1])).unwrap());
+        }
+        assert_eq!(read, bytes);
+    }
+    // The same pictures give the same file, whenever they are written.
+    let again = directory.path().join("b.npz");
+    pictures(&again, 7);
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&again).unwrap());
+}
+
+#[test]
+fn pictures_that_are_missing_or_too_many_are_no_archive() {
+    let writer = || PictureWriter::new(Cursor::new(Vec::new()), [2, 1, 1, 3]).unwrap();
+    let mut short = writer();
+    short.write(&[0; 5]).unwrap();
+    assert!(short.finish().unwrap_err().to_string().contains("1 bytes of pictures are missing"));
+    assert!(writer().write(&[0; 7]).unwrap_err().to_string().contains("more pictures"));
+}
+
+#[test]
+fn compressed_arrays_and_arrays_in_fortran_order_are_read() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    let numbers: Vec<u8> = (0..6).flat_map(|i| f64::from(i).to_le_bytes()).collect();
+    let arrays = [
+        ("c.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", numbers.as_slice()),
+        ("f.npy", "{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3), }", numbers.as_slice()),
+        ("one.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (6,), }", numbers.as_slice()),
+    ];
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        archive(&path, method, &arrays);
+        let file = Npz::open(&path).unwrap();
+        let read = |name| file.array(name).unwrap().tensor().unwrap();
+        let range = |shape: &[i64]| Tensor::arange(6, (Kind::Double, Device::Cpu)).reshape(shape);
+        assert_eq!(read("c"), range(&[2, 3]));
+        assert_eq!(read("f"), range(&[3, 2]).tr());
+        assert_eq!(read("one"), range(&[6]));
+    }
+}
+
+#[test]
+fn damaged_archives_are_refused_with_file_and_reason() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    pictures(&path, 7);
+    let whole = fs::read(&path).unwrap();
+    let read = |bytes: &[u8]| -> Result<(), String> {
+        fs::write(&path, bytes).unwrap();
+        let mut reader = Npz::open(&path)
+            .and_then(|file| file.array("arr_0")?.pictures())
+            .map_err(|error| error.to_string())?;
+        while reader.next(3).map_err(|error| error.to_string())?.is_some() {}
+        Ok(())
+    };
+    read(&whole).unwrap();
+    for length in [0, 1, 100, whole.len() / 2, whole.len() - 30, whole.len() - 1] {
+        let error = read(&whole[..length]).unwrap_err();
+        assert!(error.contains("a.npz"), "{length}: {error}");
+    }
+    let mut flipped = whole.clone();
+    flipped[400] ^= 1;
+    assert!(read(&flipped).unwrap_err().contains("checksum"));
+    let header = |text: &str, bytes: &[u8]| {
+        archive(&path, CompressionMethod::Stored, &[("arr_0.npy", text, bytes)]);
+        let pictures = Npz::open(&path).and_then(|file| file.array("arr_0")?.pictures());
+        pictures.err().map(|error| error.to_string())
+    };
+    for (text, part) in [
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1, 1, 3), }", "does not fit its"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 3), }", "[1, 2, 3]"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 1, 3), }", "does not fit its"),
+        (
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 99999999999, 9999, 3), }",
+            "does not fit",
+        ),
+        ("{'descr': '|u1', 'fortran_order': True, 'shape': (1, 1, 2, 3), }", "Fortran"),
+        ("{'descr': '|i1', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", "unsigned"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", "no number type"),
+        ("{'descr': '|u1', 'shape': (1, 1, 2, 3), }", "is not understood"),
+        ("nonsense", "is not understood"),
+    ] {
+        let error = header(text, &[0; 6]).expect(text);
+        assert!(error.contains(part) && error.contains("arr_0"), "{text}: {error}");
+    }
+    assert_eq!(header("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", &[0; 6]), None);
+    let error = Npz::open(&path).unwrap().array("mu").err().unwrap().to_string();
+    assert!(error.contains("arr_0"), "the arrays that there are: {error}");
+}
+
+/// Statistics of a few numbers, as `mu` and `sigma`.
+fn moments(path: &Path, names: &[&str], features: i64) {
+    let mean = Tensor::arange(features, (Kind::Double, Device::Cpu));
+    let covariance = Tensor::eye(features, (Kind::Double, Device::Cpu)) * 2.0;
+    let tensors: Vec<(&str, &Tensor)> =
+        names.iter().map(|name| (*name, if name.starts_with("mu") { &mean } else { &covariance })).collect();
+    write_tensors(fs::File::create(path).unwrap(), &tensors).unwrap();
+}
+
+fn reference_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/statistic.pth")
+}
+
+#[test]
+fn statistics_of_every_known_kind_are_read() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    moments(&path, &["mu", "sigma"], 5);
+    let fid = Reference::open(&path).unwrap();
+    assert_eq!((fid.features, fid.spatial.is_some()), (5, false));
+    moments(&path, &["mu", "sigma", "mu_s", "sigma_s"], 5);
+    let adm = Reference::open(&path).unwrap();
+    assert_eq!((adm.features, adm.spatial.as_ref().map(|spatial| spatial.1)), (5, Some(5)));
+    assert!(adm.pooled.distance(&fid.pooled).unwrap() < 1e-12);
+    // Arrays of numpy inside a pickle, the mean in single precision.
+    let published = Reference::open(&reference_file()).unwrap();
+    assert_eq!(published.features, 48);
+    assert!(published.pooled.distance(&published.pooled).unwrap() < 1e-9);
+}
+
+#[test]
+fn files_without_statistics_are_refused_with_what_they_hold() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    let refusal = |path: &Path| Reference::open(path).err().unwrap().to_string();
+    moments(&path, &["mu", "cov"], 5);
+    let error = refusal(&path);
+    assert!(error.contains("a.npz") && error.contains("mu, cov"), "{error}");
+    moments(&path, &["sigma", "mu"], 5);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() - 10);
+    fs::write(&path, bytes).unwrap();
+    assert!(refusal(&path).contains("a.npz"));
+    let covariance = Tensor::eye(4, (Kind::Double, Device::Cpu));
+    let mean = Tensor::zeros([5], (Kind::Double, Device::Cpu));
+    write_tensors(fs::File::create(&path).unwrap(), &[("mu", &mean), ("sigma", &covariance)]).unwrap();
+    let error = refusal(&path);
+    assert!(error.contains("[5]") && error.contains("[4, 4]"), "{error}");
+    let other = directory.path().join("weights.pth");
+    fs::write(&other, "PK nonsense").unwrap();
+    assert!(refusal(&other).contains("weights.pth"));
+    assert!(refusal(&directory.path().join("nowhere.npz")).contains("nowhere.npz"));
+}

@@ -1,0 +1,307 @@
+//! `var-dd download`: released files by name.
+
+use std::{
+    cell::Cell,
+    fs,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use var_dd_engine::bundle::{
+    Bundle,
+    convert::{Choice, Conversion, convert},
+};
+
+use crate::hub::{Hub, HubError, HubFile, user_cache};
+
+/// Where the released students and their statistics are.
+const STUDENTS: &str = "microsoft/distilled_decoding";
+
+/// Where teachers and VAE are.
+const TEACHERS: &str = "FoundationVision/var";
+
+/// Name of the file of Inception weights; its SHA-256 begins with what stands before the dot.
+const INCEPTION_FILE: &str = "pt_inception-2015-12-05-6726825d.pth";
+
+/// How the SHA-256 of the Inception weights begins.
+const INCEPTION_SHA256: &str = "6726825d";
+
+/// Where the Inception weights are.
+const INCEPTION_URL: &str = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth";
+
+/// Flags of `var-dd download`.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "\
+Files of the hub go to its own cache (HF_HOME, HF_HUB_CACHE), where its other clients find them too, the Inception weights to\n\
+where pytorch-fid keeps them (TORCH_HOME). HF_ENDPOINT names another hub, HF_TOKEN who asks; with HF_HUB_OFFLINE=1 only\n\
+what is there already is used. What broke off goes on where it stood. A student is converted to a model directory; named\n\
+together with `teacher`, it carries its teacher.\n\n\
+Examples:\n  \
+var-dd download d16\n  \
+var-dd download d16 teacher statistics inception\n  \
+var-dd download d16 --files /media/weights   (files fetched by hand)")]
+pub struct DownloadArgs {
+    /// What to fetch.
+    #[arg(required = true, value_enum, value_name = "NAME")]
+    names: Vec<Name>,
+    /// Directory in which model directories are made, as in models/d16.
+    #[arg(long, value_name = "DIR", default_value = "models")]
+    output: PathBuf,
+    /// Directory of files fetched by hand, which are taken before the hub is asked.
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// Use only what is in the cache, as HF_HUB_OFFLINE=1 does.
+    #[arg(long)]
+    offline: bool,
+    /// Another address of the Inception weights.
+    #[arg(long, value_name = "URL", env = "VAR_DD_INCEPTION_URL", default_value = INCEPTION_URL, hide_default_value = true)]
+    inception_url: String,
+}
+
+/// A released file, or a model made of some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Name {
+    /// The student of depth 16, with the VAE.
+    D16,
+    /// The student of depth 20, with the VAE.
+    D20,
+    /// The student of depth 24, with the VAE.
+    D24,
+    /// The VAE alone.
+    Vae,
+    /// The teacher of each student named beside it, or of depth 16.
+    Teacher,
+    /// FID statistics of ImageNet 256×256.
+    Statistics,
+    /// Weights of the FID network.
+    Inception,
+}
+
+impl Name {
+    fn depth(self) -> Option<u32> {
+        match self {
+            Self::D16 => Some(16),
+            Self::D20 => Some(20),
+            Self::D24 => Some(24),
+            _ => None,
+        }
+    }
+}
+
+fn student(depth: u32) -> HubFile {
+    let path = match depth {
+        16 => "VAR-DD/var-d16.pth",
+        20 => "VAR-DD/var-d20.pth",
+        _ => "VAR-DD/var-d24.pth",
+    };
+    HubFile { repository: STUDENTS, path }
+}
+
+fn teacher(depth: u32) -> HubFile {
+    let path = match depth {
+        16 => "var_d16.pth",
+        20 => "var_d20.pth",
+        _ => "var_d24.pth",
+    };
+    HubFile { repository: TEACHERS, path }
+}
+
+const VAE: HubFile = HubFile { repository: TEACHERS, path: "vae_ch160v4096z32.pth" };
+
+const STATISTICS: HubFile =
+    HubFile { repository: STUDENTS, path: "ImageNet-256_FID_Statistic/statistic.pth" };
+
+/// Where pytorch-fid, and PyTorch's own hub, keep the Inception weights.
+pub(super) fn inception_path() -> PathBuf {
+    let torch = std::env::var_os("TORCH_HOME").filter(|home| !home.is_empty());
+    let torch = torch.map_or_else(|| user_cache().join("torch"), PathBuf::from);
+    torch.join("hub/checkpoints").join(INCEPTION_FILE)
+}
+
+/// The published statistics, if they have been fetched.
+pub(super) fn statistics_path() -> Option<PathBuf> {
+    Hub::from_environment(true).cached(STATISTICS)
+}
+
+/// Fetches released files.
+///
+/// # Errors
+/// When a file cannot be had whole (what was fetched of it stays, and the same command goes on there), or a student is not what
+/// it should be.
+pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
+    let task = Task { args, hub: Hub::from_environment(args.offline) };
+    let mut names = args.names.clone();
+    names.sort_unstable();
+    names.dedup();
+    let depths: Vec<u32> = names.iter().filter_map(|name| name.depth()).collect();
+    let with_teacher = names.contains(&Name::Teacher);
+    for &depth in &depths {
+        task.model(depth, with_teacher)?;
+    }
+    if with_teacher && depths.is_empty() {
+        task.single(teacher(16))?;
+    }
+    for name in names {
+        match name {
+            // The VAE comes with any student.
+            Name::Vae => task.single(VAE)?,
+            Name::Statistics => task.single(STATISTICS)?,
+            Name::Inception => task.inception()?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// One call of the command.
+struct Task<'a> {
+    args: &'a DownloadArgs,
+    hub: Hub,
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+impl Task<'_> {
+    /// A file that was fetched by hand.
+    fn by_hand(&self, name: &str) -> Option<PathBuf> {
+        self.args.files.as_ref().map(|directory| directory.join(name)).filter(|path| path.is_file())
+    }
+
+    fn file(&self, file: HubFile) -> anyhow::Result<PathBuf> {
+        let name = file_name(file.path);
+        if let Some(path) = self.by_hand(name) {
+            return Ok(path);
+        }
+        let bar = Bar::new(name);
+        let fetched = self.hub.fetch(file, &mut |there, all| bar.show(there, all));
+        bar.finish();
+        fetched.map_err(|error| self.advise(error, name, &self.hub.url(file)))
+    }
+
+    /// Adds what to do by hand where the network is the trouble.
+    fn advise(&self, error: HubError, name: &str, url: &str) -> anyhow::Error {
+        let by_hand = matches!(
+            error,
+            HubError::Offline(_)
+                | HubError::Unreachable { .. }
+                | HubError::Status { .. }
+                | HubError::Answer { .. }
+        );
+        let directory = self.args.files.as_deref().unwrap_or(Path::new("weights"));
+        if !by_hand {
+            return error.into();
+        }
+        let names: Vec<_> = self.args.names.iter().filter_map(|name| name.to_possible_value()).collect();
+        let names: Vec<_> = names.iter().map(|name| name.get_name()).collect();
+        anyhow::anyhow!(
+            "{error}\nto go on without the hub: fetch {url} by other means, put it at {}, and run\n  var-dd download {} --files {}",
+            directory.join(name).display(),
+            names.join(" "),
+            directory.display()
+        )
+    }
+
+    fn single(&self, file: HubFile) -> anyhow::Result<()> {
+        println!("{}", self.file(file)?.display());
+        Ok(())
+    }
+
+    fn inception(&self) -> anyhow::Result<()> {
+        if let Some(path) = self.by_hand(INCEPTION_FILE) {
+            println!("{}", path.display());
+            return Ok(());
+        }
+        let path = inception_path();
+        let url = &self.args.inception_url;
+        let bar = Bar::new(INCEPTION_FILE);
+        let fetched =
+            self.hub.fetch_from(url, &path, INCEPTION_SHA256, &mut |there, all| bar.show(there, all));
+        bar.finish();
+        fetched.map_err(|error| self.advise(error, INCEPTION_FILE, url))?;
+        println!("{}", path.display());
+        Ok(())
+    }
+
+    /// A student as a model directory.
+    fn model(&self, depth: u32, with_teacher: bool) -> anyhow::Result<()> {
+        let output = self.args.output.join(format!("d{depth}"));
+        if output.join("config.json").exists() {
+            let bundle = Bundle::open(&output)?;
+            if bundle.has_teacher() || !with_teacher {
+                println!("{} is there already", output.display());
+                return Ok(());
+            }
+        } else if fs::read_dir(&output).is_ok_and(|mut entries| entries.next().is_some()) {
+            bail!("{} is in use and no model; choose another --output", output.display());
+        }
+        let conversion = Conversion {
+            student: self.file(student(depth))?,
+            vae: self.file(VAE)?,
+            teacher: if with_teacher { Some(self.file(teacher(depth))?) } else { None },
+            output: self.args.output.join(format!(".d{depth}.{}", std::process::id())),
+            name: Some(format!("d{depth}")),
+            patch_nums: None,
+            weights: Choice::Ema,
+            classes: None,
+        };
+        fs::create_dir_all(&self.args.output)
+            .with_context(|| format!("cannot make {}", self.args.output.display()))?;
+        let made = convert(&conversion).context("a file is whole but cannot be converted").and_then(|_| {
+            // A model without its teacher gives way to the same one with it.
+            if output.exists() {
+                fs::remove_dir_all(&output)?;
+            }
+            Ok(fs::rename(&conversion.output, &output)?)
+        });
+        if made.is_err() && conversion.output.exists() {
+            // The error at hand says more than one about the rest would.
+            let _ = fs::remove_dir_all(&conversion.output);
+        }
+        made?;
+        println!("{}", output.display());
+        Ok(())
+    }
+}
+
+/// How much of a file is there, at a terminal.
+struct Bar {
+    bar: Option<ProgressBar>,
+    length: Cell<Option<u64>>,
+}
+
+impl Bar {
+    fn new(name: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+            let style = ProgressStyle::with_template(template);
+            let bar = ProgressBar::new(0).with_message(name.to_owned());
+            // The template is a constant; without it the bar is merely plainer.
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { bar, length: Cell::new(None) }
+    }
+
+    fn show(&self, there: u64, all: Option<u64>) {
+        let Some(bar) = &self.bar else { return };
+        if self.length.get() != all {
+            self.length.set(all);
+            bar.set_length(all.unwrap_or(0));
+            // What was there before says nothing about the speed.
+            bar.set_position(there);
+            bar.reset_eta();
+        }
+        bar.set_position(there);
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! `var-dd evaluate`: scores of a set of pictures.
+
+mod pictures;
+mod report;
+mod scorer;
+mod tally;
+mod target;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+use var_dd_engine::{
+    bundle::{Bundle, fingerprint::fingerprint},
+    device::kind_name,
+    evaluate::{
+        features::{FeatureNetwork, InceptionFeatures},
+        npz::write_tensors,
+    },
+};
+
+use self::{pictures::Pictures, scorer::Files, tally::Tally};
+pub(super) use self::{
+    scorer::{Scorer, Scores},
+    target::Target,
+};
+use super::{
+    download,
+    engine::Engine,
+    model::ModelArgs,
+    parameters,
+    picture_file::write_whole_with,
+    series::{Series, SeriesArgs},
+};
+use crate::cli::UsageError;
+
+/// Pictures drawn if neither pictures nor a number is given: those of published scores.
+const DEFAULT_PICTURES: u32 = 50_000;
+
+/// Flags of `var-dd evaluate`.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "\
+Scores a folder of pictures, an .npz archive (`arr_0`, u8 [N, H, W, 3]), or pictures that it draws itself and keeps nowhere;\n\
+interrupted while drawing, the same command goes on where it stood. References: .npz with `mu` and `sigma` (pytorch-fid), or\n\
+with `mu_s`, `sigma_s` and `arr_0` too (ADM's reference batches); `statistic.pth` of Distilled Decoding; or pictures (a folder\n\
+or `arr_0`). Precision and recall need reference pictures, sFID pictures or `mu_s`.\n\n\
+Writes scores.json, scores.html and contact-sheet.png. Frechet distances are computed in float64, as running statistics: memory\n\
+does not grow with the number of pictures.\n\n\
+Examples:\n  \
+var-dd evaluate d16-1-step --reference statistic.pth --weights pt_inception-2015-12-05-6726825d.pth\n  \
+var-dd evaluate --model models/d16 --plan \"1 step\" --bs 64 --sample-num 50000 --reference statistic.pth --output d16-1\n  \
+var-dd evaluate samples.npz --reference VIRTUAL_imagenet256_labeled.npz")]
+pub struct EvaluateArgs {
+    /// Folder or .npz archive of pictures [default: draw them].
+    #[arg(value_name = "PICTURES")]
+    pictures: Option<PathBuf>,
+    #[command(flatten)]
+    compared: ComparedArgs,
+    /// Directory to write to; made if there is none.
+    #[arg(long, value_name = "DIR", default_value = "scores")]
+    output: PathBuf,
+    /// Write mean and covariance of the pictures' features as a reference for others: `mu`, `sigma`, `mu_s`, `sigma_s`.
+    #[arg(long, value_name = "FILE.npz")]
+    save_statistics: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Number of pictures to draw [default: 50000].
+    #[arg(long, value_name = "COUNT", conflicts_with = "pictures")]
+    sample_num: Option<u32>,
+    #[command(flatten)]
+    series: SeriesArgs,
+    /// Discard scores of pictures that were drawn with other parameters.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Flags that say what pictures are compared with, and by what.
+#[derive(Args, Clone, Debug)]
+pub struct ComparedArgs {
+    /// Statistics or pictures to compare with [default: the published statistics, as `var-dd download statistics` fetches
+    /// them].
+    #[arg(long, value_name = "FILE|DIR")]
+    reference: Option<PathBuf>,
+    /// Network whose features are compared.
+    #[arg(long, value_enum, default_value_t = FeaturesChoice::Inception)]
+    features: FeaturesChoice,
+    /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network [default: what `var-dd
+    /// download inception` fetches].
+    #[arg(long, value_name = "FILE", env = "VAR_DD_INCEPTION")]
+    weights: Option<PathBuf>,
+    /// Points of the curve of FID against the number of pictures; 0 for none.
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    curve_points: usize,
+    /// Pictures that precision and recall look at, of either set; 0 for none. They take 8 KB each.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pr_pictures: usize,
+}
+
+/// A network whose features are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FeaturesChoice {
+    /// The network that FID is defined by.
+    Inception,
+}
+
+impl ComparedArgs {
+    /// The files, given or by default.
+    ///
+    /// # Errors
+    /// Every file that is missing, with the way to it.
+    pub(super) fn resolve(&self) -> Result<Compared, Missing> {
+        let fetched = Some(download::inception_path()).filter(|path| path.is_file());
+        let weights = self.weights.clone().filter(|path| path.is_file()).ok_or(&self.weights);
+        let weights = weights.or_else(|given| match given {
+            Some(path) => Err(format!("the weights {} are not there", path.display())),
+            None => fetched.ok_or_else(|| {
+                "weights of the FID network: run `var-dd download inception`, or give --weights".to_owned()
+            }),
+        });
+        let reference = self.reference.clone().filter(|path| path.exists()).ok_or(&self.reference);
+        let reference = reference.or_else(|given| match given {
+            Some(path) => Err(format!("the reference {} is not there", path.display())),
+            None => download::statistics_path().ok_or_else(|| {
+                "a reference: run `var-dd download statistics`, or give --reference".to_owned()
+            }),
+        });
+        match (weights, reference) {
+            (Ok(weights), Ok(reference)) => Ok(Compared {
+                reference,
+                weights,
+                features: self.features,
+                curve_points: self.curve_points,
+                pr_pictures: self.pr_pictures,
+            }),
+            (weights, reference) => Err(Missing(weights.err().into_iter().chain(reference.err()).collect())),
+        }
+    }
+}
+
+/// Files that are not there, and the way to each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(super) struct Missing(pub(super) Vec<String>);
+
+/// What pictures are compared with, and by what: files that are there.
+pub(super) struct Compared {
+    reference: PathBuf,
+    weights: PathBuf,
+    features: FeaturesChoice,
+    curve_points: usize,
+    pr_pictures: usize,
+}
+
+impl Compared {
+    /// The network, on a device.
+    pub(super) fn network(&self, device: tch::Device) -> anyhow::Result<Box<dyn FeatureNetwork>> {
+        match self.features {
+            FeaturesChoice::Inception => Ok(Box::new(InceptionFeatures::open(&self.weights, device)?)),
+        }
+    }
+
+    /// The reference as the network sees it.
+    pub(super) fn target(&self, network: &dyn FeatureNetwork) -> anyhow::Result<Target> {
+        Target::open(&self.reference, network, self.pr_pictures)
+    }
+
+    pub(super) fn scorer<'a>(&self, network: &'a dyn FeatureNetwork, target: &'a Target) -> Scorer<'a> {
+        Scorer {
+            network,
+            target,
+            curve_points: self.curve_points,
+            keep: self.pr_pictures,
+            all_statistics: false,
+        }
+    }
+
+    /// Everything that the scores depend on beside the pictures, by name.
+    pub(super) fn parameters(&self) -> anyhow::Result<Map<String, Value>> {
+        let digest =
+            |path: &Path| fingerprint([path]).with_context(|| format!("cannot read {}", path.display()));
+        let reference = if self.reference.is_dir() {
+            format!("{} ({} pictures)", self.reference.display(), Pictures::open(&self.reference)?.count())
+        } else {
+            digest(&self.reference)?
+        };
+        let parameters = [
+            ("reference", json!(reference)),
+            ("feature_weights", json!(digest(&self.weights)?)),
+            ("curve_points", json!(self.curve_points)),
+            ("pr_pictures", json!(self.pr_pictures)),
+        ];
+        Ok(parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+}
+
+/// Scores pictures.
+///
+/// # Errors
+/// When pictures, reference or weights are not what they should be (nothing is written then), or a file cannot be written.
+pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let compared = args.compared.resolve()?;
+    let device = args.model.device.open()?;
+    match &args.pictures {
+        Some(path) => {
+            // What can be told without a network first.
+            let pictures = Pictures::open(path)?;
+            let network = compared.network(device)?;
+            let target = compared.target(&*network)?;
+            let scorer = args.scorer(&compared, &*network, &target);
+            let tally = scorer.of_pictures(pictures)?;
+            args.report(&path.display().to_string(), &scorer, &tally).map(drop)
+        }
+        None => {
+            let directory = args.model.directory();
+            let bundle = Bundle::open(&directory)?;
+            let series = args.series.resolve(args.sample_num.unwrap_or(DEFAULT_PICTURES), &bundle)?;
+            let dtype = kind_name(args.model.dtype.kind(device));
+            let drawing = Drawing { bundle: &bundle, series: &series, dtype, model: &args.model };
+            let parameters = drawing.parameters(device, &compared)?;
+            if let Some(scores) = finished(&args.output, &parameters, args.overwrite)? {
+                println!("scored already: {}", args.output.display());
+                print(&scores);
+                return Ok(());
+            }
+            let network = compared.network(device)?;
+            let target = compared.target(&*network)?;
+            let scorer = args.scorer(&compared, &*network, &target);
+            let tally = drawing.tally(&scorer, &parameters, &args.output)?;
+            args.report(&drawing.title(), &scorer, &tally)?;
+            finish(&args.output, &parameters)
+        }
+    }
+}
+
+impl EvaluateArgs {
+    fn scorer<'a>(
+        &self,
+        compared: &Compared,
+        network: &'a dyn FeatureNetwork,
+        target: &'a Target,
+    ) -> Scorer<'a> {
+        Scorer { all_statistics: self.save_statistics.is_some(), ..compared.scorer(network, target) }
+    }
+
+    fn report(&self, title: &str, scorer: &Scorer<'_>, tally: &Tally) -> anyhow::Result<Scores> {
+        let scores = scorer.scores(tally)?;
+        if let Some(path) = &self.save_statistics {
+            let pooled = tally.pooled.covariance()?;
+            let spatial = tally.spatial.as_ref().map(|spatial| spatial.covariance()).transpose()?;
+            let mut tensors = vec![("mu", tally.pooled.mean()), ("sigma", &pooled)];
+            if let (Some(statistics), Some(covariance)) = (&tally.spatial, &spatial) {
+                tensors.extend([("mu_s", statistics.mean()), ("sigma_s", covariance)]);
+            }
+            write_whole_with(path, |file| write_tensors(std::io::BufWriter::new(file), &tensors))?;
+        }
+        report::write(&self.output, title, &scores, tally)?;
+        print(&scores);
+        println!("{}", self.output.join("scores.html").display());
+        Ok(scores)
+    }
+}
+
+/// Drawing pictures only to score them.
+pub(super) struct Drawing<'a> {
+    pub(super) bundle: &'a Bundle,
+    pub(super) series: &'a Series,
+    pub(super) dtype: &'a str,
+    pub(super) model: &'a ModelArgs,
+}
+
+impl Drawing<'_> {
+    pub(super) fn parameters(
+        &self,
+        device: tch::Device,
+        compared: &Compared,
+    ) -> anyhow::Result<Map<String, Value>> {
+        let drawing = self.series.parameters(self.bundle, device, self.dtype);
+        let mut parameters = drawing.context("cannot read the model's weights")?;
+        parameters.extend(compared.parameters()?);
+        Ok(parameters)
+    }
+
+    fn title(&self) -> String {
+        format!("{} {}", self.bundle.config.name, super::info::flags(&self.series.plan))
+    }
+
+    fn tally(
+        &self,
+        scorer: &Scorer<'_>,
+        parameters: &Map<String, Value>,
+        output: &Path,
+    ) -> anyhow::Result<Tally> {
+        let model = self.model;
+        let load = || Ok(Engine::load(&model.directory(), model.device, model.dtype)?);
+        scorer.of_series(self.series, &load, parameters, output)
+    }
+
+    /// Draws, scores and writes the report; also the seconds that it took, in all runs.
+    pub(super) fn score(
+        &self,
+        scorer: &Scorer<'_>,
+        parameters: &Map<String, Value>,
+        output: &Path,
+    ) -> anyhow::Result<(Scores, f64)> {
+        let tally = self.tally(scorer, parameters, output)?;
+        let scores = scorer.scores(&tally)?;
+        report::write(output, &self.title(), &scores, &tally)?;
+        finish(output, parameters)?;
+        Ok((scores, tally.seconds))
+    }
+}
+
+/// The scores of an earlier, finished call with the same parameters. With `overwrite`, what is there is discarded if it
+/// belongs to others.
+///
+/// # Errors
+/// When what is there belongs to other parameters.
+pub(super) fn finished(
+    output: &Path,
+    parameters: &Map<String, Value>,
+    overwrite: bool,
+) -> anyhow::Result<Option<Scores>> {
+    let files = Files::of(output);
+    let advice = "choose another --output, or discard what is there with --overwrite";
+    match parameters::compare(&files.parameters, parameters, advice) {
+        Ok(parameters::Found::Same) if files.scores.is_file() => {
+            let bytes = std::fs::read(&files.scores)
+                .with_context(|| format!("cannot read {}", files.scores.display()))?;
+            let scores = serde_json::from_slice(&bytes).map_err(|error| {
+                UsageError(format!("{} holds no scores: {error}", files.scores.display()))
+            })?;
+            Ok(Some(scores))
+        }
+        Ok(_) => Ok(None),
+        Err(_) if overwrite => {
+            for path in [&files.scores, &files.checkpoint, &files.parameters] {
+                if path.exists() {
+                    std::fs::remove_file(path)
+                        .with_context(|| format!("cannot remove {}", path.display()))?;
+                }
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Marks scores of drawn pictures as finished.
+fn finish(output: &Path, parameters: &Map<String, Value>) -> anyhow::Result<()> {
+    let files = Files::of(output);
+    parameters::write(&files.parameters, parameters)?;
+    // There is none if everything went faster than the first checkpoint.
+    if files.checkpoint.exists() {
+        std::fs::remove_file(&files.checkpoint)
+            .with_context(|| format!("cannot remove {}", files.checkpoint.display()))?;
+    }
+    Ok(())
+}
+
+fn print(scores: &Scores) {
+    for (name, value) in report::rows(scores) {
+        println!("{name:<16}{value}");
+    }
+    for note in &scores.notes {
+        println!("note: {note}");
+    }
+}

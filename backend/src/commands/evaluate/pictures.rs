@@ -1,0 +1,221 @@
+//! Where the pictures to score come from: a folder or an archive.
+//!
+//! Everything that can be told without decoding is checked before the first picture is looked at.
+
+use std::{
+    fs::{self, File},
+    io::BufReader,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::mpsc::sync_channel,
+    thread,
+};
+
+use anyhow::{Context, bail};
+use image::{ColorType, ImageDecoder, ImageReader, RgbImage};
+use tch::{Kind, Tensor};
+use var_dd_engine::evaluate::npz::{Npz, PictureReader};
+
+/// Pictures that go through the feature network together.
+pub(super) const TOGETHER: usize = 32;
+
+/// Chunks of decoded pictures that may wait for the network.
+const WAITING_CHUNKS: usize = 2;
+
+/// Endings of the files that count as pictures.
+const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+
+/// Pictures of one size.
+pub(super) enum Pictures {
+    Folder { paths: Vec<PathBuf>, width: u32, height: u32 },
+    Archive(PictureReader),
+}
+
+/// Receives pictures, u8 `[B, H, W, 3]`.
+pub(super) type Each<'a> = dyn FnMut(&Tensor) -> anyhow::Result<ControlFlow<()>> + 'a;
+
+impl Pictures {
+    /// Opens a folder (or one whose pictures lie in `images` below it) or the array `arr_0` of an archive.
+    ///
+    /// # Errors
+    /// When there is no picture, or one is not RGB with 8 bits or of another size than the first.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
+        if !path.exists() {
+            bail!("{} is not there; give a folder of pictures or an .npz archive", path.display());
+        }
+        Ok(Self::Archive(Npz::open(path)?.array("arr_0")?.pictures()?))
+    }
+
+    fn open_folder(directory: &Path) -> anyhow::Result<Self> {
+        let mut paths = listed(directory)?;
+        let below = directory.join("images");
+        let left_by_sample = paths.iter().all(|path| path.ends_with("contact-sheet.png"));
+        if left_by_sample && below.is_dir() {
+            paths = listed(&below)?;
+        }
+        let Some(first) = paths.first() else {
+            bail!("{} holds no pictures ({})", directory.display(), ENDINGS.join(", "));
+        };
+        let (width, height) = checked_size(first)?;
+        for path in &paths[1..] {
+            let size = checked_size(path)?;
+            if size != (width, height) {
+                bail!(
+                    "{} is {}×{}, and {} is {width}×{height}; all pictures must have one size",
+                    path.display(),
+                    size.0,
+                    size.1,
+                    first.display()
+                );
+            }
+        }
+        Ok(Self::Folder { paths, width, height })
+    }
+
+    /// Number of pictures.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Folder { paths, .. } => paths.len(),
+            Self::Archive(reader) => reader.count,
+        }
+    }
+
+    /// Gives all pictures, [`TOGETHER`] at a time. They are decoded on other threads meanwhile.
+    ///
+    /// # Errors
+    /// When a picture is damaged, or the receiver fails.
+    pub(super) fn for_each(self, each: &mut Each<'_>) -> anyhow::Result<()> {
+        thread::scope(|scope| {
+            let (sender, chunks) = sync_channel(WAITING_CHUNKS);
+            scope.spawn(move || match self {
+                Self::Folder { paths, width, height } => {
+                    for paths in paths.chunks(TOGETHER) {
+                        let chunk = decode(paths, width, height);
+                        // Nobody listens any more if the scoring has ended early.
+                        if chunk.is_err() | sender.send(chunk).is_err() {
+                            break;
+                        }
+                    }
+                }
+                Self::Archive(mut reader) => {
+                    while let Some(chunk) = reader.next(TOGETHER).map_err(anyhow::Error::from).transpose() {
+                        if chunk.is_err() | sender.send(chunk).is_err() {
+                            break;
+                        }
+                    }
+                }
+            });
+            for chunk in chunks {
+                if each(&chunk?)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Pictures in a directory, by number where their names are numbers.
+fn listed(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+            paths.push(path);
+        }
+    }
+    let number = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+    paths.sort_by_cached_key(|path| (number(path).unwrap_or(u64::MAX), path.clone()));
+    Ok(paths)
+}
+
+fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
+    let reader =
+        ImageReader::open(path).and_then(|reader: ImageReader<BufReader<File>>| reader.with_guessed_format());
+    let reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
+    reader.into_decoder().with_context(|| format!("{} is not a whole picture", path.display()))
+}
+
+/// Width and height of a picture that is RGB with 8 bits.
+fn checked_size(path: &Path) -> anyhow::Result<(u32, u32)> {
+    let decoder = decoder(path)?;
+    match decoder.color_type() {
+        ColorType::Rgb8 => Ok(decoder.dimensions()),
+        other => bail!("{} is {}; scores are of RGB pictures with 8 bits", path.display(), colours(other)),
+    }
+}
+
+fn colours(colours: ColorType) -> &'static str {
+    match colours {
+        ColorType::L8 => "grey with 8 bits",
+        ColorType::L16 => "grey with 16 bits",
+        ColorType::La8 | ColorType::La16 => "grey with transparency",
+        ColorType::Rgba8 => "RGB with transparency",
+        ColorType::Rgb16 | ColorType::Rgba16 => "of 16 bits a colour",
+        _ => "in another number type",
+    }
+}
+
+fn decode_one(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let decoder = decoder(path)?;
+    let mut bytes = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut bytes).with_context(|| format!("{} is not a whole picture", path.display()))?;
+    Ok(bytes)
+}
+
+/// Decodes pictures on several threads.
+fn decode(paths: &[PathBuf], width: u32, height: u32) -> anyhow::Result<Tensor> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let decoded: Vec<anyhow::Result<Vec<u8>>> = thread::scope(|scope| {
+        let parts = paths.chunks(paths.len().div_ceil(threads));
+        let running: Vec<_> = parts
+            .map(|part| {
+                scope.spawn(move || {
+                    part.iter()
+                        .map(|path| {
+                            let bytes = decode_one(path)?;
+                            let size = width as usize * height as usize * 3;
+                            if bytes.len() != size {
+                                bail!("{} changed while it was read", path.display());
+                            }
+                            Ok(bytes)
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        running
+            .into_iter()
+            .flat_map(|thread| {
+                thread.join().unwrap_or_else(|_| vec![Err(anyhow::anyhow!("a decoding thread panicked"))])
+            })
+            .collect()
+    });
+    let mut bytes = Vec::new();
+    for picture in decoded {
+        bytes.extend_from_slice(&picture?);
+    }
+    let shape = [paths.len() as i64, height.into(), width.into(), 3];
+    Ok(Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8)?)
+}
+
+/// Drawn pictures as the network takes them.
+pub(super) fn stacked(pictures: &[RgbImage]) -> anyhow::Result<Tensor> {
+    let (width, height) = pictures.first().map_or((0, 0), |picture| picture.dimensions());
+    let bytes: Vec<u8> = pictures.iter().flat_map(|picture| picture.as_raw().iter().copied()).collect();
+    let shape = [pictures.len() as i64, height.into(), width.into(), 3];
+    Ok(Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8)?)
+}
+
+/// One picture of a stack.
+pub(super) fn picture_of(stack: &Tensor, index: i64) -> Option<RgbImage> {
+    let &[_, height, width, _] = stack.size().as_slice() else { return None };
+    let bytes = Vec::<u8>::try_from(stack.f_get(index).ok()?.contiguous().view([-1])).ok()?;
+    RgbImage::from_raw(width as u32, height as u32, bytes)
+}

@@ -1,0 +1,96 @@
+//! The file beside a result that says what it was made with, so that only the same is ever added to it.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+
+use super::picture_file::write_whole;
+use crate::cli::UsageError;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No file.
+    Nothing,
+    /// The same parameters.
+    Same,
+}
+
+/// Compares the file with the parameters at hand.
+///
+/// # Errors
+/// When the file cannot be read, or says something else: every difference by name, and `advice`.
+pub(super) fn compare(path: &Path, parameters: &Map<String, Value>, advice: &str) -> anyhow::Result<Found> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Found::Nothing);
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let found: Map<String, Value> = serde_json::from_slice(&bytes)
+        .map_err(|error| UsageError(format!("{} holds no parameters: {error}; {advice}", path.display())))?;
+    let names = parameters.keys().chain(found.keys().filter(|name| !parameters.contains_key(*name)));
+    let shown = |value: Option<&Value>| value.map_or_else(|| "not given".to_owned(), ToString::to_string);
+    let differences: Vec<_> = names
+        .filter(|name| found.get(*name) != parameters.get(*name))
+        .map(|name| {
+            format!("{name} is {} there and {} here", shown(found.get(name)), shown(parameters.get(name)))
+        })
+        .collect();
+    if differences.is_empty() {
+        return Ok(Found::Same);
+    }
+    let reason = format!(
+        "what is there was made with other parameters ({}): {}; {advice}",
+        path.display(),
+        differences.join("; ")
+    );
+    Err(UsageError(reason).into())
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write(path: &Path, parameters: &Map<String, Value>) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(parameters)?;
+    text.push(b'\n');
+    write_whole(path, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn every_difference_is_named_with_both_values() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("parameters.json");
+        let here = map(json!({ "seed": 1, "plan": "--t-list 0", "bs": 8 }));
+        assert_eq!(compare(&path, &here, "").unwrap(), Found::Nothing);
+        write(&path, &here).unwrap();
+        assert_eq!(compare(&path, &here, "").unwrap(), Found::Same);
+        write(&path, &map(json!({ "seed": 2, "plan": "--t-list 0", "old": true }))).unwrap();
+        let error = compare(&path, &here, "give another directory").unwrap_err().to_string();
+        for part in [
+            "seed is 2 there and 1 here",
+            "bs is not given there and 8 here",
+            "old is true there and not given here",
+            "give another directory",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains("plan is"), "{error}");
+        fs::write(&path, "{").unwrap();
+        let error = compare(&path, &here, "give another directory").unwrap_err().to_string();
+        assert!(error.contains("parameters.json holds no parameters"), "{error}");
+    }
+}

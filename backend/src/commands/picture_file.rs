@@ -1,0 +1,154 @@
+//! Pictures as files: PNG with texts, contact sheets, and files that appear whole or not at all.
+
+use std::{
+    fs,
+    io::{Cursor, Write},
+    path::Path,
+};
+
+use anyhow::Context;
+use image::{RgbImage, imageops};
+
+/// Most pictures on a contact sheet.
+pub(super) const SHEET_PICTURES: usize = 64;
+
+/// Widest picture on a contact sheet, in pixels.
+const SHEET_TILE: u32 = 128;
+
+/// What names of unfinished files begin and end with.
+const UNFINISHED: (&str, &str) = (".", ".tmp");
+
+/// A PNG file with texts by keyword.
+///
+/// # Errors
+/// When a text cannot be written in a PNG.
+pub(super) fn png(picture: &RgbImage, texts: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(Cursor::new(&mut bytes), picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    for (keyword, text) in texts {
+        if text.is_ascii() {
+            encoder.add_text_chunk((*keyword).into(), text.clone())?;
+        } else {
+            encoder.add_itxt_chunk((*keyword).into(), text.clone())?;
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// A picture at its size on a contact sheet.
+pub(super) fn sheet_tile(picture: RgbImage) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    if width <= SHEET_TILE {
+        return picture;
+    }
+    let height = (height * SHEET_TILE).div_ceil(width);
+    imageops::resize(&picture, SHEET_TILE, height, imageops::FilterType::Triangle)
+}
+
+/// Pictures side by side in rows, about as wide as high.
+pub(super) fn contact_sheet(pictures: &[RgbImage]) -> RgbImage {
+    const GAP: u32 = 4;
+    let (width, height) = pictures.first().map_or((1, 1), |picture| picture.dimensions());
+    let columns = (1..).find(|n| n * n >= pictures.len()).unwrap_or(1);
+    let rows = pictures.len().div_ceil(columns);
+    let span = |count: usize, size: u32| count as u32 * (size + GAP) + GAP;
+    let mut sheet =
+        RgbImage::from_pixel(span(columns, width), span(rows, height), image::Rgb([250, 248, 245]));
+    for (index, picture) in pictures.iter().enumerate() {
+        let (column, row) = (index % columns, index / columns);
+        imageops::replace(&mut sheet, picture, span(column, width).into(), span(row, height).into());
+    }
+    sheet
+}
+
+/// Writes a file that appears whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_whole_with(path, |file| file.write_all(bytes))
+}
+
+/// Writes a file piece by piece that appears whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_whole_with(
+    path: &Path,
+    write: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let write = || -> std::io::Result<()> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED.0)
+            .suffix(UNFINISHED.1)
+            // As any new file, less the process's mask.
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+        write(file.as_file_mut())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes what killed programs left unfinished in a directory. Nobody may be writing there.
+pub(super) fn remove_unfinished(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let unfinished =
+            name.to_str().is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
+        if unfinished {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_sheet_holds_every_picture_in_order() {
+        let colour = |n: u8| RgbImage::from_pixel(2, 2, image::Rgb([n, 0, 0]));
+        let sheet = contact_sheet(&[colour(1), colour(2), colour(3)]);
+        assert_eq!(sheet.dimensions(), (16, 16));
+        let at = |x, y| sheet.get_pixel(x, y).0[0];
+        assert_eq!([at(4, 4), at(10, 4), at(4, 10), at(10, 10)], [1, 2, 3, 250]);
+    }
+
+    #[test]
+    fn text_of_any_script_survives_in_a_picture() {
+        let picture = RgbImage::from_pixel(3, 2, image::Rgb([1, 2, 3]));
+        let bytes =
+            png(&picture, &[("Title", "Plymouth Rock".into()), ("parameters", "雪だるま".into())]).unwrap();
+        assert_eq!(image::load_from_memory(&bytes).unwrap().to_rgb8(), picture);
+        let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
+        assert_eq!(reader.info().uncompressed_latin1_text[0].text, "Plymouth Rock");
+        assert_eq!(reader.info().utf8_text[0].get_text().unwrap(), "雪だるま");
+    }
+
+    #[test]
+    fn a_file_that_fails_on_the_way_does_not_appear() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let failed = write_whole_with(&path, |file| {
+            file.write_all(b"half")?;
+            Err(std::io::Error::other("the disk is full"))
+        });
+        assert!(format!("{:#}", failed.unwrap_err()).contains("the disk is full"));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        fs::write(directory.path().join(".abc.tmp"), "").unwrap();
+        write_whole(&path, b"whole").unwrap();
+        remove_unfinished(directory.path());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,173 @@
+//! `var-dd download` against a hub on loopback.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    checkpoints,
+    program::{count, fail, succeed, var_dd},
+    stand_in::{COMMIT, Fault, StandIn, sha256},
+};
+
+const STATISTICS: &str = "microsoft/distilled_decoding/ImageNet-256_FID_Statistic/statistic.pth";
+
+fn download(home: &Path, endpoint: &str, arguments: &[&str]) -> Command {
+    let mut command = var_dd(&["download"]);
+    command.args(arguments).current_dir(home).env("HF_ENDPOINT", endpoint);
+    command.env("HF_HOME", home.join("hf")).env("TORCH_HOME", home.join("torch"));
+    command
+}
+
+fn repository(home: &Path) -> std::path::PathBuf {
+    home.join("hf/hub/models--microsoft--distilled_decoding")
+}
+
+fn some_bytes(count: u32) -> Vec<u8> {
+    (0..count).map(|i| (i * 37 % 253) as u8).collect()
+}
+
+#[test]
+fn a_student_becomes_a_model_and_the_cache_is_laid_out_as_the_hub_s_own() {
+    let home = tempfile::tempdir().unwrap();
+    let (student, teacher, vae) = (checkpoints::student(), checkpoints::teacher(), checkpoints::vae());
+    let hub = StandIn::start(
+        &[
+            ("microsoft/distilled_decoding/VAR-DD/var-d16.pth", &student),
+            ("FoundationVision/var/var_d16.pth", &teacher),
+            ("FoundationVision/var/vae_ch160v4096z32.pth", &vae),
+        ],
+        Fault::None,
+    );
+    let said = succeed(&mut download(home.path(), &hub.address, &["d16"]));
+    assert_eq!(said.trim(), "models/d16");
+    let model = home.path().join("models/d16");
+    assert!(model.join("student.safetensors").is_file() && !model.join("teacher.safetensors").exists());
+
+    let repository = repository(home.path());
+    let blob = repository.join("blobs").join(sha256(&student));
+    assert_eq!(fs::read(&blob).unwrap(), student);
+    assert_eq!(fs::read_to_string(repository.join("refs/main")).unwrap(), COMMIT);
+    let snapshot = repository.join("snapshots").join(COMMIT).join("VAR-DD/var-d16.pth");
+    assert!(fs::read_link(&snapshot).unwrap().is_relative());
+    assert_eq!(snapshot.canonicalize().unwrap(), blob.canonicalize().unwrap());
+    assert_eq!(count(&repository.join("blobs")), 1, "nothing unfinished is left");
+
+    // With the teacher the model is made anew, and only the teacher is fetched.
+    let before = hub.requests().len();
+    succeed(&mut download(home.path(), &hub.address, &["d16", "teacher"]));
+    assert!(model.join("teacher.safetensors").is_file());
+    let further = hub.requests().split_off(before);
+    let fetched: Vec<_> = further.iter().filter(|request| request.starts_with("GET /elsewhere")).collect();
+    assert_eq!(fetched, ["GET /elsewhere/FoundationVision/var/var_d16.pth"]);
+    assert_eq!(count(&home.path().join("models")), 1);
+    let said = succeed(&mut download(home.path(), &hub.address, &["d16", "teacher"]));
+    assert!(said.contains("is there already"), "{said}");
+
+    // Without a network the cache will do.
+    fs::remove_dir_all(&model).unwrap();
+    succeed(download(home.path(), &hub.address, &["d16"]).env("HF_HUB_OFFLINE", "1"));
+    assert!(model.join("config.json").is_file());
+    let nobody = "http://127.0.0.1:9";
+    succeed(&mut download(home.path(), nobody, &["vae"]));
+    let info = succeed(var_dd(&["info", "--device", "cpu", "--model"]).arg(&model));
+    assert!(info.contains("d16") && info.contains("680 tokens"), "{info}");
+}
+
+#[test]
+fn a_connection_that_breaks_is_resumed_where_it_broke() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(1_000_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::Cuts(300_000));
+    let said = succeed(&mut download(home.path(), &hub.address, &["statistics"]));
+    assert_eq!(fs::read(said.trim()).unwrap(), bytes);
+    let ranges: Vec<_> =
+        hub.requests().into_iter().filter(|request| request.contains("/elsewhere/")).collect();
+    assert_eq!(ranges.len(), 4, "{ranges:?}");
+    assert!(ranges[1].ends_with(" from 300000") && ranges[3].ends_with(" from 900000"), "{ranges:?}");
+}
+
+#[test]
+fn a_connection_that_breaks_for_good_is_an_error_and_the_next_call_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(500_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::Stops(200_000));
+    let (code, said) = fail(&mut download(home.path(), &hub.address, &["statistics"]));
+    assert!(code == 1 && said.contains("200000 of 500000 bytes") && said.contains("goes on there"), "{said}");
+    assert!(!repository(home.path()).join("snapshots").exists());
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::None);
+    let said = succeed(&mut download(home.path(), &hub.address, &["statistics"]));
+    assert_eq!(fs::read(said.trim()).unwrap(), bytes);
+    assert!(hub.requests().iter().any(|request| request.ends_with(" from 200000")), "{:?}", hub.requests());
+}
+
+#[test]
+fn wrong_bytes_are_discarded_and_both_hashes_named() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(10_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::Damages);
+    let (code, said) = fail(&mut download(home.path(), &hub.address, &["statistics"]));
+    let mut damaged = bytes.clone();
+    damaged[0] ^= 1;
+    assert!(code == 1 && said.contains(&sha256(&bytes)) && said.contains(&sha256(&damaged)), "{said}");
+    assert_eq!(count(&repository(home.path()).join("blobs")), 0);
+    assert!(!repository(home.path()).join("snapshots").exists());
+
+    // The Inception weights carry the beginning of their hash in their name.
+    let hub = StandIn::start(&[("inception", &bytes)], Fault::None);
+    let url = format!("{}/elsewhere/inception", hub.address);
+    let (_, said) = fail(&mut download(home.path(), "", &["inception", "--inception-url", &url]));
+    assert!(said.contains("should be 6726825d") && said.contains(&sha256(&bytes)), "{said}");
+    assert_eq!(count(&home.path().join("torch/hub/checkpoints")), 0);
+}
+
+#[test]
+fn what_cannot_be_fetched_is_named_with_the_way_to_do_it_by_hand() {
+    let home = tempfile::tempdir().unwrap();
+    let hub = StandIn::start(&[], Fault::None);
+    for (endpoint, offline, part) in [
+        (hub.address.as_str(), "0", "status 404: there is no such file"),
+        ("http://127.0.0.1:9", "0", "cannot be reached"),
+        (hub.address.as_str(), "1", "is not in the cache"),
+    ] {
+        let mut command = download(home.path(), endpoint, &["statistics", "--files", "by-hand"]);
+        let (code, said) = fail(command.env("HF_HUB_OFFLINE", offline));
+        let address =
+            format!("{endpoint}/microsoft/distilled_decoding/resolve/main/ImageNet-256_FID_Statistic");
+        for part in [part, &address, "by-hand/statistic.pth", "download statistics --files by-hand"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(code, 1);
+    }
+    fs::create_dir(home.path().join("by-hand")).unwrap();
+    fs::write(home.path().join("by-hand/statistic.pth"), "by hand").unwrap();
+    let said =
+        succeed(&mut download(home.path(), "http://127.0.0.1:9", &["statistics", "--files", "by-hand"]));
+    assert_eq!(said.trim(), "by-hand/statistic.pth");
+}
+
+#[test]
+fn a_full_disk_is_told_with_what_is_missing() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(100_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::None);
+    let blobs = repository(home.path()).join("blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    // A device that has no room for any byte, in the place of the file under way.
+    std::os::unix::fs::symlink("/dev/full", blobs.join(format!("{}.incomplete", sha256(&bytes)))).unwrap();
+    let (code, said) = fail(&mut download(home.path(), &hub.address, &["statistics"]));
+    assert!(code == 1 && said.contains("No space left"), "{said}");
+    assert!(said.contains("100000 more bytes are needed") && said.contains("HF_HOME"), "{said}");
+    assert!(!repository(home.path()).join("snapshots").exists());
+}
+
+#[test]
+fn a_file_that_is_no_checkpoint_makes_no_model() {
+    let home = tempfile::tempdir().unwrap();
+    let files = [
+        ("microsoft/distilled_decoding/VAR-DD/var-d20.pth", b"no checkpoint".as_slice()),
+        ("FoundationVision/var/vae_ch160v4096z32.pth", b"neither"),
+    ];
+    let hub = StandIn::start(&files, Fault::None);
+    let (_, said) = fail(&mut download(home.path(), &hub.address, &["d20"]));
+    assert!(said.contains("cannot be converted") && said.contains("var-d20.pth"), "{said}");
+    assert_eq!(count(&home.path().join("models")), 0);
+}

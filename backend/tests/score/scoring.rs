@@ -1,0 +1,207 @@
+//! `var-dd evaluate`.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+use var_dd_engine::evaluate::{
+    features::{FeatureNetwork, InceptionFeatures},
+    frechet::Statistics,
+    npz::write_tensors,
+};
+
+use crate::{
+    inputs::{archive, folder, inception_weights, pictures},
+    program::{count, demo_model, fail, kill_when, succeed, var_dd},
+};
+
+fn evaluate(output: &Path, reference: &Path) -> Command {
+    let mut command = var_dd(&["evaluate", "--device", "cpu", "--output"]);
+    command.arg(output).arg("--reference").arg(reference).arg("--weights").arg(inception_weights());
+    command
+}
+
+fn scores(output: &Path) -> Value {
+    serde_json::from_slice(&fs::read(output.join("scores.json")).unwrap()).unwrap()
+}
+
+fn fid(output: &Path) -> f64 {
+    scores(output)["fid"].as_f64().unwrap()
+}
+
+fn relative(a: f64, b: f64) -> f64 {
+    (a - b).abs() / b.abs()
+}
+
+#[test]
+fn folder_archive_and_features_at_hand_give_the_same_scores() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let (drawn, real) = (pictures(13, 0), pictures(9, 40));
+    folder(&at("drawn"), &drawn);
+    archive(&at("drawn.npz"), &drawn);
+    folder(&at("real/images"), &real);
+    archive(&at("real.npz"), &real);
+    succeed(evaluate(&at("a"), &at("real")).arg(at("drawn")).args(["--curve-points", "3"]));
+    let said = succeed(evaluate(&at("b"), &at("real.npz")).arg(at("drawn.npz")));
+    assert_eq!(scores(&at("a"))["fid"], scores(&at("b"))["fid"]);
+
+    tch::set_num_threads(1);
+    let network = InceptionFeatures::open(inception_weights(), Device::Cpu).unwrap();
+    let features = |pictures: &[image::RgbImage]| {
+        let bytes: Vec<u8> = pictures.iter().flat_map(|picture| picture.as_raw().clone()).collect();
+        let stack = Tensor::from_slice(&bytes).view([pictures.len() as i64, 20, 24, 3]);
+        network.describe(&stack).unwrap()
+    };
+    let (a, b) = (features(&drawn), features(&real));
+    let distance = |a: &Tensor, b: &Tensor| {
+        Statistics::of_features(a).unwrap().distance(&Statistics::of_features(b).unwrap()).unwrap()
+    };
+    let found = scores(&at("a"));
+    assert!(relative(fid(&at("a")), distance(&a.pooled, &b.pooled)) < 1e-6);
+    let sfid = found["sfid"].as_f64().unwrap();
+    assert!(relative(sfid, distance(&a.spatial.unwrap(), &b.spatial.unwrap())) < 1e-6);
+    let p = a.probabilities.unwrap().to_kind(Kind::Double);
+    let mean = p.mean_dim([0].as_slice(), true, Kind::Double);
+    let divergence = (&p * (p.log() - mean.log())).sum_dim_intlist([1].as_slice(), false, Kind::Double);
+    let inception = divergence.mean(Kind::Double).exp().double_value(&[]);
+    assert!(relative(found["inception_score"]["mean"].as_f64().unwrap(), inception) < 1e-6);
+    let shares = &found["precision_and_recall"];
+    assert_eq!((shares["pictures"].as_u64(), shares["reference_pictures"].as_u64()), (Some(13), Some(9)));
+    assert!((0.0..=1.0).contains(&shares["precision"].as_f64().unwrap()));
+
+    let curve: Vec<_> =
+        found["curve"].as_array().unwrap().iter().map(|point| point["pictures"].as_u64().unwrap()).collect();
+    assert_eq!(curve.last(), Some(&13));
+    assert!(said.contains("FID") && said.contains("note: Published scores are of 50000 pictures"), "{said}");
+    assert!(said.contains("this reference is another one"), "{said}");
+    let page = fs::read_to_string(at("a/scores.html")).unwrap();
+    assert!(page.contains("pytorch-fid") && page.contains("contact-sheet.png"));
+    assert!(at("a/contact-sheet.png").is_file());
+}
+
+#[test]
+fn drawn_without_files_and_from_files_the_scores_are_the_same_also_after_kills() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    folder(&at("real"), &pictures(9, 40));
+    let draws = ["--bs", "4", "--seed", "7", "--labels", "random", "--curve-points", "4"];
+    let drawing = |output: &Path| {
+        let mut command = evaluate(output, &at("real"));
+        command.arg("--model").arg(demo_model()).args(["--sample-num", "18"]).args(draws);
+        command
+    };
+    succeed(&mut drawing(&at("whole")));
+    let whole = fs::read_to_string(at("whole/scores.json")).unwrap();
+    assert_eq!(scores(&at("whole"))["curve"].as_array().unwrap().len(), 4);
+
+    let mut sample = var_dd(&["sample", "--device", "cpu", "--sample-num", "18"]);
+    sample.args(&draws[..6]).arg("--model").arg(demo_model()).arg("--sample-dir").arg(at("files"));
+    succeed(&mut sample);
+    succeed(evaluate(&at("from-files"), &at("real")).arg(at("files")).args(["--curve-points", "0"]));
+    let off = relative(fid(&at("whole")), fid(&at("from-files")));
+    assert!(off < 1e-6, "{off}");
+
+    // Killed as soon as there is a checkpoint that it did not find when it began.
+    let checkpoint = at("killed/checkpoint.safetensors");
+    let mut kills = 0;
+    loop {
+        let before = fs::metadata(&checkpoint).and_then(|metadata| metadata.modified()).ok();
+        let due = || fs::metadata(&checkpoint).and_then(|metadata| metadata.modified()).ok() != before;
+        if !kill_when(&mut drawing(&at("killed")), due) {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills >= 2, "only {kills} kills happened before the end");
+    assert_eq!(fs::read_to_string(at("killed/scores.json")).unwrap(), whole);
+    assert!(!checkpoint.exists());
+    assert_eq!(
+        fs::read(at("killed/contact-sheet.png")).unwrap(),
+        fs::read(at("whole/contact-sheet.png")).unwrap()
+    );
+
+    let said = succeed(&mut drawing(&at("killed")));
+    assert!(said.contains("scored already"), "{said}");
+    let (code, said) = fail(drawing(&at("killed")).args(["--t-list", "0,3", "--loss-split-t", "3"]));
+    assert!(code == 2 && said.contains("plan is"), "{said}");
+}
+
+#[test]
+fn statistics_that_were_saved_serve_as_a_reference() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    folder(&at("drawn"), &pictures(5, 0));
+    folder(&at("real"), &pictures(6, 40));
+    let statistics = at("real.npz");
+    let mut saving = evaluate(&at("a"), &at("drawn"));
+    succeed(saving.arg(at("real")).arg("--save-statistics").arg(&statistics).args(["--curve-points", "0"]));
+    succeed(evaluate(&at("b"), &statistics).arg(at("drawn")).args(["--curve-points", "0"]));
+    let (a, b) = (scores(&at("a")), scores(&at("b")));
+    for score in ["fid", "sfid"] {
+        let off = relative(a[score].as_f64().unwrap(), b[score].as_f64().unwrap());
+        assert!(off < 1e-4, "the distance is the same both ways: {score} is off by {off}");
+    }
+    assert!(b["precision_and_recall"].is_null());
+    assert_eq!(b["reference"]["kind"], "reference batch of ADM (mu, sigma, mu_s, sigma_s)");
+}
+
+#[test]
+fn malformed_inputs_are_named_and_nothing_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let good = pictures(3, 0);
+    folder(&at("good"), &good);
+    archive(&at("good.npz"), &good);
+    let whole = fs::read(at("good.npz")).unwrap();
+    fs::write(at("truncated.npz"), &whole[..whole.len() / 2]).unwrap();
+    let mut flipped = whole;
+    flipped[1000] ^= 1;
+    fs::write(at("flipped.npz"), flipped).unwrap();
+    let numbers = |name: &str, shape: &[i64], count: i64| {
+        let tensor = Tensor::arange(count, (Kind::Double, Device::Cpu)).reshape(shape);
+        write_tensors(fs::File::create(at(name)).unwrap(), &[("arr_0", &tensor)]).unwrap();
+    };
+    numbers("floats.npz", &[2, 2, 2, 3], 24);
+    fs::create_dir(at("empty")).unwrap();
+    folder(&at("grey"), &good);
+    image::GrayImage::new(24, 20).save(at("grey/1.png")).unwrap();
+    folder(&at("sizes"), &good);
+    image::RgbImage::new(24, 21).save(at("sizes/2.png")).unwrap();
+    folder(&at("cut"), &good);
+    let cut = at("cut/2.png");
+    let bytes = fs::read(&cut).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 60]).unwrap();
+    folder(&at("one"), &good[..1]);
+    let mean = Tensor::zeros([64], (Kind::Double, Device::Cpu));
+    let covariance = Tensor::eye(64, (Kind::Double, Device::Cpu));
+    write_tensors(fs::File::create(at("small.npz")).unwrap(), &[("mu", &mean), ("sigma", &covariance)])
+        .unwrap();
+
+    for (pictures, reference, parts) in [
+        ("truncated.npz", "good", &["truncated.npz", "no whole .npz"][..]),
+        ("flipped.npz", "good", &["flipped.npz", "checksum"]),
+        ("floats.npz", "good", &["floats.npz", "[2, 2, 2, 3]", "unsigned bytes"]),
+        ("empty", "good", &["empty holds no pictures"]),
+        ("grey", "good", &["grey/1.png", "grey with 8 bits"]),
+        ("sizes", "good", &["sizes/2.png", "24×21", "24×20"]),
+        ("cut", "good", &["cut/2.png", "not a whole picture"]),
+        ("one", "good", &["there is 1 picture"]),
+        ("nowhere", "good", &["nowhere is not there"]),
+        ("good", "nowhere.npz", &["nowhere.npz is not there"]),
+        ("good", "small.npz", &["64 features", "2048"]),
+        ("good", "truncated.npz", &["truncated.npz", "no whole .npz"]),
+        ("good", "good/0.png", &["0.png"]),
+    ] {
+        let before = count(home.path());
+        let (code, said) = fail(evaluate(&at("scores"), &at(reference)).arg(at(pictures)));
+        assert_eq!(code, 1, "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{pictures} against {reference}: {said}");
+        assert_eq!(count(home.path()), before, "{pictures} against {reference} left something");
+    }
+    let mut weights = var_dd(&["evaluate", "--weights"]);
+    weights.arg(demo_model().join("vae.safetensors")).arg(at("good")).arg("--reference").arg(at("good"));
+    let (_, said) = fail(weights.arg("--output").arg(at("scores")));
+    assert!(said.contains("vae.safetensors does not fit the network"), "{said}");
+    assert!(!at("scores").exists());
+}
