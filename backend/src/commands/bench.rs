@@ -22,6 +22,7 @@ use super::{
     engine::Engine,
     info,
     model::{ModelArgs, PlanArgs, check_teacher},
+    picture_file::write_whole,
 };
 use crate::{
     cli::UsageError,
@@ -182,7 +183,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     progress.finish_and_clear();
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_whole(path, text.as_bytes())?;
     }
     before.map_or(Ok(()), |before| compare(&before, &report, args.tolerance))
 }
