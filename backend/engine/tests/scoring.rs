@@ -119,7 +119,7 @@ fn damaged_archives_are_refused_with_file_and_reason() {
         pictures.err().map(|error| error.to_string())
     };
     for (text, part) in [
-        ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1, 1, 3), }", "does not fit its"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 1, 1, 3), }", "does not fit its"),
         ("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 3), }", "[1, 2, 3]"),
         ("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 1, 3), }", "does not fit its"),
         (

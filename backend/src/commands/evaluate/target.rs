@@ -65,7 +65,7 @@ impl Target {
             );
         }
         if !has_statistics {
-            let tally = tally_of(path, network, Wants { spatial: true, keep })?;
+            let tally = tally_of(path, network, Wants { spatial: true, keep }, usize::MAX)?;
             let statistics = tally.pooled.statistics();
             let pooled = statistics.with_context(|| format!("the reference {}", path.display()))?;
             let spatial = tally.spatial.as_ref().map(|spatial| spatial.statistics()).transpose()?;
@@ -97,7 +97,7 @@ impl Target {
             _ => None,
         };
         let features = if has_pictures && keep > 0 {
-            tally_of(path, network, Wants { spatial: false, keep })?.kept()?
+            tally_of(path, network, Wants { spatial: false, keep }, keep)?.kept()?
         } else {
             None
         };
@@ -105,13 +105,15 @@ impl Target {
     }
 }
 
-fn tally_of(path: &Path, network: &dyn FeatureNetwork, wants: Wants) -> anyhow::Result<Tally> {
+/// The first `most` pictures of a reference.
+fn tally_of(path: &Path, network: &dyn FeatureNetwork, wants: Wants, most: usize) -> anyhow::Result<Tally> {
     let pictures = Pictures::open(path)?;
-    tracing::info!(pictures = pictures.count(), reference = %path.display(), "looking at the reference pictures");
+    tracing::info!(pictures = pictures.count().min(most), reference = %path.display(), "looking at the reference pictures");
     let mut tally = Tally::new(network, wants);
     pictures.for_each(&mut |chunk| {
         tally.push(chunk, network)?;
-        Ok(ControlFlow::Continue(()))
+        let enough = tally.pictures >= most as u64;
+        Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(tally)
 }
