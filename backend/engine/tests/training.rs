@@ -15,7 +15,8 @@ use var_dd_engine::{
         score::{self, Score},
         student, teacher,
         trajectory::Source,
-        vae, verify,
+        vae,
+        verify::{LawCheck, Trial, verify_flow},
     },
 };
 
@@ -146,7 +147,10 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     let again = score::score(&model, &judge, 32, 3, &place, &mut Interrupted::never()).unwrap();
     assert_eq!(scores, again);
 
-    let checks = verify::verify_flow(&model, &recipe.trajectories, 2, 5, 20_000, &[3, 40], &place).unwrap();
+    let mut checks = Vec::new();
+    let mut found = |check: &LawCheck| checks.push(check.clone());
+    let trial = Trial { class: 2, seed: 5, draws: 20_000, steps: vec![3, 40] };
+    verify_flow(&model, &recipe.trajectories, &trial, &place, &mut found).unwrap();
     assert_eq!(checks.iter().map(|check| check.scale).collect::<Vec<_>>(), [1, 2]);
     for check in &checks {
         assert!(check.codes > 3, "{check:?}");
