@@ -55,7 +55,7 @@ impl Watch for Interrupted {
 fn place(directory: &Path) -> Workplace {
     // Networks this small lose more to a second thread than they gain.
     tch::set_num_threads(1);
-    Workplace { directory: directory.to_owned(), device: Device::Cpu, kind: Kind::Float }
+    Workplace { directory: directory.to_owned(), device: Device::Cpu, kind: Kind::Float, start: None }
 }
 
 /// Runs a stage to its end, as often as it is stopped.
@@ -157,6 +157,18 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
         assert!(check.outcomes[1].1.p > 0.01, "40 steps follow the law: {check:?}");
         assert!(check.outcomes[0].1.p < 1e-6, "3 steps cannot: {check:?}");
     }
+
+    // Another run can begin where this one has ended.
+    let on = tempfile::tempdir().unwrap();
+    let mut further = recipe.clone();
+    further.vae.run.steps = 4;
+    let start = Workplace { directory: on.path().to_owned(), start: Some(model), ..place.clone() };
+    vae::train(&further, &start, &mut Interrupted::never()).unwrap();
+    let (first, anew) = (losses(on.path(), "vae")[0].1, losses(straight.path(), "vae")[0].1);
+    assert!(first < 0.8 * anew, "{first} where a run from nothing begins at {anew}");
+    further.sizes.latent_channels = 8;
+    let error = vae::train(&further, &start, &mut Interrupted::never()).unwrap_err().to_string();
+    assert!(error.contains("quant_conv.weight is [4, 4, 3, 3] and should be [8, 8, 3, 3]"), "{error}");
 
     refusals(&recipe, &place);
 }

@@ -86,7 +86,7 @@ pub(super) struct VerifyFlowArgs {
 /// When model or judge cannot be used, or are of other pictures than each other.
 pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    let place = Workplace { directory: PathBuf::new(), device, kind: args.dtype.kind(device) };
+    let place = Workplace { directory: PathBuf::new(), device, kind: args.dtype.kind(device), start: None };
     let model = args.model.clone().unwrap_or_else(default_model);
     let scores =
         score::score(&model, &args.judge, args.count as usize, args.seed, &place, &mut Progress::new())?;
@@ -131,7 +131,7 @@ fn json(scores: &[Score]) -> anyhow::Result<String> {
 /// When the model has no teacher or the class is out of range.
 pub(super) fn verify_flow(args: &VerifyFlowArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    let place = Workplace { directory: PathBuf::new(), device, kind: tch::Kind::Float };
+    let place = Workplace { directory: PathBuf::new(), device, kind: tch::Kind::Float, start: None };
     let guidance = Guidance { cfg: args.cfg, top_k: args.top_k, top_p: args.top_p };
     let recipe = TrajectoryRecipe { pairs: 1, shard: 1, batch: 1, flow_steps: DEFAULT_STEPS, guidance };
     let model = args.model.clone().unwrap_or_else(default_model);
