@@ -15,7 +15,8 @@ use var_dd_engine::{
         score::{self, Score},
         student, teacher,
         trajectory::Source,
-        vae, verify,
+        vae,
+        verify::{LawCheck, Trial, verify_flow},
     },
 };
 
@@ -54,7 +55,7 @@ impl Watch for Interrupted {
 fn place(directory: &Path) -> Workplace {
     // Networks this small lose more to a second thread than they gain.
     tch::set_num_threads(1);
-    Workplace { directory: directory.to_owned(), device: Device::Cpu, kind: Kind::Float }
+    Workplace { directory: directory.to_owned(), device: Device::Cpu, kind: Kind::Float, start: None }
 }
 
 /// Runs a stage to its end, as often as it is stopped.
@@ -146,13 +147,28 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     let again = score::score(&model, &judge, 32, 3, &place, &mut Interrupted::never()).unwrap();
     assert_eq!(scores, again);
 
-    let checks = verify::verify_flow(&model, &recipe.trajectories, 2, 5, 20_000, &[3, 40], &place).unwrap();
+    let mut checks = Vec::new();
+    let mut found = |check: &LawCheck| checks.push(check.clone());
+    let trial = Trial { class: 2, seed: 5, draws: 20_000, steps: vec![3, 40] };
+    verify_flow(&model, &recipe.trajectories, &trial, &place, &mut found).unwrap();
     assert_eq!(checks.iter().map(|check| check.scale).collect::<Vec<_>>(), [1, 2]);
     for check in &checks {
         assert!(check.codes > 3, "{check:?}");
         assert!(check.outcomes[1].1.p > 0.01, "40 steps follow the law: {check:?}");
         assert!(check.outcomes[0].1.p < 1e-6, "3 steps cannot: {check:?}");
     }
+
+    // Another run can begin where this one has ended.
+    let on = tempfile::tempdir().unwrap();
+    let mut further = recipe.clone();
+    further.vae.run.steps = 4;
+    let start = Workplace { directory: on.path().to_owned(), start: Some(model), ..place.clone() };
+    vae::train(&further, &start, &mut Interrupted::never()).unwrap();
+    let (first, anew) = (losses(on.path(), "vae")[0].1, losses(straight.path(), "vae")[0].1);
+    assert!(first < 0.8 * anew, "{first} where a run from nothing begins at {anew}");
+    further.sizes.latent_channels = 8;
+    let error = vae::train(&further, &start, &mut Interrupted::never()).unwrap_err().to_string();
+    assert!(error.contains("quant_conv.weight is [4, 4, 3, 3] and should be [8, 8, 3, 3]"), "{error}");
 
     refusals(&recipe, &place);
 }

@@ -5,6 +5,10 @@ use tch::{Device, Kind, Tensor};
 
 use crate::sample::noise::PictureSeed;
 
+/// How much of its attention and feed-forward a block adds at first (γ₁ and γ₂). The papers begin with nothing, which
+/// costs a short run much of its steps.
+const BRANCH: f64 = 0.5;
+
 /// Standard deviation of `name` before it is corrected for its part in the network.
 fn spread(name: &str, shape: &[i64]) -> f64 {
     let fan_in: i64 = shape.iter().skip(1).product();
@@ -33,6 +37,11 @@ pub(super) fn tensor(seed: u64, name: &str, shape: &[i64]) -> Tensor {
     let options = (Kind::Float, Device::Cpu);
     if name.ends_with("scale_mul_1H11") {
         return Tensor::full(shape, 4f64.ln(), options);
+    }
+    if name.starts_with("blocks.") && name.ends_with(".ada_lin.1.bias") {
+        let bias = Tensor::zeros(shape, options);
+        let _ = bias.narrow(0, 0, shape[0] / 3).fill_(BRANCH);
+        return bias;
     }
     if shape.len() < 2 {
         let is_norm_scale = name.contains("norm") && name.ends_with(".weight");

@@ -57,6 +57,8 @@ pub struct Workplace {
     pub device: Device,
     /// Number type of the networks; master weights, sums and losses are f32 whatever it is.
     pub kind: Kind,
+    /// A bundle whose networks a stage begins with, instead of anew: to train on where another run has ended.
+    pub start: Option<PathBuf>,
 }
 
 /// Follows a stage: shows its progress, and may stop it.

@@ -128,6 +128,20 @@ pub(super) fn load_teacher(
     load_from(model, "teacher", place, kind, |at| Teacher::load(at, config))
 }
 
+/// What a stage begins with where the workplace names a bundle to start from: its tensors, and their fingerprint.
+///
+/// # Errors
+/// When the bundle has no such network, or one of other sizes.
+pub(super) fn start(
+    network: &str,
+    place: &Workplace,
+    load: impl FnOnce(&Cursor),
+) -> Result<Option<(StateDict, u32)>, TrainError> {
+    let Some(model) = &place.start else { return Ok(None) };
+    let made = load_from(model, network, place, Kind::Float, load)?;
+    Ok(Some((made.tensors, made.fingerprint)))
+}
+
 /// Settings of a run that every stage depends on.
 pub(super) fn common_settings(recipe: &Recipe, kind: Kind) -> serde_json::Value {
     serde_json::json!({

@@ -50,6 +50,9 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
     let vae = product::load_vae(&model, place, &config, Kind::Float)?;
     let quantize = vae.network.quantize;
     let spread = Spread::of(&quantize, &config, &held_out, place);
+    let start = product::start("student", place, |at| {
+        Student::load(at, &config);
+    })?;
     let stage = Stage {
         name: "student",
         place,
@@ -59,8 +62,12 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
             "student": recipe.student,
             "trajectories": shards.settings,
             "pairs": shards.total,
+            "start": start.as_ref().map(|start| start.1),
         }),
-        initial: initial_from_teacher(&teacher.tensors, recipe.seed),
+        initial: match start {
+            Some((tensors, _)) => tensors,
+            None => initial_from_teacher(&teacher.tensors, recipe.seed),
+        },
         layout: Layout::of(|at| {
             Student::load(at, &config);
         }),
@@ -351,7 +358,7 @@ mod tests {
     #[test]
     fn tokens_of_small_scales_weigh_more_and_one_in_the_mean() {
         let config = Recipe::preset("smoke").unwrap().config();
-        let place = Workplace { directory: ".".into(), device: Device::Cpu, kind: Kind::Float };
+        let place = Workplace { directory: ".".into(), device: Device::Cpu, kind: Kind::Float, start: None };
         let weights = Vec::<f32>::try_from(scale_weights(&config, 0.5, &place)).unwrap();
         assert!((weights.iter().sum::<f32>() / weights.len() as f32 - 1.0).abs() < 1e-6);
         assert!(

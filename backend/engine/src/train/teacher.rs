@@ -53,12 +53,15 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
     }
     let pairs = shards.read("teacher")?;
     let held_out = numbers(stream.held_out(), &(0..recipe.teacher.held_out as u64).collect::<Vec<_>>())?;
+    let start = product::start("teacher", place, |at| {
+        Teacher::load(at, &config);
+    })?;
     let stage = Stage {
         name: "teacher",
         place,
         run: &recipe.teacher.run,
-        settings: json!({"common": common, "teacher": recipe.teacher, "vae": vae.fingerprint}),
-        initial: StateDict::new(),
+        settings: json!({"common": common, "teacher": recipe.teacher, "vae": vae.fingerprint, "start": start.as_ref().map(|start| start.1)}),
+        initial: start.map(|start| start.0).unwrap_or_default(),
         layout: Layout::of(|at| {
             Teacher::load(at, &config);
         }),

@@ -37,12 +37,15 @@ const TOGETHER: usize = 64;
 pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let config = recipe.config();
+    let start = product::start("vae", place, |at| {
+        Vae::load(at, &config);
+    })?;
     let stage = Stage {
         name: "vae",
         place,
         run: &recipe.vae.run,
-        settings: json!({"common": product::common_settings(recipe, place.kind), "vae": recipe.vae}),
-        initial: StateDict::new(),
+        settings: json!({"common": product::common_settings(recipe, place.kind), "vae": recipe.vae, "start": start.as_ref().map(|start| start.1)}),
+        initial: start.map(|start| start.0).unwrap_or_default(),
         layout: Layout::of(|at| {
             Vae::load(at, &config);
         }),

@@ -28,8 +28,21 @@ pub struct LawCheck {
     pub outcomes: Vec<(usize, ChiSquare)>,
 }
 
-/// Takes laws of the teacher in `model` at an early, a middle and a late scale, on the way to a picture of class `label`, and
-/// tests the ends of `draws` noise vectors against each, for every number of solver steps.
+/// What to test.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Class of the picture on whose way the laws are.
+    pub class: i64,
+    /// Seed of all noise.
+    pub seed: u64,
+    /// Noise vectors per law.
+    pub draws: u64,
+    /// Numbers of solver steps.
+    pub steps: Vec<usize>,
+}
+
+/// Takes laws of the teacher in `model` at an early, a middle and a late scale, on the way to a picture of the trial's class, and
+/// tests the ends of the noise vectors against each, for every number of solver steps; `found` is shown each law.
 ///
 /// At each scale the position whose law has the largest entropy is taken: a law of one codeword tests nothing.
 ///
@@ -38,12 +51,11 @@ pub struct LawCheck {
 pub fn verify_flow(
     model: &Path,
     recipe: &TrajectoryRecipe,
-    label: i64,
-    seed: u64,
-    draws: u64,
-    steps: &[usize],
+    trial: &Trial,
     place: &Workplace,
-) -> Result<Vec<LawCheck>, TrainError> {
+    found: &mut dyn FnMut(&LawCheck),
+) -> Result<(), TrainError> {
+    let Trial { class: label, seed, draws, ref steps } = *trial;
     let _no_grad = tch::no_grad_guard();
     let source = Source::open(model, recipe, seed, place)?;
     let config = source.config();
@@ -67,7 +79,6 @@ pub fn verify_flow(
         }
     });
     let codebook = source.codebook();
-    let mut checks = Vec::new();
     for (scale, position, entropy, probs) in laws {
         let probs = &probs / probs.sum(Kind::Double);
         let law: Vec<f64> = Vec::try_from(probs.to_device(tch::Device::Cpu))?;
@@ -90,7 +101,7 @@ pub fn verify_flow(
             outcomes.push((steps, chi_square(&counts, &law)));
         }
         let codes = law.iter().filter(|p| **p > 0.0).count();
-        checks.push(LawCheck { scale, position, codes, entropy, outcomes });
+        found(&LawCheck { scale, position, codes, entropy, outcomes });
     }
-    Ok(checks)
+    Ok(())
 }

@@ -100,6 +100,9 @@ struct PlaceArgs {
     /// CPU the same number gives the same bits.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
+    /// Begin the stage with the network of this model instead of anew, to train on where another run has ended.
+    #[arg(long, value_name = "DIR")]
+    start: Option<PathBuf>,
 }
 
 /// Flags of `var-dd train trajectories`.
@@ -168,7 +171,12 @@ impl PlaceArgs {
             tch::set_num_threads(threads);
         }
         fs::create_dir_all(&self.output).with_context(|| format!("cannot make {}", self.output.display()))?;
-        Ok(Workplace { directory: self.output.clone(), device, kind: self.dtype.kind(device) })
+        Ok(Workplace {
+            directory: self.output.clone(),
+            device,
+            kind: self.dtype.kind(device),
+            start: self.start.clone(),
+        })
     }
 }
 
