@@ -22,7 +22,7 @@ pub fn demo_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../static/demo-model")
 }
 
-/// `var-dd` with an empty environment: it must run when called directly.
+/// `var-dd` with (next to) no environment: it must run when called directly.
 ///
 /// # Errors
 /// When the program is not there.
@@ -44,7 +44,8 @@ pub fn var_dd() -> Result<Command> {
         bail!("{} is not there; run `cargo xtask test`, which builds it", path.display());
     }
     let mut command = Command::new(path);
-    command.env_clear().stdin(Stdio::null());
+    // Several programs share the cores here, and threads of libtorch that wait for each other spin.
+    command.env_clear().env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
     Ok(command)
 }
 

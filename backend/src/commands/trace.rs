@@ -2,18 +2,12 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
-use anyhow::Context;
 use clap::{Args, value_parser};
 use tch::{Kind, Tensor};
 use var_dd_engine::{
-    bundle::{
-        Bundle,
-        checkpoint::{Checkpoint, Dtype},
-        config::Config,
-        weights::{Weights, read_safetensors},
-    },
+    bundle::{Bundle, config::Config, weights::Weights},
     device::{DeviceChoice, DtypeChoice},
-    evaluate::frechet::Statistics,
+    evaluate::{features::read_state_dict, frechet::Statistics},
     net::inception::{Inception, is_unneeded},
     sample::{
         Batch, Event, SampleError,
@@ -247,29 +241,7 @@ pub fn inception(args: &TraceInceptionArgs) -> anyhow::Result<()> {
     }
     let device = args.device.open()?;
     let origin = args.weights.display().to_string();
-    let mut tensors = if args.weights.extension().is_some_and(|extension| extension == "safetensors") {
-        read_safetensors(&args.weights)?
-    } else {
-        let checkpoint = Checkpoint::open(&args.weights)?;
-        let entries = checkpoint.root().entries();
-        let entries =
-            entries.with_context(|| format!("{origin} holds no state dict (a dictionary of tensors)"))?;
-        let mut tensors = std::collections::BTreeMap::new();
-        for (name, item) in entries.into_iter().filter(|(name, _)| !is_unneeded(name)) {
-            if let Some(tensor) = item.tensor(name)? {
-                let kind = match tensor.dtype() {
-                    Dtype::F32 => Kind::Float,
-                    Dtype::F16 => Kind::Half,
-                    Dtype::BF16 => Kind::BFloat16,
-                    Dtype::F64 => Kind::Double,
-                    other => anyhow::bail!("tensor {name} of {origin} holds {other:?}; weights are floats"),
-                };
-                let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
-                tensors.insert(name.to_owned(), Tensor::f_from_data_size(&tensor.read()?, &shape, kind)?);
-            }
-        }
-        tensors
-    };
+    let mut tensors = read_state_dict(&args.weights)?;
     tensors.retain(|name, _| !is_unneeded(name));
     let network = Inception::load(Weights::from_tensors(origin, tensors, device, Kind::Float))?;
     let batches = images.f_split(BATCH, 0)?;
