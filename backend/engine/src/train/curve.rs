@@ -37,11 +37,14 @@ pub(super) fn draw(figures: &Path, picture: &Path, names: &[&str]) -> Result<(),
     let mut chart = Chart { canvas, axes };
     chart.canvas.fill(Color::from_rgba8(250, 248, 245, 255));
     chart.grid();
-    let mut left = MARGINS[0];
+    let (mut left, mut top) = (MARGINS[0], 10.0);
     for ((name, points), ink) in curves.iter().zip(INKS.iter().cycle()) {
         chart.line(points, *ink);
-        let last = points.last().map_or(0.0, |point| point.1);
-        left = chart.text(left, 20.0, &format!("{name} {}", number(last)), *ink) + 28.0;
+        let words = format!("{name} {}", number(points.last().map_or(0.0, |point| point.1)));
+        if left + Chart::ADVANCE * words.len() as f32 > WIDTH as f32 - MARGINS[3] {
+            (left, top) = (MARGINS[0], top + 22.0);
+        }
+        left = chart.text(left, top, &words, *ink) + 28.0;
     }
     let rgb: Vec<u8> =
         chart.canvas.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
@@ -128,16 +131,25 @@ impl Chart {
         }
     }
 
+    /// Pixels of a dot of a letter, and from one letter to the next.
+    const DOT: f32 = 2.0;
+    const ADVANCE: f32 = 6.0 * Self::DOT;
+
     /// Writes text and gives its right end.
     fn text(&mut self, mut x: f32, y: f32, text: &str, colour: [u8; 3]) -> f32 {
-        const DOT: f32 = 2.0;
         for letter in text.chars() {
             for (row, bits) in glyph(letter).into_iter().enumerate() {
                 for column in (0..5u8).filter(|column| bits & (0b10000 >> column) != 0) {
-                    self.fill(x + DOT * f32::from(column), y + DOT * row as f32, DOT, DOT, colour);
+                    self.fill(
+                        x + Self::DOT * f32::from(column),
+                        y + Self::DOT * row as f32,
+                        Self::DOT,
+                        Self::DOT,
+                        colour,
+                    );
                 }
             }
-            x += 6.0 * DOT;
+            x += Self::ADVANCE;
         }
         x
     }
