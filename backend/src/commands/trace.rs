@@ -2,6 +2,7 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
+use anyhow::Context;
 use clap::{Args, value_parser};
 use tch::{Kind, Tensor};
 use var_dd_engine::{
