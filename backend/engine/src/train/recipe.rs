@@ -203,7 +203,7 @@ impl Recipe {
                 },
                 commitment: 0.25,
                 gradient_loss: 0.5,
-                look_loss: 0.3,
+                look_loss: 0.2,
                 prefix_share: 0.1,
                 revive_every: 100,
                 revive_until: 2400,
