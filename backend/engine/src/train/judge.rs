@@ -117,22 +117,42 @@ impl Judge {
         Ok((judge, config))
     }
 
-    /// Judges pictures, `[B, 3, side, side]` in −1…1.
-    pub fn judge(&self, pictures: &Tensor) -> Verdict {
+    /// What each level makes of pictures `[B, 3, side, side]` in −1…1.
+    pub(super) fn levels(&self, pictures: &Tensor) -> Vec<Tensor> {
         let mut x = pictures.shallow_clone();
-        for level in &self.levels {
+        let level = |level: &Level| {
             let kind = level.weight.kind();
             let convolved =
                 x.to_kind(kind).conv2d(&level.weight, Some(&level.bias), [2, 2], [1, 1], [1, 1], 1);
-            x = convolved
-                .group_norm(GROUPS, Some(&level.norm_weight), Some(&level.norm_bias), 1e-5, true)
-                .silu();
-        }
-        let features = x.to_kind(Kind::Float).mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+            let norm = (Some(&level.norm_weight), Some(&level.norm_bias));
+            x = convolved.group_norm(GROUPS, norm.0, norm.1, 1e-5, true).silu();
+            x.shallow_clone()
+        };
+        self.levels.iter().map(level).collect()
+    }
+
+    /// Judges pictures, `[B, 3, side, side]` in −1…1.
+    pub fn judge(&self, pictures: &Tensor) -> Verdict {
+        let last = self.levels(pictures).pop().unwrap_or_default();
+        let features = last.to_kind(Kind::Float).mean_dim([2i64, 3].as_slice(), false, Kind::Float);
         let logits =
             features.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias)).to_kind(Kind::Float);
         Verdict { features, logits }
     }
+}
+
+/// How different two sets of pictures look to a classifier: the mean squared distance of its maps, each place's vector made
+/// of length 1, summed over the levels (Zhang et al. 2018, without their weights).
+pub(super) fn look_apart(eye: &Judge, a: &Tensor, b: &Tensor) -> Tensor {
+    let unit = |x: &Tensor| {
+        let x = x.to_kind(Kind::Float);
+        let length = (x.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float) + 1e-6).sqrt();
+        x / length
+    };
+    let distance = |(a, b): (&Tensor, &Tensor)| {
+        (unit(a) - unit(b)).square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
+    };
+    eye.levels(a).iter().zip(&eye.levels(b)).map(distance).sum()
 }
 
 /// Trains the judge of a run.
@@ -140,6 +160,26 @@ impl Judge {
 /// # Errors
 /// When the recipe cannot be followed, a checkpoint is damaged or of another recipe, or a file cannot be written.
 pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+    train_classifier("judge", 0x6a75_6467_0000, recipe, place, watch)
+}
+
+/// Trains a classifier that the VAE is shown its pictures through. It has seen other pictures than the judge and began
+/// elsewhere, so that scores are still given by a stranger.
+pub(super) fn train_eye(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
+    train_classifier("eye", 0x6579_6500_0000, recipe, place, watch)
+}
+
+fn train_classifier(
+    name: &'static str,
+    apart: u64,
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let model = recipe.config();
     let config = JudgeConfig {
@@ -149,12 +189,12 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
     };
     let stream = Stream {
         // Other pictures than those that the VAE learns.
-        seed: recipe.seed.wrapping_add(0x6a75_6467_0000),
+        seed: recipe.seed.wrapping_add(apart),
         classes: config.classes.len(),
         side: config.side as u32,
     };
     let stage = Stage {
-        name: "judge",
+        name,
         place,
         run: &recipe.judge.run,
         settings: json!({
@@ -168,7 +208,8 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         layout: Layout::of(|at| {
             Judge::load(at, &config);
         }),
-        seed: recipe.seed,
+        // The judge's weights began with the recipe's own seed.
+        seed: if name == "judge" { recipe.seed } else { recipe.seed.wrapping_add(apart) },
         curves: &["loss"],
     };
     let held_out = stream.held_out().draw(0, recipe.judge.held_out)?;
@@ -181,7 +222,7 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         })
     })?;
     if let Some(weights) = &weights {
-        let directory = place.directory.join("judge");
+        let directory = place.directory.join(name);
         product::write_half(&directory.join("judge.safetensors"), weights)?;
         let mut text =
             serde_json::to_vec_pretty(&config).map_err(|error| TrainError::Recipe(error.to_string()))?;

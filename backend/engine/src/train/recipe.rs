@@ -74,6 +74,9 @@ pub struct VaeRecipe {
     pub commitment: f64,
     /// Weight of the difference of neighbouring pixels' differences.
     pub gradient_loss: f64,
+    /// Weight of how different pictures look to a classifier of drawn pictures, which is trained first; 0 is without.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub look_loss: f64,
     /// Share of pictures that the decoder sees from a prefix of the scales, so that frames on the way are pictures too.
     pub prefix_share: f64,
     /// Steps from one revival of dead codewords to the next.
@@ -148,6 +151,10 @@ pub struct JudgeRecipe {
     pub held_out: usize,
 }
 
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
 /// Names of the built-in recipes.
 pub const PRESETS: [&str; 2] = ["demo", "smoke"];
 
@@ -196,6 +203,7 @@ impl Recipe {
                 },
                 commitment: 0.25,
                 gradient_loss: 0.5,
+                look_loss: 0.2,
                 prefix_share: 0.1,
                 revive_every: 100,
                 revive_until: 2400,
@@ -273,6 +281,7 @@ impl Recipe {
                 run: run(24, 16, 2e-3),
                 commitment: 0.25,
                 gradient_loss: 0.5,
+                look_loss: 0.1,
                 prefix_share: 0.1,
                 revive_every: 4,
                 revive_until: 20,
@@ -436,6 +445,9 @@ impl Recipe {
                 "trajectories.pairs is {pairs}; it must be above student.held_out = {}, with shard and batch at least 1 and flow_steps at least 2",
                 self.student.held_out
             ));
+        }
+        if !(self.vae.look_loss >= 0.0 && self.vae.look_loss.is_finite()) {
+            return refuse(format!("vae.look_loss is {}; it must be 0 or more", self.vae.look_loss));
         }
         if self.teacher.pictures == 0 {
             return refuse("teacher.pictures must be at least 1".into());

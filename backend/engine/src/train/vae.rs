@@ -7,6 +7,7 @@ use super::{
     Outcome, TrainError, Watch, Workplace,
     checkpoint::Checkpoint,
     feed::{Drawn, Feed, Stream},
+    judge::{self, Judge},
     metrics::Figures,
     optimizer::Optimizer,
     parameters::{Layout, Parameters},
@@ -37,6 +38,14 @@ const TOGETHER: usize = 64;
 pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let config = recipe.config();
+    let eye = if recipe.vae.look_loss > 0.0 {
+        if judge::train_eye(recipe, place, watch)? == Outcome::Stopped {
+            return Ok(Outcome::Stopped);
+        }
+        Some(Judge::open(&place.directory.join("eye"), place)?.0)
+    } else {
+        None
+    };
     let start = product::start("vae", place, |at| {
         Vae::load(at, &config);
     })?;
@@ -50,7 +59,7 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
             Vae::load(at, &config);
         }),
         seed: recipe.seed,
-        curves: &["loss", "pixels", "quantizer", "held_out_mse"],
+        curves: &["loss", "pixels", "look", "quantizer", "held_out_mse"],
     };
     let stream = Stream {
         seed: recipe.seed,
@@ -67,6 +76,7 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
             held_out,
             config: config.clone(),
             place: place.clone(),
+            eye,
         })
     })?;
     if let Some(weights) = &weights {
@@ -87,6 +97,8 @@ struct VaeLesson {
     /// What each scale of the last batch had to quantize, f32 `[B, p², Cv]`.
     rests: Vec<Tensor>,
     held_out: Drawn,
+    /// A classifier through which pictures are compared.
+    eye: Option<Judge>,
 }
 
 /// What each scale has to quantize and the codewords nearest to it: f32 `[B, p², Cv]` and i64 `[B, p²]` a scale.
@@ -137,12 +149,18 @@ impl Lesson for VaeLesson {
         let difference = &pictures - &x;
         let pixels = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
         let edges = gradient_difference(&pictures, &x) * recipe.gradient_loss;
-        let figures = vec![
+        let mut figures = vec![
             ("pixels", pixels.double_value(&[])),
             ("edges", edges.double_value(&[])),
             ("quantizer", quantizer.double_value(&[])),
         ];
-        Ok((pixels + edges + quantizer, figures))
+        let mut loss = pixels + edges + quantizer;
+        if let Some(eye) = &self.eye {
+            let look = judge::look_apart(eye, &pictures, &x);
+            figures.push(("look", look.double_value(&[])));
+            loss += look * recipe.look_loss;
+        }
+        Ok((loss, figures))
     }
 
     fn after(
