@@ -5,9 +5,10 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use serde_json::Value;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::Bundle,
+    evaluate::{features::FeatureNetwork, judge::JudgeFeatures},
     train::{
         Outcome, TrainError, Watch, Workplace, judge,
         product::model_directory,
@@ -85,6 +86,21 @@ fn losses(run: &Path, stage: &str) -> Vec<(u64, f64)> {
     text.lines().map(of).collect()
 }
 
+fn judge_describes_pictures_of_its_size_only(judge: &Path, side: i64) {
+    let network = JudgeFeatures::open(&judge.join("judge.safetensors"), Device::Cpu).unwrap();
+    let black = |height| Tensor::zeros([2, height, side, 3], (Kind::Uint8, Device::Cpu));
+    let seen = network.describe(&black(side)).unwrap();
+    assert_eq!(seen.pooled.size(), [2, network.features()]);
+    let sums = Vec::<f32>::try_from(seen.probabilities.unwrap().sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        Kind::Float,
+    ));
+    assert!(sums.unwrap().iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+    let error = network.describe(&black(side + 1)).unwrap_err().to_string();
+    assert!(error.contains(&format!("{}", side + 1)), "{error}");
+}
+
 #[test]
 fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     let recipe = Recipe::preset("smoke").unwrap();
@@ -122,6 +138,8 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     let (model, judge) = (model_directory(straight.path()), straight.path().join("judge"));
     let sampler = Bundle::open(&model).unwrap().sampler(Device::Cpu, Kind::Float).unwrap();
     assert!(sampler.teacher.is_some() && sampler.config.plans.len() == 4);
+
+    judge_describes_pictures_of_its_size_only(&judge, sampler.config.image_size());
 
     let scores = score::score(&model, &judge, 32, 3, &place, &mut Interrupted::never()).unwrap();
     let ways: Vec<&str> = scores.iter().map(|score| score.way.as_str()).collect();

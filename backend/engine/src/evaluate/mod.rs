@@ -3,6 +3,7 @@
 pub mod chi_square;
 pub mod features;
 pub mod frechet;
+pub mod judge;
 pub mod neighbours;
 pub mod npz;
 pub mod reference;

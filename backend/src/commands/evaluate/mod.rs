@@ -16,6 +16,7 @@ use var_dd_engine::{
     device::kind_name,
     evaluate::{
         features::{FeatureNetwork, InceptionFeatures},
+        judge::JudgeFeatures,
         npz::write_tensors,
     },
 };
@@ -75,6 +76,9 @@ pub struct EvaluateArgs {
     overwrite: bool,
 }
 
+/// Where `var-dd train` puts a judge if it is told nothing else.
+const JUDGE: &str = "training/judge/judge.safetensors";
+
 /// Flags that say what pictures are compared with, and by what.
 #[derive(Args, Clone, Debug)]
 pub struct ComparedArgs {
@@ -86,7 +90,7 @@ pub struct ComparedArgs {
     #[arg(long, value_enum, default_value_t = FeaturesChoice::Inception)]
     features: FeaturesChoice,
     /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network [default: what `var-dd
-    /// download inception` fetches].
+    /// download inception` fetches], or the judge's `judge.safetensors` [default: training/judge/judge.safetensors].
     #[arg(long, value_name = "FILE", env = "VAR_DD_INCEPTION")]
     weights: Option<PathBuf>,
     /// Points of the curve of FID against the number of pictures; 0 for none.
@@ -102,6 +106,8 @@ pub struct ComparedArgs {
 pub enum FeaturesChoice {
     /// The network that FID is defined by.
     Inception,
+    /// The judge of drawn pictures, as `var-dd train judge` makes it.
+    Judge,
 }
 
 impl ComparedArgs {
@@ -110,13 +116,17 @@ impl ComparedArgs {
     /// # Errors
     /// Every file that is missing, with the way to it.
     pub(super) fn resolve(&self) -> Result<Compared, Missing> {
-        let fetched = Some(download::inception_path()).filter(|path| path.is_file());
+        let (usual, way) = match self.features {
+            FeaturesChoice::Inception => {
+                (download::inception_path(), "weights of the FID network: run `var-dd download inception`")
+            }
+            FeaturesChoice::Judge => (PathBuf::from(JUDGE), "a judge: run `var-dd train judge`"),
+        };
+        let usual = Some(usual).filter(|path| path.is_file());
         let weights = self.weights.clone().filter(|path| path.is_file()).ok_or(&self.weights);
         let weights = weights.or_else(|given| match given {
             Some(path) => Err(format!("the weights {} are not there", path.display())),
-            None => fetched.ok_or_else(|| {
-                "weights of the FID network: run `var-dd download inception`, or give --weights".to_owned()
-            }),
+            None => usual.ok_or_else(|| format!("{way}, or give --weights")),
         });
         let reference = self.reference.clone().filter(|path| path.exists()).ok_or(&self.reference);
         let reference = reference.or_else(|given| match given {
@@ -157,6 +167,7 @@ impl Compared {
     pub(super) fn network(&self, device: tch::Device) -> anyhow::Result<Box<dyn FeatureNetwork>> {
         match self.features {
             FeaturesChoice::Inception => Ok(Box::new(InceptionFeatures::open(&self.weights, device)?)),
+            FeaturesChoice::Judge => Ok(Box::new(JudgeFeatures::open(&self.weights, device)?)),
         }
     }
 
