@@ -265,10 +265,11 @@ fn write_table(output: &Path, table: &[Row]) -> anyhow::Result<()> {
 }
 
 fn markdown(table: &[Row]) -> String {
-    let mut text =
-        "| model | plan | pictures | FID | published | Inception Score | precision | recall | time |\n\
-                    |---|---|---:|---:|---:|---:|---:|---:|---:|\n"
-            .to_owned();
+    let distance = table.first().map_or("FID", |row| row.scores.distance_name());
+    let mut text = format!(
+        "| model | plan | pictures | {distance} | published | Inception Score | precision | recall | time |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|\n"
+    );
     let number = |number: Option<f64>, digits: usize| {
         number.map_or_else(|| "–".to_owned(), |number| format!("{number:.digits$}"))
     };

@@ -33,7 +33,7 @@ pub(super) fn write(directory: &Path, title: &str, scores: &Scores, tally: &Tall
 
 /// The scores by name, rounded for people.
 pub(super) fn rows(scores: &Scores) -> Vec<(&'static str, String)> {
-    let mut rows = vec![("FID", format!("{:.4}", scores.fid))];
+    let mut rows = vec![(scores.distance_name(), format!("{:.4}", scores.fid))];
     rows.extend(scores.sfid.map(|sfid| ("sFID", format!("{sfid:.4}"))));
     rows.extend(
         scores
@@ -68,8 +68,9 @@ fn page(title: &str, scores: &Scores) -> String {
     if scores.curve.len() > 1 {
         let _ = write!(
             page,
-            "<h2>FID against the number of pictures</h2>\n{}\n\
+            "<h2>{} against the number of pictures</h2>\n{}\n\
              <p>The Fréchet distance of few pictures is too large; the curve shows how far it has come down.</p>\n",
+            scores.distance_name(),
             curve(&scores.curve)
         );
     }
@@ -96,7 +97,7 @@ fn curve(points: &[CurvePoint]) -> String {
     let x = |pictures: f64| LEFT + pictures / most * (WIDTH - LEFT - MARGIN);
     let y = |fid: f64| HEIGHT - BOTTOM - fid / highest * (HEIGHT - BOTTOM - MARGIN);
     let mut drawing = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"FID against the number of pictures\">\n"
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Fréchet distance against the number of pictures\">\n"
     );
     for part in [0.0, 0.5, 1.0] {
         let (fid, at) = (highest * part, y(highest * part));

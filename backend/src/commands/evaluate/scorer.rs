@@ -67,6 +67,13 @@ pub(in super::super) struct Scores {
     pub(in super::super) notes: Vec<String>,
 }
 
+impl Scores {
+    /// What the Fréchet distance is called: FID is defined by the Inception network.
+    pub(in super::super) fn distance_name(&self) -> &'static str {
+        if self.features == "inception" { "FID" } else { "Fréchet distance" }
+    }
+}
+
 /// A mean over splits.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(in super::super) struct Spread {
