@@ -32,7 +32,7 @@ pub struct ConvertArgs {
     #[arg(long)]
     name: Option<String>,
     /// Sides of the scales, as in 1,2,3,4 [default: read off the files, else the published ten].
-    #[arg(long, value_name = "SIDE,…", value_delimiter = ',')]
+    #[arg(long, value_name = "SIDE,…", value_delimiter = ',', allow_hyphen_values = true)]
     patch_nums: Option<Vec<i64>>,
     /// Which weights of a training checkpoint.
     #[arg(long, value_enum, default_value_t = WeightsArg::Ema)]

@@ -44,7 +44,7 @@ pub struct SeriesArgs {
     #[arg(long, value_name = "CLASS", conflicts_with = "classes", allow_negative_numbers = true)]
     class: Option<String>,
     /// Classes of the pictures: numbers or names [default: all classes].
-    #[arg(long, value_name = "CLASS,…", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "CLASS,…", value_delimiter = ',', allow_hyphen_values = true)]
     classes: Vec<String>,
     /// How pictures come by their class: in turn, so that all are equally frequent (50,000 pictures of 1,000 classes:
     /// 50 each), or at random [default: turn; random with --rng torch].

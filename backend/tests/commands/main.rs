@@ -72,7 +72,10 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         ("sample", "--class -1", &["class -1", "0 to 9"]),
         ("sample", "--classes 3,10", &["class 10", "0 to 9"]),
         ("sample", "--cfg nan", &["cfg is NaN"]),
+        ("sample", "--classes -1,2", &["class -1", "0 to 9"]),
+        ("sample", "--t-list -1,2 --loss-split-t 0", &["--t-list", "'-1'", "from 0 on"]),
         ("convert", "--student a --vae b --name=", &["--name"]),
+        ("convert", "--student a --vae b --patch-nums -1,2", &["--patch-nums is [-1, 2]", "the first one 1"]),
     ];
     for (command, flags, parts) in table {
         let mut arguments = vec![*command];
