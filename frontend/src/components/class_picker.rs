@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use var_dd_protocol::ModelInfo;
 use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlInputElement};
 use yew::prelude::*;
@@ -17,8 +18,8 @@ const SHOWN: usize = 60;
 /// Properties of [`ClassPicker`].
 #[derive(PartialEq, Properties)]
 pub(crate) struct ClassPickerProps {
-    /// Names of all classes.
-    pub(crate) classes: Rc<Vec<String>>,
+    /// The model whose classes they are.
+    pub(crate) model: Rc<ModelInfo>,
     /// The chosen one.
     pub(crate) chosen: usize,
     pub(crate) on_choose: Callback<usize>,
@@ -32,8 +33,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
     let active = use_state_eq(|| 0_usize);
     let list = use_node_ref();
     let input = use_node_ref();
-    let found = use_memo(((*typed).clone(), props.classes.clone()), |(typed, names)| {
-        typed.as_ref().map(|typed| classes::search(names, typed)).unwrap_or_default()
+    let found = use_memo(((*typed).clone(), props.model.clone()), |(typed, model)| {
+        typed.as_ref().map(|typed| classes::search(&model.classes, typed)).unwrap_or_default()
     });
     let shown = &found[..found.len().min(SHOWN)];
     {
@@ -116,7 +117,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
             }
         })
     };
-    let name = props.classes.get(props.chosen).cloned().unwrap_or_default();
+    let name = props.model.classes.get(props.chosen).cloned().unwrap_or_default();
     let active_id = shown.get(*active).map(|class| format!("class-option-{class}"));
     html! {
         <div class="field class-picker">
@@ -160,7 +161,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                                 onmousedown={Callback::from(|event: MouseEvent| event.prevent_default())}
                                 onclick={Callback::from(move |_: MouseEvent| choose.emit(class))}
                             >
-                                <span>{ &props.classes[class] }</span>
+                                <span>{ &props.model.classes[class] }</span>
                                 <span class="number">{ class }</span>
                             </div>
                         }

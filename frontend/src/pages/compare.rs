@@ -6,7 +6,7 @@ use var_dd_protocol::ModelInfo;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::set;
+use super::{Offer, set, use_offer};
 use crate::{
     api::now_ms,
     components::{ClassPicker, Layers, ModelPicker, SeedField, Status, StatusLine},
@@ -60,8 +60,7 @@ pub(crate) fn Compare() -> Html {
     let columns = use_state_eq(Vec::<Column>::new);
     let clock = use_state_eq(|| Clock::Free);
 
-    let models = store.info.as_ref().map(|info| Rc::new(info.models.clone()));
-    let model = models.as_ref().and_then(|models| settings.model(models)).cloned().map(Rc::new);
+    let Offer { models, model } = use_offer(&settings);
     let jobs: Vec<Option<Rc<Job>>> = columns
         .iter()
         .map(|column| match store.answer(column.tag) {
@@ -149,7 +148,7 @@ pub(crate) fn Compare() -> Html {
                         on_choose={set(&settings, |settings, model: ModelInfo| settings.for_model(&model))}
                     />
                     <ClassPicker
-                        classes={Rc::new(model.classes.clone())}
+                        model={model.clone()}
                         chosen={settings.class}
                         on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
                     />

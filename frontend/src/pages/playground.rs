@@ -1,12 +1,10 @@
 //! The playground: controls at the side, the stage in the middle, the strip beneath.
 
-use std::rc::Rc;
-
 use var_dd_protocol::{JobId, ModelInfo};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::set;
+use super::{Offer, set, use_offer};
 use crate::{
     components::{
         Actions, ClassPicker, CountPicker, ModelPicker, PlanPicker, Recent, SeedField, Status, Viewer,
@@ -79,7 +77,7 @@ pub(crate) fn Playground() -> Html {
     }
 
     // Settings: from the address, or those of the job that was here before a reload.
-    let models = store.info.as_ref().map(|info| Rc::new(info.models.clone()));
+    let Offer { models, model } = use_offer(&settings);
     {
         let settings = settings.clone();
         let before = match (&*current, &job) {
@@ -100,7 +98,6 @@ pub(crate) fn Playground() -> Html {
             }
         });
     }
-    let model = models.as_ref().and_then(|models| settings.model(models)).cloned().map(Rc::new);
     let request = model.as_ref().map(|model| settings.request(model));
     let problem = request.as_ref().and_then(|request| request.as_ref().err()).cloned();
     let can_ask = store.connection == Connection::Open
@@ -146,7 +143,7 @@ pub(crate) fn Playground() -> Html {
                     on_choose={set(&settings, |settings, model: ModelInfo| settings.for_model(&model))}
                 />
                 <ClassPicker
-                    classes={Rc::new(model.classes.clone())}
+                    model={model.clone()}
                     chosen={settings.class}
                     on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
                 />
