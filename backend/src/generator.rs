@@ -9,7 +9,10 @@ pub mod fake;
 use std::ops::ControlFlow;
 
 use image::RgbImage;
-use var_dd_engine::sample::plan::{Pass, Plan};
+use var_dd_engine::sample::{
+    Frames,
+    plan::{Pass, Plan},
+};
 use var_dd_protocol::ModelInfo;
 
 /// One picture of a batch. Its noise and draws depend on these numbers alone (and the plan and model).
@@ -28,6 +31,8 @@ pub struct PictureRequest {
 pub struct BatchRequest {
     /// Valid for the model.
     pub plan: Plan,
+    /// Which scales are decoded, and when.
+    pub frames: Frames,
     /// At least one.
     pub pictures: Vec<PictureRequest>,
 }
@@ -45,6 +50,7 @@ pub enum GeneratorEvent {
         of: Pass,
     },
     /// The network of the pass ran to its end. Earlier scales of the pass may be decoded by then; its last one never is.
+    /// With [`Frames::LastFirst`] all scales are decoded after the last pass, the finished picture before the others.
     PassEnded {
         /// Pass, from 0.
         pass: usize,

@@ -89,6 +89,10 @@ pub struct GenerateRequest {
     /// Pictures wanted, `1..=`[`crate::MAX_PICTURES`]. Picture `i` of a seed is the same whatever the count.
     #[serde(default = "one")]
     pub count: u32,
+    /// Whether the finished picture comes before the frames on the way to it, for those in a hurry. The pictures are the
+    /// same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_frame_first: bool,
 }
 
 fn one() -> u32 {

@@ -95,7 +95,14 @@ mod tests {
 
     fn request() -> GenerateRequest {
         let plan = Plan::FewStep { t_list: vec![0, 3], loss_split_t: 3 };
-        GenerateRequest { model: None, class: 3, plan, seed: Some(crate::MAX_SEED), count: 2 }
+        GenerateRequest {
+            model: None,
+            class: 3,
+            plan,
+            seed: Some(crate::MAX_SEED),
+            count: 2,
+            last_frame_first: false,
+        }
     }
 
     #[test]

@@ -219,7 +219,7 @@ impl Client {
 
 /// A request for one picture of class 2 with a seed.
 pub fn request(plan: Plan, seed: u64) -> GenerateRequest {
-    GenerateRequest { model: None, class: 2, plan, seed: Some(seed), count: 1 }
+    GenerateRequest { model: None, class: 2, plan, seed: Some(seed), count: 1, last_frame_first: false }
 }
 
 /// Frames of one picture among events: (pass, scale, encoded picture), in order.

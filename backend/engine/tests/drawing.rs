@@ -7,11 +7,11 @@ mod networks;
 
 use std::ops::ControlFlow;
 
-use networks::{config, demo, distance, plans, run, sampler, seeds, tiny_4};
+use networks::{config, demo, distance, plans, run, run_showing, sampler, seeds, tiny_4};
 use proptest::prelude::*;
 use tch::{Kind, Tensor};
 use var_dd_engine::sample::{
-    Batch, Event, Sampler,
+    Batch, Event, Frames, Sampler,
     noise::{self, PictureSeed},
     plan::{Guidance, PassKind, Plan},
     to_rgb8,
@@ -78,6 +78,27 @@ fn a_run_tells_its_passes_and_each_of_their_scales_once_and_in_order() {
     }
 }
 
+#[test]
+fn with_the_last_frame_first_the_same_frames_come_after_all_passes() {
+    let sampler = tiny_4();
+    for plan in plans(4, 5) {
+        let (labels, seeds) = (Tensor::from_slice(&[3i64, 4]), seeds(1, 2));
+        let noise = noise::noise(&seeds, sampler.config.tokens(), sampler.config.latent_channels);
+        let shown = |frames| run_showing(&sampler, &plan, &labels, &noise, &seeds, frames);
+        let (in_order, hurried) = (shown(Frames::InOrder), shown(Frames::LastFirst));
+        assert!(in_order.tokens.equal(&hurried.tokens));
+        let mut expected: Vec<_> = in_order.frames.iter().collect();
+        expected.rotate_right(1);
+        assert_eq!(hurried.frames.len(), expected.len());
+        for ((pass, scale, ours), (other_pass, other_scale, theirs)) in hurried.frames.iter().zip(expected) {
+            assert_eq!((pass, scale), (other_pass, other_scale), "{plan:?}");
+            assert!(ours.equal(theirs), "frame {pass}.{scale} of {plan:?}");
+        }
+        let first = hurried.log.iter().position(|line| line.starts_with("decoded")).unwrap();
+        assert!(hurried.log[first..].iter().all(|line| line.starts_with("decoded")), "{:?}", hurried.log);
+    }
+}
+
 fn expected_passes(plan: &Plan, scales: usize) -> usize {
     plan.passes(scales).len()
 }
@@ -112,7 +133,7 @@ fn a_stop_takes_effect_within_one_pass() {
             let noise = noise::noise(&seeds(3, 1), 30, 8);
             let labels = Tensor::from_slice(&[3i64]);
             let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &seeds(3, 1) };
-            let outcome = sampler.run(&plan, &batch, &mut |_: Event<'_>| {
+            let outcome = sampler.run(&plan, &batch, Frames::InOrder, &mut |_: Event<'_>| {
                 events += 1;
                 if events == stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
@@ -129,7 +150,7 @@ fn what_the_model_does_not_have_is_refused_with_bound_and_value() {
     let refusal = |plan: &Plan, labels: &[i64], noise: &Tensor, seeds: &[PictureSeed]| {
         let batch = Batch { labels: &Tensor::from_slice(labels), noise: Some(noise), seeds };
         let mut told = false;
-        let outcome = sampler.run(plan, &batch, &mut |_: Event<'_>| {
+        let outcome = sampler.run(plan, &batch, Frames::InOrder, &mut |_: Event<'_>| {
             told = true;
             ControlFlow::Continue(())
         });
@@ -217,7 +238,7 @@ fn half_precision_stays_near_the_picture_in_full_precision() {
     let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 0 };
     let exact = run(&full, &plan, &[3], &seeds(4, 1));
     for kind in [Kind::BFloat16, Kind::Half] {
-        let half = var_dd_engine::bundle::formula_sampler(&config, networks::device(), kind).unwrap();
+        let half = var_dd_engine::bundle::formula_sampler(&config, true, networks::device(), kind).unwrap();
         let drawn = run(&half, &plan, &[3], &seeds(4, 1));
         let off = (&drawn.tokens - &exact.tokens).square().mean(Kind::Double).sqrt();
         let spread = exact.tokens.square().mean(Kind::Double).sqrt();

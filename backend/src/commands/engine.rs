@@ -10,10 +10,14 @@ use std::{
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{Bundle, BundleError, config::PlanPreset},
+    bundle::{
+        Bundle, BundleError,
+        config::{Config, PlanPreset},
+        formula_sampler,
+    },
     device::{self, DeviceChoice, DeviceError, DtypeChoice},
     sample::{
-        Batch, Event, SampleError, Sampler,
+        Batch, Event, Frames, SampleError, Sampler,
         noise::{self, PictureSeed},
         plan::Plan,
         to_rgb8,
@@ -47,8 +51,25 @@ impl Engine {
     /// When the device cannot be used or the bundle is not whole.
     pub fn load(directory: &Path, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, EngineError> {
         let device = device.open()?;
-        let kind = dtype.kind(device);
-        let sampler = Bundle::open(directory)?.sampler(device, kind)?;
+        let bundle = Bundle::open(directory)?;
+        let kind = dtype.kind_for(device, &bundle.config);
+        let sampler = bundle.sampler(device, kind)?;
+        Ok(Self { info: describe(&sampler, kind), sampler })
+    }
+
+    /// Networks of these sizes with invented weights, with or without a teacher: for timings.
+    ///
+    /// # Errors
+    /// When the device cannot be used.
+    pub fn invented(
+        config: &Config,
+        teacher: bool,
+        device: DeviceChoice,
+        dtype: DtypeChoice,
+    ) -> Result<Self, EngineError> {
+        let device = device.open()?;
+        let kind = dtype.kind_for(device, config);
+        let sampler = formula_sampler(config, teacher, device, kind).map_err(BundleError::from)?;
         Ok(Self { info: describe(&sampler, kind), sampler })
     }
 
@@ -70,8 +91,8 @@ impl Engine {
         guarded(request.pictures.len(), || {
             let sampler = &self.sampler;
             let start = Start::on(noise, request);
-            let tokens =
-                sampler.run_undecoded(&request.plan, &start.batch(), &mut |_| ControlFlow::Continue(()))?;
+            let tokens = sampler
+                .run(&request.plan, &start.batch(), Frames::None, &mut |_| ControlFlow::Continue(()))?;
             let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
             let bytes = f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?;
             Ok(rgb_images(bytes.unwrap_or_default(), sampler.config.image_size() as u32))
@@ -106,7 +127,7 @@ impl Engine {
                 ControlFlow::Continue(())
             };
             let tokens =
-                sampler.run_undecoded(&request.plan, &Start::of(request, sampler).batch(), &mut count)?;
+                sampler.run(&request.plan, &Start::of(request, sampler).batch(), Frames::None, &mut count)?;
             let began = Instant::now();
             let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
             // To bytes in main memory: a GPU has done its work then.
@@ -260,6 +281,6 @@ fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<
         };
         sink(event)
     };
-    sampler.run(&batch.plan, &start.batch(), &mut forward)?;
+    sampler.run(&batch.plan, &start.batch(), batch.frames, &mut forward)?;
     failure.map_or(Ok(()), Err)
 }

@@ -35,7 +35,7 @@ pub struct ModelArgs {
     /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
-    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32`, `bf16` or `f16`.
+    /// Numbers of the networks: `auto` (bf16 on a GPU and, for large models, on a CPU that multiplies it natively; else f32), `f32`, `bf16` or `f16`.
     #[arg(long, default_value_t)]
     pub dtype: DtypeChoice,
 }

@@ -122,20 +122,20 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
     let network = compared.network(device)?;
     let target = compared.target(&*network)?;
     let scorer = compared.scorer(&*network, &target);
-    let dtype = kind_name(args.model.dtype.kind(device));
     let before = read_table(&args.output);
     let mut table: Vec<Row> = Vec::new();
     // All of them before the first: other parameters of a later row are told now.
     let mut prepared = Vec::new();
     for row in &planned {
+        let dtype = kind_name(args.model.dtype.kind_for(device, &row.bundle.config));
         let model = ModelArgs { model: Some(row.directory.clone()), ..args.model.clone() };
         let drawing = Drawing { bundle: &row.bundle, series: &row.series, dtype, model: &model };
         let parameters = drawing.parameters(device, &compared)?;
         let output = args.output.join(slug(&format!("{} {}", row.model, row.plan)));
         let done = finished(&output, &parameters, args.overwrite)?;
-        prepared.push((row, model.clone(), parameters, output, done));
+        prepared.push((row, model.clone(), dtype, parameters, output, done));
     }
-    for (number, (row, model, parameters, output, done)) in prepared.into_iter().enumerate() {
+    for (number, (row, model, dtype, parameters, output, done)) in prepared.into_iter().enumerate() {
         eprintln!("{} of {}: {}, {}", number + 1, planned.len(), row.model, row.plan);
         let (scores, seconds) = match done {
             Some(scores) => {

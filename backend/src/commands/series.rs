@@ -16,6 +16,7 @@ use tch::Tensor;
 use var_dd_engine::{
     bundle::{Bundle, config::Config},
     sample::{
+        Frames,
         noise::{self, PictureSeed},
         plan::Plan,
         released_stream::ReleasedStream,
@@ -210,7 +211,7 @@ impl Series {
 
     fn request(&self, batch: usize) -> BatchRequest {
         let pictures = self.pictures_of(batch).map(|index| self.picture(index)).collect();
-        BatchRequest { plan: self.plan.clone(), pictures }
+        BatchRequest { plan: self.plan.clone(), frames: Frames::None, pictures }
     }
 
     /// Everything that the pictures depend on, by name.

@@ -157,6 +157,7 @@ fn example(model: &ModelInfo) -> Option<GenerateRequest> {
         plan: best.plan.clone(),
         seed: Some(1),
         count: 1,
+        last_frame_first: false,
     })
 }
 

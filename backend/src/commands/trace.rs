@@ -11,7 +11,7 @@ use var_dd_engine::{
     evaluate::{features::read_state_dict, frechet::Statistics},
     net::inception::{Inception, is_unneeded},
     sample::{
-        Batch, Event, SampleError,
+        Batch, Event, Frames, SampleError,
         filter::filtered_probs,
         noise::PictureSeed,
         plan::{Guidance, Plan},
@@ -47,7 +47,7 @@ pub struct TraceArgs {
     /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// Numbers of the networks: `f32`, `bf16`, `f16`, or `auto` (bf16 on a GPU, f32 on the CPU).
+    /// Numbers of the networks: `f32`, `bf16`, `f16`, or `auto`, as the other commands draw.
     #[arg(long, default_value_t = DtypeChoice::F32)]
     dtype: DtypeChoice,
 }
@@ -106,7 +106,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     check_teacher(&plan, &bundle)?;
     let inputs = Inputs::read(&args.files, config, &plan)?;
     let device = args.device.open()?;
-    let sampler = bundle.sampler(device, args.dtype.kind(device))?;
+    let sampler = bundle.sampler(device, args.dtype.kind_for(device, config))?;
     let mut outputs: Vec<(String, Tensor)> = Vec::new();
     let mut passes = 0;
     let mut after_teacher = None;
@@ -115,7 +115,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         let batch =
             Batch { labels: &inputs.labels, noise: inputs.noise.as_ref(), seeds: &inputs.seeds(args.seed) };
         let drafts = matches!(plan, Plan::TeacherInvolved { teacher_start: 1.., .. });
-        let sequence = sampler.run_undecoded(&plan, &batch, &mut |event| {
+        let sequence = sampler.run(&plan, &batch, Frames::None, &mut |event| {
             if let Event::PassEnded { pass, sequence, .. } = event {
                 passes = pass + 1;
                 match plan {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use var_dd_engine::sample::plan::Plan;
+use var_dd_engine::sample::{Frames, plan::Plan};
 use var_dd_protocol::JobId;
 
 /// A job that waits for (more) pictures of it to be drawn.
@@ -14,6 +14,8 @@ pub(super) struct Waiting {
     pub(super) model: usize,
     /// Its plan.
     pub(super) plan: Plan,
+    /// In which order its frames are wanted.
+    pub(super) frames: Frames,
     /// Pictures still to be drawn.
     pub(super) pictures: Range<u32>,
     /// When it began to wait.
@@ -54,7 +56,7 @@ pub(super) enum Decision {
 /// - Models take turns: the first one in order after `last_model` that has a batch ready.
 /// - The oldest waiting job of that model is always in its batch, so no job waits for ever. It is cut only if it
 ///   alone is over the limit; the rest of it then comes first at the model's next turn.
-/// - Later jobs of the same model and plan join as far as they fit whole. One that does not fit is passed over by
+/// - Later jobs of the same model, plan and order of frames join as far as they fit whole. One that does not fit is passed over by
 ///   smaller ones, which take only room that would stay empty.
 /// - A batch with room waits until its first job has waited for the window.
 pub(super) fn decide(queue: &[Waiting], last_model: Option<usize>, now_ms: f64, limits: Limits) -> Decision {
@@ -82,9 +84,9 @@ fn gather(queue: &[Waiting], model: usize, max_batch: u32) -> (Vec<Slice>, bool)
     let mut slices = Vec::new();
     let mut room = max_batch.max(1);
     let mut passed_over = false;
-    let mut plan = None;
+    let mut kind = None;
     for (at, job) in queue.iter().enumerate().filter(|(_, job)| job.model == model) {
-        if *plan.get_or_insert(&job.plan) != &job.plan {
+        if *kind.get_or_insert((&job.plan, job.frames)) != (&job.plan, job.frames) {
             continue;
         }
         let wanted = job.pictures.end - job.pictures.start;
@@ -118,6 +120,7 @@ mod tests {
             id: JobId::from_bits(id),
             model,
             plan: plan(number),
+            frames: Frames::InOrder,
             pictures: 0..count,
             since_ms,
         };

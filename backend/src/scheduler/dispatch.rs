@@ -100,6 +100,7 @@ fn start_batch(shared: &Arc<Shared>, device: &Device, pictures: Vec<BatchPicture
     let work = Work {
         model: first.job.model,
         plan: first.job.plan.clone(),
+        frames: first.job.frames,
         pictures: pictures.iter().map(picture_request).collect(),
         unwanted: Box::new(move |range| {
             let closing = closing.upgrade().is_none_or(|shared| shared.is_closing());

@@ -2,7 +2,10 @@
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use var_dd_engine::sample::plan::{self as engine, Guidance};
+use var_dd_engine::sample::{
+    Frames,
+    plan::{self as engine, Guidance},
+};
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_PICTURES, MAX_SEED, ModelInfo, OwnerToken, Pass,
     PassKind, Plan,
@@ -17,6 +20,8 @@ pub(super) struct ValidJob {
     pub(super) model: usize,
     /// The plan as the engine knows it.
     pub(super) plan: engine::Plan,
+    /// In which order the frames come.
+    pub(super) frames: Frames,
     /// The request, model and seed filled in.
     pub(super) request: GenerateRequest,
     /// Name of the class.
@@ -80,6 +85,7 @@ impl ValidJob {
         Ok(Self {
             model,
             plan,
+            frames: if request.last_frame_first { Frames::LastFirst } else { Frames::InOrder },
             class_name: class_name.clone(),
             plan_name: preset.map(|preset| preset.name.clone()),
             patch_nums: info.patch_nums.clone(),
@@ -207,6 +213,7 @@ mod tests {
             plan: few_step(&[0, 1]),
             seed: Some(MAX_SEED),
             count: MAX_PICTURES,
+            last_frame_first: false,
         }
     }
 

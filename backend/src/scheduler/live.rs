@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use var_dd_engine::sample::plan;
+use var_dd_engine::sample::{Frames, plan};
 use var_dd_protocol::{
     ErrorBody, ErrorCode, FrameHeader, FramePosition, JobEvent, JobState, JobView, MediaType, Timings,
 };
@@ -52,6 +52,8 @@ pub(super) struct LiveJob {
     pub(super) model: usize,
     /// Its plan.
     pub(super) plan: plan::Plan,
+    /// In which order its frames come.
+    pub(super) frames: Frames,
     /// Order of acceptance.
     pub(super) number: i64,
     /// Whether nothing more is wanted of it; read on the device thread.
@@ -85,6 +87,7 @@ impl LiveJob {
             record,
             model: valid.model,
             plan: valid.plan,
+            frames: valid.frames,
             number,
             over: AtomicBool::new(false),
             progress: Mutex::new(Progress {
@@ -189,6 +192,11 @@ impl LiveJob {
         });
     }
 
+    fn frames_of_a_picture(&self) -> u32 {
+        let passes = self.plan.passes(self.record.patch_nums.len());
+        passes.iter().map(|pass| pass.scales.len() as u32).sum()
+    }
+
     /// Whether a frame is the last one of its picture.
     pub(super) fn is_last(&self, at: FramePosition) -> bool {
         let scales = self.record.patch_nums.len();
@@ -232,8 +240,14 @@ impl LiveJob {
     /// Where the time went if every picture is there and the end is not under way.
     pub(super) fn complete(&self) -> Option<Timings> {
         let progress = self.progress();
-        let complete = !progress.frozen && progress.finished_pictures == self.record.request.count;
-        complete.then_some(progress.timings)
+        let complete = match self.frames {
+            // The finished picture is not the last frame to come.
+            Frames::LastFirst => {
+                progress.drawn.len() as u32 == self.record.request.count * self.frames_of_a_picture()
+            }
+            _ => progress.finished_pictures == self.record.request.count,
+        };
+        (complete && !progress.frozen).then_some(progress.timings)
     }
 
     /// Whether the last frame of a picture is there.

@@ -204,7 +204,7 @@ fn retry_after_s(batch_ms: Option<f64>) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use var_dd_engine::sample::plan::Plan;
+    use var_dd_engine::sample::{Frames, plan::Plan};
 
     use super::*;
 
@@ -222,6 +222,7 @@ mod tests {
             id: id(number),
             model: 0,
             plan: Plan::FewStep { t_list: vec![0], loss_split_t: 1 },
+            frames: Frames::InOrder,
             pictures: 0..count,
             since_ms: now_ms,
         };

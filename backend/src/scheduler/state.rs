@@ -164,6 +164,7 @@ impl Shared {
                 id: job.record.id.clone(),
                 model: job.model,
                 plan: job.plan.clone(),
+                frames: job.frames,
                 pictures: 0..job.record.request.count,
                 since_ms: now_ms,
             },

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::sync::mpsc::Sender;
-use var_dd_engine::sample::plan::Plan;
+use var_dd_engine::sample::{Frames, plan::Plan};
 use var_dd_protocol::{ErrorBody, ErrorCode};
 
 use super::{clock::Clock, live::internal};
@@ -21,6 +21,8 @@ pub(super) struct Work {
     pub(super) model: usize,
     /// The plan of every picture.
     pub(super) plan: Plan,
+    /// Whether the finished pictures come before the others.
+    pub(super) frames: Frames,
     /// The pictures.
     pub(super) pictures: Vec<PictureRequest>,
     /// Whether nobody wants these pictures of the batch any more.
@@ -86,7 +88,11 @@ fn draw(generator: &mut dyn Generator, clock: Clock, work: &Work, pictures: Rang
     if (work.unwanted)(pictures.clone()) {
         return;
     }
-    let batch = BatchRequest { plan: work.plan.clone(), pictures: work.pictures[pictures.clone()].to_vec() };
+    let batch = BatchRequest {
+        plan: work.plan.clone(),
+        frames: work.frames,
+        pictures: work.pictures[pictures.clone()].to_vec(),
+    };
     let mut sink = |event| {
         let report = Report::Event { pictures: pictures.clone(), at_ms: clock.now_ms(), event };
         if work.reports.blocking_send(report).is_err() || (work.unwanted)(pictures.clone()) {

@@ -18,6 +18,7 @@ fn record(bits: u128) -> JobRecord {
             plan: Plan::Teacher { cfg: 2.0, top_k: 900, top_p: 0.95 },
             seed: Some(var_dd_protocol::MAX_SEED),
             count: 2,
+            last_frame_first: false,
         },
         class_name: "tree \"of\" life".to_owned(),
         plan_name: None,

@@ -144,7 +144,14 @@ pub(crate) fn wish() -> Value {
 }
 
 pub(crate) fn request(class: u32) -> GenerateRequest {
-    GenerateRequest { model: None, class, plan: fake::few_step(&[0]), seed: Some(7), count: 1 }
+    GenerateRequest {
+        model: None,
+        class,
+        plan: fake::few_step(&[0]),
+        seed: Some(7),
+        count: 1,
+        last_frame_first: false,
+    }
 }
 
 /// The same with other fields.

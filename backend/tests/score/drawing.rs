@@ -7,7 +7,7 @@ use tch::Tensor;
 use var_dd_engine::{
     bundle::Bundle,
     evaluate::npz::Npz,
-    sample::{Batch, noise::PictureSeed, plan::Plan, released_stream::ReleasedStream, to_rgb8},
+    sample::{Batch, Frames, noise::PictureSeed, plan::Plan, released_stream::ReleasedStream, to_rgb8},
 };
 
 use crate::program::{count, demo_model, fail, files, kill_when, succeed, var_dd};
@@ -169,7 +169,7 @@ fn the_torch_stream_gives_the_released_script_s_labels_and_noise() {
             numbers.clone().map(|index| PictureSeed { seed: 0, index: index as u64 }).collect();
         let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &seeds };
         let tokens =
-            sampler.run_undecoded(&plan, &batch, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+            sampler.run(&plan, &batch, Frames::None, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
         let pictures = sampler.pictures(sampler.f_hats(&tokens).last().unwrap());
         for (index, bytes) in numbers.zip(to_rgb8(&pictures).unwrap()) {
             assert_eq!(pixels(&directory, index).into_raw(), bytes, "picture {index}");

@@ -164,6 +164,12 @@ impl Config {
         self.latent_side() << (self.vae.channel_multipliers.len().max(1) - 1)
     }
 
+    /// Weights of the student's blocks, which are nearly all of its weights: 12 C² of a block's layers, 6 C² that adapt
+    /// it to the class and C² of its noise and data.
+    pub fn transformer_parameters(&self) -> i64 {
+        19 * self.transformer.depth * self.transformer.width.pow(2)
+    }
+
     /// Checks every size.
     ///
     /// # Errors

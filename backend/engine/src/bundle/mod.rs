@@ -8,6 +8,7 @@ pub mod config;
 pub mod convert;
 pub mod fingerprint;
 pub mod formula;
+pub mod published;
 pub mod weights;
 
 use std::path::{Path, PathBuf};
@@ -81,10 +82,16 @@ impl Bundle {
     }
 }
 
-/// Networks of the sizes in `config` whose weights come from their names: for tests and timings.
-pub fn formula_sampler(config: &Config, device: Device, kind: Kind) -> Result<Sampler, WeightsError> {
+/// Networks of the sizes in `config` whose weights come from their names, with or without a teacher: for tests and
+/// timings.
+pub fn formula_sampler(
+    config: &Config,
+    teacher: bool,
+    device: Device,
+    kind: Kind,
+) -> Result<Sampler, WeightsError> {
     let weights = || Weights::from_formula(device, kind);
-    load(config, weights(), weights(), Some(weights()), device)
+    load(config, weights(), weights(), teacher.then(weights), device)
 }
 
 /// The networks of a sampler from their weights, strictly.

@@ -1,10 +1,17 @@
 //! Where the networks run, and in which numbers.
 
-mod cuda_library;
+mod native;
 
-use std::{fmt, str::FromStr, sync::OnceLock};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
-use tch::{Cuda, Device, Kind};
+use tch::{Cuda, Device, Kind, Tensor};
+
+use crate::bundle::config::Config;
 
 /// A device as typed: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +28,7 @@ pub enum DeviceChoice {
 /// A number type as typed: `auto`, `f32`, `bf16` or `f16`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DtypeChoice {
-    /// bf16 on a GPU, f32 on the CPU.
+    /// bf16 on a GPU and, for large models, on a CPU that multiplies it natively; else f32.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -111,6 +118,14 @@ impl DeviceChoice {
     /// # Errors
     /// When a GPU is asked for that cannot be used.
     pub fn open(self) -> Result<Device, DeviceError> {
+        let device = self.find()?;
+        if device == Device::Cpu {
+            native::keep_freed_memory();
+        }
+        Ok(device)
+    }
+
+    fn find(self) -> Result<Device, DeviceError> {
         if self == Self::Cpu {
             return Ok(Device::Cpu);
         }
@@ -131,7 +146,19 @@ impl DeviceChoice {
 }
 
 impl DtypeChoice {
-    /// The number type on `device`.
+    /// The number type on `device` for a model of these sizes: with [`DtypeChoice::Auto`] the fastest that is close enough.
+    ///
+    /// Small models are drawn in f32 on a CPU. Large ones are in bf16 where the processor multiplies it natively, which
+    /// is measured once, in some milliseconds, since neither makers nor flags tell it reliably.
+    pub fn kind_for(self, device: Device, config: &Config) -> Kind {
+        let large = || config.transformer_parameters() >= LARGE;
+        match self {
+            Self::Auto if device == Device::Cpu && large() && multiplies_bf16() => Kind::BFloat16,
+            _ => self.kind(device),
+        }
+    }
+
+    /// The number type on `device` where results are compared or learnt from: f32 on a CPU unless asked otherwise.
     pub fn kind(self, device: Device) -> Kind {
         match self {
             Self::Auto if device.is_cuda() => Kind::BFloat16,
@@ -140,6 +167,34 @@ impl DtypeChoice {
             Self::F16 => Kind::Half,
         }
     }
+}
+
+/// Weights of a transformer from which on it counts as large.
+const LARGE: i64 = 100_000_000;
+
+/// How much faster bf16 must be to be worth its rounding.
+const WORTH_BF16: f64 = 1.5;
+
+/// Whether the processor multiplies bf16 natively: far faster than f32.
+fn multiplies_bf16() -> bool {
+    static OUTCOME: OnceLock<bool> = OnceLock::new();
+    *OUTCOME.get_or_init(|| {
+        let (f32, bf16) = (matrix_time(512, Kind::Float), matrix_time(512, Kind::BFloat16));
+        let ratio = f32.as_secs_f64() / bf16.as_secs_f64();
+        tracing::info!("this processor multiplies bf16 {ratio:.1} times as fast as f32");
+        ratio >= WORTH_BF16
+    })
+}
+
+/// The best time of several for a product of square matrices on the CPU.
+fn matrix_time(side: i64, kind: Kind) -> Duration {
+    let matrix = Tensor::ones([side, side], (kind, Device::Cpu));
+    let once = |_| {
+        let began = Instant::now();
+        drop(matrix.matmul(&matrix));
+        began.elapsed()
+    };
+    (0..8).map(once).min().unwrap_or_default()
 }
 
 /// Name of a device, as `cpu` or `cuda:0`.
@@ -165,7 +220,7 @@ fn load_cuda() -> Result<(), String> {
     static OUTCOME: OnceLock<Result<(), String>> = OnceLock::new();
     OUTCOME
         .get_or_init(|| {
-            let outcome = cuda_library::load();
+            let outcome = native::load();
             match &outcome {
                 Ok(path) => tracing::info!(library = %path.display(), "loaded CUDA support"),
                 Err(reason) => tracing::debug!(reason, "no CUDA support"),

@@ -21,16 +21,32 @@ impl Linear {
     }
 }
 
-/// Layer norm without weights, in f32, then scale and shift: `LN(x)·(1 + scale) + shift`.
+/// Layer norm without weights, in f32, then scale and shift, `[B, 1, C]`: `LN(x)·(1 + scale) + shift`.
 pub(super) fn modulated_norm(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Tensor {
+    let (x, scale) = (x.to_kind(Kind::Float), scale + 1.0);
     let width = x.size()[x.dim() - 1];
-    let normed = x.to_kind(Kind::Float).layer_norm([width], None::<&Tensor>, None::<&Tensor>, 1e-6, true);
-    normed * (scale + 1.0) + shift
+    if scale.size()[0] == 1 {
+        // One class: they are what layer norm calls weight and bias, and it all takes one pass over memory.
+        return x.layer_norm([width], Some(&scale.view([width])), Some(&shift.reshape([width])), 1e-6, true);
+    }
+    x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, 1e-6, true) * scale + shift
 }
 
 /// What a block needs of the class: `γ1, γ2, s1, s2, b1, b2`, f32 `[B, 1, C]` each.
 #[derive(Debug)]
 pub(super) struct Adaptation([Tensor; 6]);
+
+/// What the positions of a pass see.
+#[derive(Debug)]
+pub(super) enum Sight<'a> {
+    /// Everything that ran so far, and each other.
+    All,
+    /// What an additive mask `[l, keys]` lets through.
+    Masked(Tensor),
+    /// Everything of earlier levels, and themselves. Where among the keys each level of the pass begins, and the end;
+    /// a level that begins at 0 is one position. On a CPU, where no gradient is wanted.
+    EarlierLevels(&'a [i64]),
+}
 
 #[derive(Debug)]
 struct SelfAttention {
@@ -55,7 +71,7 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, x: &Tensor, mask: Option<&Tensor>, cache: Option<&mut KeyValueCache>) -> Tensor {
+    fn forward(&self, x: &Tensor, sight: &Sight, cache: Option<&mut KeyValueCache>) -> Tensor {
         let kind = self.mat_qkv.kind();
         let (b, l, c) = x.size3().unwrap_or_default();
         let qkv = x.to_kind(kind).linear(&self.mat_qkv, Some(&self.qkv_bias)); // [B, L, 3C]
@@ -68,15 +84,53 @@ impl SelfAttention {
             Some(cache) => cache.append(&k, &v),
             None => (k, v),
         };
-        let seen = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, Some(1.0), false);
+        let attend = |mask: Option<&Tensor>| {
+            Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, Some(1.0), false)
+        };
+        let seen = match sight {
+            Sight::All => attend(None),
+            Sight::Masked(mask) => attend(Some(mask)),
+            Sight::EarlierLevels(bounds) => attend_earlier_levels(&q, &k, &v, bounds),
+        };
         self.proj.forward(&seen.transpose(1, 2).reshape([b, l, c]))
     }
+}
+
+/// Attention of each position to all earlier levels and itself, without a mask: what no position of a level sees is not
+/// computed. `q` is `[B, H, l, D]`, `k` and `v` are `[B, H, keys, D]`; see [`Sight::EarlierLevels`].
+///
+/// A position's own key joins the others by the sum of exponentials `e^s` that its attention to them is divided by: with
+/// its own score `s`, its value has the share `e^s / (e^s + sum) = sigmoid(s − ln sum)`.
+fn attend_earlier_levels(q: &Tensor, k: &Tensor, v: &Tensor, bounds: &[i64]) -> Tensor {
+    let of_level = |level: &[i64]| {
+        let (from, n) = (level[0], level[1] - level[0]);
+        let own_value = v.narrow(2, from, n);
+        if from == 0 {
+            return own_value;
+        }
+        let q = q.narrow(2, from - bounds[0], n);
+        let (seen, log_sum) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+            &q,
+            &k.narrow(2, 0, from),
+            &v.narrow(2, 0, from),
+            0.0,
+            false,
+            None::<&Tensor>,
+            Some(1.0),
+        ); // [B, H, n, D], [B, H, n]
+        let product = q.to_kind(Kind::Float) * k.narrow(2, from, n);
+        let own_score = product.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
+        let share = (own_score - log_sum).sigmoid().unsqueeze(-1).to_kind(seen.kind()); // [B, H, n, 1]
+        seen.lerp_tensor(&own_value, &share)
+    };
+    let levels: Vec<Tensor> = bounds.windows(2).map(of_level).collect();
+    Tensor::cat(&levels, 2)
 }
 
 /// Vectors of length 1 along the last dimension, in f32.
 fn unit_length(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
-    let length = x.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float).sqrt().clamp_min(1e-12);
+    let length = x.norm_scalaropt_dim(2, [-1i64].as_slice(), true).clamp_min(1e-12);
     x / length
 }
 
@@ -155,10 +209,10 @@ impl Block {
         x: &Tensor,
         Adaptation([gamma1, gamma2, scale1, scale2, shift1, shift2]): &Adaptation,
         between: Option<&Tensor>,
-        mask: Option<&Tensor>,
+        sight: &Sight,
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor {
-        let x = x + gamma1 * self.attn.forward(&modulated_norm(x, scale1, shift1), mask, cache);
+        let x = x + gamma1 * self.attn.forward(&modulated_norm(x, scale1, shift1), sight, cache);
         let x = match between {
             Some(embedding) => x + embedding,
             None => x,
@@ -204,4 +258,42 @@ pub(super) fn additive_mask(allowed: &Tensor, kind: Kind) -> Tensor {
     let mask = wide.narrow(1, 0, l);
     let _ = mask.shallow_clone().masked_fill_(allowed, 0.0);
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attention_to_earlier_levels_is_masked_attention() {
+        let _no_grad = tch::no_grad_guard();
+        let bounds = [0, 1, 2, 6, 15, 31];
+        let level = |position: i64| bounds.partition_point(|&bound| bound <= position);
+        let sees = |i: i64, j: i64| level(j) < level(i) || i == j;
+        let allowed: Vec<bool> = (0..31).flat_map(|i| (0..31).map(move |j| sees(i, j))).collect();
+        let mask = additive_mask(&Tensor::from_slice(&allowed).view([31, 31]), Kind::Float);
+        let any = || Tensor::randn([2, 3, 31, 16], (Kind::Float, tch::Device::Cpu));
+        let (q, k, v) = (any(), any(), any());
+        let masked =
+            Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, Some(1.0), false);
+        // All levels at once, and those that are left after some ran before.
+        for first in 0..4 {
+            let start = bounds[first];
+            let seen = attend_earlier_levels(&q.narrow(2, start, 31 - start), &k, &v, &bounds[first..]);
+            let off = (seen - masked.narrow(2, start, 31 - start)).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "from {start}: {off}");
+        }
+    }
+
+    #[test]
+    fn one_class_and_several_are_normed_alike() {
+        let any = |rows| Tensor::randn([rows, 1, 24], (Kind::Float, tch::Device::Cpu));
+        let x = Tensor::randn([1, 5, 24], (Kind::Float, tch::Device::Cpu));
+        let (scale, shift) = (any(1), any(1));
+        let one = modulated_norm(&x, &scale, &shift);
+        let twice = |x: &Tensor| x.repeat([2, 1, 1]);
+        let two = modulated_norm(&twice(&x), &twice(&scale), &twice(&shift));
+        let off = (two - one).abs().max().double_value(&[]);
+        assert!(off < 1e-5, "{off}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Convolutional pieces of the VQGAN encoder and decoder (`basic_vae.py`).
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::bundle::weights::Cursor;
 
@@ -16,13 +16,24 @@ impl Conv2d {
     /// A convolution that keeps the side; `size` is odd.
     pub(super) fn load(at: &Cursor, from: i64, to: i64, size: i64) -> Self {
         let weight = at.tensor("weight", &[to, from, size, size]);
-        Self { weight, bias: at.tensor("bias", &[to]), stride: 1, padding: size / 2 }
+        Self { weight: laid_out(weight), bias: at.tensor("bias", &[to]), stride: 1, padding: size / 2 }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let x = x.to_kind(self.weight.kind());
         x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
     }
+}
+
+/// A weight as convolutions run fastest with it. On a CPU that is with channels last, which everything after the first
+/// convolution follows; not in training, since gradients run slower so.
+fn laid_out(weight: Tensor) -> Tensor {
+    if weight.device() == Device::Cpu && !weight.requires_grad() { channels_last(&weight) } else { weight }
+}
+
+/// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.
+fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 #[derive(Debug)]
@@ -90,8 +101,9 @@ impl AttnBlock {
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let (b, c, height, width) = x.size4().unwrap_or_default();
-        let qkv = self.qkv.forward(&self.norm.forward(x)).view([b, 3, c, height * width]).transpose(2, 3); // [B, 3, HW, C]
-        let of = |i| qkv.select(1, i).unsqueeze(1); // [B, 1, HW, C]
+        let qkv = self.qkv.forward(&self.norm.forward(x)).permute([0, 2, 3, 1]); // [B, H, W, 3C]
+        let qkv = qkv.reshape([b, 1, height * width, 3, c]);
+        let of = |i| qkv.select(3, i); // [B, 1, HW, C]
         let seen = Tensor::scaled_dot_product_attention(
             &of(0),
             &of(1),
@@ -102,26 +114,61 @@ impl AttnBlock {
             None,
             false,
         );
-        x + self.proj_out.forward(&seen.squeeze_dim(1).transpose(1, 2).reshape([b, c, height, width]))
+        let seen = seen.reshape([b, height, width, c]).permute([0, 3, 1, 2]);
+        x + self.proj_out.forward(&seen)
     }
 }
 
 /// Nearest-neighbour doubling, then a convolution.
 #[derive(Debug)]
-pub(super) struct Upsample {
-    conv: Conv2d,
+pub(super) enum Upsample {
+    /// As it is written; in training.
+    Doubling(Conv2d),
+    /// One convolution of the map before it is doubled, with four ninths of the multiplications.
+    Phases(Conv2d),
 }
 
 impl Upsample {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        Self { conv: Conv2d::load(&at.enter("conv"), channels, channels, 3) }
+        let conv = Conv2d::load(&at.enter("conv"), channels, channels, 3);
+        if conv.weight.requires_grad() { Self::Doubling(conv) } else { Self::Phases(Self::phases(&conv)) }
+    }
+
+    /// Of the nine places that an output place looks at on the doubled map, several are copies of one: four weights, the
+    /// sums of those nine, remain for each of the four places that a place becomes. `[4·C, C, 2, 2]`, of which the
+    /// quarter `2·row + column` makes the places at odd or even rows and columns.
+    fn phases(conv: &Conv2d) -> Conv2d {
+        let weight = conv.weight.to_kind(Kind::Float);
+        // Along one direction: an even place sees the place before its own once and its own twice, an odd one the reverse.
+        let halves = |weight: &Tensor, dim: i64, odd: bool| {
+            let tap = |i| weight.narrow(dim, i, 1);
+            let pair = if odd { [tap(0) + tap(1), tap(2)] } else { [tap(0), tap(1) + tap(2)] };
+            Tensor::cat(&pair, dim)
+        };
+        let quarter = |i: usize| halves(&halves(&weight, 2, i >= 2), 3, i % 2 == 1);
+        let weight = Tensor::cat(&std::array::from_fn::<_, 4, _>(quarter), 0).to_kind(conv.weight.kind());
+        Conv2d { weight: laid_out(weight), bias: conv.bias.repeat([4]), stride: 1, padding: 1 }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let (b, c, height, width) = x.size4().unwrap_or_default();
-        // Torch's own doubling takes thirty times as long on a CPU.
-        let doubled = x.reshape([b, c, height, 1, width, 1]).expand([b, c, height, 2, width, 2], false);
-        self.conv.forward(&doubled.reshape([b, c, 2 * height, 2 * width]))
+        let phases = match self {
+            Self::Doubling(conv) => {
+                // Torch's own doubling takes thirty times as long on a CPU.
+                let doubled =
+                    x.reshape([b, c, height, 1, width, 1]).expand([b, c, height, 2, width, 2], false);
+                return conv.forward(&doubled.reshape([b, c, 2 * height, 2 * width]));
+            }
+            Self::Phases(phases) => phases,
+        };
+        let each = phases.forward(x).permute([0, 2, 3, 1]); // [B, H + 1, W + 1, 4C]
+        let places = Tensor::empty([b, height, 2, width, 2, c], (each.kind(), each.device()));
+        for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let quarter = each.narrow(3, (2 * row + column) * c, c);
+            let quarter = quarter.narrow(1, row, height).narrow(2, column, width);
+            places.select(2, row).select(3, column).copy_(&quarter);
+        }
+        places.view([b, 2 * height, 2 * width, c]).permute([0, 3, 1, 2])
     }
 }
 
@@ -181,6 +228,29 @@ impl Output {
 
     /// f32 whatever the networks' number type.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.conv_out.forward(&self.norm_out.forward(x).silu()).to_kind(Kind::Float)
+        self.conv_out.forward(&self.norm_out.forward(x).silu()).to_kind(Kind::Float).contiguous()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::weights::Weights;
+
+    #[test]
+    fn the_four_phases_are_the_doubled_map_convolved() {
+        let _no_grad = tch::no_grad_guard();
+        let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+        let at = weights.root().enter("decoder.up.1.upsample");
+        let phases = Upsample::load(&at, 32);
+        assert!(matches!(phases, Upsample::Phases(_)));
+        let doubling = Upsample::Doubling(Conv2d::load(&at.enter("conv"), 32, 32, 3));
+        for (height, width) in [(1, 1), (2, 5), (8, 8)] {
+            let x = Tensor::randn([2, 32, height, width], (Kind::Float, Device::Cpu));
+            let (one, other) = (phases.forward(&x), doubling.forward(&x));
+            assert_eq!(one.size(), other.size());
+            let off = (one - other).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{height}×{width}: {off}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The Distilled Decoding student: all tokens of all scales in one pass (`dd.py` of the released code).
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::blocks::{Adaptation, Block, KeyValueCache, Linear, LogitsHead, additive_mask, modulated_norm};
+use super::blocks::{
+    Adaptation, Block, KeyValueCache, Linear, LogitsHead, Sight, additive_mask, modulated_norm,
+};
 use crate::bundle::{config::Config, weights::Cursor};
 
 /// Rows of `n_d_embed`.
@@ -24,6 +26,8 @@ pub struct Student {
     final_layer_conti: FinalLayer,
     /// `[L, L]`.
     mask: Tensor,
+    /// First position of each level, and `L`.
+    bounds: Vec<i64>,
 }
 
 /// `final_layer_conti`: vectors of the latent space.
@@ -91,6 +95,9 @@ impl Student {
                 linear: Linear::load(&final_layer.enter("linear"), width, latent),
             },
             mask: additive_mask(&earlier.logical_or(&itself), root.kind()),
+            bounds: std::iter::once(0)
+                .chain((0..=config.scales()).map(|k| config.tokens_before(k) + 1))
+                .collect(),
         }
     }
 
@@ -138,6 +145,16 @@ impl Student {
             .to_kind(Kind::Float)
     }
 
+    /// What positions `start..end`, which are whole levels, see.
+    fn sight(&self, start: i64, end: i64, learns: bool) -> Sight<'_> {
+        if self.mask.device() == Device::Cpu && !learns {
+            let at = |bound| self.bounds.partition_point(|&position| position < bound);
+            Sight::EarlierLevels(&self.bounds[at(start)..=at(end)])
+        } else {
+            Sight::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
+        }
+    }
+
     /// 1 for the class position and the given tokens, 0 after: i64 `[L]`.
     fn flags(&self, given: i64) -> Tensor {
         let flags = Tensor::full([self.lvl_pos.size()[1]], NOISE, (Kind::Int64, self.lvl_pos.device()));
@@ -161,13 +178,13 @@ impl StudentPass<'_> {
         };
         let (end, l) = (from + 1 + n, from + 1 + n - start);
         let flags = student.flags(given).narrow(0, start, l);
-        let mask = student.mask.narrow(0, start, l).narrow(1, 0, end);
+        let sight = student.sight(start, end, embedded.requires_grad());
         let mut x =
             embedded + student.lvl_pos.narrow(1, start, l) + student.n_d_embed.index_select(0, &flags);
         for (i, block) in student.blocks.iter().enumerate() {
             let noise_data = conditioning.noise_data[i].index_select(0, &flags); // [l, C]
             let cache = self.caches.as_mut().and_then(|caches| caches.get_mut(i));
-            x = block.forward(&x, &conditioning.blocks[i], Some(&noise_data), Some(&mask), cache);
+            x = block.forward(&x, &conditioning.blocks[i], Some(&noise_data), &sight, cache);
         }
         let h = x + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
         Hidden { h: h.narrow(1, l - n, n) }

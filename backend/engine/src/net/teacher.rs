@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::{
-    blocks::{Adaptation, Block, KeyValueCache, Linear, LogitsHead, additive_mask},
+    blocks::{Adaptation, Block, KeyValueCache, Linear, LogitsHead, Sight, additive_mask},
     quantizer::Quantizer,
 };
 use crate::bundle::{config::Config, weights::Cursor};
@@ -113,11 +113,15 @@ impl Teacher {
     ) -> Tensor {
         let mut x = self.embed(progress.conditioning, from, downsampled);
         let (start, end) = (self.starts[from], self.starts[from + downsampled.len()]);
-        let mask = causal.then(|| self.mask.narrow(0, start, end - start).narrow(1, 0, end));
+        let sight = if causal {
+            Sight::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
+        } else {
+            Sight::All
+        };
         for ((block, adaptation), cache) in
             self.blocks.iter().zip(&progress.conditioning.blocks).zip(&mut progress.caches)
         {
-            x = block.forward(&x, adaptation, None, mask.as_ref(), Some(cache));
+            x = block.forward(&x, adaptation, None, &sight, Some(cache));
         }
         let last = self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
         self.head.forward(&x.narrow(1, x.size()[1] - last, last), &progress.conditioning.head)
@@ -130,8 +134,9 @@ impl Teacher {
         let vectors: Vec<Tensor> = codes.iter().map(|codes| quantize.lookup(codes)).collect();
         let inputs = downsampled_inputs(quantize, &vectors[..vectors.len() - 1], labels.size()[0]);
         let mut x = self.embed(&conditioning, 0, &inputs);
+        let sight = Sight::Masked(self.mask.shallow_clone());
         for (block, adaptation) in self.blocks.iter().zip(&conditioning.blocks) {
-            x = block.forward(&x, adaptation, None, Some(&self.mask), None);
+            x = block.forward(&x, adaptation, None, &sight, None);
         }
         self.head.forward(&x, &conditioning.head)
     }

@@ -98,44 +98,27 @@ pub fn decoder_flops(config: &Config) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        bundle::config::{TransformerConfig, VaeConfig},
-        sample::plan::Guidance,
-    };
-
-    /// The published d16.
-    fn d16() -> Config {
-        Config {
-            name: "d16".into(),
-            patch_nums: vec![1, 2, 3, 4, 5, 6, 8, 10, 13, 16],
-            vocabulary: 4096,
-            latent_channels: 32,
-            vae: VaeConfig { channels: 160, channel_multipliers: vec![1, 1, 2, 2, 4], residual_blocks: 2 },
-            transformer: TransformerConfig { depth: 16, width: 1024, heads: 16 },
-            num_classes: 1000,
-            classes: Vec::new(),
-            plans: Vec::new(),
-        }
-    }
+    use crate::{bundle::published, sample::plan::Guidance};
 
     #[test]
     fn the_published_decoder_takes_394_gflop() {
-        let gflop = decoder_flops(&d16()) / 1e9;
+        let gflop = decoder_flops(&published::config(16)) / 1e9;
         assert!((gflop - 394.0).abs() < 4.0, "{gflop}");
     }
 
     #[test]
     fn a_student_pass_of_d16_takes_274_gflop_of_linear_layers_and_some_attention() {
         let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 0 };
-        let gflop = transformer_flops(&plan, &d16()) / 1e9;
+        let gflop = transformer_flops(&plan, &published::config(16)) / 1e9;
         assert!((274.0..274.0 + 31.0).contains(&gflop), "{gflop}");
     }
 
     #[test]
     fn the_teacher_runs_every_token_twice_and_what_it_was_given_once_more() {
         let guidance = Guidance::default();
-        let alone = transformer_flops(&Plan::Teacher { guidance }, &d16());
-        let student = transformer_flops(&Plan::FewStep { t_list: vec![0], loss_split_t: 0 }, &d16());
+        let alone = transformer_flops(&Plan::Teacher { guidance }, &published::config(16));
+        let student =
+            transformer_flops(&Plan::FewStep { t_list: vec![0], loss_split_t: 0 }, &published::config(16));
         assert!(alone > 1.9 * student && alone < 2.3 * student, "{alone} and {student}");
         let involved = |teacher_start| {
             let plan = Plan::TeacherInvolved {
@@ -145,7 +128,7 @@ mod tests {
                 guidance,
                 causal_prefix: false,
             };
-            transformer_flops(&plan, &d16())
+            transformer_flops(&plan, &published::config(16))
         };
         assert!(involved(4) > involved(0), "a draft costs a pass");
     }

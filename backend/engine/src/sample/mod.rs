@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # use std::{ops::ControlFlow, path::Path};
-//! # use var_dd_engine::{bundle::Bundle, sample::{Batch, Event, noise::{self, PictureSeed}, plan::Plan}};
+//! # use var_dd_engine::{bundle::Bundle, sample::{Batch, Event, Frames, noise::{self, PictureSeed}, plan::Plan}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let sampler = Bundle::open(Path::new("static/demo-model"))?.sampler(tch::Device::Cpu, tch::Kind::Float)?;
 //! let seeds = [PictureSeed { seed: 0, index: 0 }];
@@ -10,7 +10,7 @@
 //! let labels = tch::Tensor::from_slice(&[3i64]);
 //! let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 3 };
 //! let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &seeds };
-//! let tokens = sampler.run(&plan, &batch, &mut |event| {
+//! let tokens = sampler.run(&plan, &batch, Frames::InOrder, &mut |event| {
 //!     if let Event::Decoded { scale, pictures, .. } = event {
 //!         println!("scale {scale}: {:?}", pictures.size());
 //!     }
@@ -28,4 +28,4 @@ mod run;
 mod sampler;
 pub mod torch_rng;
 
-pub use sampler::{Batch, Event, SampleError, Sampler, Sink, guided_probs, to_rgb8};
+pub use sampler::{Batch, Event, Frames, SampleError, Sampler, Sink, guided_probs, to_rgb8};

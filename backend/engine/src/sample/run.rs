@@ -11,7 +11,7 @@ use tch::{Device, Tensor};
 use super::{
     noise::{PictureSeed, draw},
     plan::{Guidance, Pass, Plan},
-    sampler::{Batch, Event, Sampler, Sink, guided_probs, rows_of},
+    sampler::{Batch, Event, Frames, Sampler, Sink, guided_probs, rows_of},
 };
 use crate::net::{
     student::{Conditioning, Hidden},
@@ -21,15 +21,27 @@ use crate::net::{
 /// Most pictures that a GPU decodes at once, several scales of a pass together.
 const DECODED_AT_ONCE: usize = 16;
 
+/// On a CPU the first part of a student pass is at least this fraction of all tokens: fewer would wait for the weights
+/// nearly as long.
+const EARLY_SHARE: i64 = 16;
+
 /// One batch on its way. `None` as an answer means that the sink said stop.
 pub(super) struct Run<'a, 'b> {
     sampler: &'a Sampler,
     groups: Vec<Group>,
     sink: &'a mut Sink<'b>,
-    /// Whether scales are decoded and shown.
-    decodes: bool,
+    frames: Frames,
+    /// What waits to be decoded after the last frame.
+    later: Vec<Undecoded>,
     passes: Vec<Pass>,
     pass: usize,
+}
+
+/// Scales of a pass, from `first` on, that are drawn: the `f_hat`s by scale, then by group.
+struct Undecoded {
+    pass: usize,
+    first: usize,
+    f_hats: Vec<Vec<Tensor>>,
 }
 
 /// Pictures that run through the networks together.
@@ -59,7 +71,7 @@ impl<'a, 'b> Run<'a, 'b> {
         sampler: &'a Sampler,
         plan: &Plan,
         batch: &Batch,
-        decodes: bool,
+        frames: Frames,
         sink: &'a mut Sink<'b>,
     ) -> Self {
         let labels = batch.labels.to_device(Device::Cpu);
@@ -75,11 +87,25 @@ impl<'a, 'b> Run<'a, 'b> {
             }
         };
         let groups = sampler.rows_together(labels.size()[0]).map(group).collect();
-        Self { sampler, groups, sink, decodes, passes: plan.passes(sampler.config.scales()), pass: 0 }
+        let passes = plan.passes(sampler.config.scales());
+        Self { sampler, groups, sink, frames, later: Vec::new(), passes, pass: 0 }
     }
 
     /// Runs the plan: the final tokens of each group, f32 `[b, N, Cv]`.
     pub(super) fn plan(&mut self, plan: &Plan) -> Option<Vec<Tensor>> {
+        let tokens = self.passes(plan)?;
+        let mut later = std::mem::take(&mut self.later);
+        if let Some(Undecoded { pass, first, f_hats }) = later.last_mut()
+            && let Some(last) = f_hats.pop()
+        {
+            let frame = Undecoded { pass: *pass, first: *first + f_hats.len(), f_hats: vec![last] };
+            self.decode(&frame)?;
+        }
+        later.iter().try_for_each(|frames| self.decode(frames))?;
+        Some(tokens)
+    }
+
+    fn passes(&mut self, plan: &Plan) -> Option<Vec<Tensor>> {
         let scales = self.sampler.config.scales();
         match *plan {
             Plan::FewStep { ref t_list, loss_split_t } => {
@@ -166,11 +192,20 @@ impl<'a, 'b> Run<'a, 'b> {
         (outcome, began.elapsed())
     }
 
-    /// Decodes and shows scales from `first` on; the `f_hat`s are by scale, then by group.
-    fn show(&mut self, first: usize, f_hats: &[Vec<Tensor>]) -> Option<()> {
-        if !self.decodes {
-            return Some(());
+    /// Decodes and shows scales of this pass from `first` on, now or later; the `f_hat`s are by scale, then by group.
+    fn show(&mut self, first: usize, f_hats: Vec<Vec<Tensor>>) -> Option<()> {
+        let frames = Undecoded { pass: self.pass, first, f_hats };
+        match self.frames {
+            Frames::None => Some(()),
+            Frames::InOrder => self.decode(&frames),
+            Frames::LastFirst => {
+                self.later.push(frames);
+                Some(())
+            }
         }
+    }
+
+    fn decode(&mut self, &Undecoded { pass, first, ref f_hats }: &Undecoded) -> Option<()> {
         let batch: usize = self.groups.iter().map(|group| group.classes.len()).sum();
         let together = if self.sampler.device == Device::Cpu { 1 } else { (DECODED_AT_ONCE / batch).max(1) };
         let mut scale = first;
@@ -181,7 +216,7 @@ impl<'a, 'b> Run<'a, 'b> {
                 sampler.pictures(&Tensor::cat(&all, 0)).chunk(some.len() as i64, 0)
             });
             for pictures in &pictures {
-                self.tell(Event::Decoded { pass: self.pass, scale, pictures, decode })?;
+                self.tell(Event::Decoded { pass, scale, pictures, decode })?;
                 decode = Duration::ZERO;
                 scale += 1;
             }
@@ -241,20 +276,22 @@ impl<'a, 'b> Run<'a, 'b> {
                     shown.push(f_hats.iter().map(Tensor::shallow_clone).collect());
                 }
             }
-            self.show(part.start.max(step.t), &shown)?;
+            self.show(part.start.max(step.t), shown)?;
         }
         self.pass += 1;
         Some(tokens)
     }
 
-    /// The scales that a student pass runs together. On a CPU, where a pass takes long, the kept ones run with scale `t`
-    /// and then one after another, so that the first pictures come early; a GPU wants all its work at once.
+    /// The scales that a student pass runs together. A GPU wants all its work at once. On a CPU, where a pass takes long,
+    /// the first few tokens run before the others, so that the first pictures come early: decoding those takes longer
+    /// than all the other tokens, and more parts would fetch all weights more often.
     fn parts(&self, t: usize) -> Vec<Range<usize>> {
-        let scales = self.sampler.config.scales();
-        if self.sampler.device == Device::Cpu {
-            std::iter::once(0..t + 1).chain((t + 1..scales).map(|k| k..k + 1)).collect()
-        } else {
-            std::iter::once(0..scales).collect()
+        let config = &self.sampler.config;
+        let scales = config.scales();
+        let first = (t + 1..scales).find(|&end| config.tokens_before(end) * EARLY_SHARE >= config.tokens());
+        match first {
+            Some(first) if self.sampler.device == Device::Cpu => vec![0..first, first..scales],
+            _ => std::iter::once(0..scales).collect(),
         }
     }
 
@@ -313,7 +350,7 @@ impl<'a, 'b> Run<'a, 'b> {
             }
             self.end_pass(&tokens, transformer + time)?;
             transformer = Duration::ZERO;
-            self.show(k, &[f_hats.iter().map(Tensor::shallow_clone).collect()])?;
+            self.show(k, vec![f_hats.iter().map(Tensor::shallow_clone).collect()])?;
             self.pass += 1;
         }
         Some(tokens)

@@ -46,9 +46,21 @@ pub struct Batch<'a> {
     pub seeds: &'a [PictureSeed],
 }
 
+/// Which scales are decoded into pictures, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Frames {
+    /// None: for whoever wants the final pictures alone, and spares the decoder the rest.
+    None,
+    /// Every scale of every pass as soon as it is drawn.
+    #[default]
+    InOrder,
+    /// After all passes the last scale of the last one, then the others in order.
+    LastFirst,
+}
+
 /// What happens while a batch is drawn: for each pass that it began, its scales in order, and that the network ran. A
 /// pass that runs scale by scale shows its first pictures before its network has run to the end; the last one always
-/// follows that.
+/// follows that. With [`Frames::LastFirst`] the scales come after all passes.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A network pass begins.
@@ -131,34 +143,12 @@ impl Sampler {
         &self,
         plan: &Plan,
         batch: &Batch,
-        sink: &mut Sink<'_>,
-    ) -> Result<Option<Tensor>, SampleError> {
-        self.start(plan, batch, true, sink)
-    }
-
-    /// The same without [`Event::Decoded`]: for whoever wants the final pictures alone, and spares the decoder the rest.
-    ///
-    /// # Errors
-    /// As [`Sampler::run`].
-    pub fn run_undecoded(
-        &self,
-        plan: &Plan,
-        batch: &Batch,
-        sink: &mut Sink<'_>,
-    ) -> Result<Option<Tensor>, SampleError> {
-        self.start(plan, batch, false, sink)
-    }
-
-    fn start(
-        &self,
-        plan: &Plan,
-        batch: &Batch,
-        decodes: bool,
+        frames: Frames,
         sink: &mut Sink<'_>,
     ) -> Result<Option<Tensor>, SampleError> {
         self.check(plan, batch)?;
         let _no_grad = tch::no_grad_guard();
-        let tokens = Run::new(self, plan, batch, decodes, sink).plan(plan);
+        let tokens = Run::new(self, plan, batch, frames, sink).plan(plan);
         Ok(tokens.map(|tokens| Tensor::cat(&tokens, 0)))
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bundle::Bundle,
     evaluate::frechet::{FrechetError, Statistics},
-    sample::{Batch, Sampler, noise, noise::PictureSeed, plan::Plan},
+    sample::{Batch, Frames, Sampler, noise, noise::PictureSeed, plan::Plan},
 };
 
 /// Pictures drawn together.
@@ -203,7 +203,7 @@ impl Scoring {
             let noise = (!is_teacher).then(|| noise::noise(&seeds, config.tokens(), config.latent_channels));
             let labels = Tensor::from_slice(labels);
             let batch = Batch { labels: &labels, noise: noise.as_ref(), seeds: &seeds };
-            let tokens = self.sampler.run_undecoded(plan, &batch, &mut |_| ControlFlow::Continue(()))?;
+            let tokens = self.sampler.run(plan, &batch, Frames::None, &mut |_| ControlFlow::Continue(()))?;
             let tokens = tokens.unwrap_or_default();
             judged.add(&self.judge, &self.decoded(&tokens));
             let _ = step(tokens.size()[0] as usize);

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bundle::{config::Config, weights::StateDict},
     net::student::Student,
-    sample::{Batch, Sampler, noise, plan::Plan, to_rgb8},
+    sample::{Batch, Frames, Sampler, noise, plan::Plan, to_rgb8},
 };
 
 /// Pairs looked at together on held-out data.
@@ -301,7 +301,7 @@ impl StudentLesson {
             let plan = Plan::FewStep { t_list, loss_split_t: split };
             let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &[] };
             let tokens =
-                sampler.run_undecoded(&plan, &batch, &mut |_| std::ops::ControlFlow::Continue(()))?;
+                sampler.run(&plan, &batch, Frames::None, &mut |_| std::ops::ControlFlow::Continue(()))?;
             Ok::<_, TrainError>(picture(&tokens.unwrap_or_default()))
         };
         let teacher = picture(&self.quantize.lookup(&codes));

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bundle::{config::Config, weights::StateDict},
     net::{student::Student, teacher::Teacher, vae::Vae},
-    sample::{Batch, Sampler, noise::PictureSeed, plan::Plan, to_rgb8},
+    sample::{Batch, Frames, Sampler, noise::PictureSeed, plan::Plan, to_rgb8},
 };
 
 /// Number of this stage among those that draw chances.
@@ -237,7 +237,7 @@ fn draw(sampler: &Sampler, plan: &Plan, labels: &[i64], seed: u64) -> Result<Vec
     let seeds: Vec<PictureSeed> = (0..labels.len() as u64).map(|index| PictureSeed { seed, index }).collect();
     let labels = Tensor::from_slice(labels);
     let batch = Batch { labels: &labels, noise: None, seeds: &seeds };
-    let tokens = sampler.run_undecoded(plan, &batch, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let tokens = sampler.run(plan, &batch, Frames::None, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
     Ok(f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?.unwrap_or_default())
 }

@@ -16,7 +16,7 @@ use var_dd_engine::{
     },
     device::DeviceChoice,
     sample::{
-        Batch, Event, Sampler,
+        Batch, Event, Frames, Sampler,
         noise::{self, PictureSeed},
         plan::{Guidance, Pass, Plan},
     },
@@ -45,7 +45,7 @@ pub fn config(patch_nums: &[i64], depth: i64, vocabulary: i64, latent_channels: 
 
 /// The networks of `config` with weights from names, in f32.
 pub fn sampler(config: &Config) -> Sampler {
-    formula_sampler(config, device(), Kind::Float).unwrap()
+    formula_sampler(config, true, device(), Kind::Float).unwrap()
 }
 
 /// The four scales and sizes of `tiny-4scale.safetensors`.
@@ -93,9 +93,21 @@ pub fn run_on(
     noise: &Tensor,
     seeds: &[PictureSeed],
 ) -> Drawn {
+    run_showing(sampler, plan, labels, noise, seeds, Frames::InOrder)
+}
+
+/// Runs a plan on noise at hand and shows its frames in an order.
+pub fn run_showing(
+    sampler: &Sampler,
+    plan: &Plan,
+    labels: &Tensor,
+    noise: &Tensor,
+    seeds: &[PictureSeed],
+    shown: Frames,
+) -> Drawn {
     let (mut passes, mut sequences, mut frames, mut log) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let tokens = sampler
-        .run(plan, &Batch { labels, noise: Some(noise), seeds }, &mut |event| {
+        .run(plan, &Batch { labels, noise: Some(noise), seeds }, shown, &mut |event| {
             match event {
                 Event::PassBegan { pass, of, .. } => {
                     passes.push(of.clone());

@@ -226,7 +226,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
             let directory = args.model.directory();
             let bundle = Bundle::open(&directory)?;
             let series = args.series.resolve(args.sample_num.unwrap_or(DEFAULT_PICTURES), &bundle)?;
-            let dtype = kind_name(args.model.dtype.kind(device));
+            let dtype = kind_name(args.model.dtype.kind_for(device, &bundle.config));
             let drawing = Drawing { bundle: &bundle, series: &series, dtype, model: &args.model };
             let parameters = drawing.parameters(device, &compared)?;
             if let Some(scores) = finished(&args.output, &parameters, args.overwrite)? {

@@ -119,7 +119,7 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let bundle = Bundle::open(&directory)?;
     let series = args.series.resolve(args.sample_num, &bundle)?;
     let device = args.model.device.open()?;
-    let dtype = kind_name(args.model.dtype.kind(device));
+    let dtype = kind_name(args.model.dtype.kind_for(device, &bundle.config));
     let parameters = series
         .parameters(&bundle, device, dtype)
         .with_context(|| format!("cannot read the weights in {}", directory.display()))?;

@@ -18,7 +18,14 @@ fn config() -> SchedulerConfig {
 }
 
 fn request(class: u32, plan: Plan, count: u32) -> GenerateRequest {
-    GenerateRequest { model: None, class, plan, seed: Some(1000 + u64::from(class)), count }
+    GenerateRequest {
+        model: None,
+        class,
+        plan,
+        seed: Some(1000 + u64::from(class)),
+        count,
+        last_frame_first: false,
+    }
 }
 
 async fn start_in(directory: &Path, config: SchedulerConfig, generator: &FakeGenerator) -> Scheduler {

@@ -4,7 +4,6 @@
 //! is what can be opened. Nothing is written unless everything is.
 
 mod place;
-mod presets;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -13,10 +12,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use self::sizes::{Dictionary, Model, PUBLISHED_SCALES, Shapes, sides_of_levels};
+use self::sizes::{Dictionary, Model, Shapes, sides_of_levels};
 use super::{
     checkpoint::{Checkpoint, CheckpointError, CheckpointTensor, Dtype, Item},
     config::{Config, ConfigError},
+    published,
     weights::{Problem, Weights, WeightsError, is_training_only},
 };
 use crate::net::{student::Student, teacher::Teacher, vae::Vae};
@@ -314,11 +314,11 @@ fn scales(
             pair[0].1, pair[0].0, pair[1].1, pair[1].0
         )));
     }
-    let published: i64 = PUBLISHED_SCALES.iter().map(|side| side * side).sum();
+    let published: i64 = published::SCALES.iter().map(|side| side * side).sum();
     let sides = match sources.into_iter().next() {
         Some((_, sides)) => sides,
         None => match model.student.shapes.get("pos_1LC").map(Vec::as_slice) {
-            Some(&[_, positions, _]) if positions == published + 1 => PUBLISHED_SCALES.to_vec(),
+            Some(&[_, positions, _]) if positions == published + 1 => published::SCALES.to_vec(),
             Some(shape) => {
                 return Err(ConvertError::Scales(format!(
                     "the scales are in none of the files (pos_1LC is {shape:?}, lvl_1L is absent or no list of levels); give them, as in --patch-nums 1,2,3,4"
@@ -388,9 +388,9 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
             return Err(ConvertError::Classes { found: names.len(), expected: config.num_classes });
         }
         Some(names) => names.clone(),
-        None => presets::class_names(config.num_classes),
+        None => published::class_names(config.num_classes),
     };
-    config.plans = presets::plans(&config, teacher.is_some());
+    config.plans = published::plans(&config, teacher.is_some());
     config.validate()?;
 
     let checked = [

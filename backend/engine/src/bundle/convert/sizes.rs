@@ -11,9 +11,6 @@ use crate::bundle::config::{TransformerConfig, VaeConfig};
 /// Names and shapes of one state dict.
 pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// The published scales (256×256 pixels).
-pub(super) const PUBLISHED_SCALES: [i64; 10] = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16];
-
 /// Largest width of a transformer and of a VAE level, and most tokens: far beyond any model, and small enough that
 /// what a network prepares while it is built fits in memory.
 const MAX_CHANNELS: i64 = 16_384;

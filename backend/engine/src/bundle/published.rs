@@ -1,13 +1,13 @@
-//! What people are shown of a converted model: plans and class names.
+//! The published models: their sizes, plans, scores and class names.
 
-use super::sizes::PUBLISHED_SCALES;
-use crate::{
-    bundle::config::{Config, PlanPreset},
-    sample::plan::Guidance,
-};
+use super::config::{Config, PlanPreset, TransformerConfig, VaeConfig};
+use crate::sample::plan::Guidance;
+
+/// The published scales (256×256 pixels).
+pub const SCALES: [i64; 10] = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16];
 
 /// Names of the 1,000 classes of ImageNet (ILSVRC 2012), in the order of their numbers.
-const IMAGENET_CLASSES: &str = include_str!("../../../../../static/imagenet-classes.txt");
+const IMAGENET_CLASSES: &str = include_str!("../../../../static/imagenet-classes.txt");
 
 /// Scores of one published size: steps, `t_list`, split, teacher's start, FID.
 struct Published {
@@ -33,6 +33,26 @@ const PUBLISHED: [Published; 3] = [
     Published { depth: 20, split: 4, one_step: 9.55, two_steps: 7.33, with_teacher: &[], teacher: 3.35 },
     Published { depth: 24, split: 4, one_step: 8.92, two_steps: 6.95, with_teacher: &[], teacher: 2.51 },
 ];
+
+/// Depths of the published transformers; the names of the models are `d16` and so on.
+pub const DEPTHS: [i64; 3] = [16, 20, 24];
+
+/// A model of the published sizes: the transformer of this depth, the published VAE, ImageNet's classes.
+pub fn config(depth: i64) -> Config {
+    let mut config = Config {
+        name: format!("d{depth}"),
+        patch_nums: SCALES.to_vec(),
+        vocabulary: 4096,
+        latent_channels: 32,
+        vae: VaeConfig { channels: 160, channel_multipliers: vec![1, 1, 2, 2, 4], residual_blocks: 2 },
+        transformer: TransformerConfig { depth, width: 64 * depth, heads: depth },
+        num_classes: 1000,
+        classes: class_names(1000),
+        plans: Vec::new(),
+    };
+    config.plans = plans(&config, true);
+    config
+}
 
 /// The names of `count` classes: ImageNet's for 1,000, else numbers.
 pub(super) fn class_names(count: i64) -> Vec<String> {
@@ -60,7 +80,7 @@ pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
         published.depth == transformer.depth
             && transformer.width == 64 * transformer.depth
             && transformer.heads == transformer.depth
-            && config.patch_nums == PUBLISHED_SCALES
+            && config.patch_nums == SCALES
             && (config.vocabulary, config.latent_channels, config.num_classes) == (4096, 32, 1000)
     });
     let Some(published) = published else {
@@ -90,22 +110,6 @@ pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::config::{TransformerConfig, VaeConfig};
-
-    fn config(depth: i64) -> Config {
-        Config {
-            name: "model".into(),
-            patch_nums: PUBLISHED_SCALES.to_vec(),
-            vocabulary: 4096,
-            latent_channels: 32,
-            vae: VaeConfig { channels: 160, channel_multipliers: vec![1, 1, 2, 2, 4], residual_blocks: 2 },
-            transformer: TransformerConfig { depth, width: 64 * depth, heads: depth },
-            num_classes: 1000,
-            classes: class_names(1000),
-            plans: vec![],
-        }
-    }
-
     #[test]
     fn imagenet_has_a_thousand_different_names_in_its_order() {
         let names = class_names(1000);
