@@ -211,10 +211,10 @@ impl Recipe {
             },
             teacher: TeacherRecipe {
                 run: Steps {
-                    steps: 1400,
+                    steps: 1200,
                     batch: 64,
                     optimizer: optimizer(1.5e-3, 100, 0.998),
-                    examine_every: 350,
+                    examine_every: 300,
                     checkpoint_every: 50,
                 },
                 pictures: 32_000,
@@ -222,7 +222,7 @@ impl Recipe {
                 held_out: 512,
             },
             trajectories: TrajectoryRecipe {
-                pairs: 32_000,
+                pairs: 24_000,
                 shard: 1_600,
                 batch: 64,
                 flow_steps: super::flow::DEFAULT_STEPS,
@@ -230,7 +230,7 @@ impl Recipe {
             },
             student: StudentRecipe {
                 run: Steps {
-                    steps: 2500,
+                    steps: 2000,
                     batch: 64,
                     optimizer: optimizer(1e-3, 100, 0.998),
                     examine_every: 500,
