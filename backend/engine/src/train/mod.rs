@@ -5,7 +5,7 @@
 //! it would have done. A run is a directory:
 //!
 //! ```text
-//! vae/ teacher/ student/ judge/   checkpoint.safetensors · metrics.jsonl · curve.png · sheet-NNNNNN.png
+//! vae/ teacher/ student/ decoder/ judge/   checkpoint.safetensors · metrics.jsonl · curve.png · sheet-NNNNNN.png
 //! tokens/ trajectories/           shards of (label, seed, codes)
 //! model/                          the bundle, filled as stages end
 //! judge/                          judge.safetensors · judge.json
@@ -16,6 +16,7 @@ mod checkpoint;
 mod claim;
 mod curve;
 mod deck;
+pub mod decoder;
 mod feed;
 pub mod flow;
 mod initial;

@@ -39,6 +39,13 @@ impl Layout {
         Self { entries, sizes }
     }
 
+    /// Those tensors alone whose names are wanted.
+    pub(super) fn only(self, wanted: impl Fn(&str) -> bool) -> Self {
+        let kept = self.entries.into_iter().zip(self.sizes).filter(|((name, _), _)| wanted(name));
+        let (entries, sizes) = kept.unzip();
+        Self { entries, sizes }
+    }
+
     /// Numbers in all.
     pub(super) fn numbers(&self) -> i64 {
         self.sizes.iter().sum()

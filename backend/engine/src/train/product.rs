@@ -68,6 +68,11 @@ pub(super) struct Made<T> {
     pub(super) fingerprint: u32,
 }
 
+/// Whether the tokens of a picture depend on this weight of a VAE: all but the decoder's do.
+pub(super) fn makes_tokens(name: &str) -> bool {
+    !name.starts_with("decoder.") && !name.starts_with("post_quant_conv.")
+}
+
 /// Loads a network of the bundle in `model`, strictly.
 ///
 /// # Errors
@@ -115,7 +120,18 @@ pub(super) fn load_vae(
     config: &Config,
     kind: Kind,
 ) -> Result<Made<Vae>, TrainError> {
-    load_from(model, "vae", place, kind, |at| Vae::load(at, config))
+    let mut made = load_from(model, "vae", place, kind, |at| Vae::load(at, config))?;
+    // What learns from its tokens does not care for its decoder, which may learn on.
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, tensor) in made.tensors.iter().filter(|(name, _)| makes_tokens(name)) {
+        let tensor = tensor.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let mut bytes = vec![0; 4 * tensor.numel()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        hasher.update(name.as_bytes());
+        hasher.update(&bytes);
+    }
+    made.fingerprint = hasher.finalize();
+    Ok(made)
 }
 
 /// The teacher of a bundle.

@@ -26,6 +26,9 @@ pub struct Recipe {
     pub trajectories: TrajectoryRecipe,
     /// The student's training.
     pub student: StudentRecipe,
+    /// How the decoder learns on at the end, by the VAE's losses; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Steps>,
     /// The judge's training.
     pub judge: JudgeRecipe,
 }
@@ -244,6 +247,13 @@ impl Recipe {
                 balance: 0.5,
                 held_out: 512,
             },
+            decoder: Some(Steps {
+                steps: 2400,
+                batch: 16,
+                optimizer: optimizer(5e-4, 100, 0.998),
+                examine_every: 600,
+                checkpoint_every: 100,
+            }),
             judge: JudgeRecipe {
                 run: Steps {
                     steps: 1200,
@@ -310,6 +320,7 @@ impl Recipe {
                 balance: 0.5,
                 held_out: 32,
             },
+            decoder: Some(run(8, 16, 1e-3)),
             judge: JudgeRecipe { run: run(24, 32, 5e-3), channels: vec![16, 32], held_out: 64 },
         }
     }
@@ -412,7 +423,10 @@ impl Recipe {
             ("teacher", &self.teacher.run),
             ("student", &self.student.run),
             ("judge", &self.judge.run),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.decoder.iter().map(|run| ("decoder", run)))
+        {
             if run.steps == 0 || run.batch < 2 || run.examine_every == 0 || run.checkpoint_every == 0 {
                 return refuse(format!(
                     "{stage}.run: steps and intervals must be at least 1, and batch at least 2"

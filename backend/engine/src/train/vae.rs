@@ -12,7 +12,7 @@ use super::{
     optimizer::Optimizer,
     parameters::{Layout, Parameters},
     product::{self, build},
-    recipe::Recipe,
+    recipe::{Recipe, VaeRecipe},
     sheet::to_network,
     stage::{Exam, Lesson, Stage, outcome},
 };
@@ -38,14 +38,7 @@ const TOGETHER: usize = 64;
 pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let config = recipe.config();
-    let eye = if recipe.vae.look_loss > 0.0 {
-        if judge::train_eye(recipe, place, watch)? == Outcome::Stopped {
-            return Ok(Outcome::Stopped);
-        }
-        Some(Judge::open(&place.directory.join("eye"), place)?.0)
-    } else {
-        None
-    };
+    let Some(likeness) = Likeness::prepare(recipe, place, watch)? else { return Ok(Outcome::Stopped) };
     let start = product::start("vae", place, |at| {
         Vae::load(at, &config);
     })?;
@@ -61,11 +54,7 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         seed: recipe.seed,
         curves: &["loss", "pixels", "look", "quantizer", "held_out_mse"],
     };
-    let stream = Stream {
-        seed: recipe.seed,
-        classes: recipe.sizes.num_classes as usize,
-        side: config.image_size() as u32,
-    };
+    let stream = stream(recipe, &config);
     let held_out = stream.held_out().draw(0, recipe.vae.held_out)?;
     let weights = stage.run(watch, |begin| {
         Ok(VaeLesson {
@@ -76,7 +65,7 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
             held_out,
             config: config.clone(),
             place: place.clone(),
-            eye,
+            likeness,
         })
     })?;
     if let Some(weights) = &weights {
@@ -84,6 +73,50 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         product::write_config(&place.directory, &config)?;
     }
     Ok(outcome(weights))
+}
+
+/// What a VAE does on held-out pictures, with a sheet of them: as they are, then from each prefix of the scales.
+pub(super) fn examine(
+    weights: StateDict,
+    held_out: &Drawn,
+    config: &Config,
+    place: &Workplace,
+) -> Result<Exam, TrainError> {
+    // Held-out figures are of the weights as they will be used: in f32.
+    let vae = build(weights, place.device, Kind::Float, |at| Vae::load(at, config));
+    let side = config.image_size();
+    let (mut psnr, mut square, mut sheet) = (0.0, 0.0, Vec::new());
+    let used = Tensor::zeros([config.vocabulary], (Kind::Float, place.device));
+    for (part, pictures) in held_out.pictures.chunks(TOGETHER).enumerate() {
+        let x = to_network(pictures, side, place.device);
+        let codes = Tensor::cat(&vae.tokenize(&x), 1);
+        let _ = used
+            .shallow_clone()
+            .g_add_(&codes.view([-1]).bincount(None::<&Tensor>, config.vocabulary).to_kind(Kind::Float));
+        let sums = vae.quantize.partial_sums(&vae.quantize.lookup(&codes));
+        let shown = |sum: &Tensor| (vae.decode(sum) + 1.0) * 0.5;
+        let last = shown(&sums[sums.len() - 1]);
+        let each = (&last - (&x + 1.0) * 0.5).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+        square += each.sum(Kind::Double).double_value(&[]);
+        psnr += (each.log10() * -10.0).sum(Kind::Double).double_value(&[]);
+        if part == 0 {
+            let rows = config.num_classes.min(x.size()[0]);
+            let first = |tensor: Tensor| to_rgb8(&tensor.narrow(0, 0, rows));
+            let mut columns = vec![first((&x + 1.0) * 0.5)?];
+            for sum in &sums {
+                columns.push(first(shown(&sum.narrow(0, 0, rows)))?);
+            }
+            sheet = (0..rows as usize)
+                .flat_map(|row| columns.iter().map(move |column| column[row].clone()))
+                .collect();
+        }
+    }
+    let n = held_out.pictures.len() as f64;
+    let in_use = used.gt(0.0).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+    Ok(Exam {
+        figures: vec![("held_out_psnr_db", psnr / n), ("held_out_mse", square / n), ("codes_in_use", in_use)],
+        sheet: Some((sheet, side as usize, config.scales() + 1)),
+    })
 }
 
 #[derive(Debug)]
@@ -97,8 +130,56 @@ struct VaeLesson {
     /// What each scale of the last batch had to quantize, f32 `[B, p², Cv]`.
     rests: Vec<Tensor>,
     held_out: Drawn,
+    likeness: Likeness,
+}
+
+/// The drawn pictures that a run's VAE learns.
+pub(super) fn stream(recipe: &Recipe, config: &Config) -> Stream {
+    Stream { seed: recipe.seed, classes: recipe.sizes.num_classes as usize, side: config.image_size() as u32 }
+}
+
+/// How unlike pictures are to those that they should be.
+#[derive(Debug)]
+pub(super) struct Likeness {
+    gradient_loss: f64,
+    look_loss: f64,
     /// A classifier through which pictures are compared.
     eye: Option<Judge>,
+}
+
+impl Likeness {
+    /// As the recipe wants it, after the classifier is trained; `None` if the watcher stopped that.
+    pub(super) fn prepare(
+        recipe: &Recipe,
+        place: &Workplace,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Self>, TrainError> {
+        let VaeRecipe { gradient_loss, look_loss, .. } = recipe.vae;
+        let eye = if look_loss > 0.0 {
+            if judge::train_eye(recipe, place, watch)? == Outcome::Stopped {
+                return Ok(None);
+            }
+            Some(Judge::open(&place.directory.join("eye"), place)?.0)
+        } else {
+            None
+        };
+        Ok(Some(Self { gradient_loss, look_loss, eye }))
+    }
+
+    /// The loss of `pictures` against `x`, `[B, 3, side, side]` in −1…1, and its parts.
+    pub(super) fn loss(&self, pictures: &Tensor, x: &Tensor) -> (Tensor, Figures) {
+        let difference = pictures - x;
+        let pixels = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
+        let edges = gradient_difference(pictures, x) * self.gradient_loss;
+        let mut figures = vec![("pixels", pixels.double_value(&[])), ("edges", edges.double_value(&[]))];
+        let mut loss = pixels + edges;
+        if let Some(eye) = &self.eye {
+            let look = judge::look_apart(eye, pictures, x);
+            figures.push(("look", look.double_value(&[])));
+            loss += look * self.look_loss;
+        }
+        (loss, figures)
+    }
 }
 
 /// What each scale has to quantize and the codewords nearest to it: f32 `[B, p², Cv]` and i64 `[B, p²]` a scale.
@@ -125,6 +206,23 @@ fn gradient_difference(a: &Tensor, b: &Tensor) -> Tensor {
     (one(2) + one(3)) * 0.5
 }
 
+/// What the decoder sees: the sum of all scales, and for some pictures of a prefix of them.
+pub(super) fn seen(recipe: &Recipe, stage: u64, sums: &[Tensor], step: u64) -> Tensor {
+    let batch = sums[0].size()[0];
+    let scales = sums.len();
+    let chances = product::chances(recipe.seed, stage, 2 * step, 2 * batch as usize);
+    let prefix = |pair: &[f64]| {
+        let shortened = pair[0] < recipe.vae.prefix_share;
+        if shortened { ((pair[1] * (scales - 1) as f64) as usize).min(scales - 2) } else { scales - 1 }
+    };
+    let rows: Vec<i64> = (0..batch)
+        .zip(chances.chunks_exact(2))
+        .map(|(row, pair)| prefix(pair) as i64 * batch + row)
+        .collect();
+    let rows = Tensor::from_slice(&rows).to_device(sums[0].device());
+    Tensor::cat(sums, 0).index_select(0, &rows)
+}
+
 impl Lesson for VaeLesson {
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
         let drawn = self.feed.next()?;
@@ -144,22 +242,11 @@ impl Lesson for VaeLesson {
         };
         let quantizer = sums.iter().map(distance).sum::<Tensor>() / scales as f64;
         // Straight through: the decoder sees codewords, the encoder its gradient.
-        let seen = self.seen(&sums, step);
+        let seen = seen(&self.recipe, STAGE, &sums, step);
         let pictures = vae.decode_unclamped(&(&latent + (seen - &latent).detach()));
-        let difference = &pictures - &x;
-        let pixels = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
-        let edges = gradient_difference(&pictures, &x) * recipe.gradient_loss;
-        let mut figures = vec![
-            ("pixels", pixels.double_value(&[])),
-            ("edges", edges.double_value(&[])),
-            ("quantizer", quantizer.double_value(&[])),
-        ];
-        let mut loss = pixels + edges + quantizer;
-        if let Some(eye) = &self.eye {
-            let look = judge::look_apart(eye, &pictures, &x);
-            figures.push(("look", look.double_value(&[])));
-            loss += look * recipe.look_loss;
-        }
+        let (mut loss, mut figures) = self.likeness.loss(&pictures, &x);
+        figures.push(("quantizer", quantizer.double_value(&[])));
+        loss += quantizer;
         Ok((loss, figures))
     }
 
@@ -178,46 +265,7 @@ impl Lesson for VaeLesson {
     }
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
-        // Held-out figures are of the weights as they will be used: in f32.
-        let vae = build(weights, self.place.device, Kind::Float, |at| Vae::load(at, &self.config));
-        let side = self.config.image_size();
-        let (mut psnr, mut square, mut sheet) = (0.0, 0.0, Vec::new());
-        let used = Tensor::zeros([self.config.vocabulary], (Kind::Float, self.place.device));
-        for (part, pictures) in self.held_out.pictures.chunks(TOGETHER).enumerate() {
-            let x = to_network(pictures, side, self.place.device);
-            let codes = Tensor::cat(&vae.tokenize(&x), 1);
-            let _ = used.shallow_clone().g_add_(
-                &codes.view([-1]).bincount(None::<&Tensor>, self.config.vocabulary).to_kind(Kind::Float),
-            );
-            let sums = vae.quantize.partial_sums(&vae.quantize.lookup(&codes));
-            let shown = |sum: &Tensor| (vae.decode(sum) + 1.0) * 0.5;
-            let last = shown(&sums[sums.len() - 1]);
-            let each =
-                (&last - (&x + 1.0) * 0.5).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
-            square += each.sum(Kind::Double).double_value(&[]);
-            psnr += (each.log10() * -10.0).sum(Kind::Double).double_value(&[]);
-            if part == 0 {
-                let rows = self.config.num_classes.min(x.size()[0]);
-                let first = |tensor: Tensor| to_rgb8(&tensor.narrow(0, 0, rows));
-                let mut columns = vec![first((&x + 1.0) * 0.5)?];
-                for sum in &sums {
-                    columns.push(first(shown(&sum.narrow(0, 0, rows)))?);
-                }
-                sheet = (0..rows as usize)
-                    .flat_map(|row| columns.iter().map(move |column| column[row].clone()))
-                    .collect();
-            }
-        }
-        let n = self.held_out.pictures.len() as f64;
-        let in_use = used.gt(0.0).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
-        Ok(Exam {
-            figures: vec![
-                ("held_out_psnr_db", psnr / n),
-                ("held_out_mse", square / n),
-                ("codes_in_use", in_use),
-            ],
-            sheet: Some((sheet, side as usize, self.config.scales() + 1)),
-        })
+        examine(weights, &self.held_out, &self.config, &self.place)
     }
 
     fn memory(&self) -> Vec<(String, Tensor)> {
@@ -231,23 +279,6 @@ impl Lesson for VaeLesson {
 }
 
 impl VaeLesson {
-    /// What the decoder sees: the sum of all scales, and for some pictures of a prefix of them.
-    fn seen(&self, sums: &[Tensor], step: u64) -> Tensor {
-        let batch = sums[0].size()[0];
-        let scales = sums.len();
-        let chances = product::chances(self.recipe.seed, STAGE, 2 * step, 2 * batch as usize);
-        let prefix = |pair: &[f64]| {
-            let shortened = pair[0] < self.recipe.vae.prefix_share;
-            if shortened { ((pair[1] * (scales - 1) as f64) as usize).min(scales - 2) } else { scales - 1 }
-        };
-        let rows: Vec<i64> = (0..batch)
-            .zip(chances.chunks_exact(2))
-            .map(|(row, pair)| prefix(pair) as i64 * batch + row)
-            .collect();
-        let rows = Tensor::from_slice(&rows).to_device(self.place.device);
-        Tensor::cat(sums, 0).index_select(0, &rows)
-    }
-
     /// Puts dead codewords where latents of the last batch are.
     fn revive(&self, weights: &Parameters, optimizer: &mut Optimizer, step: u64) {
         let _no_grad = tch::no_grad_guard();

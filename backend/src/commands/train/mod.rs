@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use var_dd_engine::{
     device::{DeviceChoice, DtypeChoice},
     train::{
-        Outcome, Watch, Workplace, judge,
+        Outcome, Watch, Workplace, decoder, judge,
         recipe::{PRESETS, Recipe},
         student, teacher,
         trajectory::Source,
@@ -25,7 +25,7 @@ use crate::cli::UsageError;
 /// `var-dd train`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-The stages in order: vae, teacher, trajectories, student; judge and score tell how good the outcome is. Each one goes on\n\
+The stages in order: vae, teacher, trajectories, student, decoder; judge and score tell how good the outcome is. Each one goes on\n\
 where it was, after a kill too, and does nothing when it is done.\n\n\
 Examples:\n  \
 var-dd train all --preset demo --output training --dtype bf16\n  \
@@ -48,6 +48,8 @@ enum Stage {
     Trajectories(TrajectoriesArgs),
     /// Train the student from the teacher's weights on the trajectories.
     Student(RunArgs),
+    /// Train the tokenizer's decoder on, at the end: sharper pictures of the same tokens.
+    Decoder(RunArgs),
     /// Train the classifier that scores pictures.
     Judge(RunArgs),
     /// Score a model with the judge: share of pictures named right, and Fréchet distance, for every plan.
@@ -197,6 +199,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         Stage::Vae(args) => args.stage(vae::train),
         Stage::Teacher(args) => args.stage(teacher::train),
         Stage::Student(args) => args.stage(student::train),
+        Stage::Decoder(args) => args.stage(decoder::train),
         Stage::Judge(args) => args.stage(judge::train),
         Stage::All(args) => all(args),
     }
@@ -220,6 +223,9 @@ fn all(args: &RunArgs) -> anyhow::Result<()> {
     teacher::train(&recipe, &place, &mut progress)?;
     own_trajectories(&recipe, &place, &mut progress)?;
     student::train(&recipe, &place, &mut progress)?;
+    if recipe.decoder.is_some() {
+        decoder::train(&recipe, &place, &mut progress)?;
+    }
     judge::train(&recipe, &place, &mut progress)?;
     report::score_run(&recipe, &place, &mut progress)
 }

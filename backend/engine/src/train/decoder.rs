@@ -1,0 +1,142 @@
+//! The last stage: the decoder alone learns on, from tokens as they are. Pictures get sharper, and nothing that teacher and
+//! student have learned changes, since tokens depend on encoder and quantizer alone.
+
+use serde_json::json;
+use tch::Kind;
+
+use super::{
+    Outcome, TrainError, Watch, Workplace,
+    feed::{Drawn, Feed},
+    metrics::Figures,
+    parameters::Layout,
+    product::{self, build},
+    recipe::Recipe,
+    sheet::to_network,
+    stage::{Exam, Lesson, Stage, outcome},
+    vae::{Likeness, examine, seen, stream},
+};
+use crate::{
+    bundle::{config::Config, weights::StateDict},
+    net::vae::Vae,
+};
+use tch::Tensor;
+
+/// Number of this stage among those that draw chances.
+const STAGE: u64 = 5;
+
+/// Trains the decoder of a run's VAE on and puts it in the run's bundle, in place of the one that was there.
+///
+/// # Errors
+/// When the recipe has no such stage or cannot be followed, the VAE is missing, a checkpoint is damaged or of another
+/// recipe, or a file cannot be written.
+pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+    recipe.validate()?;
+    let Some(decoder) = &recipe.decoder else {
+        return Err(TrainError::Recipe(
+            "the recipe has no \"decoder\"; give it one, or leave this stage out".into(),
+        ));
+    };
+    let config = recipe.config();
+    let Some(likeness) = Likeness::prepare(recipe, place, watch)? else { return Ok(Outcome::Stopped) };
+    let model = product::model_directory(&place.directory);
+    let vae = product::load_vae(&model, place, &config, Kind::Float)?;
+    let start = product::start("vae", place, |at| {
+        Vae::load(at, &config);
+    })?;
+    let learns = |name: &str| !product::makes_tokens(name);
+    let fixed: StateDict = vae
+        .tensors
+        .iter()
+        .filter(|(name, _)| !learns(name))
+        .map(|(n, t)| (n.clone(), t.shallow_clone()))
+        .collect();
+    let from = start.as_ref().map_or(&vae.tensors, |(tensors, _)| tensors);
+    let initial =
+        from.iter().filter(|(name, _)| learns(name)).map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+    let stage = Stage {
+        name: "decoder",
+        place,
+        run: decoder,
+        settings: json!({
+            "common": product::common_settings(recipe, place.kind),
+            "decoder": decoder,
+            "likeness": [recipe.vae.gradient_loss, recipe.vae.look_loss, recipe.vae.prefix_share],
+            "vae": vae.fingerprint,
+            "start": start.as_ref().map(|start| start.1),
+        }),
+        initial,
+        layout: Layout::of(|at| {
+            Vae::load(at, &config);
+        })
+        .only(learns),
+        seed: recipe.seed,
+        curves: &["loss", "pixels", "look", "held_out_mse"],
+    };
+    let stream = stream(recipe, &config);
+    // Pictures after those that the VAE has seen.
+    let seen_before = recipe.vae.run.steps * recipe.vae.run.batch as u64 / decoder.batch as u64 + 1;
+    let held_out = stream.held_out().draw(0, recipe.vae.held_out)?;
+    let everything = |learned: &StateDict| -> StateDict {
+        fixed.iter().chain(learned).map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    };
+    let weights = stage.run(watch, |begin| {
+        Ok(DecoderLesson {
+            recipe: recipe.clone(),
+            feed: Feed::new(stream, seen_before + begin, decoder.batch),
+            fixed: fixed
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.to_device(place.device)))
+                .collect(),
+            held_out,
+            config: config.clone(),
+            place: place.clone(),
+            vae: vae.network,
+            likeness,
+        })
+    })?;
+    if let Some(weights) = &weights {
+        product::write_half(&model.join("vae.safetensors"), &everything(weights))?;
+    }
+    Ok(outcome(weights))
+}
+
+#[derive(Debug)]
+struct DecoderLesson {
+    recipe: Recipe,
+    config: Config,
+    place: Workplace,
+    feed: Feed,
+    held_out: Drawn,
+    /// Makes the tokens.
+    vae: Vae,
+    /// Weights that do not learn.
+    fixed: StateDict,
+    likeness: Likeness,
+}
+
+impl DecoderLesson {
+    fn with_fixed(&self, mut weights: StateDict) -> StateDict {
+        weights.extend(self.fixed.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
+        weights
+    }
+}
+
+impl Lesson for DecoderLesson {
+    fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
+        let drawn = self.feed.next()?;
+        let x = to_network(&drawn.pictures, self.config.image_size(), self.place.device);
+        let f_hat = {
+            let _no_grad = tch::no_grad_guard();
+            let quantize = &self.vae.quantize;
+            let codes = Tensor::cat(&self.vae.tokenize(&x), 1);
+            seen(&self.recipe, STAGE, &quantize.partial_sums(&quantize.lookup(&codes)), step)
+        };
+        let weights = self.with_fixed(weights);
+        let vae = build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
+        Ok(self.likeness.loss(&vae.decode_unclamped(&f_hat), &x))
+    }
+
+    fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
+        examine(self.with_fixed(weights), &self.held_out, &self.config, &self.place)
+    }
+}
