@@ -1,5 +1,6 @@
 //! VAR with Distilled Decoding as a library.
 
+pub mod atomic_file;
 pub mod bundle;
 pub mod device;
 pub mod evaluate;

@@ -1,9 +1,7 @@
 //! Safetensors files of inputs and outputs, for comparing implementations.
 
 use std::{
-    fs::{self, Permissions},
-    io::Write,
-    os::unix::fs::PermissionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +10,8 @@ use safetensors::{
     tensor::{Metadata, TensorView},
 };
 use tch::{Device, Kind, TchError, Tensor};
+
+use crate::atomic_file::{self, Lasts};
 
 /// Bytes before the header of a safetensors file: its length.
 const LENGTH_BYTES: usize = 8;
@@ -251,18 +251,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TensorFile
     });
     let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
     let bytes = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".tmp")
-        // As any new file, less the process's mask.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory_of(path))
-        .map_err(|error| failed(error.to_string()))?;
-    file.write_all(&bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|error| failed(error.to_string()))?;
-    file.persist(path).map_err(|error| failed(error.error.to_string()))?;
-    Ok(())
+    atomic_file::write(path, Lasts::ThroughPowerLoss, &bytes).map_err(|error| failed(error.to_string()))
 }
 
 fn to_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, tch::TchError> {
@@ -275,6 +264,8 @@ fn to_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, tch::TchError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -1,22 +1,20 @@
 //! Pictures as files: PNG with texts, contact sheets, and files that appear whole or not at all.
 
 use std::{
-    fs,
+    fs::File,
     io::{Cursor, Write},
     path::Path,
 };
 
 use anyhow::Context;
 use image::{RgbImage, imageops};
+use var_dd_engine::atomic_file::{self, Lasts};
 
 /// Most pictures on a contact sheet.
 pub(super) const SHEET_PICTURES: usize = 64;
 
 /// Widest picture on a contact sheet, in pixels.
 const SHEET_TILE: u32 = 128;
-
-/// What names of unfinished files begin and end with.
-const UNFINISHED: (&str, &str) = (".", ".tmp");
 
 /// A PNG file with texts by keyword.
 ///
@@ -80,36 +78,10 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// When it cannot be written.
 pub(super) fn write_whole_with(
     path: &Path,
-    write: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let write = || -> std::io::Result<()> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED.0)
-            .suffix(UNFINISHED.1)
-            // As any new file, less the process's mask.
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-        write(file.as_file_mut())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Removes what killed programs left unfinished in a directory. Nobody may be writing there.
-pub(super) fn remove_unfinished(directory: &Path) {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries {
-        let name = entry.file_name();
-        let unfinished =
-            name.to_str().is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
-        if unfinished {
-            // What cannot be removed is in nobody's way.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+    atomic_file::write_with(path, Lasts::ThroughKill, write)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -134,21 +106,5 @@ mod tests {
         let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
         assert_eq!(reader.info().uncompressed_latin1_text[0].text, "Plymouth Rock");
         assert_eq!(reader.info().utf8_text[0].get_text().unwrap(), "雪だるま");
-    }
-
-    #[test]
-    fn a_file_that_fails_on_the_way_does_not_appear() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a");
-        let failed = write_whole_with(&path, |file| {
-            file.write_all(b"half")?;
-            Err(std::io::Error::other("the disk is full"))
-        });
-        assert!(format!("{:#}", failed.unwrap_err()).contains("the disk is full"));
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
-        fs::write(directory.path().join(".abc.tmp"), "").unwrap();
-        write_whole(&path, b"whole").unwrap();
-        remove_unfinished(directory.path());
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     }
 }

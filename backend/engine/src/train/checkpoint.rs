@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::{TrainError, atomic_file, optimizer::Optimizer, parameters::Parameters};
+use super::{TrainError, optimizer::Optimizer, parameters::Parameters, write_file};
 
 /// Keys of the header.
 const STEP: &str = "step";
@@ -65,7 +65,7 @@ pub(super) fn save(
     let header =
         HashMap::from([(STEP.to_owned(), step.to_string()), (SETTINGS.to_owned(), settings.to_string())]);
     let bytes = safetensors::serialize(views, Some(header)).map_err(|error| failed(error.to_string()))?;
-    atomic_file::write(path, &bytes)
+    write_file(path, &bytes)
 }
 
 fn f32_bytes(tensor: &Tensor) -> Result<Vec<u8>, TrainError> {

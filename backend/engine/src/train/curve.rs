@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tiny_skia::{Color, Paint, PathBuilder, Pixmap, Rect, Stroke, Transform};
 
-use super::{TrainError, atomic_file, metrics, sheet};
+use super::{TrainError, metrics, sheet, write_file};
 
 const WIDTH: u32 = 900;
 const HEIGHT: u32 = 480;
@@ -48,7 +48,7 @@ pub(super) fn draw(figures: &Path, picture: &Path, names: &[&str]) -> Result<(),
     }
     let rgb: Vec<u8> =
         chart.canvas.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
-    atomic_file::write(picture, &sheet::png(&rgb, WIDTH, HEIGHT)?)
+    write_file(picture, &sheet::png(&rgb, WIDTH, HEIGHT)?)
 }
 
 /// (step, figure) for every line that has the figure, thinned to at most one point per two pixels.

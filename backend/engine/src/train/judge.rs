@@ -10,7 +10,7 @@ use serde_json::json;
 use tch::{Kind, Reduction, Tensor};
 
 use super::{
-    Outcome, TrainError, Watch, Workplace, atomic_file,
+    Outcome, TrainError, Watch, Workplace,
     feed::{Drawn, Feed, Stream},
     metrics::Figures,
     parameters::Layout,
@@ -18,6 +18,7 @@ use super::{
     recipe::Recipe,
     sheet::to_network,
     stage::{Exam, Lesson, Stage, outcome},
+    write_file,
 };
 use crate::bundle::weights::{Cursor, StateDict, Weights, read_safetensors};
 
@@ -227,7 +228,7 @@ fn train_classifier(
         let mut text =
             serde_json::to_vec_pretty(&config).map_err(|error| TrainError::Recipe(error.to_string()))?;
         text.push(b'\n');
-        atomic_file::write(&directory.join("judge.json"), &text)?;
+        write_file(&directory.join("judge.json"), &text)?;
     }
     Ok(outcome(weights))
 }

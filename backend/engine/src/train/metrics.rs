@@ -31,7 +31,7 @@ impl MetricsFile {
             .filter(|line| line["step"].as_u64().is_some_and(|step| step <= steps))
             .map(|line| format!("{line}\n"))
             .collect();
-        super::atomic_file::write(path, kept.as_bytes())?;
+        super::write_file(path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path);
         let file = file.map_err(|source| TrainError::Write { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file })

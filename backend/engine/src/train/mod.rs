@@ -11,7 +11,6 @@
 //! judge/                          judge.safetensors · judge.json
 //! ```
 
-mod atomic_file;
 mod checkpoint;
 mod claim;
 mod curve;
@@ -37,7 +36,11 @@ pub mod trajectory;
 pub mod vae;
 pub mod verify;
 
-use std::{io, ops::ControlFlow, path::PathBuf};
+use std::{
+    fs, io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use tch::{Device, Kind};
 
@@ -45,6 +48,7 @@ pub use optimizer::OptimizerRecipe;
 pub use sheet::write_sheet;
 
 use crate::{
+    atomic_file::{self, Lasts},
     bundle::{BundleError, config::ConfigError, weights::WeightsError},
     sample::SampleError,
 };
@@ -169,4 +173,16 @@ pub enum TrainError {
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(#[from] tch::TchError),
+}
+
+/// Writes a file of a run, and its directory if there is none yet. It appears whole or not at all.
+///
+/// # Errors
+/// When directory or file cannot be written, a full disk included. Nothing has changed then.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        atomic_file::write(path, Lasts::ThroughPowerLoss, bytes)
+    };
+    write().map_err(|source| TrainError::Write { path: path.to_owned(), source })
 }

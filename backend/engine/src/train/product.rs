@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, tensor::TensorView};
 use tch::{Device, Kind};
 
-use super::{TrainError, Workplace, atomic_file, parameters, recipe::Recipe};
+use super::{TrainError, Workplace, parameters, recipe::Recipe, write_file};
 use crate::{
     bundle::{
         config::Config,
@@ -48,7 +48,7 @@ pub(super) fn write_half(path: &Path, weights: &StateDict) -> Result<(), TrainEr
         .map(|(name, shape, bytes)| view((name.as_str(), shape.clone(), bytes.as_slice())))
         .collect::<Result<_, _>>()
         .map_err(failed)?;
-    atomic_file::write(path, &safetensors::serialize(views, None).map_err(failed)?)
+    write_file(path, &safetensors::serialize(views, None).map_err(failed)?)
 }
 
 /// Writes the run's `config.json`.
@@ -56,7 +56,7 @@ pub(super) fn write_config(run: &Path, config: &Config) -> Result<(), TrainError
     let mut text =
         serde_json::to_vec_pretty(config).map_err(|error| TrainError::Recipe(error.to_string()))?;
     text.push(b'\n');
-    atomic_file::write(&model_directory(run).join("config.json"), &text)
+    write_file(&model_directory(run).join("config.json"), &text)
 }
 
 /// A network in a bundle.

@@ -15,7 +15,7 @@ use std::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-use super::{Outcome, TrainError, Watch, atomic_file, checkpoint::differences, claim::Claim};
+use super::{Outcome, TrainError, Watch, checkpoint::differences, claim::Claim, write_file};
 use crate::sample::noise::PictureSeed;
 
 const SETTINGS: &str = "settings";
@@ -92,7 +92,7 @@ impl Pairs {
             .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
             .collect::<Result<_, _>>()
             .map_err(failed)?;
-        atomic_file::write(path, &safetensors::serialize(views, Some(header)).map_err(failed)?)
+        write_file(path, &safetensors::serialize(views, Some(header)).map_err(failed)?)
     }
 }
 

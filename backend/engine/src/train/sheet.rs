@@ -4,7 +4,7 @@ use std::{io::Cursor, path::Path};
 
 use tch::{Device, Kind, Tensor};
 
-use super::{TrainError, atomic_file};
+use super::{TrainError, write_file};
 
 /// Pixels between pictures.
 const GAP: usize = 4;
@@ -42,7 +42,7 @@ pub fn write_sheet(path: &Path, pictures: &[Vec<u8>], side: usize, columns: usiz
             sheet[start..start + row.len()].copy_from_slice(row);
         }
     }
-    atomic_file::write(path, &png(&sheet, width as u32, height as u32)?)
+    write_file(path, &png(&sheet, width as u32, height as u32)?)
 }
 
 /// Pictures as bytes, to the numbers that networks see: f32 `[B, 3, side, side]` in −1…1.

@@ -32,7 +32,7 @@ use super::{
     info,
     model::ModelArgs,
     parameters::{self, Found},
-    picture_file::{SHEET_PICTURES, contact_sheet, png, remove_unfinished, sheet_tile, write_whole},
+    picture_file::{SHEET_PICTURES, contact_sheet, png, sheet_tile, write_whole},
     progress::Progress,
     series::{self, Series, SeriesArgs},
 };
@@ -266,7 +266,7 @@ impl Task<'_> {
 fn share(directory: &Path) -> Option<File> {
     let lock = File::open(directory).ok()?;
     if lock.try_lock().is_ok() {
-        remove_unfinished(directory);
+        var_dd_engine::atomic_file::remove_unfinished(directory);
         lock.unlock().ok()?;
     }
     lock.lock_shared().ok()?;
