@@ -66,7 +66,8 @@ pub struct FrameHeader {
     pub height: u32,
     /// How the picture is encoded.
     pub media_type: MediaType,
-    /// Whether this is the finished picture, which is never dropped.
+    /// Whether this is the finished picture, which is never dropped. It is the last of its plan, and comes last unless
+    /// it was wanted first.
     pub last: bool,
     /// Milliseconds from the job's acceptance to this frame, encoded.
     pub at_ms: f64,

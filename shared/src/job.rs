@@ -282,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn only_a_request_in_a_hurry_says_so() {
+        let text = r#"{"class":7,"plan":{"kind":"few_step","t_list":[0],"loss_split_t":3},"count":1}"#;
+        let calm: GenerateRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&calm).unwrap(), text);
+        let hurried = GenerateRequest { last_frame_first: true, ..calm };
+        let said = serde_json::to_string(&hurried).unwrap();
+        assert_eq!(
+            said,
+            text.replace("}", "").replace(r#","count""#, r#"},"count""#) + r#","last_frame_first":true}"#
+        );
+        assert_eq!(serde_json::from_str::<GenerateRequest>(&said).unwrap(), hurried);
+    }
+
+    #[test]
     fn an_owner_token_does_not_show_in_debug_output() {
         assert!(!format!("{:?}", OwnerToken("secret".into())).contains("secret"));
     }

@@ -23,6 +23,9 @@
 //! of them. A slow viewer may miss intermediate frames (a jump in the numbers), never the last frame of a
 //! picture and never a state. Of several positions in the queue in a row only the newest is kept.
 //!
+//! With `last_frame_first` a job runs all its passes before its first frame, and the finished picture comes before the
+//! frames on the way to it: a frame that says `last` is the finished picture, not the end. The end is `finished`.
+//!
 //! A job that was unfinished when the server went down starts over when it is back: `queued` again, then everything
 //! from `started` on, with numbers above all that it had. A `queued` or `started` event therefore clears what a
 //! client has of a job.

@@ -101,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// Every frame of one picture in the order in which it is streamed.
+    /// Every frame of one picture in the order in which it is streamed, unless the last one is wanted first.
     ///
     /// ```
     /// use var_dd_protocol::Plan;

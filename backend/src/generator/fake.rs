@@ -7,6 +7,7 @@ use std::{
 };
 
 use image::{Rgb, RgbImage};
+use var_dd_engine::sample::Frames;
 use var_dd_protocol::{ModelInfo, Plan, PlanPreset};
 
 use super::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
@@ -117,7 +118,7 @@ impl FakeGenerator {
         Self { info, memory: usize::MAX, gate: None, batches: Arc::default() }
     }
 
-    /// With memory for so many pictures. A larger batch fails after the first scale of its first pass.
+    /// With memory for so many pictures. A larger batch fails after its first scale.
     pub fn with_memory(self, memory: usize) -> Self {
         Self { memory, ..self }
     }
@@ -143,6 +144,23 @@ impl Generator for FakeGenerator {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
         let has = |class| batch.pictures.iter().any(|picture| picture.class == class);
         let passes = batch.plan.passes(self.info.patch_nums.len());
+        let decoded = |pass, scale| {
+            let draw = |&of: &PictureRequest| picture(self.info.image_size, of, pass, scale);
+            let pictures = batch.pictures.iter().map(draw).collect();
+            GeneratorEvent::Decoded { pass, scale, pictures, decode_ms: 0.25 }
+        };
+        let mut shown = 0;
+        let mut show = |sink: &mut Sink<'_>, pass, scale| {
+            if shown == 1 && batch.pictures.len() > self.memory {
+                return Err(GeneratorError::OutOfMemory {
+                    pictures: batch.pictures.len(),
+                    reason: format!("the stand-in has memory for {}", self.memory),
+                });
+            }
+            shown += 1;
+            Ok(sink(decoded(pass, scale)))
+        };
+        let mut later = Vec::new();
         for (pass, of) in passes.iter().enumerate() {
             if let Some(gate) = &self.gate {
                 gate.enter();
@@ -157,27 +175,27 @@ impl Generator for FakeGenerator {
                     "class {CLASS_OF_FAILURE} makes the stand-in fail"
                 )));
             }
-            let mut events = vec![GeneratorEvent::PassEnded { pass, transformer_ms: 1.5 }];
-            events.extend(of.scales.clone().map(|scale| {
-                let draw = |&of: &PictureRequest| picture(self.info.image_size, of, pass, scale);
-                GeneratorEvent::Decoded {
-                    pass,
-                    scale,
-                    pictures: batch.pictures.iter().map(draw).collect(),
-                    decode_ms: 0.25,
+            if sink(GeneratorEvent::PassEnded { pass, transformer_ms: 1.5 }) == ControlFlow::Break(()) {
+                return Ok(());
+            }
+            let scales = of.scales.clone().map(|scale| (pass, scale));
+            match batch.frames {
+                Frames::None => {}
+                Frames::InOrder => {
+                    for (pass, scale) in scales {
+                        if show(sink, pass, scale)? == ControlFlow::Break(()) {
+                            return Ok(());
+                        }
+                    }
                 }
-            }));
-            for (at, event) in events.into_iter().enumerate() {
-                // After the pass and its first scale.
-                if at == 2 && batch.pictures.len() > self.memory {
-                    return Err(GeneratorError::OutOfMemory {
-                        pictures: batch.pictures.len(),
-                        reason: format!("the stand-in has memory for {}", self.memory),
-                    });
-                }
-                if sink(event) == ControlFlow::Break(()) {
-                    return Ok(());
-                }
+                Frames::LastFirst => later.extend(scales),
+            }
+        }
+        // Nothing waits unless the last one is wanted first.
+        let last = later.pop();
+        for (pass, scale) in last.into_iter().chain(later) {
+            if show(sink, pass, scale)? == ControlFlow::Break(()) {
+                return Ok(());
             }
         }
         Ok(())

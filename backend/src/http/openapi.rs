@@ -117,6 +117,17 @@ mod tests {
     }
 
     #[test]
+    fn a_request_may_leave_out_what_has_a_default_and_every_field_is_explained() {
+        let document = document();
+        let request = document.pointer("/components/schemas/GenerateRequest").unwrap();
+        assert_eq!(request["required"], serde_json::json!(["class", "plan"]));
+        assert_eq!(request["properties"]["last_frame_first"]["type"], "boolean");
+        for (name, field) in request["properties"].as_object().unwrap() {
+            assert!(field["description"].is_string(), "{name}");
+        }
+    }
+
+    #[test]
     fn every_part_of_a_path_is_a_parameter_and_every_operation_says_how_it_ends() {
         let document = document();
         for (path, item) in document["paths"].as_object().unwrap() {

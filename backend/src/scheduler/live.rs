@@ -250,10 +250,14 @@ impl LiveJob {
         (complete && !progress.frozen).then_some(progress.timings)
     }
 
-    /// Whether the last frame of a picture is there.
+    /// Whether everything of a picture is there.
     pub(super) fn has_picture(&self, picture: u32) -> bool {
         let progress = self.progress();
-        progress.drawn.iter().any(|&(of, at)| of == picture && self.is_last(at))
+        let mut drawn = progress.drawn.iter().filter(|(of, _)| *of == picture);
+        match self.frames {
+            Frames::LastFirst => drawn.count() as u32 == self.frames_of_a_picture(),
+            _ => drawn.any(|&(_, at)| self.is_last(at)),
+        }
     }
 
     /// Freezes the job, to end it with `last`. `None` if it is ending already, or never will in this program.

@@ -23,6 +23,8 @@ pub(crate) struct PlanPickerProps {
     pub(crate) custom: CustomPlan,
     /// Pictures asked for; the time that is shown was measured with as many.
     pub(crate) count: u32,
+    /// Whether the finished picture is wanted first; the same goes for this.
+    pub(crate) last_frame_first: bool,
     pub(crate) problem: Option<Problem>,
     pub(crate) on_choose: Callback<PlanChoice>,
     pub(crate) on_edit: Callback<CustomPlan>,
@@ -40,6 +42,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             plan: plan.clone(),
             seed: None,
             count: props.count,
+            last_frame_first: props.last_frame_first,
         };
         backend.store.measured_ms(&like)
     };

@@ -112,7 +112,13 @@ pub(crate) fn Compare() -> Html {
         Callback::from(move |()| {
             let Some(model) = model.as_ref().filter(|_| can_start) else { return };
             let ask = |&plan: &usize| {
-                let settings = Settings { plan: PlanChoice::Preset(plan), count: 1, ..(*settings).clone() };
+                let settings = Settings {
+                    plan: PlanChoice::Preset(plan),
+                    count: 1,
+                    // The steps are what is compared here, each at its own time.
+                    last_frame_first: false,
+                    ..(*settings).clone()
+                };
                 let request = settings.request(model).ok()?;
                 Some(Column { name: model.plans[plan].name.clone(), tag: backend.generate(request) })
             };

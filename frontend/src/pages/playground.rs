@@ -7,7 +7,8 @@ use yew_router::prelude::*;
 use super::{Offer, set, use_offer};
 use crate::{
     components::{
-        Actions, ClassPicker, CountPicker, ModelPicker, PlanPicker, Recent, SeedField, Status, Viewer,
+        Actions, ClassPicker, CountPicker, ModelPicker, OrderSwitch, PlanPicker, Recent, SeedField, Status,
+        Viewer,
     },
     hooks::{
         Key, current_job, forget_current_job, keep_current_job, random_below, use_backend, use_keys,
@@ -152,6 +153,7 @@ pub(crate) fn Playground() -> Html {
                     chosen={settings.plan}
                     custom={settings.custom.clone()}
                     count={settings.count}
+                    last_frame_first={settings.last_frame_first}
                     problem={problem.clone()}
                     on_choose={{
                         let (settings, model) = (settings.clone(), model.clone());
@@ -164,6 +166,10 @@ pub(crate) fn Playground() -> Html {
                         })
                     }}
                     on_edit={set(&settings, |settings, custom| Settings { custom, ..settings })}
+                />
+                <OrderSwitch
+                    last_frame_first={settings.last_frame_first}
+                    on_choose={set(&settings, |settings, last_frame_first| Settings { last_frame_first, ..settings })}
                 />
                 <SeedField
                     seed={settings.seed.clone()}

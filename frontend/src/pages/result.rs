@@ -51,9 +51,11 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
         Callback::from(move |picture| forward.set(picture))
     };
     let status = job.as_ref().map_or_else(|| Status::of_answer(None), |job| Status::of_job(job));
+    // Who asked for the finished picture first is not to see it give way to coarse ones.
+    let plays_by_itself = job.as_ref().is_none_or(|job| !job.about.request.last_frame_first);
     html! {
         <main class="result">
-            <Viewer job={job.clone()} {status} plays_by_itself=true forward={*forward} {on_forward} />
+            <Viewer job={job.clone()} {status} {plays_by_itself} forward={*forward} {on_forward} />
             <aside class="rail" aria-label="About this picture">
                 if let Some(job) = &job {
                     { caption(job) }
@@ -97,6 +99,7 @@ fn caption(job: &Job) -> Html {
     let lines = [
         ("steps", Some(words::plan(about))),
         ("cost", Some(words::cost(&request.plan, job.scales()))),
+        ("order", request.last_frame_first.then(|| "finished picture first".to_owned())),
         ("seed", request.seed.map(|seed| seed.to_string())),
         ("pictures", (request.count > 1).then(|| request.count.to_string())),
         ("model", request.model.clone()),

@@ -184,7 +184,15 @@ impl Job {
         self.frames.iter().any(|frames| !frames.is_empty())
     }
 
-    /// Whether every picture is there.
+    /// The finished picture that came last, once all of them are there.
+    pub(crate) fn last_picture(&self) -> Option<&Frame> {
+        let pass = self.about.passes.len().checked_sub(1)?;
+        let place = (pass as u32, self.scales().checked_sub(1)?);
+        let pictures: Option<Vec<_>> = self.frames.iter().map(|frames| frames.get(&place)).collect();
+        pictures?.into_iter().max_by_key(|frame| frame.seq)
+    }
+
+    /// Whether all is over and every frame is there.
     pub(crate) fn is_finished(&self) -> bool {
         self.state == JobState::Finished
     }
@@ -261,7 +269,14 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn request(plan: Plan, count: u32) -> GenerateRequest {
-        GenerateRequest { model: Some("m".into()), class: 1, plan, seed: Some(7), count }
+        GenerateRequest {
+            model: Some("m".into()),
+            class: 1,
+            plan,
+            seed: Some(7),
+            count,
+            last_frame_first: false,
+        }
     }
 
     /// A job on a model of four scales.
@@ -278,6 +293,21 @@ pub(crate) mod tests {
             created_ms: None,
         };
         Job::new(about, None)
+    }
+
+    /// The same job with its finished pictures wanted first, and the first `arrived` of its frames.
+    pub(crate) fn hurried(plan: Plan, count: u32, arrived: usize) -> Job {
+        let mut job = job(plan, count);
+        job.about.request.last_frame_first = true;
+        job.event(0, JobEvent::Started { request: job.about.request.clone() });
+        let mut places: Vec<_> = job.about.request.plan.frames(4);
+        places.rotate_right(1);
+        let frames = places.iter().flat_map(|at| (0..count).map(move |picture| (picture, at)));
+        for (number, (picture, at)) in (0_u32..).zip(frames).take(arrived) {
+            let header = header(picture, (at.pass, at.scale), 100.0 + 10.0 * f64::from(number));
+            job.frame(1 + u64::from(number), &header, Picture::at(format!("p{number}")), 0.0);
+        }
+        job
     }
 
     pub(crate) fn two_steps() -> Plan {
@@ -323,6 +353,19 @@ pub(crate) mod tests {
         job.event(1000, JobEvent::Queued { position: 0 });
         assert!(job.frames.iter().all(BTreeMap::is_empty));
         assert_eq!((job.state, job.position, job.running), (JobState::Queued, Some(0), None));
+    }
+
+    #[test]
+    fn the_pictures_are_there_when_the_last_of_them_is_whatever_else_is_missing() {
+        assert_eq!(hurried(two_steps(), 2, 1).last_picture(), None);
+        for arrived in [2, 3, 12] {
+            let job = hurried(two_steps(), 2, arrived);
+            assert_eq!(job.last_picture().map(|frame| frame.at_ms), Some(110.0), "{arrived} frames");
+            assert_eq!(job.frames.iter().map(BTreeMap::len).sum::<usize>(), arrived);
+        }
+        let mut in_order = job(two_steps(), 1);
+        in_order.frame(1, &header(0, (0, 3), 5.0), Picture::at("a"), 0.0);
+        assert_eq!(in_order.last_picture(), None, "the last scale of the first pass is no finished picture");
     }
 
     #[test]

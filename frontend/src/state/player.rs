@@ -1,4 +1,4 @@
-//! Which tile is on the stage: the newest, one that is held, or one after the other.
+//! Which tile is on the stage: the one furthest on, one that is held, or one after the other.
 
 /// How fast a result is played again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Player {
         Self { pace: self.pace, ..Self::default() }
     }
 
-    /// Shows whatever is newest.
+    /// Shows whatever is furthest on.
     pub(crate) fn following(self) -> Self {
         Self { mode: Mode::Follow, ..self }
     }
@@ -136,9 +136,10 @@ mod tests {
     const TIMES: [Option<f64>; 4] = [Some(100.0), Some(110.0), Some(200.0), None];
 
     #[test]
-    fn following_shows_the_newest_tile() {
+    fn following_shows_the_tile_that_is_furthest_on() {
         let player = Player::default();
         assert_eq!(player.tile(&TIMES), Some(2));
+        assert_eq!(player.tile(&[Some(2.0), None, Some(1.0)]), Some(2), "whichever came first");
         assert_eq!(player.tile(&[None, None]), None);
         assert_eq!(player.tile(&[]), None);
     }

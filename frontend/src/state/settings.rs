@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     /// Whether the seed gave pictures already.
     pub(crate) seed_used: bool,
     pub(crate) count: u32,
+    /// Whether the finished picture comes before the steps to it.
+    pub(crate) last_frame_first: bool,
 }
 
 impl Settings {
@@ -46,6 +48,7 @@ impl Settings {
             seed_locked: false,
             seed_used: false,
             count: 1,
+            last_frame_first: false,
         }
     }
 
@@ -148,6 +151,7 @@ impl Settings {
             plan: self.plan(model)?,
             seed: Some(self.seed()?),
             count: self.count,
+            last_frame_first: self.last_frame_first,
         })
     }
 }
@@ -166,6 +170,8 @@ pub(crate) struct SettingsQuery {
     seed: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     count: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_frame_first: Option<bool>,
 }
 
 impl SettingsQuery {
@@ -177,6 +183,7 @@ impl SettingsQuery {
             plan: serde_json::to_string(&request.plan).ok(),
             seed: request.seed,
             count: Some(request.count),
+            last_frame_first: Some(request.last_frame_first),
         }
     }
 
@@ -199,6 +206,9 @@ impl SettingsQuery {
         }
         if let Some(count) = self.count {
             settings.count = count.clamp(1, var_dd_protocol::MAX_PICTURES);
+        }
+        if let Some(last_frame_first) = self.last_frame_first {
+            settings.last_frame_first = last_frame_first;
         }
         settings.for_model(&model)
     }
@@ -260,6 +270,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_address_says_whether_the_finished_picture_comes_first_or_leaves_it_as_it_is() {
+        let models = [model("a", 3)];
+        for (chosen, now) in [(true, false), (false, true)] {
+            let settings = Settings { last_frame_first: chosen, ..Settings::new(1) };
+            let query = SettingsQuery::of(&settings.request(&models[0]).unwrap());
+            let now = Settings { last_frame_first: now, ..Settings::new(2) };
+            assert_eq!(query.apply(now, &models).last_frame_first, chosen);
+        }
+        let hurried = Settings { last_frame_first: true, ..Settings::new(1) };
+        assert!(SettingsQuery::default().apply(hurried, &models).last_frame_first);
+    }
+
+    #[test]
     fn an_address_that_asks_for_what_is_not_there_gives_what_is() {
         let models = [model("a", 3)];
         let query = SettingsQuery {
@@ -268,6 +291,7 @@ pub(crate) mod tests {
             plan: Some("{".into()),
             seed: None,
             count: Some(99),
+            last_frame_first: None,
         };
         let settings = query.apply(Settings::new(1), &models);
         assert!(settings.request(&models[0]).is_ok(), "{settings:?}");

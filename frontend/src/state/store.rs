@@ -129,16 +129,21 @@ impl Store {
         self.asks.get(&tag).map(|ask| &ask.answer)
     }
 
-    /// How long the newest finished job of this kind took on the device, in milliseconds.
+    /// How long the newest finished job of this kind took on the device for its pictures, in milliseconds.
     pub(crate) fn measured_ms(&self, like: &GenerateRequest) -> Option<f64> {
         let alike = |job: &Job| {
             let request = &job.about.request;
-            request.plan == like.plan && request.model == like.model && request.count == like.count
+            request.plan == like.plan
+                && request.model == like.model
+                && request.count == like.count
+                && request.last_frame_first == like.last_frame_first
         };
         let jobs = self.order.iter().rev().filter_map(|id| self.jobs.get(id));
         jobs.filter(|job| alike(job)).find_map(|job| {
             let timings = job.timings?;
-            Some((timings.last_frame_ms - timings.queue_ms).max(0.0))
+            // The steps may come after the pictures.
+            let pictures_ms = job.last_picture().map_or(timings.last_frame_ms, |picture| picture.at_ms);
+            Some((pictures_ms - timings.queue_ms).max(0.0))
         })
     }
 
@@ -348,5 +353,21 @@ mod tests {
         let store = event(&store, 5, 1, JobEvent::Finished { timings });
         assert_eq!(store.measured_ms(&request(two_steps(), 1)), Some(250.0));
         assert_eq!(store.measured_ms(&request(two_steps(), 2)), None);
+    }
+
+    #[test]
+    fn whoever_is_in_a_hurry_waits_for_the_picture_and_not_for_the_steps() {
+        let hurried = GenerateRequest { last_frame_first: true, ..request(two_steps(), 1) };
+        let asked = store().after(Action::Asked { tag: 1, now_ms: 10.0 });
+        let mut store = asked.after(Action::Accepted { tag: 1, job: id(5), request: hurried.clone() });
+        for (seq, place, at_ms) in [(1, (1, 3), 300.0), (2, (0, 0), 320.0), (3, (0, 1), 340.0)] {
+            let (header, picture) = (header(0, place, at_ms), Picture::at("a"));
+            store = store.after(Action::Frame { job: id(5), seq, header, picture, now_ms: at_ms });
+        }
+        let timings =
+            var_dd_protocol::Timings { queue_ms: 100.0, last_frame_ms: 340.0, ..Default::default() };
+        let store = event(&store, 5, 4, JobEvent::Finished { timings });
+        assert_eq!(store.measured_ms(&hurried), Some(200.0));
+        assert_eq!(store.measured_ms(&request(two_steps(), 1)), None, "another order takes another time");
     }
 }

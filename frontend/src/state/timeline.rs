@@ -1,4 +1,4 @@
-//! The frames of a job in the order in which they are streamed: what the strip shows.
+//! The frames of a job in the order of its plan, whenever they come: what the strip shows.
 
 use std::ops::Range;
 
@@ -70,9 +70,22 @@ impl Timeline {
         Self { tiles, groups }
     }
 
-    /// Milliseconds at which each tile was drawn; absent where it is not.
+    /// Milliseconds at which each tile was drawn, for playing them in order; absent where it is not.
     pub(crate) fn times(&self) -> Vec<Option<f64>> {
-        self.tiles.iter().map(|tile| tile.frame.as_ref().map(|frame| frame.ms)).collect()
+        let frames = || self.tiles.iter().map(|tile| tile.frame.as_ref());
+        let mut times: Vec<_> = frames().map(|frame| frame.map(|frame| frame.ms)).collect();
+        let first = frames().flatten().next();
+        if let Some((first, finished)) = first.zip(frames().next_back().flatten())
+            && finished.seq < first.seq
+        {
+            // The finished picture came before the steps to it. Played, it comes after them, and as long after the last
+            // step as it was drawn before the first: at its own time it would be over before anything was seen.
+            let newest = times.iter().flatten().copied().fold(first.ms, f64::max);
+            if let Some(time) = times.last_mut() {
+                *time = Some(newest + (first.ms - finished.ms).max(0.0));
+            }
+        }
+        times
     }
 
     /// What picture number `picture` shows while `tile` is on the stage: its newest frame up to there.
@@ -93,9 +106,12 @@ mod tests {
     use var_dd_protocol::Plan;
 
     use super::*;
-    use crate::state::job::{
-        Picture,
-        tests::{header, job, two_steps},
+    use crate::state::{
+        job::{
+            Picture,
+            tests::{header, hurried, job, two_steps},
+        },
+        player::{Pace, Player},
     };
 
     fn three_steps() -> Plan {
@@ -152,5 +168,51 @@ mod tests {
         assert_eq!(timeline.frame_at(&job, 0, 1).unwrap().1.seq, 1);
         assert_eq!(timeline.frame_at(&job, 1, 1).unwrap().1.seq, 3);
         assert_eq!(Timeline::of(&job, Some(0)).tiles[1].frame, None);
+    }
+
+    #[test]
+    fn a_finished_picture_that_comes_first_stays_on_the_stage_while_the_strip_fills() {
+        let player = Player::default();
+        for arrived in 1..=12 {
+            let job = hurried(two_steps(), 2, arrived);
+            for forward in [None, Some(0)] {
+                let timeline = Timeline::of(&job, forward);
+                let tile = player.tile(&timeline.times());
+                assert_eq!(tile, Some(5), "after {arrived} frames");
+                let (place, frame) = timeline.frame_at(&job, 0, 5).unwrap();
+                assert_eq!((place, frame.seq), ((1, 3), 1));
+            }
+            // The other picture is not there until its own is finished: nothing coarse stands in for it.
+            let timeline = Timeline::of(&job, None);
+            let other = timeline.frame_at(&job, 1, 5).map(|(place, _)| place);
+            assert_eq!(other, (arrived > 1).then_some((1, 3)));
+            assert_eq!(
+                timeline.tiles.iter().filter(|tile| tile.frame.is_some()).count(),
+                arrived.div_ceil(2)
+            );
+        }
+    }
+
+    #[test]
+    fn a_finished_picture_that_came_first_is_played_last() {
+        let timeline = Timeline::of(&hurried(two_steps(), 1, 6), None);
+        assert_eq!(timeline.times(), [110.0, 120.0, 130.0, 140.0, 150.0, 160.0].map(Some));
+        assert_eq!(timeline.tiles[5].frame.as_ref().unwrap().ms, 100.0, "the strip tells when it came");
+        for (pace, tile_ms) in [(Pace::True, 10.0), (Pace::Slow, 50.0), (Pace::Scales, 600.0)] {
+            let playing = Player::default().paced(pace, 0.0, &timeline.times());
+            let seen: Vec<_> = (0..6)
+                .map(|tile| playing.at_time(f64::from(tile) * tile_ms, &timeline.times(), false))
+                .map(|player| player.tile(&timeline.times()))
+                .collect();
+            assert_eq!(seen, [0, 1, 2, 3, 4, 5].map(Some), "{pace:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_of_the_steps_so_far_plays_in_order_too() {
+        let alone = Timeline::of(&hurried(two_steps(), 1, 1), None);
+        assert_eq!(alone.times(), [None, None, None, None, None, Some(100.0)]);
+        let some = Timeline::of(&hurried(two_steps(), 1, 3), None);
+        assert_eq!(some.times(), [Some(110.0), Some(120.0), None, None, None, Some(130.0)]);
     }
 }

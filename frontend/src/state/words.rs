@@ -30,6 +30,12 @@ pub(crate) fn state(job: &Job) -> String {
             Some(0) => "Waiting, next".into(),
             Some(ahead) => format!("Waiting, {ahead} ahead of you"),
         },
+        // After the last pass there is nothing to tell of the networks any more.
+        JobState::Running if job.about.request.last_frame_first && job.last_picture().is_some() => {
+            let (what, them) =
+                if job.about.request.count == 1 { ("picture is", "it") } else { ("pictures are", "them") };
+            format!("The {what} there; the steps to {them} follow")
+        }
         JobState::Running => match job.running {
             None => "Drawing".into(),
             Some(running) => {
@@ -42,7 +48,15 @@ pub(crate) fn state(job: &Job) -> String {
             }
         },
         JobState::Finished => match job.timings {
-            Some(timings) => format!("Finished in {}", duration(timings.last_frame_ms)),
+            Some(timings) => {
+                let all = duration(timings.last_frame_ms);
+                match job.last_picture().filter(|_| job.about.request.last_frame_first) {
+                    Some(picture) => {
+                        format!("Finished in {}, all steps in {all}", duration(picture.at_ms))
+                    }
+                    None => format!("Finished in {all}"),
+                }
+            }
             None => "Finished".into(),
         },
         JobState::Failed => match &job.error {
@@ -139,8 +153,10 @@ pub(crate) fn alternative(about: &About, picture: usize, side: Option<u32>) -> S
 
 #[cfg(test)]
 mod tests {
+    use var_dd_protocol::{JobEvent, Timings};
+
     use super::*;
-    use crate::state::job::tests::{job, two_steps};
+    use crate::state::job::tests::{hurried, job, two_steps};
 
     #[test]
     fn times_are_short() {
@@ -153,6 +169,22 @@ mod tests {
         let mut job = job(two_steps(), 1);
         job.position = Some(2);
         assert_eq!(state(&job), "Waiting, 2 ahead of you");
+    }
+
+    #[test]
+    fn whoever_is_in_a_hurry_is_told_when_the_picture_is_there_and_when_the_steps_are() {
+        let mut job = hurried(two_steps(), 1, 0);
+        assert_eq!(state(&job), "Drawing");
+        job = hurried(two_steps(), 1, 1);
+        assert_eq!(state(&job), "The picture is there; the steps to it follow");
+        assert_eq!(state(&hurried(two_steps(), 2, 1)), "Drawing", "one of two");
+        assert_eq!(state(&hurried(two_steps(), 2, 3)), "The pictures are there; the steps to them follow");
+        job = hurried(two_steps(), 1, 6);
+        let timings = Timings { first_frame_ms: 100.0, last_frame_ms: 150.0, ..Timings::default() };
+        job.event(9, JobEvent::Finished { timings });
+        assert_eq!(state(&job), "Finished in 100 ms, all steps in 150 ms");
+        job.about.request.last_frame_first = false;
+        assert_eq!(state(&job), "Finished in 150 ms");
     }
 
     #[test]

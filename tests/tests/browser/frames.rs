@@ -7,7 +7,7 @@ use var_dd_protocol::Plan;
 use var_dd_tests::{
     browser::{Look, with_browsers},
     expected_frames,
-    playground::{Playground, ReceivedFrame},
+    playground::{Playground, ReceivedFrame, ShownPicture},
     program::Program,
 };
 
@@ -90,6 +90,71 @@ async fn check_tiles(playground: &Playground, received: &[ReceivedFrame]) -> Res
         );
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_strip_fills() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (model, slow) = slowest_plan(&program).await?;
+    let expected = expected_frames(&model.plans[slow].plan, model.scales());
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        set_up(&playground, slow, 2).await?;
+        // By the keyboard: Space is the box's own there, not the player's.
+        let ticked = "return document.querySelector('[data-testid=last-frame-first]').checked";
+        ensure!(playground.page.value(ticked).await? == false, "the finished picture comes first unasked");
+        playground.page.value("document.querySelector('[data-testid=last-frame-first]').focus()").await?;
+        playground.page.keys(" ").await?;
+        playground.page.wait_for("a ticked box", ticked).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+
+        let received = playground.received(&job).await?;
+        let lasts: Vec<_> = received.iter().map(|frame| frame.last).collect();
+        ensure!(
+            lasts[..2] == [true; 2] && !lasts[2..].contains(&true),
+            "the pictures do not come first: {lasts:?}"
+        );
+        ensure!(lasts.len() == 2 * expected.len(), "{} frames", lasts.len());
+        let tiles = playground.drawn_tiles().await?;
+        let tiles: Vec<_> = tiles.iter().map(|tile| (tile.pass, tile.scale)).collect();
+        ensure!(tiles == expected, "the strip shows {tiles:?}");
+
+        // The stage came to show the finished pictures and nothing after them.
+        let own = |shown: &[ShownPicture]| -> Vec<(u32, u64, bool)> {
+            let of = |shown: &ShownPicture| {
+                received.iter().find(|frame| (frame.seq, &frame.digest) == (shown.seq, &shown.digest))
+            };
+            shown.iter().filter_map(of).map(|frame| (frame.picture, frame.seq, frame.last)).collect()
+        };
+        let finished: Vec<_> = received[..2].iter().map(|frame| (frame.picture, frame.seq, true)).collect();
+        let shown = own(&playground.shown().await?);
+        ensure!(shown == finished, "the stage showed {shown:?}");
+        let on_stage = own(&playground.on_stage().await?);
+        ensure!(on_stage == finished, "the stage shows {on_stage:?}");
+        playground.page.wait_for_text("all steps in").await?;
+
+        // Each step can be looked at, and the link shows the finished picture too.
+        playground.choose_tile(0).await?;
+        let first = playground.settled_on_stage(0).await?;
+        ensure!(received.iter().any(|frame| frame.digest == first.digest && frame.scale == 0), "{first:?}");
+        let other = Playground::open(browsers, &program, Look::DESKTOP, &format!("/r/{job}")).await?;
+        other.wait_for_state(&job, "finished").await?;
+        let picture = other.settled_on_stage(expected.len() - 1).await?;
+        ensure!(picture.digest == received[0].digest, "the link shows other bytes");
+        other.page.wait_for_text("finished picture first").await?;
+
+        // Whoever goes on from there, or loads the page again, keeps the choice.
+        other.click("make-your-own").await?;
+        other.wait_until_ready().await?;
+        playground.page.reload().await?;
+        playground.wait_until_ready().await?;
+        for place in [&other, &playground] {
+            place.page.wait_for("the box ticked as before", ticked).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use var_dd_protocol::{
-    ClientMessage, GenerateRequest, JobEvent, JobState, MediaType, OwnerToken, ServerMessage,
+    ClientMessage, GenerateRequest, JobEvent, JobId, JobState, JobView, MediaType, OwnerToken, ServerMessage,
 };
 use var_dd_tests::{
     client::{Client, Event, What, finished_picture, frames, request},
@@ -35,6 +35,99 @@ async fn every_kind_of_plan_streams_exactly_its_frames_in_order() -> Result<()> 
         check_headers(&events, model.image_size, expected.len()).with_context(|| name.to_owned())?;
         check_order(&events, &passes).with_context(|| name.to_owned())?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_in_a_hurry_gets_its_finished_pictures_first_and_then_the_same_frames() -> Result<()> {
+    let program = Program::start(&[])?;
+    let scales = program.info().await?.models[0].scales();
+    let mut client = Client::connect(&program).await?;
+    for (name, plan, expected) in plans(scales) {
+        let calm = GenerateRequest { count: 2, ..request(plan, 13) };
+        let accepted = client.generate(calm.clone()).await?;
+        let in_order = client.events(&accepted.job).await?;
+        let accepted = client.generate(GenerateRequest { last_frame_first: true, ..calm }).await?;
+        ensure!(accepted.request.last_frame_first, "{name}: {:?}", accepted.request);
+        let events = client.events(&accepted.job).await?;
+        for picture in 0..2 {
+            let mut hurried = frames(&events, picture);
+            let places: Vec<_> = hurried.iter().map(|&(pass, scale, _)| (pass, scale)).collect();
+            ensure!(places.first() == expected.last(), "{name}, picture {picture} begins with {places:?}");
+            ensure!(places[1..] == expected[..expected.len() - 1], "{name}, picture {picture}: {places:?}");
+            hurried.rotate_left(1);
+            ensure!(hurried == frames(&in_order, picture), "{name}, picture {picture}: other bytes");
+            let finished = finished_picture(&events, picture)?;
+            ensure!(
+                finished == hurried[hurried.len() - 1].2,
+                "{name}, picture {picture}: another is the last"
+            );
+        }
+        check_hurry(&events, expected.len()).with_context(|| name.to_owned())?;
+        check_kept(&program, &accepted.job, &events).await.with_context(|| name.to_owned())?;
+        // A second end would be heard before what is told again.
+        client.watch(&accepted.job, None).await?;
+        let again = client.events(&accepted.job).await?;
+        ensure!(since_start(&again)? == since_start(&events)?, "{name}: told again it is another job");
+    }
+    Ok(())
+}
+
+/// Events from the start on: of positions in the queue, those who come later hear only the newest.
+fn since_start(events: &[Event]) -> Result<&[Event]> {
+    let is_started = |event: &Event| matches!(event.what, What::Control(JobEvent::Started { .. }));
+    let start = events.iter().position(is_started).context("the job did not start")?;
+    Ok(&events[start..])
+}
+
+/// All passes, then the finished pictures, then the other frames, then one end.
+fn check_hurry(events: &[Event], frames_per_picture: usize) -> Result<()> {
+    let ends = events.iter().filter(|event| event.final_state().is_some()).count();
+    let end = events.last().and_then(Event::final_state);
+    ensure!(ends == 1 && end == Some(JobState::Finished), "{ends} ends, {end:?} the last");
+    let is_frame = |event: &Event| matches!(event.what, What::Frame(..));
+    let first = events.iter().position(is_frame).context("no frame")?;
+    let rest = &events[first..events.len() - 1];
+    ensure!(rest.iter().all(is_frame), "something else is among the frames");
+    ensure!(rest.len() == 2 * frames_per_picture, "{} frames", rest.len());
+    for (at, event) in rest.iter().enumerate() {
+        let What::Frame(header, _) = &event.what else { continue };
+        ensure!(header.last == (at < 2), "frame {at} says last: {}", header.last);
+        ensure!(!header.last || header.media_type == MediaType::Png, "a finished {:?}", header.media_type);
+    }
+    Ok(())
+}
+
+/// The result has the pictures and frames that were streamed, in the order in which they were.
+async fn check_kept(program: &Program, job: &JobId, events: &[Event]) -> Result<()> {
+    let view: JobView =
+        reqwest::get(program.url(&format!("/api/results/{job}"))).await?.error_for_status()?.json().await?;
+    ensure!(view.state == JobState::Finished && view.request.last_frame_first, "{:?}", view.request);
+    let streamed = events.iter().filter_map(|event| match &event.what {
+        What::Frame(header, bytes) => Some((event.seq, header, bytes)),
+        What::Control(_) => None,
+    });
+    let streamed: Vec<_> = streamed.collect();
+    ensure!(
+        view.frames.len() == streamed.len(),
+        "{} of {} frames are kept",
+        view.frames.len(),
+        streamed.len()
+    );
+    for (entry, (seq, header, bytes)) in view.frames.iter().zip(streamed) {
+        ensure!((entry.seq, &entry.header) == (seq, header), "{entry:?} is kept in place of {seq}");
+        let kept = reqwest::get(program.url(&entry.url)).await?.error_for_status()?.bytes().await?;
+        ensure!(kept == *bytes, "frame {seq} is kept with other bytes");
+    }
+    ensure!(view.pictures.len() == 2, "{} pictures", view.pictures.len());
+    for (picture, path) in (0..).zip(&view.pictures) {
+        let kept = reqwest::get(program.url(path)).await?.error_for_status()?.bytes().await?;
+        ensure!(kept == finished_picture(events, picture)?, "{path} is another picture");
+    }
+    let times = view.timings.context("no timings")?;
+    ensure!(times.first_frame_ms < times.last_frame_ms, "{times:?}");
+    let page = reqwest::get(program.url(&format!("/r/{job}"))).await?.error_for_status()?.text().await?;
+    ensure!(page.contains(&format!("/api/results/{job}/pictures/0.png")), "the page shows another picture");
     Ok(())
 }
 
@@ -91,10 +184,15 @@ async fn a_viewer_who_resumes_after_any_event_gets_the_same_rest() -> Result<()>
         let all = client.events(&accepted.job).await?;
         drop(client);
         let mut other = Client::connect(&program).await?;
-        for after in [None].into_iter().chain((0..all.len() as u64 - 1).map(Some)) {
+        let from_start = since_start(&all)?;
+        let numbers = all[..all.len() - 1].iter().map(|event| Some(event.seq));
+        for after in [None].into_iter().chain(numbers) {
             other.watch(&accepted.job, after).await?;
-            let rest = other.events(&accepted.job).await?;
-            let expected = &all[after.map_or(0, |seq| seq as usize + 1)..];
+            let mut rest = other.events(&accepted.job).await?;
+            // A place in the queue may be told again, or one that this viewer never heard of.
+            rest.retain(|event| !matches!(event.what, What::Control(JobEvent::Queued { .. })));
+            let seen = from_start.iter().take_while(|event| Some(event.seq) <= after).count();
+            let expected = &from_start[seen..];
             ensure!(rest.len() == expected.len(), "{name} after {after:?}: {} events", rest.len());
             for (got, expected) in rest.iter().zip(expected) {
                 ensure!(
@@ -130,13 +228,11 @@ async fn two_viewers_of_a_running_job_get_the_same_bytes() -> Result<()> {
     let (rest, other) = tokio::try_join!(first.events(&accepted.job), second.events(&accepted.job))?;
     seen.extend(rest);
     let wire = |events: &[Event]| -> Result<Vec<_>> {
-        let is_started = |event: &Event| matches!(event.what, What::Control(JobEvent::Started { .. }));
-        let start = events.iter().position(is_started).context("the job did not start")?;
-        let before = events[..start].iter().map(|event| &event.what);
-        for what in before {
+        let rest = since_start(events)?;
+        for Event { what, .. } in &events[..events.len() - rest.len()] {
             ensure!(matches!(what, What::Control(JobEvent::Queued { .. })), "before the start: {what:?}");
         }
-        Ok(events[start..].iter().map(|event| (event.seq, digest(&event.wire))).collect())
+        Ok(rest.iter().map(|event| (event.seq, digest(&event.wire))).collect())
     };
     let (one, two) = (wire(&seen)?, wire(&other)?);
     let apart = one.iter().zip(&two).position(|(a, b)| a != b);

@@ -2,6 +2,7 @@
 
 mod ends;
 mod flow;
+mod order;
 mod restart;
 mod viewers;
 
