@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 use tempfile::TempDir;
 use var_dd_engine::tensor_file;
 
-/// The demo model: 6 scales of 130 tokens in all, 16 channels, 10 classes.
+/// The demo model: 6 scales of 130 tokens in all, 16 channels, 16 classes.
 fn demo_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../static/demo-model")
 }
@@ -69,10 +69,10 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         ("trace-filter", "--top-k 1 --top-p -1", &["top_p is -1", "to 1"]),
         ("sample", "--sample-num 0", &["--sample-num", "0 is not in 1..=10000000"]),
         ("sample", "--bs -4", &["--bs", "-4 is not in 1..=4096"]),
-        ("sample", "--class -1", &["class -1", "0 to 9"]),
-        ("sample", "--classes 3,10", &["class 10", "0 to 9"]),
+        ("sample", "--class -1", &["class -1", "0 to 15"]),
+        ("sample", "--classes 3,16", &["class 16", "0 to 15"]),
         ("sample", "--cfg nan", &["cfg is NaN"]),
-        ("sample", "--classes -1,2", &["class -1", "0 to 9"]),
+        ("sample", "--classes -1,2", &["class -1", "0 to 15"]),
         ("sample", "--t-list -1,2 --loss-split-t 0", &["--t-list", "'-1'", "from 0 on"]),
         ("convert", "--student a --vae b --name=", &["--name"]),
         ("convert", "--student a --vae b --patch-nums -1,2", &["--patch-nums is [-1, 2]", "the first one 1"]),

@@ -3,9 +3,10 @@
 mod native;
 
 use std::{
-    fmt,
+    env, fmt,
     str::FromStr,
-    sync::OnceLock,
+    sync::{Once, OnceLock},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -121,6 +122,7 @@ impl DeviceChoice {
         let device = self.find()?;
         if device == Device::Cpu {
             native::keep_freed_memory();
+            set_threads();
         }
         Ok(device)
     }
@@ -167,6 +169,18 @@ impl DtypeChoice {
             Self::F16 => Kind::Half,
         }
     }
+}
+
+/// One thread for each core that this program may use. A core has one multiplier for all its threads, and OpenMP would start
+/// as many as the machine has even where a container is given few. `OMP_NUM_THREADS` counts where it is set.
+fn set_threads() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if env::var_os("OMP_NUM_THREADS").is_none() {
+            let allowed = thread::available_parallelism().map_or(1, usize::from);
+            tch::set_num_threads(allowed.min(num_cpus::get_physical()).max(1) as i32);
+        }
+    });
 }
 
 /// Weights of a transformer from which on it counts as large.

@@ -233,10 +233,10 @@ impl Recipe {
             },
             student: StudentRecipe {
                 run: Steps {
-                    steps: 2000,
+                    steps: 1600,
                     batch: 64,
                     optimizer: optimizer(1e-3, 100, 0.998),
-                    examine_every: 500,
+                    examine_every: 400,
                     checkpoint_every: 50,
                 },
                 second_step: 3,
@@ -248,10 +248,10 @@ impl Recipe {
                 held_out: 512,
             },
             decoder: Some(Steps {
-                steps: 2400,
+                steps: 1500,
                 batch: 16,
                 optimizer: optimizer(5e-4, 100, 0.998),
-                examine_every: 600,
+                examine_every: 500,
                 checkpoint_every: 100,
             }),
             judge: JudgeRecipe {
