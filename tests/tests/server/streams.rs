@@ -24,7 +24,8 @@ async fn every_kind_of_plan_streams_exactly_its_frames_in_order() -> Result<()> 
         let accepted = client.generate(GenerateRequest { count: 2, ..request(plan, 11) }).await?;
         let events = client.events(&accepted.job).await?;
         let numbers: Vec<_> = events.iter().map(|event| event.seq).collect();
-        ensure!(numbers == (0..events.len() as u64).collect::<Vec<_>>(), "{name}: numbers {numbers:?}");
+        // Not always from 0: of several positions in the queue a viewer who comes late is told the last.
+        ensure!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{name}: numbers {numbers:?}");
         for picture in 0..2 {
             let frames = frames(&events, picture);
             let places: Vec<_> = frames.iter().map(|&(pass, scale, _)| (pass, scale)).collect();

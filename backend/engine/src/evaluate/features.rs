@@ -130,6 +130,22 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
     Ok(tensors)
 }
 
+impl InceptionFeatures {
+    fn describe_together(&self, pictures: &Tensor) -> Result<Features, TchError> {
+        let pictures = pictures.f_to_device(self.device)?.f_permute([0, 3, 1, 2])?;
+        let pictures = pictures.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+        let activations = self.network.activations(&pictures)?;
+        let probabilities = match &self.classifier {
+            Some(weight) => {
+                let logits = activations.pooled.f_matmul(&weight.f_transpose(0, 1)?)?;
+                Some(logits.f_softmax(-1, Kind::Float)?)
+            }
+            None => None,
+        };
+        Ok(Features { pooled: activations.pooled, spatial: Some(activations.spatial), probabilities })
+    }
+}
+
 impl FeatureNetwork for InceptionFeatures {
     fn name(&self) -> &str {
         "inception"
@@ -154,18 +170,24 @@ impl FeatureNetwork for InceptionFeatures {
     }
 
     fn describe(&self, pictures: &Tensor) -> Result<Features, TchError> {
+        // On a CPU each picture by itself: its features are then the same to the last bit whatever shares its batch, and so
+        // are the scores of pictures that are drawn and of the same ones in files.
+        let together = if self.device == Device::Cpu { 1 } else { pictures.size()[0].max(1) };
         no_grad(|| {
-            let pictures = pictures.f_to_device(self.device)?.f_permute([0, 3, 1, 2])?;
-            let pictures = pictures.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
-            let activations = self.network.activations(&pictures)?;
-            let probabilities = match &self.classifier {
-                Some(weight) => {
-                    let logits = activations.pooled.f_matmul(&weight.f_transpose(0, 1)?)?;
-                    Some(logits.f_softmax(-1, Kind::Float)?)
-                }
-                None => None,
+            let parts: Vec<Features> = pictures
+                .f_split(together, 0)?
+                .iter()
+                .map(|pictures| self.describe_together(pictures))
+                .collect::<Result<_, _>>()?;
+            let joined = |of: fn(&Features) -> Option<&Tensor>| -> Result<Option<Tensor>, TchError> {
+                let all: Option<Vec<&Tensor>> = parts.iter().map(of).collect();
+                all.map(|all| Tensor::f_cat(&all, 0)).transpose()
             };
-            Ok(Features { pooled: activations.pooled, spatial: Some(activations.spatial), probabilities })
+            Ok(Features {
+                pooled: Tensor::f_cat(&parts.iter().map(|part| &part.pooled).collect::<Vec<_>>(), 0)?,
+                spatial: joined(|part| part.spatial.as_ref())?,
+                probabilities: joined(|part| part.probabilities.as_ref())?,
+            })
         })
     }
 }
