@@ -75,7 +75,7 @@ async fn take(
 }
 
 /// A class whose pictures show well what happens.
-const CLASS: usize = 5;
+const CLASS: usize = 12;
 
 async fn save(playground: &Playground, path: &Path) -> Result<()> {
     tokio::time::sleep(SETTLED).await;
