@@ -4,32 +4,15 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{
-        config::{Config, TransformerConfig, VaeConfig},
-        formula_sampler, published,
-    },
+    bundle::{formula_sampler, published},
     device::{DeviceChoice, kind_name},
     sample::{
         Sampler,
         filter::filtered_probs,
         noise::{self, PictureSeed},
     },
+    train::recipe::Recipe,
 };
-
-/// Sizes of the demo model.
-fn demo() -> Config {
-    Config {
-        name: "demo".into(),
-        patch_nums: vec![1, 2, 3, 4, 6, 8],
-        vocabulary: 512,
-        latent_channels: 16,
-        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1, 2, 4], residual_blocks: 1 },
-        transformer: TransformerConfig { depth: 4, width: 256, heads: 4 },
-        num_classes: 16,
-        classes: (0..16).map(|class| format!("class {class}")).collect(),
-        plans: Vec::new(),
-    }
-}
 
 /// Does something with networks of both sizes in both number types.
 fn with_each(criterion: &mut Criterion, name: &str, work: impl Fn(&Sampler)) {
@@ -37,7 +20,8 @@ fn with_each(criterion: &mut Criterion, name: &str, work: impl Fn(&Sampler)) {
     let device = DeviceChoice::Auto.open().unwrap_or(Device::Cpu);
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10);
-    for config in [demo(), published::config(16)] {
+    let demo = Recipe::preset("demo").map(|recipe| recipe.config());
+    for config in demo.into_iter().chain([published::config(16)]) {
         for kind in [Kind::Float, Kind::BFloat16] {
             let Ok(sampler) = formula_sampler(&config, false, device, kind) else { continue };
             let id = BenchmarkId::new(&config.name, kind_name(kind));

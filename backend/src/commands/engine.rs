@@ -10,11 +10,7 @@ use std::{
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{
-        Bundle, BundleError,
-        config::{Config, PlanPreset},
-        formula_sampler,
-    },
+    bundle::{Bundle, BundleError, config::PlanPreset},
     device::{self, DeviceChoice, DeviceError, DtypeChoice},
     sample::{
         Batch, Event, Frames, SampleError, Sampler,
@@ -53,24 +49,12 @@ impl Engine {
         let device = device.open()?;
         let bundle = Bundle::open(directory)?;
         let kind = dtype.kind_for(device, &bundle.config);
-        let sampler = bundle.sampler(device, kind)?;
-        Ok(Self { info: describe(&sampler, kind), sampler })
+        Ok(Self::of(bundle.sampler(device, kind)?, kind))
     }
 
-    /// Networks of these sizes with invented weights, with or without a teacher: for timings.
-    ///
-    /// # Errors
-    /// When the device cannot be used.
-    pub fn invented(
-        config: &Config,
-        teacher: bool,
-        device: DeviceChoice,
-        dtype: DtypeChoice,
-    ) -> Result<Self, EngineError> {
-        let device = device.open()?;
-        let kind = dtype.kind_for(device, config);
-        let sampler = formula_sampler(config, teacher, device, kind).map_err(BundleError::from)?;
-        Ok(Self { info: describe(&sampler, kind), sampler })
+    /// Networks at hand, in numbers of `kind`.
+    pub fn of(sampler: Sampler, kind: Kind) -> Self {
+        Self { info: describe(&sampler, kind), sampler }
     }
 
     /// The device that the networks are on.

@@ -233,6 +233,37 @@ impl Config {
 }
 
 impl PlanPreset {
+    /// Student steps at the scales of `t_list`.
+    pub fn few_step(name: &str, t_list: &[usize], loss_split_t: usize) -> Self {
+        Self {
+            name: name.into(),
+            t_list: Some(t_list.to_vec()),
+            loss_split_t: Some(loss_split_t),
+            t_teacher_start: None,
+            autoregressive: false,
+            cfg: None,
+            top_k: None,
+            top_p: None,
+            fid: None,
+        }
+    }
+
+    /// The teacher alone.
+    pub fn teacher(name: &str, guidance: Guidance) -> Self {
+        let alone =
+            Self { t_list: None, loss_split_t: None, autoregressive: true, ..Self::few_step(name, &[], 0) };
+        alone.guided(guidance)
+    }
+
+    /// This few-step plan with the teacher drawing the scales from `start` on.
+    pub fn involving_teacher(self, start: usize, guidance: Guidance) -> Self {
+        Self { t_teacher_start: Some(start), ..self }.guided(guidance)
+    }
+
+    fn guided(self, Guidance { cfg, top_k, top_p }: Guidance) -> Self {
+        Self { cfg: Some(cfg), top_k: Some(top_k), top_p: Some(top_p), ..self }
+    }
+
     /// The plan that the flags describe.
     ///
     /// # Errors

@@ -65,15 +65,8 @@ pub(super) fn class_names(count: i64) -> Vec<String> {
 /// The published plans for a published size, else one step.
 pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
     let few_step = |name: &str, t_list: &[usize], split, fid| PlanPreset {
-        name: name.into(),
-        t_list: Some(t_list.to_vec()),
-        loss_split_t: Some(split),
-        t_teacher_start: None,
-        autoregressive: false,
-        cfg: None,
-        top_k: None,
-        top_p: None,
         fid,
+        ..PlanPreset::few_step(name, t_list, split)
     };
     let transformer = &config.transformer;
     let published = PUBLISHED.iter().find(|published| {
@@ -86,8 +79,7 @@ pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
     let Some(published) = published else {
         return vec![few_step("1 step", &[0], config.scales() / 2, None)];
     };
-    let Guidance { cfg, top_k, top_p } = Guidance::default();
-    let guided = |preset| PlanPreset { cfg: Some(cfg), top_k: Some(top_k), top_p: Some(top_p), ..preset };
+    let guidance = Guidance::default();
     let mut plans = vec![
         few_step("1 step", &[0], published.split, Some(published.one_step)),
         few_step("2 steps", &[0, published.split], published.split, Some(published.two_steps)),
@@ -95,14 +87,10 @@ pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
     if has_teacher {
         for &(steps, split, start, fid) in published.with_teacher {
             let preset = few_step(&format!("{steps} steps with teacher"), &[0, 5], split, Some(fid));
-            plans.push(guided(PlanPreset { t_teacher_start: Some(start), ..preset }));
+            plans.push(preset.involving_teacher(start, guidance));
         }
-        plans.push(guided(PlanPreset {
-            t_list: None,
-            loss_split_t: None,
-            autoregressive: true,
-            ..few_step("teacher, 10 steps", &[], 0, Some(published.teacher))
-        }));
+        let fid = Some(published.teacher);
+        plans.push(PlanPreset { fid, ..PlanPreset::teacher("teacher, 10 steps", guidance) });
     }
     plans
 }

@@ -193,22 +193,28 @@ const WORTH_BF16: f64 = 1.5;
 fn multiplies_bf16() -> bool {
     static OUTCOME: OnceLock<bool> = OnceLock::new();
     *OUTCOME.get_or_init(|| {
-        let (f32, bf16) = (matrix_time(512, Kind::Float), matrix_time(512, Kind::BFloat16));
-        let ratio = f32.as_secs_f64() / bf16.as_secs_f64();
+        let rate = |kind| matrix_rate(Device::Cpu, kind, 512, Duration::from_millis(15));
+        let ratio = rate(Kind::BFloat16) / rate(Kind::Float);
         tracing::info!("this processor multiplies bf16 {ratio:.1} times as fast as f32");
         ratio >= WORTH_BF16
     })
 }
 
-/// The best time of several for a product of square matrices on the CPU.
-fn matrix_time(side: i64, kind: Kind) -> Duration {
-    let matrix = Tensor::ones([side, side], (kind, Device::Cpu));
-    let once = |_| {
-        let began = Instant::now();
-        drop(matrix.matmul(&matrix));
-        began.elapsed()
-    };
-    (0..8).map(once).min().unwrap_or_default()
+/// Operations per second (a multiplication with an addition is two) at which the device multiplies square matrices: the best
+/// of as many as `time` has room for, so that others on the machine count little.
+pub fn matrix_rate(device: Device, kind: Kind, side: i64, time: Duration) -> f64 {
+    let matrix = || Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind);
+    let (a, b) = (matrix(), matrix());
+    let began = Instant::now();
+    let mut best = Duration::MAX;
+    while best == Duration::MAX || began.elapsed() < time {
+        let start = Instant::now();
+        let product = a.matmul(&b);
+        // Waits for the device.
+        let _ = product.get(0).get(0).to_kind(Kind::Float).double_value(&[]);
+        best = best.min(start.elapsed());
+    }
+    2.0 * (side as f64).powi(3) / best.as_secs_f64()
 }
 
 /// Name of a device, as `cpu` or `cuda:0`.

@@ -2,7 +2,7 @@
 //! student have learned changes, since tokens depend on encoder and quantizer alone.
 
 use serde_json::json;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use super::{
     Outcome, TrainError, Watch, Workplace,
@@ -19,7 +19,6 @@ use crate::{
     bundle::{config::Config, weights::StateDict},
     net::vae::Vae,
 };
-use tch::Tensor;
 
 /// Number of this stage among those that draw chances.
 const STAGE: u64 = 5;
@@ -44,15 +43,9 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         Vae::load(at, &config);
     })?;
     let learns = |name: &str| !product::makes_tokens(name);
-    let fixed: StateDict = vae
-        .tensors
-        .iter()
-        .filter(|(name, _)| !learns(name))
-        .map(|(n, t)| (n.clone(), t.shallow_clone()))
-        .collect();
+    let fixed = select(&vae.tensors, product::makes_tokens);
     let from = start.as_ref().map_or(&vae.tensors, |(tensors, _)| tensors);
-    let initial =
-        from.iter().filter(|(name, _)| learns(name)).map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+    let initial = select(from, learns);
     let stage = Stage {
         name: "decoder",
         place,
@@ -76,9 +69,6 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
     // Pictures after those that the VAE has seen.
     let seen_before = recipe.vae.run.steps * recipe.vae.run.batch as u64 / decoder.batch as u64 + 1;
     let held_out = stream.held_out().draw(0, recipe.vae.held_out)?;
-    let everything = |learned: &StateDict| -> StateDict {
-        fixed.iter().chain(learned).map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-    };
     let weights = stage.run(watch, |begin| {
         Ok(DecoderLesson {
             recipe: recipe.clone(),
@@ -94,10 +84,23 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
             likeness,
         })
     })?;
+    let weights = weights.map(|learned| together(&fixed, learned));
     if let Some(weights) = &weights {
-        product::write_half(&model.join("vae.safetensors"), &everything(weights))?;
+        product::write_half(&model.join("vae.safetensors"), weights)?;
     }
     Ok(outcome(weights))
+}
+
+/// The tensors whose names are wanted.
+fn select(tensors: &StateDict, wanted: impl Fn(&str) -> bool) -> StateDict {
+    let wanted = tensors.iter().filter(|(name, _)| wanted(name));
+    wanted.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+/// A whole VAE.
+fn together(fixed: &StateDict, mut learned: StateDict) -> StateDict {
+    learned.extend(select(fixed, |_| true));
+    learned
 }
 
 #[derive(Debug)]
@@ -114,13 +117,6 @@ struct DecoderLesson {
     likeness: Likeness,
 }
 
-impl DecoderLesson {
-    fn with_fixed(&self, mut weights: StateDict) -> StateDict {
-        weights.extend(self.fixed.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
-        weights
-    }
-}
-
 impl Lesson for DecoderLesson {
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
         let drawn = self.feed.next()?;
@@ -131,12 +127,12 @@ impl Lesson for DecoderLesson {
             let codes = Tensor::cat(&self.vae.tokenize(&x), 1);
             seen(&self.recipe, STAGE, &quantize.partial_sums(&quantize.lookup(&codes)), step)
         };
-        let weights = self.with_fixed(weights);
+        let weights = together(&self.fixed, weights);
         let vae = build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
         Ok(self.likeness.loss(&vae.decode_unclamped(&f_hat), &x))
     }
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
-        examine(self.with_fixed(weights), &self.held_out, &self.config, &self.place)
+        examine(together(&self.fixed, weights), &self.held_out, &self.config, &self.place)
     }
 }

@@ -346,31 +346,14 @@ impl Recipe {
     /// The plans shown to people.
     fn plans(&self, scales: usize) -> Vec<PlanPreset> {
         let split = self.student.second_step;
-        let Guidance { cfg, top_k, top_p } = self.trajectories.guidance;
-        let student = |name: &str, t_list: &[usize]| PlanPreset {
-            name: name.into(),
-            t_list: Some(t_list.to_vec()),
-            loss_split_t: Some(split),
-            t_teacher_start: None,
-            autoregressive: false,
-            cfg: None,
-            top_k: None,
-            top_p: None,
-            fid: None,
-        };
-        let with_law =
-            |preset| PlanPreset { cfg: Some(cfg), top_k: Some(top_k), top_p: Some(top_p), ..preset };
-        let involved = PlanPreset {
-            t_teacher_start: Some(split.saturating_sub(1)),
-            ..student("3 steps with teacher", &[0, split])
-        };
-        let teacher = PlanPreset {
-            t_list: None,
-            loss_split_t: None,
-            autoregressive: true,
-            ..student(&format!("teacher, {scales} steps"), &[])
-        };
-        vec![student("1 step", &[0]), student("2 steps", &[0, split]), with_law(involved), with_law(teacher)]
+        let guidance = self.trajectories.guidance;
+        let two_steps = |name: &str| PlanPreset::few_step(name, &[0, split], split);
+        vec![
+            PlanPreset::few_step("1 step", &[0], split),
+            two_steps("2 steps"),
+            two_steps("3 steps with teacher").involving_teacher(split.saturating_sub(1), guidance),
+            PlanPreset::teacher(&format!("teacher, {scales} steps"), guidance),
+        ]
     }
 
     /// Checks everything that can be checked before a stage begins.

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{BundleError, formula_sampler},
     device::kind_name,
     sample::{
         Batch, Frames, Sampler,
@@ -34,16 +33,7 @@ pub(super) fn run(
     if kind == Kind::Float {
         return Err(UsageError("--accuracy compares with f32; give --dtype bf16 or f16".into()).into());
     }
-    let load = |kind| -> Result<Sampler, BundleError> {
-        match source {
-            Source::Bundle(bundle) => bundle.sampler(device, kind),
-            Source::Invented(config) => {
-                let teacher = plans.iter().any(|(_, plan)| plan.needs_teacher());
-                Ok(formula_sampler(config, teacher, device, kind)?)
-            }
-        }
-    };
-    let (short, full) = (load(kind)?, load(Kind::Float)?);
+    let (short, full) = (source.sampler(plans, device, kind)?, source.sampler(plans, device, Kind::Float)?);
     let name = kind_name(kind);
     println!("{}: {count} pictures in {name} and in f32", source.config().name);
     println!("{:<24}  equal codes  PSNR of the mean square  worst picture  equal pixels", "plan");

@@ -12,11 +12,11 @@ use std::{
 use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 use var_dd_engine::{
-    bundle::{Bundle, config::Config, published},
-    device::{device_name, kind_name},
-    sample::{self, cost, plan::Plan},
+    bundle::{Bundle, BundleError, config::Config, formula_sampler, published},
+    device::{device_name, kind_name, matrix_rate},
+    sample::{self, Sampler, cost, plan::Plan},
 };
 
 use self::report::{HEADING, Report, Row};
@@ -133,14 +133,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if let Some(count) = args.accuracy {
         return accuracy::run(&source, &plans, count, device, kind);
     }
-    let mut engine = match &source {
-        Source::Invented(config) => {
-            let teacher = plans.iter().any(|(_, plan)| plan.needs_teacher());
-            Engine::invented(config, teacher, args.model.device, args.model.dtype)?
-        }
-        Source::Bundle(_) => Engine::load(&args.model.directory(), args.model.device, args.model.dtype)?,
-    };
-    let matrix_rate = matrix_rate(device, kind);
+    let mut engine = Engine::of(source.sampler(&plans, device, kind)?, kind);
+    let matrix_rate = matrix_rate(device, kind, MATRIX_SIDE, RATE_TIME);
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION").into(),
         model: config.name.clone(),
@@ -203,6 +197,17 @@ impl Source {
             Self::Invented(config) => config,
         }
     }
+
+    /// The networks that the plans need.
+    fn sampler(&self, plans: &[(String, Plan)], device: Device, kind: Kind) -> Result<Sampler, BundleError> {
+        match self {
+            Self::Bundle(bundle) => bundle.sampler(device, kind),
+            Self::Invented(config) => {
+                let teacher = plans.iter().any(|(_, plan)| plan.needs_teacher());
+                Ok(formula_sampler(config, teacher, device, kind)?)
+            }
+        }
+    }
 }
 
 impl BenchArgs {
@@ -242,23 +247,6 @@ fn progress(runs: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left");
     let bar = ProgressBar::new(runs as u64);
     style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
-}
-
-/// Operations per second of matrix products: the best of several, so that others on the machine count little.
-fn matrix_rate(device: Device, kind: Kind) -> f64 {
-    let matrix = || Tensor::randn([MATRIX_SIDE, MATRIX_SIDE], (Kind::Float, device)).to_kind(kind);
-    let (a, b) = (matrix(), matrix());
-    let flops = 2.0 * (MATRIX_SIDE as f64).powi(3);
-    let began = Instant::now();
-    let mut best = Duration::MAX;
-    while began.elapsed() < RATE_TIME {
-        let start = Instant::now();
-        let product = a.matmul(&b);
-        // Waits for the device.
-        let _ = product.get(0).get(0).to_kind(Kind::Float).double_value(&[]);
-        best = best.min(start.elapsed());
-    }
-    flops / best.as_secs_f64()
 }
 
 fn measure(engine: &mut Engine, plan: &Plan, batch: u32, frames: Frames) -> anyhow::Result<Sample> {
