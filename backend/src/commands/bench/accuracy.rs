@@ -36,7 +36,7 @@ pub(super) fn run(
     let (short, full) = (source.sampler(plans, device, kind)?, source.sampler(plans, device, Kind::Float)?);
     let name = kind_name(kind);
     println!("{}: {count} pictures in {name} and in f32", source.config().name);
-    println!("{:<24}  equal codes  PSNR of the mean square  worst picture  equal pixels", "plan");
+    println!("{:<24}  equal codes  PSNR of the mean square  worst picture   equal bytes", "plan");
     for (plan_name, plan) in plans {
         let mut tally = Tally::default();
         for index in 0..count {
@@ -73,8 +73,8 @@ fn draw(sampler: &Sampler, plan: &Plan, seeds: &[PictureSeed]) -> anyhow::Result
 struct Tally {
     codes: usize,
     equal_codes: usize,
-    pixels: usize,
-    equal_pixels: usize,
+    bytes: usize,
+    equal_bytes: usize,
     squares: f64,
     worst_square: f64,
 }
@@ -85,8 +85,8 @@ impl Tally {
         self.equal_codes += a.codes.iter().zip(&b.codes).filter(|(a, b)| a == b).count();
         let square = |(a, b): (&u8, &u8)| f64::from(i16::from(*a) - i16::from(*b)).powi(2);
         let squares: f64 = a.bytes.iter().zip(&b.bytes).map(square).sum();
-        self.pixels += a.bytes.len();
-        self.equal_pixels += a.bytes.iter().zip(&b.bytes).filter(|(a, b)| a == b).count();
+        self.bytes += a.bytes.len();
+        self.equal_bytes += a.bytes.iter().zip(&b.bytes).filter(|(a, b)| a == b).count();
         self.squares += squares;
         self.worst_square = self.worst_square.max(squares / a.bytes.len() as f64);
     }
@@ -96,9 +96,9 @@ impl Tally {
         format!(
             "{:>9.2} %  {:>20.1} dB  {:>10.1} dB  {:>10.1} %",
             100.0 * self.equal_codes as f64 / self.codes as f64,
-            psnr(self.squares / self.pixels as f64),
+            psnr(self.squares / self.bytes as f64),
             psnr(self.worst_square),
-            100.0 * self.equal_pixels as f64 / self.pixels as f64,
+            100.0 * self.equal_bytes as f64 / self.bytes as f64,
         )
     }
 }
