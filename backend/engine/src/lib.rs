@@ -2,6 +2,8 @@
 
 pub mod atomic_file;
 pub mod bundle;
+#[cfg_attr(not(target_arch = "x86_64"), path = "cpu/elsewhere.rs")]
+mod cpu;
 pub mod device;
 pub mod evaluate;
 pub mod net;

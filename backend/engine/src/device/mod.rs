@@ -1,6 +1,6 @@
 //! Where the networks run, and in which numbers.
 
-mod native;
+pub(crate) mod native;
 
 use std::{
     env, fmt,

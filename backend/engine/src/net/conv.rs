@@ -2,24 +2,60 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::bundle::weights::Cursor;
+use crate::{
+    bundle::weights::Cursor,
+    cpu::{self, Winograd},
+};
 
+/// A convolution that keeps the side.
 #[derive(Debug)]
-pub(super) struct Conv2d {
+pub(super) enum Conv2d {
+    /// By libtorch.
+    Plain(Convolution),
+    /// By this processor's own code, where it is there.
+    Winograd(Winograd),
+}
+
+impl Conv2d {
+    /// `size` is odd.
+    pub(super) fn load(at: &Cursor, from: i64, to: i64, size: i64) -> Self {
+        let plain = Convolution::load(at, from, to, size);
+        Winograd::of(&plain.weight, &plain.bias, false).map_or(Self::Plain(plain), Self::Winograd)
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Plain(conv) => conv.forward(x),
+            Self::Winograd(conv) => conv.forward(x, None),
+        }
+    }
+
+    /// The convolution of `x`, and `plus`.
+    fn forward_plus(&self, x: &Tensor, plus: &Tensor) -> Tensor {
+        match self {
+            Self::Plain(conv) => conv.forward(x) + plus,
+            Self::Winograd(conv) => conv.forward(x, Some(plus)),
+        }
+    }
+}
+
+/// A convolution by libtorch.
+#[derive(Debug)]
+pub(super) struct Convolution {
     weight: Tensor,
     bias: Tensor,
     stride: i64,
     padding: i64,
 }
 
-impl Conv2d {
-    /// A convolution that keeps the side; `size` is odd.
-    pub(super) fn load(at: &Cursor, from: i64, to: i64, size: i64) -> Self {
+impl Convolution {
+    /// One that keeps the side; `size` is odd.
+    fn load(at: &Cursor, from: i64, to: i64, size: i64) -> Self {
         let weight = at.tensor("weight", &[to, from, size, size]);
         Self { weight: laid_out(weight), bias: at.tensor("bias", &[to]), stride: 1, padding: size / 2 }
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+    fn forward(&self, x: &Tensor) -> Tensor {
         let x = x.to_kind(self.weight.kind());
         x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
     }
@@ -40,14 +76,25 @@ fn channels_last(x: &Tensor) -> Tensor {
 pub(super) struct GroupNorm {
     weight: Tensor,
     bias: Tensor,
+    /// The same faster, where this processor has it.
+    vectors: Option<cpu::GroupNorm>,
 }
 
 impl GroupNorm {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        Self { weight: at.tensor("weight", &[channels]), bias: at.tensor("bias", &[channels]) }
+        let (weight, bias) = (at.tensor("weight", &[channels]), at.tensor("bias", &[channels]));
+        Self { vectors: cpu::GroupNorm::of(&weight, &bias), weight, bias }
+    }
+
+    /// The norm, then SiLU.
+    fn then_silu(&self, x: &Tensor) -> Tensor {
+        self.vectors.as_ref().map_or_else(|| self.forward(x).silu(), |norm| norm.forward(x, true))
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(norm) = &self.vectors {
+            return norm.forward(x, false);
+        }
         x.group_norm(32, Some(&self.weight), Some(&self.bias), 1e-6, true)
     }
 }
@@ -73,11 +120,10 @@ impl ResnetBlock {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let h = self.norm2.then_silu(&self.conv1.forward(&self.norm1.then_silu(x)));
         match &self.nin_shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
-            None => x + h,
+            Some(shortcut) => self.conv2.forward_plus(&h, &shortcut.forward(x)),
+            None => self.conv2.forward_plus(&h, x),
         }
     }
 }
@@ -123,21 +169,27 @@ impl AttnBlock {
 #[derive(Debug)]
 pub(super) enum Upsample {
     /// As it is written; in training.
-    Doubling(Conv2d),
+    Doubling(Convolution),
+    /// By this processor's own code, which reads the map as if it were doubled.
+    Winograd(Winograd),
     /// One convolution of the map before it is doubled, with four ninths of the multiplications.
-    Phases(Conv2d),
+    Phases(Convolution),
 }
 
 impl Upsample {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        let conv = Conv2d::load(&at.enter("conv"), channels, channels, 3);
-        if conv.weight.requires_grad() { Self::Doubling(conv) } else { Self::Phases(Self::phases(&conv)) }
+        let conv = Convolution::load(&at.enter("conv"), channels, channels, 3);
+        match Winograd::of(&conv.weight, &conv.bias, true) {
+            Some(winograd) => Self::Winograd(winograd),
+            None if conv.weight.requires_grad() => Self::Doubling(conv),
+            None => Self::Phases(Self::phases(&conv)),
+        }
     }
 
     /// Of the nine places that an output place looks at on the doubled map, several are copies of one: four weights, the
     /// sums of those nine, remain for each of the four places that a place becomes. `[4·C, C, 2, 2]`, of which the
     /// quarter `2·row + column` makes the places at odd or even rows and columns.
-    fn phases(conv: &Conv2d) -> Conv2d {
+    fn phases(conv: &Convolution) -> Convolution {
         let weight = conv.weight.to_kind(Kind::Float);
         // Along one direction: an even place sees the place before its own once and its own twice, an odd one the reverse.
         let halves = |weight: &Tensor, dim: i64, odd: bool| {
@@ -147,7 +199,7 @@ impl Upsample {
         };
         let quarter = |i: usize| halves(&halves(&weight, 2, i >= 2), 3, i % 2 == 1);
         let weight = Tensor::cat(&std::array::from_fn::<_, 4, _>(quarter), 0).to_kind(conv.weight.kind());
-        Conv2d { weight: laid_out(weight), bias: conv.bias.repeat([4]), stride: 1, padding: 1 }
+        Convolution { weight: laid_out(weight), bias: conv.bias.repeat([4]), stride: 1, padding: 1 }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
@@ -159,6 +211,7 @@ impl Upsample {
                     x.reshape([b, c, height, 1, width, 1]).expand([b, c, height, 2, width, 2], false);
                 return conv.forward(&doubled.reshape([b, c, 2 * height, 2 * width]));
             }
+            Self::Winograd(winograd) => return winograd.forward(x, None),
             Self::Phases(phases) => phases,
         };
         let each = phases.forward(x).permute([0, 2, 3, 1]); // [B, H + 1, W + 1, 4C]
@@ -175,12 +228,16 @@ impl Upsample {
 /// A row and a column of zeros at the bottom and the right, then a convolution with stride 2.
 #[derive(Debug)]
 pub(super) struct Downsample {
-    conv: Conv2d,
+    conv: Convolution,
 }
 
 impl Downsample {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        let conv = Conv2d { stride: 2, padding: 0, ..Conv2d::load(&at.enter("conv"), channels, channels, 3) };
+        let conv = Convolution {
+            stride: 2,
+            padding: 0,
+            ..Convolution::load(&at.enter("conv"), channels, channels, 3)
+        };
         Self { conv }
     }
 
@@ -228,7 +285,7 @@ impl Output {
 
     /// f32 whatever the networks' number type.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.conv_out.forward(&self.norm_out.forward(x).silu()).to_kind(Kind::Float).contiguous()
+        self.conv_out.forward(&self.norm_out.then_silu(x)).to_kind(Kind::Float).contiguous()
     }
 }
 
@@ -242,9 +299,8 @@ mod tests {
         let _no_grad = tch::no_grad_guard();
         let weights = Weights::from_formula(Device::Cpu, Kind::Float);
         let at = weights.root().enter("decoder.up.1.upsample");
-        let phases = Upsample::load(&at, 32);
-        assert!(matches!(phases, Upsample::Phases(_)));
-        let doubling = Upsample::Doubling(Conv2d::load(&at.enter("conv"), 32, 32, 3));
+        let conv = || Convolution::load(&at.enter("conv"), 32, 32, 3);
+        let (phases, doubling) = (Upsample::Phases(Upsample::phases(&conv())), Upsample::Doubling(conv()));
         for (height, width) in [(1, 1), (2, 5), (8, 8)] {
             let x = Tensor::randn([2, 32, height, width], (Kind::Float, Device::Cpu));
             let (one, other) = (phases.forward(&x), doubling.forward(&x));
