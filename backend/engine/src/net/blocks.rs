@@ -2,22 +2,42 @@
 
 use tch::{Kind, Tensor};
 
-use crate::bundle::{config::Config, weights::Cursor};
+use crate::{
+    bundle::{config::Config, weights::Cursor},
+    cpu,
+};
 
 /// `x·Wᵀ + b`.
 #[derive(Debug)]
-pub(super) struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+pub(super) enum Linear {
+    /// By libtorch.
+    Plain { weight: Tensor, bias: Tensor },
+    /// By this processor's own code, where it is there.
+    Vectors(cpu::Linear),
 }
 
 impl Linear {
     pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
-        Self { weight: at.tensor("weight", &[to, from]), bias: at.tensor("bias", &[to]) }
+        Self::of(at.tensor("weight", &[to, from]), at.tensor("bias", &[to]))
+    }
+
+    fn of(weight: Tensor, bias: Tensor) -> Self {
+        cpu::Linear::of(&weight, &bias).map_or(Self::Plain { weight, bias }, Self::Vectors)
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
+        match self {
+            Self::Plain { weight, bias } => x.to_kind(weight.kind()).linear(weight, Some(bias)),
+            Self::Vectors(linear) => linear.forward(x, false),
+        }
+    }
+
+    /// The layer, then GELU by its tanh formula.
+    fn then_gelu(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Plain { .. } => self.forward(x).gelu("tanh"),
+            Self::Vectors(linear) => linear.forward(x, true),
+        }
     }
 }
 
@@ -50,9 +70,9 @@ pub(super) enum Sight<'a> {
 
 #[derive(Debug)]
 struct SelfAttention {
-    mat_qkv: Tensor,
-    /// Biases of q and v; k has none.
-    qkv_bias: Tensor,
+    kind: Kind,
+    /// `mat_qkv`, with the biases of q and v; k has none.
+    qkv: Linear,
     scale_mul_1h11: Tensor,
     proj: Linear,
     heads: i64,
@@ -62,9 +82,10 @@ impl SelfAttention {
     fn load(at: &Cursor, config: &Config) -> Self {
         let (width, heads) = (config.transformer.width, config.transformer.heads);
         let (q_bias, v_bias) = (at.tensor("q_bias", &[width]), at.tensor("v_bias", &[width]));
+        let mat_qkv = at.enter("mat_qkv").tensor("weight", &[3 * width, width]);
         Self {
-            mat_qkv: at.enter("mat_qkv").tensor("weight", &[3 * width, width]),
-            qkv_bias: Tensor::cat(&[&q_bias, &q_bias.zeros_like(), &v_bias], 0),
+            kind: mat_qkv.kind(),
+            qkv: Linear::of(mat_qkv, Tensor::cat(&[&q_bias, &q_bias.zeros_like(), &v_bias], 0)),
             scale_mul_1h11: at.tensor_f32("scale_mul_1H11", &[1, heads, 1, 1]),
             proj: Linear::load(&at.enter("proj"), width, width),
             heads,
@@ -72,9 +93,9 @@ impl SelfAttention {
     }
 
     fn forward(&self, x: &Tensor, sight: &Sight, cache: Option<&mut KeyValueCache>) -> Tensor {
-        let kind = self.mat_qkv.kind();
+        let kind = self.kind;
         let (b, l, c) = x.size3().unwrap_or_default();
-        let qkv = x.to_kind(kind).linear(&self.mat_qkv, Some(&self.qkv_bias)); // [B, L, 3C]
+        let qkv = self.qkv.forward(x); // [B, L, 3C]
         let qkv = qkv.view([b, l, 3, self.heads, c / self.heads]).permute([2, 0, 3, 1, 4]); // [3, B, H, L, D]
         let sharpness = self.scale_mul_1h11.clamp_max(100f64.ln()).exp();
         let q = (unit_length(&qkv.get(0)) * sharpness).to_kind(kind); // [B, H, L, D]
@@ -170,7 +191,7 @@ struct FeedForward {
 
 impl FeedForward {
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.fc2.forward(&self.fc1.forward(x).gelu("tanh"))
+        self.fc2.forward(&self.fc1.then_gelu(x))
     }
 }
 
