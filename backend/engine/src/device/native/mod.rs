@@ -1,13 +1,17 @@
-//! Two things that only foreign functions do; the only module with `unsafe` code.
+//! Three things that only foreign functions do; the only module with `unsafe` code.
 //!
 //! - It loads libtorch's CUDA part at start-up, so that one program serves machines with and without a GPU: it links
 //!   `libtorch_cpu` alone, and `libtorch_cuda` registers its kernels when it is loaded.
 //! - It tells the C library's allocator, from which libtorch has its tensors on a CPU, to keep what is freed.
+//! - It calls the engine's own CUDA code ([`cuda`]).
 
 #![expect(
     unsafe_code,
     reason = "loading a library runs its initialisers, and the allocator is the C library's"
 )]
+
+#[expect(dead_code, reason = "what captures and replays graphs follows")]
+pub(super) mod cuda;
 
 use std::{
     fs,
@@ -53,10 +57,18 @@ fn open(library: impl AsFilename) -> Result<(), String> {
     // SAFETY: the libraries are NVIDIA's driver and the CUDA half of the libtorch that this program already runs; their
     // initialisers only register. Symbols must be global, as libtorch looks its CUDA half up by name.
     let library =
-        unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| error.to_string())?;
+        unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| whole(&error))?;
     // Never unloaded: its kernels stay registered.
     std::mem::forget(library);
     Ok(())
+}
+
+/// An error of the loader with its cause, which tells the library and what it lacks.
+fn whole(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// Where the `libtorch_cpu.so` of this process lies, links resolved.
