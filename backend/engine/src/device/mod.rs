@@ -2,6 +2,7 @@
 
 pub mod graph;
 mod native;
+mod transfer;
 
 use std::{
     any::Any,
@@ -14,6 +15,7 @@ use std::{
 
 use tch::{Cuda, Device, Kind, Tensor};
 
+pub use self::transfer::download;
 use crate::bundle::config::Config;
 
 /// A device as typed: `auto`, `cpu`, `cuda` or `cuda:N`.
