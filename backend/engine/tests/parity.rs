@@ -6,7 +6,9 @@ mod networks;
 
 use std::collections::BTreeSet;
 
-use networks::{config, data, device, distance, run_on, same_codes, sampler, seeds, tiny_4};
+use networks::{
+    config, data, demo, device, distance, plans, run, run_on, same_codes, sampler, seeds, tiny_4,
+};
 use tch::{Device, Tensor};
 use var_dd_engine::{
     bundle::{
@@ -14,10 +16,12 @@ use var_dd_engine::{
         formula,
         weights::StateDict,
     },
+    device::graph::{self, Graphs},
     net::quantizer::Quantizer,
     sample::{
         Sampler, filter,
         plan::{Guidance, PassKind, Plan},
+        to_rgb8,
     },
 };
 
@@ -188,12 +192,12 @@ fn check_encoder(sampler: &Sampler, reference: &mut Reference, labels: &Tensor) 
 }
 
 #[test]
-fn a_model_of_four_scales_agrees_with_the_released_method() {
+fn a_model_of_four_scales_is_in_parity_with_the_released_method() {
     check_model(&tiny_4(), Reference::open("tiny-4scale.safetensors"));
 }
 
 #[test]
-fn a_model_of_other_sizes_in_every_part_agrees_with_the_released_method() {
+fn a_model_of_other_sizes_in_every_part_is_in_parity_with_the_released_method() {
     let config = Config {
         vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 2], residual_blocks: 1 },
         num_classes: 10,
@@ -204,13 +208,13 @@ fn a_model_of_other_sizes_in_every_part_agrees_with_the_released_method() {
 }
 
 #[test]
-fn a_model_of_the_ten_published_scales_agrees_with_the_released_method() {
+fn a_model_of_the_ten_published_scales_is_in_parity_with_the_released_method() {
     let config = config(&[1, 2, 3, 4, 5, 6, 8, 10, 13, 16], 2, 128, 16);
     check_model(&sampler(&config), Reference::open("tiny-10scale.safetensors"));
 }
 
 #[test]
-fn top_k_and_top_p_agree_with_the_released_method() {
+fn top_k_and_top_p_are_in_parity_with_the_released_method() {
     let mut reference = Reference::open("filter.safetensors");
     let logits = reference.input("filter.logits").to_device(device());
     for name in reference.tensors.keys().cloned().collect::<Vec<_>>() {
@@ -227,8 +231,63 @@ fn top_k_and_top_p_agree_with_the_released_method() {
     reference.assert_complete();
 }
 
+/// Four batches, one after the other, of other classes and other noise: what graphs give, and what plain work gives.
+fn check_graphs(captured: Sampler, plain: Sampler, plans: &[Plan]) {
+    // On a GPU a sampler has graphs of its own, unless they were switched off.
+    let rehearsed = captured.device == Device::Cpu;
+    let captured =
+        Sampler { graphs: if rehearsed { Graphs::rehearsal() } else { captured.graphs }, ..captured };
+    let plain = Sampler { graphs: Graphs::default(), ..plain };
+    assert!(captured.graphs.wanted(), "no graphs here; run with RUST_LOG=info and without {}", graph::SWITCH);
+    let codes = |tokens: &Tensor| plain.vae.quantize.nearest(&tokens.to_device(plain.device));
+    for plan in plans {
+        for batch in 0..4 {
+            let classes = [batch, 3 * batch + 1].map(|class| class % plain.config.num_classes);
+            let seeds = seeds(20 + batch as u64, 2);
+            let (graphs, alone) =
+                (run(&captured, plan, &classes, &seeds), run(&plain, plan, &classes, &seeds));
+            assert!(same_codes(&codes(&graphs.tokens), &codes(&alone.tokens)), "batch {batch} of {plan:?}");
+            for (ours, theirs) in graphs.sequences.iter().zip(&alone.sequences) {
+                let off = distance(ours, theirs);
+                assert!(off <= TOLERANCE, "batch {batch} of {plan:?}: a sequence is off by {off:.1e}");
+            }
+            assert_eq!(graphs.frames.len(), alone.frames.len());
+            for ((pass, scale, ours), (.., theirs)) in graphs.frames.iter().zip(&alone.frames) {
+                let off = distance(ours, theirs);
+                assert!(off <= 1e-3, "batch {batch} of {plan:?}, {pass}.{scale} is off by {off:.1e}");
+            }
+        }
+    }
+    // Of each plan at least the decoder and a student pass.
+    assert!(captured.graphs.in_use() >= 2, "{} graphs", captured.graphs.in_use());
+}
+
 #[test]
-fn the_codeword_nearest_to_a_vector_is_the_one_at_the_smallest_distance() {
+fn captured_graphs_are_in_parity_with_plain_work() {
+    check_graphs(tiny_4(), tiny_4(), &plans(4, 20));
+}
+
+#[test]
+fn captured_graphs_of_the_demo_model_are_in_parity_with_plain_work() {
+    let few = |t_list: &[usize]| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t: 3 };
+    check_graphs(demo(), demo(), &[few(&[0]), few(&[0, 3])]);
+}
+
+#[test]
+fn bytes_that_leave_the_device_are_in_parity_with_arithmetic_here() {
+    // More than one picture, and more rows than columns.
+    let pictures = formula::noise("bytes", &[3, 3, 7, 5]) * 0.3 + 0.5;
+    let values = |i: i64| Vec::<f32>::try_from(pictures.get(i).permute([1, 2, 0]).reshape([-1])).unwrap();
+    let byte = |x: f32| (255.0 * x + 0.5).floor().clamp(0.0, 255.0) as u8;
+    let expected: Vec<Vec<u8>> = (0..3).map(|i| values(i).into_iter().map(byte).collect()).collect();
+    // Twice, since a device keeps the memory that they pass through.
+    for _ in 0..2 {
+        assert_eq!(to_rgb8(&pictures.to_device(device())).unwrap(), expected);
+    }
+}
+
+#[test]
+fn the_codeword_nearest_to_a_vector_is_in_parity_with_the_smallest_distance() {
     let sampler = tiny_4();
     let quantize: &Quantizer = &sampler.vae.quantize;
     let vectors = formula::noise("vectors", &[3, 50, 8]).to_device(device());

@@ -13,7 +13,7 @@ use super::{
     matrix::{WIDE, load, multiply, pack, store},
     threads,
 };
-use crate::device::native;
+use crate::device::native::cpu as native;
 
 /// 32-bit words of rows that run at once: those of one block of columns stay in a core's own cache.
 const WORDS_AT_ONCE: usize = 512;

@@ -4,7 +4,7 @@
 //! What is here does less than libtorch: a 3×3 convolution with 4/9 of the multiplications, a group norm with its SiLU in
 //! two passes over memory instead of three, a sum joined to what makes its second term. Safe code throughout: vectors are
 //! cut from slices, and the one call from ordinary code into code compiled for these processors is in
-//! `device/native.rs`.
+//! `device/native/cpu.rs`.
 
 mod activation;
 mod linear;
@@ -25,7 +25,7 @@ pub(crate) use linear::{Linear, Piece, multiply_piece};
 pub(crate) use norm::{GroupNorm, Scale, row_moments, scale_row};
 pub(crate) use winograd::{Band, Scratch, Winograd, convolve_band};
 
-use crate::device::native;
+use crate::device::native::cpu as native;
 
 /// Numbers in one vector register in f32.
 pub(crate) const LANES: usize = 16;

@@ -9,7 +9,7 @@ use super::{
     Avx512, LANES, Number, activation, in_turn,
     matrix::{load, store},
 };
-use crate::device::native;
+use crate::device::native::cpu as native;
 
 /// Groups of every norm of the VQGAN pair.
 const GROUPS: usize = 32;

@@ -19,7 +19,7 @@ use super::{
     matrix::{WIDE, load, multiply, pack, store},
     threads,
 };
-use crate::device::native;
+use crate::device::native::cpu as native;
 
 /// Points of a transformed 4×4 patch.
 const POINTS: usize = 16;

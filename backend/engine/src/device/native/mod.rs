@@ -1,0 +1,84 @@
+//! What only foreign functions and code for special processors do; the only module with `unsafe` code.
+//!
+//! - It loads libtorch's CUDA part at start-up, so that one program serves machines with and without a GPU: it links
+//!   `libtorch_cpu` alone, and `libtorch_cuda` registers its kernels when it is loaded.
+//! - It tells the C library's allocator, from which libtorch has its tensors on a CPU, to keep what is freed.
+//! - It calls the engine's own CUDA code ([`cuda`]) and its code for processors with AVX-512 ([`cpu`]).
+
+#![expect(
+    unsafe_code,
+    reason = "loading a library runs its initialisers, allocator and threads are C's, tensors are pointers to Rust, and \
+              code for special processors must not run elsewhere"
+)]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod cpu;
+pub(super) mod cuda;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use libloading::{
+    AsFilename,
+    os::unix::{Library, RTLD_GLOBAL, RTLD_NOW},
+};
+
+/// Makes the allocator keep freed memory for the next tensor. Otherwise it gives every large tensor back to the system,
+/// which hands out the next one page by page: a fifth of a decoder's time at 256×256.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn keep_freed_memory() {
+    /// So much more is taken than asked for when the heap grows.
+    const STEP_BYTES: libc::c_int = 64 << 20;
+    let settings =
+        [(libc::M_MMAP_MAX, 0), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX), (libc::M_TOP_PAD, STEP_BYTES)];
+    for (parameter, value) in settings {
+        // SAFETY: takes two numbers and locks the allocator while it notes them. One that it refuses changes nothing.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Elsewhere the allocator is left as it is.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(super) fn keep_freed_memory() {}
+
+/// Loads `libtorch_cuda.so` if an NVIDIA driver is present. Gives its path, or why it was not loaded.
+pub(super) fn load() -> Result<PathBuf, String> {
+    open("libcuda.so.1").map_err(|reason| format!("no NVIDIA driver: {reason}"))?;
+    let path = loaded_libtorch()?.with_file_name("libtorch_cuda.so");
+    if !path.exists() {
+        return Err(format!("{} is missing; run `cargo xtask setup` again on this machine", path.display()));
+    }
+    open(path.as_os_str())?;
+    Ok(path)
+}
+
+/// Opens a library for the rest of the process.
+fn open(library: impl AsFilename) -> Result<(), String> {
+    // SAFETY: the libraries are NVIDIA's driver and the CUDA half of the libtorch that this program already runs; their
+    // initialisers only register. Symbols must be global, as libtorch looks its CUDA half up by name.
+    let library =
+        unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| whole(&error))?;
+    // Never unloaded: its kernels stay registered.
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// An error of the loader with its cause, which tells the library and what it lacks.
+fn whole(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Where the `libtorch_cpu.so` of this process lies, links resolved.
+fn loaded_libtorch() -> Result<PathBuf, String> {
+    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| format!("/proc/self/maps: {error}"))?;
+    let path = maps.lines().filter_map(|line| line.split_once('/')).map(|(_, path)| format!("/{path}"));
+    path.map(PathBuf::from)
+        .find(|path| path.file_name().is_some_and(|name| name == "libtorch_cpu.so"))
+        .map(|path| fs::canonicalize(Path::new(&path)).unwrap_or(path))
+        .ok_or_else(|| "libtorch_cpu.so is not loaded".into())
+}
