@@ -1,5 +1,6 @@
 //! Where the networks run, and in which numbers.
 
+pub mod group_norm;
 mod native;
 
 use std::{

@@ -12,6 +12,9 @@
 
 #[expect(dead_code, reason = "what captures and replays graphs follows")]
 pub(super) mod cuda;
+mod driver;
+pub(super) mod norm_kernels;
+pub(super) mod nvrtc;
 
 use std::{
     fs,
