@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    env, panic,
     path::Path,
     sync::{Mutex, Once, PoisonError},
 };
@@ -15,6 +16,9 @@ use super::{
     device_name, kind_name,
     native::norm_kernels::{self, NormKernels},
 };
+
+/// Set to `off` it keeps group norm and convolutions plain, to compare.
+pub const SWITCH: &str = "VAR_DD_CUDA_KERNELS";
 
 /// Groups of channels.
 pub const GROUPS: i64 = 32;
@@ -90,7 +94,16 @@ fn kernels(device: Device) -> Result<NormKernels, String> {
     };
     let mut outcomes = OUTCOMES.lock().unwrap_or_else(PoisonError::into_inner);
     let outcome = outcomes.entry(number).or_insert_with(|| {
-        let outcome = NormKernels::open(number).and_then(|kernels| check(kernels, device).map(|()| kernels));
+        // The tensor library reports by a panic what a device refuses.
+        let checked = |kernels| panic::catch_unwind(|| check(kernels, device));
+        let opened = match env::var(SWITCH).as_deref() {
+            Ok("off") => Err(format!("{SWITCH} is off")),
+            _ => NormKernels::open(number),
+        };
+        let outcome = opened.and_then(|kernels| match checked(kernels) {
+            Ok(outcome) => outcome.map(|()| kernels),
+            Err(_) => Err("the kernels could not be compared with libtorch's".into()),
+        });
         match &outcome {
             Ok(_) => tracing::info!("convolutions on {} run with channels last", device_name(device)),
             Err(reason) => tracing::warn!(
@@ -158,19 +171,27 @@ fn tolerance(kind: Kind) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{env, ffi::CStr, path::PathBuf, process::Command, sync::OnceLock};
+pub(crate) mod tests {
+    use std::{ffi::CStr, path::PathBuf, process::Command, sync::OnceLock};
 
     use super::*;
 
     /// The kernels on a GPU that is not there. Those who hold the lock run them.
-    struct StandIn {
+    pub(crate) struct StandIn {
         /// With the threads of a block in one order and in the other.
         orders: [NormKernels; 2],
         _directory: tempfile::TempDir,
     }
 
-    fn stand_in() -> std::sync::MutexGuard<'static, StandIn> {
+    impl StandIn {
+        /// A norm that runs on the CPU as it would on a GPU.
+        pub(crate) fn norm(&self, weight: &Tensor, bias: &Tensor) -> FusedNorm {
+            let [weight, bias] = [weight, bias].map(Tensor::shallow_clone);
+            FusedNorm { kernels: self.orders[0], weight, bias }
+        }
+    }
+
+    pub(crate) fn stand_in() -> std::sync::MutexGuard<'static, StandIn> {
         static STAND_IN: OnceLock<Mutex<StandIn>> = OnceLock::new();
         let made = STAND_IN.get_or_init(|| {
             let directory = tempfile::tempdir().unwrap();

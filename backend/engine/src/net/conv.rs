@@ -2,7 +2,10 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::bundle::weights::Cursor;
+use crate::{
+    bundle::weights::Cursor,
+    device::group_norm::{self, FusedNorm},
+};
 
 #[derive(Debug)]
 pub(super) struct Conv2d {
@@ -25,10 +28,11 @@ impl Conv2d {
     }
 }
 
-/// A weight as convolutions run fastest with it. On a CPU that is with channels last, which everything after the first
-/// convolution follows; not in training, since gradients run slower so.
+/// A weight as convolutions run fastest with it. That is with channels last, which everything after the first convolution
+/// follows; not on a GPU whose group norm would turn every map round, and not in training, since gradients run slower so.
 fn laid_out(weight: Tensor) -> Tensor {
-    if weight.device() == Device::Cpu && !weight.requires_grad() { channels_last(&weight) } else { weight }
+    let last = weight.device() == Device::Cpu || group_norm::ready(weight.device()).is_ok();
+    if last && !weight.requires_grad() { channels_last(&weight) } else { weight }
 }
 
 /// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.
@@ -40,15 +44,31 @@ fn channels_last(x: &Tensor) -> Tensor {
 pub(super) struct GroupNorm {
     weight: Tensor,
     bias: Tensor,
+    /// Where convolutions on a GPU run with channels last.
+    fused: Option<FusedNorm>,
 }
 
 impl GroupNorm {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        Self { weight: at.tensor("weight", &[channels]), bias: at.tensor("bias", &[channels]) }
+        let (weight, bias) = (at.tensor("weight", &[channels]), at.tensor("bias", &[channels]));
+        let fused = FusedNorm::new(&weight, &bias);
+        Self { weight, bias, fused }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.group_norm(32, Some(&self.weight), Some(&self.bias), 1e-6, true)
+        self.fused(x, false).unwrap_or_else(|| self.plain(x))
+    }
+
+    pub(super) fn then_silu(&self, x: &Tensor) -> Tensor {
+        self.fused(x, true).unwrap_or_else(|| self.plain(x).silu())
+    }
+
+    fn fused(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
+        self.fused.as_ref().and_then(|fused| fused.forward(x, silu))
+    }
+
+    fn plain(&self, x: &Tensor) -> Tensor {
+        x.group_norm(group_norm::GROUPS, Some(&self.weight), Some(&self.bias), group_norm::EPSILON, true)
     }
 }
 
@@ -73,8 +93,8 @@ impl ResnetBlock {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let h = self.conv1.forward(&self.norm1.then_silu(x));
+        let h = self.conv2.forward(&self.norm2.then_silu(&h));
         match &self.nin_shortcut {
             Some(shortcut) => shortcut.forward(x) + h,
             None => x + h,
@@ -228,14 +248,35 @@ impl Output {
 
     /// f32 whatever the networks' number type.
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.conv_out.forward(&self.norm_out.forward(x).silu()).to_kind(Kind::Float).contiguous()
+        self.conv_out.forward(&self.norm_out.then_silu(x)).to_kind(Kind::Float).contiguous()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::weights::Weights;
+    use crate::{bundle::weights::Weights, device::group_norm::tests::stand_in};
+
+    #[test]
+    fn blocks_with_a_gpus_norm_are_those_with_libtorchs() {
+        let _no_grad = tch::no_grad_guard();
+        let stand_in = stand_in();
+        let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+        let mut middle = Middle::load(&weights.root().enter("decoder.mid"), 64);
+        let mut output = Output::load(&weights.root().enter("decoder"), 64, 3);
+        let x = Tensor::randn([2, 64, 6, 5], (Kind::Float, Device::Cpu));
+        let plain = output.forward(&middle.forward(&x));
+        let Middle { block_1, attn_1, block_2 } = &mut middle;
+        let [one, other] = [block_1, block_2].map(|block| [&mut block.norm1, &mut block.norm2]);
+        let norms = one.into_iter().chain(other).chain([&mut attn_1.norm, &mut output.norm_out]);
+        for norm in norms {
+            norm.fused = Some(stand_in.norm(&norm.weight, &norm.bias));
+            // Not to be used.
+            norm.weight = norm.weight.full_like(f64::NAN);
+        }
+        let off = (output.forward(&middle.forward(&x)) - plain).abs().max().double_value(&[]);
+        assert!(off < 1e-4, "{off}");
+    }
 
     #[test]
     fn the_four_phases_are_the_doubled_map_convolved() {

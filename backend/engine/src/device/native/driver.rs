@@ -8,7 +8,7 @@ use std::{
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tch::Device;
 
-use super::cuda::function;
+use super::{cuda::function, whole};
 
 /// Of the driver's attributes of a device: the two parts of its compute capability.
 const CAPABILITY: [c_int; 2] = [75, 76];
@@ -84,7 +84,7 @@ impl Gpu {
     pub(super) fn of_driver(path: &OsStr, number: usize, device: Device) -> Result<Self, String> {
         // SAFETY: the driver, which is loaded already where libtorch uses a GPU.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-        let library: &'static Library = Box::leak(Box::new(library.map_err(|error| error.to_string())?));
+        let library: &'static Library = Box::leak(Box::new(library.map_err(|error| whole(&error))?));
         // SAFETY: the types are those of `cuda.h`, fixed by the driver's promise to old programs; it stays open.
         let (initialise, functions) = unsafe {
             let initialise: unsafe extern "C" fn(c_uint) -> c_int = function(library, c"cuInit")?;

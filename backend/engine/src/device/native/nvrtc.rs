@@ -9,7 +9,7 @@ use std::{
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
-use super::{cuda::function, loaded_libtorch};
+use super::{cuda::function, loaded_libtorch, whole};
 
 /// Where it may be on this machine, best first. The last are for the system to find.
 pub(in crate::device) fn places() -> Vec<PathBuf> {
@@ -152,7 +152,7 @@ impl Functions {
 /// Opens a library for the rest of the process.
 fn open(path: &OsStr, flags: c_int) -> Result<&'static Library, String> {
     // SAFETY: NVIDIA's compiler, whose initialisers only prepare it.
-    let library = unsafe { Library::open(Some(path), flags) }.map_err(|error| error.to_string())?;
+    let library = unsafe { Library::open(Some(path), flags) }.map_err(|error| whole(&error))?;
     Ok(Box::leak(Box::new(library)))
 }
 
