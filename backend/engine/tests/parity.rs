@@ -6,13 +6,19 @@ mod networks;
 
 use std::collections::BTreeSet;
 
-use networks::{config, data, device, distance, run_on, same_codes, sampler, seeds, tiny_4};
-use tch::{Device, Tensor};
+use networks::{
+    config, data, demo, device, distance, plans, run, run_on, same_codes, sampler, seeds, tiny_4,
+};
+use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{
         config::{Config, VaeConfig},
         formula,
         weights::StateDict,
+    },
+    device::{
+        graph::{self, Graphs},
+        group_norm::{self, FusedNorm},
     },
     net::quantizer::Quantizer,
     sample::{
@@ -188,12 +194,12 @@ fn check_encoder(sampler: &Sampler, reference: &mut Reference, labels: &Tensor) 
 }
 
 #[test]
-fn a_model_of_four_scales_agrees_with_the_released_method() {
+fn a_model_of_four_scales_is_in_parity_with_the_released_method() {
     check_model(&tiny_4(), Reference::open("tiny-4scale.safetensors"));
 }
 
 #[test]
-fn a_model_of_other_sizes_in_every_part_agrees_with_the_released_method() {
+fn a_model_of_other_sizes_in_every_part_is_in_parity_with_the_released_method() {
     let config = Config {
         vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 2], residual_blocks: 1 },
         num_classes: 10,
@@ -204,13 +210,13 @@ fn a_model_of_other_sizes_in_every_part_agrees_with_the_released_method() {
 }
 
 #[test]
-fn a_model_of_the_ten_published_scales_agrees_with_the_released_method() {
+fn a_model_of_the_ten_published_scales_is_in_parity_with_the_released_method() {
     let config = config(&[1, 2, 3, 4, 5, 6, 8, 10, 13, 16], 2, 128, 16);
     check_model(&sampler(&config), Reference::open("tiny-10scale.safetensors"));
 }
 
 #[test]
-fn top_k_and_top_p_agree_with_the_released_method() {
+fn top_k_and_top_p_are_in_parity_with_the_released_method() {
     let mut reference = Reference::open("filter.safetensors");
     let logits = reference.input("filter.logits").to_device(device());
     for name in reference.tensors.keys().cloned().collect::<Vec<_>>() {
@@ -227,12 +233,95 @@ fn top_k_and_top_p_agree_with_the_released_method() {
     reference.assert_complete();
 }
 
+/// Five batches, one after the other, of other classes and other noise: what graphs give, and what plain work gives.
+fn check_graphs(captured: Sampler, plain: Sampler, plans: &[Plan]) {
+    // On a GPU a sampler has graphs of its own, unless they were switched off.
+    let rehearsed = captured.device == Device::Cpu;
+    let captured =
+        Sampler { graphs: if rehearsed { Graphs::rehearsal() } else { captured.graphs }, ..captured };
+    let plain = Sampler { graphs: Graphs::default(), ..plain };
+    assert!(captured.graphs.wanted(), "no graphs here; run with RUST_LOG=info and without {}", graph::SWITCH);
+    let codes = |tokens: &Tensor| plain.vae.quantize.nearest(&tokens.to_device(plain.device));
+    for plan in plans {
+        for batch in 0..5 {
+            let classes = [batch, 3 * batch + 1].map(|class| class % plain.config.num_classes);
+            let seeds = seeds(20 + batch as u64, 2);
+            let (graphs, alone) =
+                (run(&captured, plan, &classes, &seeds), run(&plain, plan, &classes, &seeds));
+            assert!(same_codes(&codes(&graphs.tokens), &codes(&alone.tokens)), "batch {batch} of {plan:?}");
+            for (ours, theirs) in graphs.sequences.iter().zip(&alone.sequences) {
+                let off = distance(ours, theirs);
+                assert!(off <= TOLERANCE, "batch {batch} of {plan:?}: a sequence is off by {off:.1e}");
+            }
+            assert_eq!(graphs.frames.len(), alone.frames.len());
+            for ((pass, scale, ours), (.., theirs)) in graphs.frames.iter().zip(&alone.frames) {
+                let off = distance(ours, theirs);
+                assert!(off <= 1e-3, "batch {batch} of {plan:?}, {pass}.{scale} is off by {off:.1e}");
+            }
+        }
+    }
+    // Of each plan at least the decoder and a student pass.
+    assert!(captured.graphs.in_use() >= 2, "{} graphs", captured.graphs.in_use());
+}
+
 #[test]
-fn the_codeword_nearest_to_a_vector_is_the_one_at_the_smallest_distance() {
+fn captured_graphs_are_in_parity_with_plain_work() {
+    check_graphs(tiny_4(), tiny_4(), &plans(4, 20));
+}
+
+#[test]
+fn captured_graphs_of_the_demo_model_are_in_parity_with_plain_work() {
+    let few = |t_list: &[usize]| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t: 3 };
+    check_graphs(demo(), demo(), &[few(&[0]), few(&[0, 3])]);
+}
+
+#[test]
+fn the_codeword_nearest_to_a_vector_is_in_parity_with_the_smallest_distance() {
     let sampler = tiny_4();
     let quantize: &Quantizer = &sampler.vae.quantize;
     let vectors = formula::noise("vectors", &[3, 50, 8]).to_device(device());
     let differences = vectors.unsqueeze(2) - quantize.embedding.view([1, 1, 64, 8]);
     let slow = differences.square().sum_dim_intlist([-1i64].as_slice(), false, None).argmin(-1, false);
     assert!(same_codes(&quantize.nearest(&vectors), &slow));
+}
+
+/// Maps of the published decoder and of a small one: pictures, channels, side.
+const MAPS: [[i64; 3]; 6] =
+    [[2, 640, 16], [1, 320, 32], [3, 320, 64], [2, 160, 128], [1, 160, 256], [8, 32, 64]];
+
+#[test]
+fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
+    let device = device();
+    if !device.is_cuda() {
+        // The kernels' numbers are compared in `device/group_norm.rs` then.
+        let reason = group_norm::ready(device).unwrap_err();
+        assert!(reason.contains("no GPU"), "{reason}");
+        return;
+    }
+    let _no_grad = tch::no_grad_guard();
+    group_norm::ready(device).unwrap();
+    for [batch, channels, side] in MAPS {
+        let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device));
+        let (weight, bias) = (random(&[channels]), random(&[channels]));
+        let x = random(&[batch, channels, side, side]) * 2.0 + random(&[1, channels, 1, 1]);
+        for (kind, bound) in [(Kind::Float, 1e-4), (Kind::BFloat16, 0.005), (Kind::Half, 1e-3)] {
+            let x = x.to_kind(kind);
+            let norm = FusedNorm::new(&weight, &bias).unwrap();
+            for silu in [false, true] {
+                let ours = norm.forward(&x, silu).unwrap();
+                let (groups, epsilon) = (group_norm::GROUPS, group_norm::EPSILON);
+                let x = x.to_kind(Kind::Float);
+                let normed = x.group_norm(groups, Some(&weight), Some(&bias), epsilon, true);
+                let theirs = if silu { normed.silu() } else { normed };
+                let off = (ours.to_kind(Kind::Float) - &theirs).abs() / theirs.abs().clamp_min(1.0);
+                let off = f64::try_from(off.max()).unwrap();
+                assert!(off <= bound, "{kind:?} [{batch}, {channels}, {side}, {side}]: off by {off:.1e}");
+                let alone = norm.forward(&x.to_kind(kind).narrow(0, 0, 1), silu).unwrap();
+                assert!(
+                    alone.equal(&ours.narrow(0, 0, 1)),
+                    "a picture alone is not that of a batch of {batch}"
+                );
+            }
+        }
+    }
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 use crate::{
+    device::graph::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     sample::Sampler,
 };
@@ -119,5 +120,6 @@ pub fn load(
         }
         None => None,
     };
-    Ok(Sampler { config: config.clone(), student, teacher, vae, device, parameters })
+    let graphs = Graphs::on(device);
+    Ok(Sampler { config: config.clone(), student, teacher, vae, device, parameters, graphs })
 }

@@ -1,9 +1,11 @@
 //! Where the networks run, and in which numbers.
 
+pub mod graph;
 pub mod group_norm;
 mod native;
 
 use std::{
+    any::Any,
     env, fmt,
     str::FromStr,
     sync::{Once, OnceLock},
@@ -234,6 +236,12 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Half => "f16",
         _ => "f32",
     }
+}
+
+/// What a panic says; the tensor library reports by one what a device refuses.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
 /// Loads libtorch's CUDA part once per process; says why not, if not.

@@ -153,8 +153,11 @@ impl<'a, 'b> Run<'a, 'b> {
         Tensor::empty(shape, (tch::Kind::Float, self.sampler.device))
     }
 
-    /// What the classes determine in the student, once for groups of the same classes.
+    /// What the classes determine in the student, once for groups of the same classes; nothing where passes run whole.
     fn condition(&self) -> Vec<Rc<Conditioning>> {
+        if self.sampler.runs_whole() {
+            return Vec::new();
+        }
         self.per_classes(|group| self.sampler.student.condition(&group.labels))
     }
 
@@ -244,6 +247,9 @@ impl<'a, 'b> Run<'a, 'b> {
                 Tensor::cat(&[before.narrow(1, 0, given), rest], 1)
             })
             .collect();
+        if sampler.runs_whole() {
+            return self.whole_student_pass(step, &inputs);
+        }
         let mut passes: Vec<_> = conditionings.iter().map(|c| sampler.student.begin(c, given)).collect();
         let mut tokens: Vec<Tensor> = self.groups.iter().map(|group| self.no_tokens(group)).collect();
         let mut f_hats: Vec<Tensor> =
@@ -282,7 +288,22 @@ impl<'a, 'b> Run<'a, 'b> {
         Some(tokens)
     }
 
-    /// The scales that a student pass runs together. A GPU wants all its work at once. On a CPU, where a pass takes long,
+    /// A student pass that labels and `inputs` alone determine, all scales together.
+    fn whole_student_pass(&mut self, step: Step, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        let sampler = self.sampler;
+        let (drawn, transformer) = self.timed(|| {
+            let of_group = |(group, input): (&Group, &Tensor)| sampler.whole_step(step, &group.labels, input);
+            self.groups.iter().zip(inputs).map(of_group).collect::<Vec<_>>()
+        });
+        let all = |which: usize| drawn.iter().map(|drawn| drawn[which].shallow_clone()).collect();
+        let tokens: Vec<Tensor> = all(0);
+        self.end_pass(&tokens, transformer)?;
+        self.show(step.t, (step.t..sampler.config.scales()).map(|scale| all(1 + scale)).collect())?;
+        self.pass += 1;
+        Some(tokens)
+    }
+
+    /// The scales that a student pass runs together on a CPU. Where a pass takes long,
     /// the first few tokens run before the others, so that the first pictures come early: decoding those takes longer
     /// than all the other tokens, and more parts would fetch all weights more often.
     fn parts(&self, t: usize) -> Vec<Range<usize>> {
@@ -290,8 +311,8 @@ impl<'a, 'b> Run<'a, 'b> {
         let scales = config.scales();
         let first = (t + 1..scales).find(|&end| config.tokens_before(end) * EARLY_SHARE >= config.tokens());
         match first {
-            Some(first) if self.sampler.device == Device::Cpu => vec![0..first, first..scales],
-            _ => std::iter::once(0..scales).collect(),
+            Some(first) => vec![0..first, first..scales],
+            None => std::iter::once(0..scales).collect(),
         }
     }
 
@@ -358,6 +379,24 @@ impl<'a, 'b> Run<'a, 'b> {
 }
 
 impl Sampler {
+    /// Whether all scales of a student pass run together: a GPU wants all its work at once, and as a graph where it can.
+    fn runs_whole(&self) -> bool {
+        self.device != Device::Cpu || self.graphs.wanted()
+    }
+
+    /// A student step on a sequence `[b, N, Cv]` for labels `[b]`: the new sequence, and the `f_hat` after each scale.
+    fn whole_step(&self, step: Step, labels: &Tensor, sequence: &Tensor) -> Vec<Tensor> {
+        let Step { t, loss_split_t, quantized } = step;
+        let what = format!("the student from scale {t} on, split {loss_split_t}, quantized {quantized}");
+        self.graphs.run(&what, &[labels, sequence], |inputs| {
+            let conditioning = self.student.condition(&inputs[0]);
+            let hidden = self.student.forward(&inputs[1], self.config.tokens_before(t), &conditioning);
+            let tokens = self.tokens_after(step, &inputs[1], 0, &hidden, &conditioning);
+            let f_hats = self.vae.quantize.partial_sums(&tokens);
+            std::iter::once(tokens).chain(f_hats).collect()
+        })
+    }
+
     /// What a student step makes of tokens `[b, n, Cv]`, which are those from `from` on: before `K(loss_split_t)`
     /// codewords, from there on vectors. Kept tokens become their nearest codewords before the split and stay after it.
     /// Heads run only over tokens whose answer is used.

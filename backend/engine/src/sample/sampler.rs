@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     bundle::config::Config,
+    device::graph::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
 };
 
@@ -33,6 +34,8 @@ pub struct Sampler {
     pub device: Device,
     /// Weights of the student.
     pub parameters: u64,
+    /// Student passes and decoding as graphs, on a GPU.
+    pub graphs: Graphs,
 }
 
 /// What to draw.
@@ -205,7 +208,10 @@ impl Sampler {
         let _no_grad = tch::no_grad_guard();
         let each: Vec<Tensor> = self
             .rows_together(f_hat.size()[0])
-            .map(|rows| (self.vae.decode(&rows_of(f_hat, &rows)) + 1.0) * 0.5)
+            .flat_map(|rows| {
+                let decode = |inputs: &[Tensor]| vec![(self.vae.decode(&inputs[0]) + 1.0) * 0.5];
+                self.graphs.run("the decoder", &[&rows_of(f_hat, &rows)], decode)
+            })
             .collect();
         if let [all] = &each[..] { all.shallow_clone() } else { Tensor::cat(&each, 0) }
     }

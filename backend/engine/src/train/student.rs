@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     bundle::{config::Config, weights::StateDict},
+    device::graph::Graphs,
     net::student::Student,
     sample::{Batch, Frames, Sampler, noise, plan::Plan, to_rgb8},
 };
@@ -271,6 +272,7 @@ impl Lesson for StudentLesson {
             vae: product::load_vae(&model, place, config, Kind::Float)?.network,
             device: place.device,
             parameters: 0,
+            graphs: Graphs::default(),
         };
         let (psnr, sheet) = self.compare(&sampler)?;
         let mut figures = vec![

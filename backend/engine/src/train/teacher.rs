@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bundle::{config::Config, weights::StateDict},
+    device::graph::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     sample::{Batch, Frames, Sampler, noise::PictureSeed, plan::Plan, to_rgb8},
 };
@@ -223,6 +224,7 @@ impl Lesson for TeacherLesson {
             vae: product::load_vae(&model_directory(&place.directory), place, config, Kind::Float)?.network,
             device: place.device,
             parameters: 0,
+            graphs: Graphs::default(),
         };
         let plan = Plan::Teacher { guidance: self.recipe.trajectories.guidance };
         let classes = 0..config.num_classes;

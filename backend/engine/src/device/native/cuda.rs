@@ -13,7 +13,7 @@ use std::{
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use super::whole;
+use super::{super::panic_text, whole};
 
 /// The shared object as the build made it; empty if it could not.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
@@ -167,9 +167,7 @@ impl GraphPool {
             Err(panic) => {
                 // SAFETY: a capture that this thread began; the graph is not used again.
                 unsafe { (functions.graph_abandon)(graph) };
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text =
-                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+                let text = panic_text(panic.as_ref());
                 Err(text.split("\\n").next().unwrap_or_default().to_owned())
             }
         }

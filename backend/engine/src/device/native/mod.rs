@@ -10,7 +10,6 @@
     reason = "loading a library runs its initialisers, and the allocator is the C library's"
 )]
 
-#[expect(dead_code, reason = "what captures and replays graphs follows")]
 pub(super) mod cuda;
 mod driver;
 pub(super) mod norm_kernels;
