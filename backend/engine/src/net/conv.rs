@@ -31,8 +31,8 @@ impl Conv2d {
 /// A weight as convolutions run fastest with it. That is with channels last, which everything after the first convolution
 /// follows; not on a GPU whose group norm would turn every map round, and not in training, since gradients run slower so.
 fn laid_out(weight: Tensor) -> Tensor {
-    let last = weight.device() == Device::Cpu || group_norm::ready(weight.device()).is_ok();
-    if last && !weight.requires_grad() { channels_last(&weight) } else { weight }
+    let last = |device| device == Device::Cpu || group_norm::ready(device).is_ok();
+    if !weight.requires_grad() && last(weight.device()) { channels_last(&weight) } else { weight }
 }
 
 /// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.

@@ -165,3 +165,33 @@ fn given(outcome: c_int, what: &str) -> Result<(), String> {
 pub(in crate::device) fn compile(library: &Path, source: &CStr, capability: i32) -> Result<Vec<u8>, String> {
     Functions::open(library)?.compile(source, capability)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiler_and_its_built_in_functions_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let libraries = [
+            "libnvrtc.so.13",
+            "libnvrtc.alt.so.13",
+            "libnvrtc-builtins.so.13.0",
+            "libnvrtc-builtins.alt.so.13.0",
+            "libnvrtc_static.a",
+            "libnvJitLink.so.13",
+        ];
+        for name in libraries {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = |prefix, except| libraries_in(directory.path(), prefix, except);
+        assert_eq!(found("libnvrtc", "-builtins"), [directory.path().join(libraries[0])]);
+        assert_eq!(found("libnvrtc-builtins", ""), [directory.path().join(libraries[2])]);
+    }
+
+    #[test]
+    fn a_compiler_that_is_not_there_is_named() {
+        let reason = compile(Path::new("/nowhere/libnvrtc.so.13"), c"", 90).unwrap_err();
+        assert!(reason.contains("/nowhere/libnvrtc.so.13"), "{reason}");
+    }
+}
