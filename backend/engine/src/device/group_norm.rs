@@ -1,6 +1,6 @@
-//! Group norm with SiLU in one pass, for maps with channels last on a GPU (`engine/cuda/group_norm.cu`).
+//! Group norm: libtorch's, or on a GPU with SiLU in one pass over maps with channels last (`engine/cuda/group_norm.cu`).
 //!
-//! libtorch's own runs with channels first. Convolutions run fastest with channels last there, and every map between two
+//! libtorch's own runs with channels first there. Convolutions run fastest with channels last, and every map between two
 //! of them would be turned round twice.
 
 use std::{
@@ -26,6 +26,40 @@ pub const GROUPS: i64 = 32;
 
 /// What is added to a variance.
 pub const EPSILON: f64 = 1e-6;
+
+/// A group norm: libtorch's, or the kernels where they are ready.
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    fused: Option<FusedNorm>,
+}
+
+impl GroupNorm {
+    /// A norm with weight and bias `[C]` in the number type of the maps.
+    pub fn new(weight: Tensor, bias: Tensor) -> Self {
+        let fused = FusedNorm::new(&weight, &bias);
+        Self { weight, bias, fused }
+    }
+
+    /// The norm of `x` `[B, C, H, W]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.fused(x, false).unwrap_or_else(|| self.plain(x))
+    }
+
+    /// The norm of `x` `[B, C, H, W]`, then SiLU.
+    pub fn then_silu(&self, x: &Tensor) -> Tensor {
+        self.fused(x, true).unwrap_or_else(|| self.plain(x).silu())
+    }
+
+    fn fused(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
+        self.fused.as_ref().and_then(|fused| fused.forward(x, silu))
+    }
+
+    fn plain(&self, x: &Tensor) -> Tensor {
+        x.group_norm(GROUPS, Some(&self.weight), Some(&self.bias), EPSILON, true)
+    }
+}
 
 /// A norm whose kernels are ready. It passes no gradient on.
 #[derive(Debug)]
@@ -184,10 +218,11 @@ pub(crate) mod tests {
     }
 
     impl StandIn {
-        /// A norm that runs on the CPU as it would on a GPU.
-        pub(crate) fn norm(&self, weight: &Tensor, bias: &Tensor) -> FusedNorm {
-            let [weight, bias] = [weight, bias].map(Tensor::shallow_clone);
-            FusedNorm { kernels: self.orders[0], weight, bias }
+        /// Makes a norm of f32 run as it would on a GPU, and libtorch's give numbers that are none.
+        pub(crate) fn take_over(&self, norm: &mut GroupNorm) {
+            let [weight, bias] = [&norm.weight, &norm.bias].map(Tensor::shallow_clone);
+            norm.fused = Some(FusedNorm { kernels: self.orders[0], weight, bias });
+            norm.weight = norm.weight.full_like(f64::NAN);
         }
     }
 

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     bundle::weights::Cursor,
-    device::group_norm::{self, FusedNorm},
+    device::group_norm::{self, GroupNorm},
 };
 
 #[derive(Debug)]
@@ -40,36 +40,8 @@ fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-#[derive(Debug)]
-pub(super) struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
-    /// Where convolutions on a GPU run with channels last.
-    fused: Option<FusedNorm>,
-}
-
-impl GroupNorm {
-    pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        let (weight, bias) = (at.tensor("weight", &[channels]), at.tensor("bias", &[channels]));
-        let fused = FusedNorm::new(&weight, &bias);
-        Self { weight, bias, fused }
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.fused(x, false).unwrap_or_else(|| self.plain(x))
-    }
-
-    pub(super) fn then_silu(&self, x: &Tensor) -> Tensor {
-        self.fused(x, true).unwrap_or_else(|| self.plain(x).silu())
-    }
-
-    fn fused(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
-        self.fused.as_ref().and_then(|fused| fused.forward(x, silu))
-    }
-
-    fn plain(&self, x: &Tensor) -> Tensor {
-        x.group_norm(group_norm::GROUPS, Some(&self.weight), Some(&self.bias), group_norm::EPSILON, true)
-    }
+fn norm(at: &Cursor, channels: i64) -> GroupNorm {
+    GroupNorm::new(at.tensor("weight", &[channels]), at.tensor("bias", &[channels]))
 }
 
 #[derive(Debug)]
@@ -84,9 +56,9 @@ pub(super) struct ResnetBlock {
 impl ResnetBlock {
     pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
         Self {
-            norm1: GroupNorm::load(&at.enter("norm1"), from),
+            norm1: norm(&at.enter("norm1"), from),
             conv1: Conv2d::load(&at.enter("conv1"), from, to, 3),
-            norm2: GroupNorm::load(&at.enter("norm2"), to),
+            norm2: norm(&at.enter("norm2"), to),
             conv2: Conv2d::load(&at.enter("conv2"), to, to, 3),
             nin_shortcut: (from != to).then(|| Conv2d::load(&at.enter("nin_shortcut"), from, to, 1)),
         }
@@ -113,7 +85,7 @@ pub(super) struct AttnBlock {
 impl AttnBlock {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
         Self {
-            norm: GroupNorm::load(&at.enter("norm"), channels),
+            norm: norm(&at.enter("norm"), channels),
             qkv: Conv2d::load(&at.enter("qkv"), channels, 3 * channels, 1),
             proj_out: Conv2d::load(&at.enter("proj_out"), channels, channels, 1),
         }
@@ -241,7 +213,7 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
         Self {
-            norm_out: GroupNorm::load(&at.enter("norm_out"), from),
+            norm_out: norm(&at.enter("norm_out"), from),
             conv_out: Conv2d::load(&at.enter("conv_out"), from, to, 3),
         }
     }
@@ -269,11 +241,7 @@ mod tests {
         let Middle { block_1, attn_1, block_2 } = &mut middle;
         let [one, other] = [block_1, block_2].map(|block| [&mut block.norm1, &mut block.norm2]);
         let norms = one.into_iter().chain(other).chain([&mut attn_1.norm, &mut output.norm_out]);
-        for norm in norms {
-            norm.fused = Some(stand_in.norm(&norm.weight, &norm.bias));
-            // Not to be used.
-            norm.weight = norm.weight.full_like(f64::NAN);
-        }
+        norms.for_each(|norm| stand_in.take_over(norm));
         let off = (output.forward(&middle.forward(&x)) - plain).abs().max().double_value(&[]);
         assert!(off < 1e-4, "{off}");
     }
