@@ -62,6 +62,11 @@ impl Engine {
         self.sampler.device
     }
 
+    /// Captured graphs that are in use.
+    pub fn graphs(&self) -> usize {
+        self.sampler.graphs.in_use()
+    }
+
     /// The final pictures of a batch that starts from `noise`, f32 `[B, N, Cv]` (none if the teacher draws alone), without
     /// decoding any other scale.
     ///

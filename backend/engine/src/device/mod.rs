@@ -3,6 +3,7 @@
 pub mod graph;
 pub mod group_norm;
 mod native;
+mod transfer;
 
 use std::{
     any::Any,
@@ -15,6 +16,7 @@ use std::{
 
 use tch::{Cuda, Device, Kind, Tensor};
 
+pub use self::transfer::download;
 use crate::bundle::config::Config;
 
 /// A device as typed: `auto`, `cpu`, `cuda` or `cuda:N`.

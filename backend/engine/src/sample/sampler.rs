@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bundle::config::Config,
-    device::graph::Graphs,
+    device::{download, graph::Graphs},
     net::{student::Student, teacher::Teacher, vae::Vae},
 };
 
@@ -253,6 +253,7 @@ pub fn guided_probs(logits: &Tensor, guidance: Guidance, k: usize, scales: usize
 /// When the device fails.
 pub fn to_rgb8(pictures: &Tensor) -> Result<Vec<Vec<u8>>, SampleError> {
     let bytes = (pictures * 255.0 + 0.5).floor().clamp(0.0, 255.0).to_kind(Kind::Uint8);
-    let bytes = bytes.permute([0, 2, 3, 1]).contiguous().to_device(Device::Cpu);
+    let bytes = bytes.permute([0, 2, 3, 1]).contiguous();
+    let bytes = download(&bytes);
     (0..bytes.size()[0]).map(|i| Ok(Vec::try_from(bytes.get(i).view([-1]))?)).collect()
 }

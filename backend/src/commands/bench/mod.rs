@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 use var_dd_engine::{
     bundle::{Bundle, BundleError, config::Config, formula_sampler, published},
-    device::{device_name, kind_name, matrix_rate},
+    device::{device_name, graph, kind_name, matrix_rate},
     sample::{self, Sampler, cost, plan::Plan},
 };
 
@@ -74,8 +74,8 @@ pub struct BenchArgs {
     /// Runs that are counted.
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = value_parser!(u32).range(1..=10_000))]
     runs: u32,
-    /// Runs before those.
-    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = value_parser!(u32).range(..=1_000))]
+    /// Runs before those; on a GPU three see, capture and check what then runs as a graph.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = value_parser!(u32).range(..=1_000))]
     warm_up: u32,
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
@@ -142,6 +142,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         dtype: kind_name(kind).into(),
         threads: tch::get_num_threads(),
         matrix_gflop_per_s: matrix_rate / 1e9,
+        graphs: 0,
         rows: Vec::new(),
     };
     println!(
@@ -175,6 +176,10 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
     }
     progress.finish_and_clear();
+    report.graphs = engine.graphs();
+    if device.is_cuda() {
+        println!("{} captured graphs in use ({}=off does without)", report.graphs, graph::SWITCH);
+    }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
         write_whole(path, text.as_bytes())?;

@@ -17,6 +17,9 @@ pub(super) struct Report {
     pub(super) threads: i32,
     /// Measured rate of matrix products, in 10⁹ operations per second.
     pub(super) matrix_gflop_per_s: f64,
+    /// Captured graphs that were in use in the end; 0 on a CPU.
+    #[serde(default)]
+    pub(super) graphs: usize,
     pub(super) rows: Vec<Row>,
 }
 
@@ -176,6 +179,7 @@ mod tests {
             dtype: "f32".into(),
             threads: 1,
             matrix_gflop_per_s: 1000.0,
+            graphs: 0,
             rows: vec![row],
         }
     }
