@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The C++ files of the shared object that the program opens where a GPU is.
-const CUDA: [&str; 1] = ["cuda/graph.cpp"];
+const CUDA: [&str; 2] = ["cuda/graph.cpp", "cuda/stream.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

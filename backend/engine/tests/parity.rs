@@ -9,14 +9,17 @@ use std::collections::BTreeSet;
 use networks::{
     config, data, demo, device, distance, plans, run, run_on, same_codes, sampler, seeds, tiny_4,
 };
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{
         config::{Config, VaeConfig},
         formula,
         weights::StateDict,
     },
-    device::graph::{self, Graphs},
+    device::{
+        graph::{self, Graphs},
+        group_norm::{self, FusedNorm},
+    },
     net::quantizer::Quantizer,
     sample::{
         Sampler, filter,
@@ -294,4 +297,45 @@ fn the_codeword_nearest_to_a_vector_is_in_parity_with_the_smallest_distance() {
     let differences = vectors.unsqueeze(2) - quantize.embedding.view([1, 1, 64, 8]);
     let slow = differences.square().sum_dim_intlist([-1i64].as_slice(), false, None).argmin(-1, false);
     assert!(same_codes(&quantize.nearest(&vectors), &slow));
+}
+
+/// Maps of the published decoder and of a small one: pictures, channels, side.
+const MAPS: [[i64; 3]; 6] =
+    [[2, 640, 16], [1, 320, 32], [3, 320, 64], [2, 160, 128], [1, 160, 256], [8, 32, 64]];
+
+#[test]
+fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
+    let device = device();
+    if !device.is_cuda() {
+        // The kernels' numbers are compared in `device/group_norm.rs` then.
+        let reason = group_norm::ready(device).unwrap_err();
+        assert!(reason.contains("no GPU"), "{reason}");
+        return;
+    }
+    let _no_grad = tch::no_grad_guard();
+    group_norm::ready(device).unwrap();
+    for [batch, channels, side] in MAPS {
+        let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device));
+        let (weight, bias) = (random(&[channels]), random(&[channels]));
+        let x = random(&[batch, channels, side, side]) * 2.0 + random(&[1, channels, 1, 1]);
+        for (kind, bound) in [(Kind::Float, 1e-4), (Kind::BFloat16, 0.005), (Kind::Half, 1e-3)] {
+            let x = x.to_kind(kind);
+            let norm = FusedNorm::new(&weight, &bias).unwrap();
+            for silu in [false, true] {
+                let ours = norm.forward(&x, silu).unwrap();
+                let (groups, epsilon) = (group_norm::GROUPS, group_norm::EPSILON);
+                let x = x.to_kind(Kind::Float);
+                let normed = x.group_norm(groups, Some(&weight), Some(&bias), epsilon, true);
+                let theirs = if silu { normed.silu() } else { normed };
+                let off = (ours.to_kind(Kind::Float) - &theirs).abs() / theirs.abs().clamp_min(1.0);
+                let off = f64::try_from(off.max()).unwrap();
+                assert!(off <= bound, "{kind:?} [{batch}, {channels}, {side}, {side}]: off by {off:.1e}");
+                let alone = norm.forward(&x.to_kind(kind).narrow(0, 0, 1), silu).unwrap();
+                assert!(
+                    alone.equal(&ours.narrow(0, 0, 1)),
+                    "a picture alone is not that of a batch of {batch}"
+                );
+            }
+        }
+    }
 }

@@ -25,7 +25,7 @@ impl GroupNorm {
         None
     }
 
-    pub(crate) fn forward(&self, _x: &Tensor, _silu: bool) -> Tensor {
+    pub(crate) fn forward(&self, _x: &Tensor, _silu: bool) -> Option<Tensor> {
         match *self {}
     }
 }

@@ -1,6 +1,7 @@
 //! Where the networks run, and in which numbers.
 
 pub mod graph;
+pub mod group_norm;
 pub(crate) mod native;
 mod transfer;
 

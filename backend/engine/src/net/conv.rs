@@ -4,7 +4,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     bundle::weights::Cursor,
-    cpu::{self, Winograd},
+    cpu::Winograd,
+    device::group_norm::{self, GroupNorm},
 };
 
 /// A convolution that keeps the side.
@@ -61,10 +62,11 @@ impl Convolution {
     }
 }
 
-/// A weight as convolutions run fastest with it. On a CPU that is with channels last, which everything after the first
-/// convolution follows; not in training, since gradients run slower so.
+/// A weight as convolutions run fastest with it. That is with channels last, which everything after the first convolution
+/// follows; not on a GPU whose group norm would turn every map round, and not in training, since gradients run slower so.
 fn laid_out(weight: Tensor) -> Tensor {
-    if weight.device() == Device::Cpu && !weight.requires_grad() { channels_last(&weight) } else { weight }
+    let last = |device| device == Device::Cpu || group_norm::ready(device).is_ok();
+    if !weight.requires_grad() && last(weight.device()) { channels_last(&weight) } else { weight }
 }
 
 /// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.
@@ -72,31 +74,8 @@ fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-#[derive(Debug)]
-pub(super) struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
-    /// The same faster, where this processor has it.
-    vectors: Option<cpu::GroupNorm>,
-}
-
-impl GroupNorm {
-    pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        let (weight, bias) = (at.tensor("weight", &[channels]), at.tensor("bias", &[channels]));
-        Self { vectors: cpu::GroupNorm::of(&weight, &bias), weight, bias }
-    }
-
-    /// The norm, then SiLU.
-    fn then_silu(&self, x: &Tensor) -> Tensor {
-        self.vectors.as_ref().map_or_else(|| self.forward(x).silu(), |norm| norm.forward(x, true))
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        if let Some(norm) = &self.vectors {
-            return norm.forward(x, false);
-        }
-        x.group_norm(32, Some(&self.weight), Some(&self.bias), 1e-6, true)
-    }
+fn norm(at: &Cursor, channels: i64) -> GroupNorm {
+    GroupNorm::new(at.tensor("weight", &[channels]), at.tensor("bias", &[channels]))
 }
 
 #[derive(Debug)]
@@ -111,9 +90,9 @@ pub(super) struct ResnetBlock {
 impl ResnetBlock {
     pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
         Self {
-            norm1: GroupNorm::load(&at.enter("norm1"), from),
+            norm1: norm(&at.enter("norm1"), from),
             conv1: Conv2d::load(&at.enter("conv1"), from, to, 3),
-            norm2: GroupNorm::load(&at.enter("norm2"), to),
+            norm2: norm(&at.enter("norm2"), to),
             conv2: Conv2d::load(&at.enter("conv2"), to, to, 3),
             nin_shortcut: (from != to).then(|| Conv2d::load(&at.enter("nin_shortcut"), from, to, 1)),
         }
@@ -139,7 +118,7 @@ pub(super) struct AttnBlock {
 impl AttnBlock {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
         Self {
-            norm: GroupNorm::load(&at.enter("norm"), channels),
+            norm: norm(&at.enter("norm"), channels),
             qkv: Conv2d::load(&at.enter("qkv"), channels, 3 * channels, 1),
             proj_out: Conv2d::load(&at.enter("proj_out"), channels, channels, 1),
         }
@@ -278,7 +257,7 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
         Self {
-            norm_out: GroupNorm::load(&at.enter("norm_out"), from),
+            norm_out: norm(&at.enter("norm_out"), from),
             conv_out: Conv2d::load(&at.enter("conv_out"), from, to, 3),
         }
     }
@@ -292,7 +271,24 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::weights::Weights;
+    use crate::{bundle::weights::Weights, device::group_norm::tests::stand_in};
+
+    #[test]
+    fn blocks_with_a_gpus_norm_are_those_with_libtorchs() {
+        let _no_grad = tch::no_grad_guard();
+        let stand_in = stand_in();
+        let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+        let mut middle = Middle::load(&weights.root().enter("decoder.mid"), 64);
+        let mut output = Output::load(&weights.root().enter("decoder"), 64, 3);
+        let x = Tensor::randn([2, 64, 6, 5], (Kind::Float, Device::Cpu));
+        let plain = output.forward(&middle.forward(&x));
+        let Middle { block_1, attn_1, block_2 } = &mut middle;
+        let [one, other] = [block_1, block_2].map(|block| [&mut block.norm1, &mut block.norm2]);
+        let norms = one.into_iter().chain(other).chain([&mut attn_1.norm, &mut output.norm_out]);
+        norms.for_each(|norm| stand_in.take_over(norm));
+        let off = (output.forward(&middle.forward(&x)) - plain).abs().max().double_value(&[]);
+        assert!(off < 1e-4, "{off}");
+    }
 
     #[test]
     fn the_four_phases_are_the_doubled_map_convolved() {

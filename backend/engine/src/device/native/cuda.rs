@@ -33,6 +33,7 @@ struct Functions {
     graph_abandon: unsafe extern "C" fn(*mut c_void),
     graph_replay: unsafe extern "C" fn(*mut c_void) -> Reason,
     graph_free: unsafe extern "C" fn(*mut c_void),
+    current_stream: unsafe extern "C" fn(c_int, *mut *mut c_void) -> Reason,
 }
 
 impl Functions {
@@ -54,6 +55,7 @@ impl Functions {
                 graph_abandon: function(&library, c"var_dd_graph_abandon")?,
                 graph_replay: function(&library, c"var_dd_graph_replay")?,
                 graph_free: function(&library, c"var_dd_graph_free")?,
+                current_stream: function(&library, c"var_dd_current_stream")?,
             }
         };
         std::mem::forget(library);
@@ -65,7 +67,7 @@ impl Functions {
 ///
 /// # Safety
 /// `T` is the type of the function, which is not called after the library is closed.
-unsafe fn function<T: Copy>(library: &Library, name: &CStr) -> Result<T, String> {
+pub(super) unsafe fn function<T: Copy>(library: &Library, name: &CStr) -> Result<T, String> {
     // SAFETY: promised by the caller.
     unsafe { library.get::<T>(name) }.map(|symbol| *symbol).map_err(|error| whole(&error))
 }
@@ -109,6 +111,14 @@ fn told(reason: Reason) -> Result<(), String> {
     // SAFETY: a text that ends with a zero and lasts until this thread's next call.
     let text = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
     Err(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The stream on which this thread has libtorch work on the GPU of this number; the captured one during a capture.
+pub(super) fn current_stream(device: usize) -> Result<*mut c_void, String> {
+    let mut stream = ptr::null_mut();
+    // SAFETY: the function notes the stream in its place.
+    told(unsafe { (Functions::get()?.current_stream)(device as c_int, &mut stream) })?;
+    Ok(stream)
 }
 
 /// Memory that the graphs of one owner share, who runs them one after the other.

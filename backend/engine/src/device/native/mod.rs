@@ -14,6 +14,9 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod cpu;
 pub(super) mod cuda;
+mod driver;
+pub(super) mod norm_kernels;
+pub(super) mod nvrtc;
 
 use std::{
     fs,

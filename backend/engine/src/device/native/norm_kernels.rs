@@ -1,0 +1,266 @@
+//! The kernels of `engine/cuda/group_norm.cu`, launched.
+
+use std::{
+    ffi::{CStr, c_int, c_void},
+    path::Path,
+};
+
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    cuda::current_stream,
+    driver::{Gpu, Kernel, Size, Stream},
+    nvrtc,
+};
+
+/// The kernels' source.
+const SOURCE: &str = concat!(include_str!("../../../cuda/group_norm.cu"), "\0");
+
+/// Groups of channels.
+const GROUPS: i64 = 32;
+
+/// Most threads of a block, as `group_norm.cu` has them.
+const THREADS: i64 = 256;
+const UNITE_THREADS: i64 = 1024;
+
+/// Number types, and the kernels for each.
+const KINDS: [(Kind, i64); 3] = [(Kind::Float, 4), (Kind::Half, 2), (Kind::BFloat16, 2)];
+const NAMES: [&CStr; 7] = [
+    c"partial_f32",
+    c"partial_f16",
+    c"partial_bf16",
+    c"apply_f32",
+    c"apply_f16",
+    c"apply_bf16",
+    c"unite_chunks",
+];
+
+/// The most chunks of a picture, enough to fill a large GPU with one.
+const MOST_CHUNKS: i64 = 256;
+
+/// Steps of a thread through its chunk from which on a picture is cut into more chunks.
+const FEWEST_STEPS: i64 = 4;
+
+/// How the places of a picture are cut into chunks, by the picture's size alone: sums are the same in any batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// Threads side by side at one place, each with 16 bytes.
+    vectors: i64,
+    /// Places side by side.
+    lanes: i64,
+    chunk_places: i64,
+    chunks: i64,
+}
+
+impl Cut {
+    /// `None` for sizes that the kernels are not made for.
+    fn of(number_bytes: i64, places: i64, channels: i64) -> Option<Self> {
+        let vectors = channels * number_bytes / 16;
+        let fits = channels > 0 && channels % GROUPS == 0 && vectors <= THREADS && places > 0;
+        // Numbers of places and chunks are 32-bit ones there.
+        if !fits || places > i64::from(i32::MAX / 2) {
+            return None;
+        }
+        let lanes = THREADS / vectors;
+        let steps = parts(places, lanes);
+        let chunks = (steps / FEWEST_STEPS).clamp(1, MOST_CHUNKS);
+        let chunk_places = parts(steps, chunks) * lanes;
+        Some(Self { vectors, lanes, chunk_places, chunks: parts(places, chunk_places) })
+    }
+}
+
+/// Parts of so many that make up a whole; the last one may be smaller.
+fn parts(whole: i64, part: i64) -> i64 {
+    (whole + part - 1) / part
+}
+
+/// The kernels on one GPU.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::device) struct NormKernels {
+    gpu: Gpu,
+    /// The stream on which libtorch works at the moment on the GPU of this number.
+    stream: fn(usize) -> Result<Stream, String>,
+    kernels: [Kernel; NAMES.len()],
+}
+
+/// The kernels as the compiler at `compiler` makes them for GPUs of this compute capability, 90 for 9.0.
+pub(in crate::device) fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, String> {
+    let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|error| error.to_string())?;
+    nvrtc::compile(compiler, source, capability)
+}
+
+impl NormKernels {
+    /// Compiles and loads them for the GPU of this number, on which libtorch works already; says why not.
+    pub(in crate::device) fn open(number: usize) -> Result<Self, String> {
+        let gpu = Gpu::open(number)?;
+        let mut reasons = Vec::new();
+        for compiler in nvrtc::places() {
+            match compile(&compiler, gpu.capability) {
+                // SAFETY: just compiled for this GPU.
+                Ok(image) => {
+                    return unsafe { Self::load(gpu, &image, |number| current_stream(number).map(Stream)) };
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// Loads them; says why not.
+    ///
+    /// # Safety
+    /// `image` is `group_norm.cu`, compiled for this GPU.
+    pub(super) unsafe fn load(
+        gpu: Gpu,
+        image: &[u8],
+        stream: fn(usize) -> Result<Stream, String>,
+    ) -> Result<Self, String> {
+        // SAFETY: promised by the caller.
+        Ok(Self { gpu, stream, kernels: unsafe { gpu.load(image, NAMES) }? })
+    }
+
+    /// Group norm of `x`, contiguous `[B, H, W, C]`, with weight and bias f32 `[C]`; then SiLU if asked for.
+    ///
+    /// Says why not: for tensors of other shapes or on another device, and for what the driver refuses.
+    pub(in crate::device) fn run(
+        &self,
+        x: &Tensor,
+        [weight, bias]: [&Tensor; 2],
+        epsilon: f32,
+        silu: bool,
+    ) -> Result<Tensor, String> {
+        let unfit = || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+        let (batch, height, width, channels) = x.size4().map_err(|_| unfit())?;
+        let places = height * width;
+        let kind = KINDS.iter().position(|(kind, _)| *kind == x.kind()).ok_or_else(unfit)?;
+        let cut = Cut::of(KINDS[kind].1, places, channels).ok_or_else(unfit)?;
+        let here = |tensor: &Tensor| tensor.device() == self.gpu.device && tensor.is_contiguous();
+        let per_channel =
+            |tensor: &Tensor| here(tensor) && tensor.kind() == Kind::Float && tensor.size() == [channels];
+        let aligned = x.data_ptr().addr().is_multiple_of(16);
+        if !(1..=65_535).contains(&batch)
+            || !here(x)
+            || !aligned
+            || !per_channel(weight)
+            || !per_channel(bias)
+        {
+            return Err(unfit());
+        }
+        let number = match self.gpu.device {
+            Device::Cuda(number) => number,
+            _ => 0,
+        };
+        let stream = (self.stream)(number)?;
+
+        let y = x.empty_like();
+        // Mean and spread of each group: of each chunk, then of each picture.
+        let numbers = |of: i64| Tensor::empty([batch, of, GROUPS, 2], (Kind::Float, x.device()));
+        let (partials, moments) = (numbers(cut.chunks), numbers(1));
+
+        let mut pointers = [x, &y, &partials, &moments, weight, bias].map(Tensor::data_ptr);
+        let [x_at, y_at, partials_at, moments_at, weight_at, bias_at] = pointers.each_mut().map(address);
+        let mut whole = [places, channels, cut.chunk_places, cut.chunks].map(|number| number as c_int);
+        let [places_at, channels_at, chunk_places_at, chunks_at] = whole.each_mut().map(address);
+        let (mut epsilon, mut silu) = (epsilon, c_int::from(silu));
+
+        let [partial, apply, unite] = [kind, 3 + kind, 6].map(|index| self.kernels[index]);
+        let float_bytes = size_of::<f32>() as i64;
+        let size = |x: i64, y: i64, threads: i64, shared_floats: i64| Size {
+            grid: (x as u32, y as u32),
+            threads: threads as u32,
+            shared_bytes: (shared_floats * float_bytes) as u32,
+        };
+        let threads = cut.vectors * cut.lanes;
+        // As each says in `group_norm.cu`.
+        let partial_floats = 2 * channels * (cut.lanes / 2).max(1);
+        let unite_floats = 3 * UNITE_THREADS / 2;
+        // SAFETY: the arguments are those of the three kernels' definitions. `x` and `y` have all places and channels,
+        // weight and bias every channel, the other two what the grids write; all are contiguous, on the kernels' device.
+        // Memory that is freed goes to work that is queued later on the same stream.
+        unsafe {
+            self.gpu.launch(
+                partial,
+                size(cut.chunks, batch, threads, partial_floats),
+                stream,
+                [x_at, partials_at, places_at, channels_at, chunk_places_at],
+            )?;
+            self.gpu.launch(
+                unite,
+                size(batch, 1, UNITE_THREADS, unite_floats),
+                stream,
+                [
+                    partials_at,
+                    moments_at,
+                    places_at,
+                    channels_at,
+                    chunk_places_at,
+                    chunks_at,
+                    address(&mut epsilon),
+                ],
+            )?;
+            self.gpu.launch(
+                apply,
+                size(cut.chunks, batch, threads, 0),
+                stream,
+                [
+                    x_at,
+                    y_at,
+                    moments_at,
+                    weight_at,
+                    bias_at,
+                    places_at,
+                    channels_at,
+                    chunk_places_at,
+                    address(&mut silu),
+                ],
+            )?;
+        }
+        Ok(y)
+    }
+}
+
+/// Where a launch finds an argument.
+fn address<T>(argument: &mut T) -> *mut c_void {
+    std::ptr::from_mut(argument).cast()
+}
+
+#[cfg(test)]
+impl NormKernels {
+    /// The kernels of `engine/cuda/stand_in.cpp`, which run on the CPU; a block's threads take turns in an `order`.
+    pub(in crate::device) fn stand_in(library: &Path, order: &CStr) -> Result<Self, String> {
+        let gpu = Gpu::of_driver(library.as_os_str(), 0, Device::Cpu)?;
+        // SAFETY: what this driver takes as an image; its kernels are compiled from the same source.
+        unsafe { Self::load(gpu, order.to_bytes_with_nul(), |_| Ok(Stream(std::ptr::null_mut()))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_is_in_a_chunk_and_every_lane_at_work() {
+        for (number_bytes, channels) in
+            [(4, 32), (2, 32), (4, 160), (2, 160), (2, 320), (4, 640), (2, 640), (4, 1024)]
+        {
+            for places in [1, 2, 15, 256, 1023, 64 * 64, 255 * 257, 256 * 256, 1024 * 1024] {
+                let cut = Cut::of(number_bytes, places, channels).unwrap();
+                let Cut { vectors, lanes, chunk_places, chunks } = cut;
+                assert!(vectors * lanes <= THREADS && vectors * lanes > THREADS / 2, "{cut:?}");
+                assert_eq!(vectors * 16, channels * number_bytes);
+                assert!((1..=MOST_CHUNKS).contains(&chunks), "{cut:?}");
+                assert!(chunks * chunk_places >= places && (chunks - 1) * chunk_places < places, "{cut:?}");
+                assert_eq!(chunk_places % lanes, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_that_the_kernels_are_not_made_for_are_refused() {
+        for (number_bytes, places, channels) in
+            [(4, 64, 48), (4, 64, 0), (4, 0, 32), (4, 64, 2048), (2, 1 << 31, 32)]
+        {
+            assert_eq!(Cut::of(number_bytes, places, channels), None, "{places} places, {channels} channels");
+        }
+    }
+}
