@@ -18,8 +18,8 @@ use crate::device::native::cpu as native;
 /// 32-bit words of rows that run at once: those of one block of columns stay in a core's own cache.
 const WORDS_AT_ONCE: usize = 512;
 
-/// Rows whose sums stay there too.
-const ROWS_AT_ONCE: usize = 720;
+/// Rows that stay there too, with their sums; few, so that a thread that is held up leaves the rest to others.
+const ROWS_AT_ONCE: usize = 96;
 
 /// `x·Wᵀ + b`.
 #[derive(Debug)]
