@@ -101,7 +101,7 @@ impl Scorer<'_> {
     /// Looks at all pictures of a folder or archive.
     pub(super) fn of_pictures(&self, pictures: Pictures) -> anyhow::Result<Tally> {
         let total = enough(pictures.count())?;
-        let progress = Progress::new(total, 0);
+        let progress = Progress::of_pictures(total, 0);
         let mut tally = Tally::new(self.network, self.wants());
         pictures.for_each(&mut |chunk| {
             tally.push(chunk, self.network)?;
@@ -131,7 +131,7 @@ impl Scorer<'_> {
         } else {
             (Tally::new(self.network, self.wants()), 0)
         };
-        let progress = Progress::new(total, tally.pictures as usize);
+        let progress = Progress::of_pictures(total, tally.pictures as usize);
         let todo: Vec<usize> = (done..series.batches()).collect();
         if !todo.is_empty() {
             let engine = load()?;

@@ -251,7 +251,7 @@ impl Task<'_> {
         };
         let total = pictures(&mine.clone().collect::<Vec<_>>());
         let todo: Vec<usize> = mine.filter(|&batch| !has(batch)).collect();
-        let progress = Progress::new(total, total - pictures(&todo));
+        let progress = Progress::of_pictures(total, total - pictures(&todo));
         if !todo.is_empty() {
             let engine =
                 Engine::load(&self.args.model.directory(), self.args.model.device, self.args.model.dtype)?;

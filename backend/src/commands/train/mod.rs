@@ -1,8 +1,8 @@
 //! `var-dd train`: from nothing to a model.
 
 mod pictures;
-mod progress;
 mod report;
+mod stages;
 
 use std::{fs, path::PathBuf};
 
@@ -19,7 +19,7 @@ use var_dd_engine::{
     },
 };
 
-use self::progress::Progress;
+use self::stages::Stages;
 use crate::cli::UsageError;
 
 /// `var-dd train`.
@@ -210,7 +210,7 @@ type Train = fn(&Recipe, &Workplace, &mut dyn Watch) -> Result<Outcome, var_dd_e
 impl RunArgs {
     fn stage(&self, train: Train) -> anyhow::Result<()> {
         let recipe = self.recipe.resolve()?;
-        train(&recipe, &self.place.open()?, &mut Progress::new())?;
+        train(&recipe, &self.place.open()?, &mut Stages::new())?;
         Ok(())
     }
 }
@@ -218,7 +218,7 @@ impl RunArgs {
 fn all(args: &RunArgs) -> anyhow::Result<()> {
     let recipe = args.recipe.resolve()?;
     let place = args.place.open()?;
-    let mut progress = Progress::new();
+    let mut progress = Stages::new();
     vae::train(&recipe, &place, &mut progress)?;
     teacher::train(&recipe, &place, &mut progress)?;
     own_trajectories(&recipe, &place, &mut progress)?;
@@ -230,7 +230,7 @@ fn all(args: &RunArgs) -> anyhow::Result<()> {
     report::score_run(&recipe, &place, &mut progress)
 }
 
-fn own_trajectories(recipe: &Recipe, place: &Workplace, progress: &mut Progress) -> anyhow::Result<()> {
+fn own_trajectories(recipe: &Recipe, place: &Workplace, progress: &mut Stages) -> anyhow::Result<()> {
     let model = var_dd_engine::train::product::model_directory(&place.directory);
     let source = Source::open(&model, &recipe.trajectories, recipe.seed, place)?;
     source.fill(&place.directory.join("trajectories"), progress)?;
@@ -257,7 +257,7 @@ fn trajectories(args: &TrajectoriesArgs) -> anyhow::Result<()> {
         return Err(UsageError(format!("{flag} is {value}; it must be at least {least}")).into());
     }
     let place = args.run.place.open()?;
-    let mut progress = Progress::new();
+    let mut progress = Stages::new();
     match &args.model {
         Some(model) => {
             let source = Source::open(model, &recipe.trajectories, recipe.seed, &place)?;

@@ -17,7 +17,7 @@ use var_dd_engine::{
     },
 };
 
-use super::{super::model::default_model, progress::Progress};
+use super::{super::model::default_model, stages::Stages};
 
 /// Pictures of each way in the scores of a whole run.
 const RUN_PICTURES: u32 = 1600;
@@ -89,7 +89,7 @@ pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     let place = Workplace { directory: PathBuf::new(), device, kind: args.dtype.kind(device), start: None };
     let model = args.model.clone().unwrap_or_else(default_model);
     let scores =
-        score::score(&model, &args.judge, args.count as usize, args.seed, &place, &mut Progress::new())?;
+        score::score(&model, &args.judge, args.count as usize, args.seed, &place, &mut Stages::new())?;
     print!("{}", table(&scores));
     if let Some(path) = &args.json {
         fs::write(path, json(&scores)?).with_context(|| format!("cannot write {}", path.display()))?;
@@ -98,7 +98,7 @@ pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
 }
 
 /// Scores what a whole run made.
-pub(super) fn score_run(recipe: &Recipe, place: &Workplace, progress: &mut Progress) -> anyhow::Result<()> {
+pub(super) fn score_run(recipe: &Recipe, place: &Workplace, progress: &mut Stages) -> anyhow::Result<()> {
     let model = model_directory(&place.directory);
     let count = (RUN_PICTURES as usize).min(recipe.judge.held_out);
     let scores = score::score(&model, &place.directory.join("judge"), count, recipe.seed, place, progress)?;
