@@ -6,17 +6,15 @@ use var_dd_protocol::ModelInfo;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Offer, set, use_offer};
 use crate::{
     api::now_ms,
-    components::{ClassPicker, Layers, ModelPicker, SeedField, Status, StatusLine},
-    hooks::{Key, random_below, use_backend, use_clock, use_keys, use_title},
+    components::{Layers, Pickers, Status, StatusLine},
+    hooks::{Controls, Key, use_backend, use_clock, use_controls, use_keys, use_title},
     route::Route,
     state::{
         comparison,
-        custom_plan::Field,
         job::Job,
-        settings::{PICKED_SEEDS, PlanChoice, Settings},
+        settings::{PlanChoice, Settings},
         store::{Answer, Connection},
         timeline::Timeline,
         words,
@@ -55,12 +53,12 @@ pub(crate) fn Compare() -> Html {
     let backend = use_backend();
     let store = &backend.store;
     let navigator = use_navigator();
-    let settings = use_state_eq(|| Settings::new(random_below(PICKED_SEEDS)));
+    let controls = use_controls();
+    let Controls { settings, model, .. } = &controls;
     let ticked = use_state_eq(|| vec![0_usize, 1]);
     let columns = use_state_eq(Vec::<Column>::new);
     let clock = use_state_eq(|| Clock::Free);
 
-    let Offer { models, model } = use_offer(&settings);
     let jobs: Vec<Option<Rc<Job>>> = columns
         .iter()
         .map(|column| match store.answer(column.tag) {
@@ -104,7 +102,6 @@ pub(crate) fn Compare() -> Html {
         && PLANS.contains(&chosen.len())
         && seed_problem.is_none()
         && !running;
-    let on_dice = set(&settings, |settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()));
     let start = {
         let (backend, settings, columns, model) =
             (backend.clone(), settings.clone(), columns.clone(), model.clone());
@@ -146,24 +143,9 @@ pub(crate) fn Compare() -> Html {
     html! {
         <main class="compare">
             <h1>{ "Compare plans" }</h1>
-            if let (Some(model), Some(models)) = (&model, &models) {
+            if let Some(model) = model {
                 <section class="choices" aria-label="What to compare">
-                    <ModelPicker
-                        models={models.clone()}
-                        chosen={model.name.clone()}
-                        on_choose={set(&settings, |settings, model: ModelInfo| settings.for_model(&model))}
-                    />
-                    <ClassPicker
-                        model={model.clone()}
-                        chosen={settings.class}
-                        on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
-                    />
-                    <SeedField
-                        seed={settings.seed.clone()}
-                        problem={seed_problem.filter(|problem| problem.field == Field::Seed)}
-                        on_type={set(&settings, |settings, seed| settings.with_seed(seed))}
-                        {on_dice}
-                    />
+                    <Pickers controls={controls.clone()} problem={seed_problem} />
                     { plans(model, &ticked, &chosen) }
                     <button
                         type="button"

@@ -1,21 +1,16 @@
 //! The playground: controls at the side, the stage in the middle, the strip beneath.
 
-use var_dd_protocol::{JobId, ModelInfo};
+use var_dd_protocol::JobId;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Offer, set, use_offer};
 use crate::{
-    components::{
-        Actions, ClassPicker, CountPicker, ModelPicker, OrderSwitch, PlanPicker, Recent, SeedField, Status,
-        Viewer,
-    },
+    components::{Actions, CountPicker, OrderSwitch, Pickers, PlanPicker, Recent, Status, Viewer},
     hooks::{
-        Key, current_job, forget_current_job, keep_current_job, random_below, use_backend, use_keys,
-        use_result, use_title,
+        Controls, Key, current_job, forget_current_job, keep_current_job, random_below, use_backend,
+        use_controls, use_keys, use_result, use_title,
     },
     state::{
-        custom_plan::Field,
         settings::{PICKED_SEEDS, PlanChoice, Settings, SettingsQuery},
         store::{Answer, Connection},
     },
@@ -41,7 +36,8 @@ pub(crate) fn Playground() -> Html {
     let query = use_memo(location, |location| {
         location.as_ref().and_then(|location| location.query::<SettingsQuery>().ok()).unwrap_or_default()
     });
-    let settings = use_state_eq(|| Settings::new(random_below(PICKED_SEEDS)));
+    let controls = use_controls();
+    let Controls { settings, models, model } = &controls;
     let current = use_state_eq(|| current_job().map_or(Current::Example, Current::Resumed));
     let forward = use_state_eq(|| None::<usize>);
 
@@ -78,7 +74,6 @@ pub(crate) fn Playground() -> Html {
     }
 
     // Settings: from the address, or those of the job that was here before a reload.
-    let Offer { models, model } = use_offer(&settings);
     {
         let settings = settings.clone();
         let before = match (&*current, &job) {
@@ -86,11 +81,13 @@ pub(crate) fn Playground() -> Html {
             _ => None,
         };
         let wanted = if query.is_empty() { before } else { Some((*query).clone()) };
-        let known = models.as_ref().is_some_and(|models| !models.is_empty());
+        let known = !models.is_empty();
         let (models, current) = (models.clone(), current.clone());
         let from_address = !query.is_empty();
         use_effect_with((known, wanted), move |(known, wanted)| {
-            let Some(models) = models.filter(|_| *known) else { return };
+            if !known {
+                return;
+            }
             let wanted = wanted.clone().unwrap_or_default();
             settings.set(wanted.apply((*settings).clone(), &models));
             if from_address {
@@ -105,7 +102,6 @@ pub(crate) fn Playground() -> Html {
         && matches!(request, Some(Ok(_)))
         && answer != Some(Answer::Waiting);
 
-    let on_dice = set(&settings, |settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()));
     let generate = {
         let (backend, settings, current, forward) =
             (backend.clone(), settings.clone(), current.clone(), forward.clone());
@@ -135,54 +131,35 @@ pub(crate) fn Playground() -> Html {
         let forward = forward.clone();
         move |picture| forward.set(picture)
     });
-    let side = match (&model, &models) {
-        (Some(model), Some(models)) => html! {
+    let side = match model {
+        Some(model) => html! {
             <>
-                <ModelPicker
-                    models={models.clone()}
-                    chosen={model.name.clone()}
-                    on_choose={set(&settings, |settings, model: ModelInfo| settings.for_model(&model))}
-                />
-                <ClassPicker
-                    model={model.clone()}
-                    chosen={settings.class}
-                    on_choose={set(&settings, |settings, class| Settings { class, ..settings })}
-                />
-                <PlanPicker
-                    model={model.clone()}
-                    chosen={settings.plan}
-                    custom={settings.custom.clone()}
-                    count={settings.count}
-                    last_frame_first={settings.last_frame_first}
-                    problem={problem.clone()}
-                    on_choose={{
-                        let (settings, model) = (settings.clone(), model.clone());
-                        Callback::from(move |plan| {
-                            let now = (*settings).clone();
-                            settings.set(match plan {
-                                PlanChoice::Custom => now.customised(&model),
-                                plan => Settings { plan, ..now },
-                            });
-                        })
-                    }}
-                    on_edit={set(&settings, |settings, custom| Settings { custom, ..settings })}
-                />
-                <OrderSwitch
-                    last_frame_first={settings.last_frame_first}
-                    on_choose={set(&settings, |settings, last_frame_first| Settings { last_frame_first, ..settings })}
-                />
-                <SeedField
-                    seed={settings.seed.clone()}
-                    locked={settings.seed_locked}
-                    problem={problem.clone().filter(|problem| problem.field == Field::Seed)}
-                    on_type={set(&settings, |settings, seed| settings.with_seed(seed))}
-                    {on_dice}
-                    on_lock={set(&settings, |settings, seed_locked| Settings { seed_locked, ..settings })}
-                />
+                <Pickers controls={controls.clone()} problem={problem.clone()} lockable=true>
+                    <PlanPicker
+                        model={model.clone()}
+                        chosen={settings.plan}
+                        custom={settings.custom.clone()}
+                        count={settings.count}
+                        last_frame_first={settings.last_frame_first}
+                        problem={problem.clone()}
+                        on_choose={{
+                            let model = model.clone();
+                            controls.set(move |settings, plan| match plan {
+                                PlanChoice::Custom => settings.customised(&model),
+                                plan => Settings { plan, ..settings },
+                            })
+                        }}
+                        on_edit={controls.set(|settings, custom| Settings { custom, ..settings })}
+                    />
+                    <OrderSwitch
+                        last_frame_first={settings.last_frame_first}
+                        on_choose={controls.set(|settings, last_frame_first| Settings { last_frame_first, ..settings })}
+                    />
+                </Pickers>
                 <CountPicker
                     most={store.info.as_ref().map_or(1, |info| info.max_pictures)}
                     chosen={settings.count}
-                    on_choose={set(&settings, |settings, count| Settings { count, ..settings })}
+                    on_choose={controls.set(|settings, count| Settings { count, ..settings })}
                 />
                 <p class="hint about-model">{ format!(
                     "{} · {}×{} · {} scales · {:.1} M parameters · {} on {}",
@@ -191,7 +168,7 @@ pub(crate) fn Playground() -> Html {
                 ) }</p>
             </>
         },
-        _ => html! { <p class="hint">{ "Waiting for the server" }</p> },
+        None => html! { <p class="hint">{ "Waiting for the server" }</p> },
     };
     html! {
         <main class="playground">
