@@ -6,8 +6,12 @@ mod limits;
 mod results;
 mod streams;
 
-use var_dd_protocol::Plan;
-use var_dd_tests::expected_frames;
+use anyhow::{Context, Result};
+use var_dd_protocol::{JobEvent, Plan};
+use var_dd_tests::{
+    client::{Event, What},
+    expected_frames,
+};
 
 /// A kind of plan: what it is called, one of the kind, and its frames as (pass, scale) in order.
 type Kind = (&'static str, Plan, Vec<(u32, u32)>);
@@ -38,4 +42,11 @@ fn plans(scales: u32) -> Vec<Kind> {
 /// The plan that takes longest, for tests that need a job to be still running.
 fn slow_plan(scales: u32) -> Plan {
     plans(scales).remove(3).1
+}
+
+/// Events from the start on: of positions in the queue, those who come later hear only the newest.
+fn since_start(events: &[Event]) -> Result<&[Event]> {
+    let is_started = |event: &Event| matches!(event.what, What::Control(JobEvent::Started { .. }));
+    let start = events.iter().position(is_started).context("the job did not start")?;
+    Ok(&events[start..])
 }

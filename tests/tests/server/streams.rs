@@ -12,7 +12,7 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::{plans, slow_plan};
+use crate::{plans, since_start, slow_plan};
 
 #[tokio::test]
 async fn every_kind_of_plan_streams_exactly_its_frames_in_order() -> Result<()> {
@@ -72,13 +72,6 @@ async fn a_request_in_a_hurry_gets_its_finished_pictures_first_and_then_the_same
         ensure!(since_start(&again)? == since_start(&events)?, "{name}: told again it is another job");
     }
     Ok(())
-}
-
-/// Events from the start on: of positions in the queue, those who come later hear only the newest.
-fn since_start(events: &[Event]) -> Result<&[Event]> {
-    let is_started = |event: &Event| matches!(event.what, What::Control(JobEvent::Started { .. }));
-    let start = events.iter().position(is_started).context("the job did not start")?;
-    Ok(&events[start..])
 }
 
 /// All passes, then the finished pictures, then the other frames, then one end.
