@@ -232,6 +232,12 @@ impl Weights {
     }
 }
 
+/// Whether a tensor only stands in for one: a single number in place of all, where a tensor is missing or where nobody
+/// wants its numbers. Nothing may be made of it that takes room for all of them.
+pub(crate) fn is_stand_in(tensor: &Tensor) -> bool {
+    tensor.numel() > 1 && tensor.stride().iter().all(|&stride| stride == 0)
+}
+
 /// A place in the tree of names, as `blocks.3.attn`.
 #[derive(Clone)]
 pub struct Cursor<'a> {

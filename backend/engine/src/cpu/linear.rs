@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::{
     Avx512, LANES, Number,
     activation::gelu,
-    in_turn,
+    in_f32, in_turn,
     matrix::{WIDE, load, multiply, pack, store},
     threads,
 };
@@ -55,23 +55,19 @@ impl Linear {
             _ => return None,
         };
         let kind = weight.kind();
-        let bias = Vec::try_from(bias.to_kind(Kind::Float)).ok()?;
+        let bias = in_f32(bias)?;
         let mut matrix = Vec::with_capacity(to * from * kind.elt_size_in_bytes() / size_of::<__m512i>());
         for first in (0..to).step_by(WIDE * LANES) {
             let columns = (to - first).min(WIDE * LANES);
-            let block = weight.narrow(0, first as i64, columns as i64).to_kind(Kind::Float).tr();
-            let block = Vec::<f32>::try_from(block.contiguous().view([-1])).ok()?;
-            matrix.extend(match kind {
-                Kind::BFloat16 => pack::<bf16>(&block, columns),
-                _ => pack::<f32>(&block, columns),
-            });
+            let block = in_f32(&weight.narrow(0, first as i64, columns as i64).tr())?;
+            matrix.extend(pack(kind, &block, columns));
         }
         Some(Self { processor, kind, from, to, matrix, bias })
     }
 
     /// `[…, from]` to `[…, to]`, then GELU if asked to.
     pub(crate) fn forward(&self, x: &Tensor, gelu: bool) -> Tensor {
-        debug_assert!(!x.requires_grad(), "gradients do not pass");
+        assert!(!x.requires_grad(), "no gradient passes a layer that is not learnt");
         match self.kind {
             Kind::BFloat16 => self.run::<bf16>(x, gelu),
             _ => self.run::<f32>(x, gelu),
@@ -167,6 +163,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_only_stands_in_for_a_weight_is_left_as_it_is() {
+        let one = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        // Laid out it would take 4 TB.
+        let weight = one.expand([1 << 20, 1 << 20], false);
+        assert!(Linear::of(&weight, &one.expand([1 << 20], false)).is_none());
     }
 
     #[test]

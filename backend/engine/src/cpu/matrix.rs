@@ -2,6 +2,9 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+use tch::Kind;
+
 use super::{LANES, Number};
 
 /// Vectors of columns that run together.
@@ -35,9 +38,16 @@ pub(super) fn store<T: Number>(x: __m512, out: &mut [T]) {
     }
 }
 
-/// A matrix `[rows, columns]` as [`multiply`] reads it: for every 32 bits of rows (two rows of bf16, one of f32), those of
-/// each column side by side. `columns` is that of one block, a multiple of [`LANES`].
-pub(super) fn pack<T: Number>(matrix: &[f32], columns: usize) -> Vec<__m512i> {
+/// A matrix `[rows, columns]` as [`multiply`] reads it in numbers of `kind`: for every 32 bits of rows (two rows of bf16, one
+/// of f32), those of each column side by side. `columns` is that of one block, a multiple of [`LANES`].
+pub(super) fn pack(kind: Kind, matrix: &[f32], columns: usize) -> Vec<__m512i> {
+    match kind {
+        Kind::BFloat16 => pack_as::<bf16>(matrix, columns),
+        _ => pack_as::<f32>(matrix, columns),
+    }
+}
+
+fn pack_as<T: Number>(matrix: &[f32], columns: usize) -> Vec<__m512i> {
     let mut words = vec![<__m512i as bytemuck::Zeroable>::zeroed(); matrix.len() / T::IN_WORD / LANES];
     let numbers: &mut [T] = bytemuck::cast_slice_mut(&mut words);
     for (row, values) in matrix.chunks_exact(columns).enumerate() {

@@ -25,7 +25,7 @@ pub(crate) use linear::{Linear, Piece, multiply_piece};
 pub(crate) use norm::{GroupNorm, Scale, row_moments, scale_row};
 pub(crate) use winograd::{Band, Scratch, Winograd, convolve_band};
 
-use crate::device::native::cpu as native;
+use crate::{bundle::weights::is_stand_in, device::native::cpu as native};
 
 /// Numbers in one vector register in f32.
 pub(crate) const LANES: usize = 16;
@@ -58,9 +58,9 @@ impl Avx512 {
         }
     }
 
-    /// The same for a weight that is not learnt.
+    /// The same for a weight that is there and is not learnt.
     fn detect_for_weight(weight: &Tensor) -> Option<Self> {
-        let fixed = weight.device() == Device::Cpu && !weight.requires_grad();
+        let fixed = weight.device() == Device::Cpu && !weight.requires_grad() && !is_stand_in(weight);
         if fixed { Self::detect_for(weight.kind()) } else { None }
     }
 }
@@ -92,6 +92,11 @@ impl Number for bf16 {
     fn of(x: f32) -> Self {
         bf16::from_f32(x)
     }
+}
+
+/// All numbers of a tensor in order, in f32.
+fn in_f32(tensor: &Tensor) -> Option<Vec<f32>> {
+    Vec::try_from(tensor.to_kind(Kind::Float).contiguous().view([-1])).ok()
 }
 
 /// Threads that libtorch runs on.

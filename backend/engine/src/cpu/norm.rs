@@ -6,7 +6,7 @@ use half::bf16;
 use tch::{Kind, Tensor};
 
 use super::{
-    Avx512, LANES, Number, activation, in_turn,
+    Avx512, LANES, Number, activation, in_f32, in_turn,
     matrix::{load, store},
 };
 use crate::device::{
@@ -44,8 +44,7 @@ impl GroupNorm {
     /// learnt.
     pub(crate) fn of(weight: &Tensor, bias: &Tensor) -> Option<Self> {
         let processor = Avx512::detect_for_weight(weight)?;
-        let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.to_kind(Kind::Float)).ok();
-        let (weight, bias, kind) = (numbers(weight)?, numbers(bias)?, weight.kind());
+        let (kind, weight, bias) = (weight.kind(), in_f32(weight)?, in_f32(bias)?);
         weight.len().is_multiple_of(GROUPS).then_some(Self { processor, kind, weight, bias })
     }
 

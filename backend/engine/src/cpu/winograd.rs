@@ -15,7 +15,7 @@ use half::bf16;
 use tch::{Kind, Tensor};
 
 use super::{
-    Avx512, LANES, Number, in_turn,
+    Avx512, LANES, Number, in_f32, in_turn,
     matrix::{WIDE, load, multiply, pack, store},
     threads,
 };
@@ -69,18 +69,14 @@ impl Winograd {
             [to, from, 3, 3] if to % 32 == 0 && from % 32 == 0 => (to as usize, from as usize),
             _ => return None,
         };
-        let numbers =
-            |tensor: &Tensor| Vec::<f32>::try_from(tensor.to_kind(Kind::Float).contiguous().view([-1])).ok();
-        let (kind, weight, bias) = (weight.kind(), numbers(weight)?, numbers(bias)?);
+        let (kind, weight, bias) = (weight.kind(), in_f32(weight)?, in_f32(bias)?);
         let mut kernels = Vec::new();
         for block in weight.chunks(WIDE * LANES * from * 9) {
             let columns = block.len() / from / 9;
             let points = transformed_kernels(block, from);
-            for point in points.chunks_exact(from * columns).zip(0..).filter(|&(_, p)| used(p, doubles)) {
-                kernels.extend(match kind {
-                    Kind::BFloat16 => pack::<bf16>(point.0, columns),
-                    _ => pack::<f32>(point.0, columns),
-                });
+            let each = points.chunks_exact(from * columns).enumerate();
+            for (_, kernel) in each.filter(|&(point, _)| used(point, doubles)) {
+                kernels.extend(pack(kind, kernel, columns));
             }
         }
         Some(Self { processor, kind, from, to, doubles, kernels, bias })
@@ -89,7 +85,7 @@ impl Winograd {
     /// Convolves maps `[B, from, H, W]`, and adds `plus` to the outcome: `[B, to, H, W]` or, doubled,
     /// `[B, to, 2H, 2W]`, with channels last.
     pub(crate) fn forward(&self, x: &Tensor, plus: Option<&Tensor>) -> Tensor {
-        debug_assert!(!x.requires_grad(), "gradients do not pass");
+        assert!(!x.requires_grad(), "no gradient passes a convolution that is not learnt");
         match self.kind {
             Kind::BFloat16 => self.convolve::<bf16>(x, plus),
             _ => self.convolve::<f32>(x, plus),

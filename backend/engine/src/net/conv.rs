@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    bundle::weights::Cursor,
+    bundle::weights::{Cursor, is_stand_in},
     cpu::Winograd,
     device::group_norm::{self, GroupNorm},
 };
@@ -20,8 +20,9 @@ pub(super) enum Conv2d {
 impl Conv2d {
     /// `size` is odd.
     pub(super) fn load(at: &Cursor, from: i64, to: i64, size: i64) -> Self {
-        let plain = Convolution::load(at, from, to, size);
-        Winograd::of(&plain.weight, &plain.bias, false).map_or(Self::Plain(plain), Self::Winograd)
+        let (weight, bias) = weight_and_bias(at, from, to, size);
+        Winograd::of(&weight, &bias, false)
+            .map_or_else(|| Self::Plain(Convolution::new(weight, bias)), Self::Winograd)
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
@@ -49,11 +50,15 @@ pub(super) struct Convolution {
     padding: i64,
 }
 
+fn weight_and_bias(at: &Cursor, from: i64, to: i64, size: i64) -> (Tensor, Tensor) {
+    (at.tensor("weight", &[to, from, size, size]), at.tensor("bias", &[to]))
+}
+
 impl Convolution {
-    /// One that keeps the side; `size` is odd.
-    fn load(at: &Cursor, from: i64, to: i64, size: i64) -> Self {
-        let weight = at.tensor("weight", &[to, from, size, size]);
-        Self { weight: laid_out(weight), bias: at.tensor("bias", &[to]), stride: 1, padding: size / 2 }
+    /// One that keeps the side, of a weight `[to, from, size, size]` with an odd size and a bias `[to]`.
+    fn new(weight: Tensor, bias: Tensor) -> Self {
+        let padding = weight.size()[2] / 2;
+        Self { weight: laid_out(weight), bias, stride: 1, padding }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
@@ -66,7 +71,12 @@ impl Convolution {
 /// follows; not on a GPU whose group norm would turn every map round, and not in training, since gradients run slower so.
 fn laid_out(weight: Tensor) -> Tensor {
     let last = |device| device == Device::Cpu || group_norm::ready(device).is_ok();
-    if !weight.requires_grad() && last(weight.device()) { channels_last(&weight) } else { weight }
+    if is_fixed(&weight) && last(weight.device()) { channels_last(&weight) } else { weight }
+}
+
+/// Whether a weight is worth preparing: it is not learnt, and more than a stand-in.
+fn is_fixed(weight: &Tensor) -> bool {
+    !weight.requires_grad() && !is_stand_in(weight)
 }
 
 /// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.
@@ -147,7 +157,7 @@ impl AttnBlock {
 /// Nearest-neighbour doubling, then a convolution.
 #[derive(Debug)]
 pub(super) enum Upsample {
-    /// As it is written; in training.
+    /// As it is written: in training, and where only sizes count.
     Doubling(Convolution),
     /// By this processor's own code, which reads the map as if it were doubled.
     Winograd(Winograd),
@@ -157,19 +167,19 @@ pub(super) enum Upsample {
 
 impl Upsample {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        let conv = Convolution::load(&at.enter("conv"), channels, channels, 3);
-        match Winograd::of(&conv.weight, &conv.bias, true) {
+        let (weight, bias) = weight_and_bias(&at.enter("conv"), channels, channels, 3);
+        match Winograd::of(&weight, &bias, true) {
             Some(winograd) => Self::Winograd(winograd),
-            None if conv.weight.requires_grad() => Self::Doubling(conv),
-            None => Self::Phases(Self::phases(&conv)),
+            None if is_fixed(&weight) => Self::Phases(Self::phases(&weight, &bias)),
+            None => Self::Doubling(Convolution::new(weight, bias)),
         }
     }
 
     /// Of the nine places that an output place looks at on the doubled map, several are copies of one: four weights, the
     /// sums of those nine, remain for each of the four places that a place becomes. `[4·C, C, 2, 2]`, of which the
     /// quarter `2·row + column` makes the places at odd or even rows and columns.
-    fn phases(conv: &Convolution) -> Convolution {
-        let weight = conv.weight.to_kind(Kind::Float);
+    fn phases(weight: &Tensor, bias: &Tensor) -> Convolution {
+        let (kind, weight) = (weight.kind(), weight.to_kind(Kind::Float));
         // Along one direction: an even place sees the place before its own once and its own twice, an odd one the reverse.
         let halves = |weight: &Tensor, dim: i64, odd: bool| {
             let tap = |i| weight.narrow(dim, i, 1);
@@ -177,8 +187,8 @@ impl Upsample {
             Tensor::cat(&pair, dim)
         };
         let quarter = |i: usize| halves(&halves(&weight, 2, i >= 2), 3, i % 2 == 1);
-        let weight = Tensor::cat(&std::array::from_fn::<_, 4, _>(quarter), 0).to_kind(conv.weight.kind());
-        Convolution { weight: laid_out(weight), bias: conv.bias.repeat([4]), stride: 1, padding: 1 }
+        let weight = Tensor::cat(&std::array::from_fn::<_, 4, _>(quarter), 0).to_kind(kind);
+        Convolution::new(weight, bias.repeat([4]))
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
@@ -212,12 +222,8 @@ pub(super) struct Downsample {
 
 impl Downsample {
     pub(super) fn load(at: &Cursor, channels: i64) -> Self {
-        let conv = Convolution {
-            stride: 2,
-            padding: 0,
-            ..Convolution::load(&at.enter("conv"), channels, channels, 3)
-        };
-        Self { conv }
+        let (weight, bias) = weight_and_bias(&at.enter("conv"), channels, channels, 3);
+        Self { conv: Convolution { stride: 2, padding: 0, ..Convolution::new(weight, bias) } }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
@@ -295,8 +301,9 @@ mod tests {
         let _no_grad = tch::no_grad_guard();
         let weights = Weights::from_formula(Device::Cpu, Kind::Float);
         let at = weights.root().enter("decoder.up.1.upsample");
-        let conv = || Convolution::load(&at.enter("conv"), 32, 32, 3);
-        let (phases, doubling) = (Upsample::Phases(Upsample::phases(&conv())), Upsample::Doubling(conv()));
+        let (weight, bias) = weight_and_bias(&at.enter("conv"), 32, 32, 3);
+        let phases = Upsample::Phases(Upsample::phases(&weight, &bias));
+        let doubling = Upsample::Doubling(Convolution::new(weight, bias));
         for (height, width) in [(1, 1), (2, 5), (8, 8)] {
             let x = Tensor::randn([2, 32, height, width], (Kind::Float, Device::Cpu));
             let (one, other) = (phases.forward(&x), doubling.forward(&x));

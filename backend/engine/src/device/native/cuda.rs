@@ -11,9 +11,9 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_LOCAL};
 
-use super::{super::panic_text, whole};
+use super::{super::panic_text, open, whole};
 
 /// The shared object as the build made it; empty if it could not.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
@@ -48,17 +48,16 @@ impl Functions {
         // SAFETY: the types are those of the definitions in `engine/cuda`, and the library stays open.
         let functions = unsafe {
             Self {
-                pool_new: function(&library, c"var_dd_pool_new")?,
-                pool_free: function(&library, c"var_dd_pool_free")?,
-                graph_begin: function(&library, c"var_dd_graph_begin")?,
-                graph_end: function(&library, c"var_dd_graph_end")?,
-                graph_abandon: function(&library, c"var_dd_graph_abandon")?,
-                graph_replay: function(&library, c"var_dd_graph_replay")?,
-                graph_free: function(&library, c"var_dd_graph_free")?,
-                current_stream: function(&library, c"var_dd_current_stream")?,
+                pool_new: function(library, c"var_dd_pool_new")?,
+                pool_free: function(library, c"var_dd_pool_free")?,
+                graph_begin: function(library, c"var_dd_graph_begin")?,
+                graph_end: function(library, c"var_dd_graph_end")?,
+                graph_abandon: function(library, c"var_dd_graph_abandon")?,
+                graph_replay: function(library, c"var_dd_graph_replay")?,
+                graph_free: function(library, c"var_dd_graph_free")?,
+                current_stream: function(library, c"var_dd_current_stream")?,
             }
         };
-        std::mem::forget(library);
         Ok(functions)
     }
 }
@@ -73,14 +72,14 @@ pub(super) unsafe fn function<T: Copy>(library: &Library, name: &CStr) -> Result
 }
 
 /// Opens the shared object, which needs libtorch's CUDA half to be loaded.
-fn open_object() -> Result<Library, String> {
+fn open_object() -> Result<&'static Library, String> {
     if OBJECT.is_empty() {
         return Err(LACK.into());
     }
     let file = in_memory(OBJECT)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // SAFETY: its initialisers only build empty maps. What it lacks of libtorch's CUDA half makes this fail at once.
-    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| whole(&error))
+    // What it lacks of libtorch's CUDA half makes this fail at once.
+    open(path, RTLD_LOCAL)
 }
 
 /// A file without a place in any directory.

@@ -5,10 +5,10 @@ use std::{
     ptr,
 };
 
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::RTLD_LOCAL;
 use tch::Device;
 
-use super::{cuda::function, whole};
+use super::{cuda::function, given, open};
 
 /// Of the driver's attributes of a device: the two parts of its compute capability.
 const CAPABILITY: [c_int; 2] = [75, 76];
@@ -82,9 +82,7 @@ impl Gpu {
 
     /// A GPU of the driver at `path`, whose tensors lie on `device`.
     pub(super) fn of_driver(path: &OsStr, number: usize, device: Device) -> Result<Self, String> {
-        // SAFETY: the driver, which is loaded already where libtorch uses a GPU.
-        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-        let library: &'static Library = Box::leak(Box::new(library.map_err(|error| whole(&error))?));
+        let library = open(path, RTLD_LOCAL)?;
         // SAFETY: the types are those of `cuda.h`, fixed by the driver's promise to old programs; it stays open.
         let (initialise, functions) = unsafe {
             let initialise: unsafe extern "C" fn(c_uint) -> c_int = function(library, c"cuInit")?;
@@ -189,7 +187,3 @@ impl Gpu {
 /// A queue of work on a GPU.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stream(pub(super) *mut c_void);
-
-fn given(outcome: c_int, what: &str) -> Result<(), String> {
-    if outcome == 0 { Ok(()) } else { Err(format!("{what} gave error {outcome}")) }
-}

@@ -19,6 +19,7 @@ pub(super) mod norm_kernels;
 pub(super) mod nvrtc;
 
 use std::{
+    ffi::c_int,
     fs,
     path::{Path, PathBuf},
 };
@@ -48,24 +49,29 @@ pub(super) fn keep_freed_memory() {}
 
 /// Loads `libtorch_cuda.so` if an NVIDIA driver is present. Gives its path, or why it was not loaded.
 pub(super) fn load() -> Result<PathBuf, String> {
-    open("libcuda.so.1").map_err(|reason| format!("no NVIDIA driver: {reason}"))?;
+    open("libcuda.so.1", RTLD_GLOBAL).map_err(|reason| format!("no NVIDIA driver: {reason}"))?;
     let path = loaded_libtorch()?.with_file_name("libtorch_cuda.so");
     if !path.exists() {
         return Err(format!("{} is missing; run `cargo xtask setup` again on this machine", path.display()));
     }
-    open(path.as_os_str())?;
+    // Its symbols must be global, as libtorch looks its CUDA half up by name.
+    open(path.as_os_str(), RTLD_GLOBAL)?;
     Ok(path)
 }
 
-/// Opens a library for the rest of the process.
-fn open(library: impl AsFilename) -> Result<(), String> {
-    // SAFETY: the libraries are NVIDIA's driver and the CUDA half of the libtorch that this program already runs; their
-    // initialisers only register. Symbols must be global, as libtorch looks its CUDA half up by name.
+/// Opens a library for the rest of the process, its symbols global or local as `visibility` (`RTLD_…`) says.
+fn open(library: impl AsFilename, visibility: c_int) -> Result<&'static Library, String> {
+    // SAFETY: the libraries are NVIDIA's driver and compiler, the CUDA half of the libtorch that this program already runs,
+    // and the engine's own; their initialisers only register and prepare.
     let library =
-        unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| whole(&error))?;
-    // Never unloaded: its kernels stay registered.
-    std::mem::forget(library);
-    Ok(())
+        unsafe { Library::open(Some(library), RTLD_NOW | visibility) }.map_err(|error| whole(&error))?;
+    // Never unloaded: what it registered stays.
+    Ok(Box::leak(Box::new(library)))
+}
+
+/// The number of an error as NVIDIA's libraries give it, 0 for none, and the function that gave it.
+fn given(outcome: c_int, what: &str) -> Result<(), String> {
+    if outcome == 0 { Ok(()) } else { Err(format!("{what} gave error {outcome}")) }
 }
 
 /// An error of the loader with its cause, which tells the library and what it lacks.

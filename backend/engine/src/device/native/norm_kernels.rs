@@ -8,6 +8,7 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use super::{
+    super::group_norm::GROUPS,
     cuda::current_stream,
     driver::{Gpu, Kernel, Size, Stream},
     nvrtc,
@@ -15,9 +16,6 @@ use super::{
 
 /// The kernels' source.
 const SOURCE: &str = concat!(include_str!("../../../cuda/group_norm.cu"), "\0");
-
-/// Groups of channels.
-const GROUPS: i64 = 32;
 
 /// Most threads of a block, as `group_norm.cu` has them.
 const THREADS: i64 = 256;

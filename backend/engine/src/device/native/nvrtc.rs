@@ -1,15 +1,15 @@
 //! NVIDIA's run-time compiler, which comes with the CUDA packages of libtorch: CUDA C to code for one GPU.
 
 use std::{
-    ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     fs,
     path::{Path, PathBuf},
     ptr,
 };
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::{RTLD_GLOBAL, RTLD_LOCAL};
 
-use super::{cuda::function, loaded_libtorch, whole};
+use super::{cuda::function, given, loaded_libtorch, open};
 
 /// Where it may be on this machine, best first. The last are for the system to find.
 pub(in crate::device) fn places() -> Vec<PathBuf> {
@@ -67,10 +67,10 @@ impl Functions {
         // The compiler opens its built-in functions by name, without looking beside itself: they are loaded before.
         if let Some(directory) = path.parent().filter(|directory| *directory != Path::new("")) {
             for builtins in libraries_in(directory, "libnvrtc-builtins", "") {
-                open(builtins.as_os_str(), RTLD_NOW | RTLD_GLOBAL)?;
+                open(builtins.as_os_str(), RTLD_GLOBAL)?;
             }
         }
-        let library = open(path.as_os_str(), RTLD_NOW | RTLD_LOCAL)?;
+        let library = open(path.as_os_str(), RTLD_LOCAL)?;
         // SAFETY: the types are those of `nvrtc.h`, which have not changed since CUDA 11.2, and the library stays open.
         unsafe {
             Ok(Self {
@@ -147,17 +147,6 @@ impl Functions {
         unsafe { (self.destroy)(&mut program) };
         code
     }
-}
-
-/// Opens a library for the rest of the process.
-fn open(path: &OsStr, flags: c_int) -> Result<&'static Library, String> {
-    // SAFETY: NVIDIA's compiler, whose initialisers only prepare it.
-    let library = unsafe { Library::open(Some(path), flags) }.map_err(|error| whole(&error))?;
-    Ok(Box::leak(Box::new(library)))
-}
-
-fn given(outcome: c_int, what: &str) -> Result<(), String> {
-    if outcome == 0 { Ok(()) } else { Err(format!("{what} gave error {outcome}")) }
 }
 
 /// Compiles CUDA C with the compiler at `library` for GPUs of a compute capability, 90 for 9.0. Gives what the driver loads;
