@@ -2,7 +2,7 @@
 //!
 //! A picture is therefore the same alone and in any batch, on any device, and after any interruption.
 
-use std::f64::consts::TAU;
+use std::{f64::consts::TAU, thread};
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -51,39 +51,81 @@ impl PictureSeed {
         ((u128::from(bits) * u128::from(classes.max(1))) >> 64) as u64
     }
 
-    /// The picture's starting noise: standard Gaussian, f32 `[tokens, channels]` on the CPU (Box–Muller in f64, with
-    /// functions that are the same on every machine).
+    /// The picture's starting noise: standard Gaussian, f32 `[tokens, channels]` on the CPU.
     pub fn noise(self, tokens: i64, channels: i64) -> Tensor {
-        let mut generator = self.generator(Purpose::Noise);
-        let mut unit = move || (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let count = (tokens * channels) as usize;
-        let mut values = Vec::with_capacity(count + 1);
-        while values.len() < count {
-            let radius = libm::sqrt(-2.0 * libm::log(1.0 - unit()));
-            let angle = TAU * unit();
-            values.push((radius * libm::cos(angle)) as f32);
-            values.push((radius * libm::sin(angle)) as f32);
-        }
-        Tensor::from_slice(&values[..count]).reshape([tokens, channels])
+        noise(&[self], tokens, channels).get(0)
     }
 
-    /// Numbers in 0…1, both excluded, for the draws at `scale`: f32 `[tokens, vocabulary]` on the CPU.
-    fn uniform(self, scale: usize, tokens: i64, vocabulary: i64) -> Tensor {
-        let mut bytes = vec![0; (4 * tokens * vocabulary) as usize];
-        self.generator(Purpose::Draw(scale)).fill_bytes(&mut bytes);
-        let unit = |word: &[u8]| {
-            let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            ((word >> 9) as f32 + 0.5) / (1 << 23) as f32
-        };
-        let values: Vec<f32> = bytes.chunks_exact(4).map(unit).collect();
-        Tensor::from_slice(&values).reshape([tokens, vocabulary])
+    /// Standard Gaussian numbers (Box–Muller in f64, with functions that are the same on every machine), from the one
+    /// numbered `first` on, which is even.
+    fn fill_with_noise(self, first: usize, values: &mut [f32]) {
+        let mut generator = self.generator(Purpose::Noise);
+        // Two numbers are made of two random words of 64 bits.
+        generator.set_word_pos(2 * first as u128);
+        let mut unit = move || (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        for pair in values.chunks_mut(2) {
+            let radius = libm::sqrt(-2.0 * libm::log(1.0 - unit()));
+            let angle = TAU * unit();
+            let both = [radius * libm::cos(angle), radius * libm::sin(angle)];
+            pair.iter_mut().zip(both).for_each(|(value, drawn)| *value = drawn as f32);
+        }
+    }
+
+    /// Numbers in 0…1, both excluded, for the draws at `scale`, from the one numbered `first` on.
+    fn fill_with_uniform(self, scale: usize, first: usize, values: &mut [f32]) {
+        let mut generator = self.generator(Purpose::Draw(scale));
+        generator.set_word_pos(first as u128);
+        let mut bytes = [0; 4096];
+        for some in values.chunks_mut(bytes.len() / 4) {
+            let bytes = &mut bytes[..4 * some.len()];
+            generator.fill_bytes(bytes);
+            for (value, word) in some.iter_mut().zip(bytes.chunks_exact(4)) {
+                let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                *value = ((word >> 9) as f32 + 0.5) / (1 << 23) as f32;
+            }
+        }
     }
 }
 
-/// Noise of several pictures, f32 `[B, tokens, channels]` on the CPU.
+/// Numbers that a core makes at once.
+const PIECE: usize = 4096;
+
+/// Numbers of each picture, f32 `[B, rows, columns]` on the CPU. `fill` gives those of one from a number on; pieces are shared
+/// out among the cores.
+fn of_each(
+    pictures: &[PictureSeed],
+    [rows, columns]: [i64; 2],
+    fill: impl Fn(PictureSeed, usize, &mut [f32]) + Sync,
+) -> Tensor {
+    let numbers = (rows * columns) as usize;
+    let mut values = vec![0.0; pictures.len() * numbers];
+    let of_pictures = pictures.iter().zip(values.chunks_mut(numbers.max(1)));
+    let mut pieces: Vec<_> = of_pictures
+        .flat_map(|(picture, values)| {
+            (0..).step_by(PIECE).zip(values.chunks_mut(PIECE)).map(|(first, piece)| (*picture, first, piece))
+        })
+        .collect();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let share = pieces.len().div_ceil(cores).max(1);
+    let fill_all = &|pieces: &mut [(PictureSeed, usize, &mut [f32])]| {
+        for (picture, first, piece) in pieces {
+            fill(*picture, *first, piece);
+        }
+    };
+    thread::scope(|scope| {
+        let mut shares = pieces.chunks_mut(share);
+        let own = shares.next();
+        for other in shares {
+            scope.spawn(move || fill_all(other));
+        }
+        own.map(fill_all)
+    });
+    Tensor::from_slice(&values).reshape([pictures.len() as i64, rows, columns])
+}
+
+/// Starting noise of several pictures, standard Gaussian, f32 `[B, tokens, channels]` on the CPU.
 pub fn noise(pictures: &[PictureSeed], tokens: i64, channels: i64) -> Tensor {
-    let each: Vec<Tensor> = pictures.iter().map(|picture| picture.noise(tokens, channels)).collect();
-    Tensor::stack(&each, 0)
+    of_each(pictures, [tokens, channels], PictureSeed::fill_with_noise)
 }
 
 /// A draw from `probs`, f32 `[B, n, V]`, for each token of `scale`: codeword numbers, i64 `[B, n]`.
@@ -93,9 +135,10 @@ pub fn noise(pictures: &[PictureSeed], tokens: i64, channels: i64) -> Tensor {
 /// error, as they do from one batch size to another.
 pub fn draw(probs: &Tensor, pictures: &[PictureSeed], scale: usize) -> Tensor {
     let (_, tokens, vocabulary) = probs.size3().unwrap_or_default();
-    let each: Vec<Tensor> =
-        pictures.iter().map(|picture| picture.uniform(scale, tokens, vocabulary)).collect();
-    let waits = -Tensor::stack(&each, 0).to_device(probs.device()).log();
+    let uniform = of_each(pictures, [tokens, vocabulary], |picture, first, values| {
+        picture.fill_with_uniform(scale, first, values)
+    });
+    let waits = -uniform.to_device(probs.device()).log();
     (probs / waits).argmax(-1, false)
 }
 
@@ -106,10 +149,10 @@ mod tests {
     #[test]
     fn noise_is_gaussian_and_depends_on_seed_and_index_alone() {
         let picture = PictureSeed { seed: 7, index: 3 };
-        let noise = picture.noise(680, 32);
-        assert_eq!(noise, picture.noise(680, 32));
+        let noise = noise(&[picture], 680, 32);
+        assert_eq!(noise, super::noise(&[picture], 680, 32));
         for other in [PictureSeed { seed: 8, index: 3 }, PictureSeed { seed: 7, index: 4 }] {
-            assert_ne!(noise, other.noise(680, 32));
+            assert_ne!(noise, super::noise(&[other], 680, 32));
         }
         let mean = f64::try_from(noise.mean(tch::Kind::Double)).unwrap();
         let variance = f64::try_from(noise.square().mean(tch::Kind::Double)).unwrap();
@@ -125,8 +168,23 @@ mod tests {
 
     #[test]
     fn an_odd_number_of_values_is_a_prefix_of_an_even_one() {
-        let picture = PictureSeed { seed: 1, index: 0 };
-        assert_eq!(picture.noise(3, 1), picture.noise(4, 1).narrow(0, 0, 3));
+        let of = |tokens| noise(&[PictureSeed { seed: 1, index: 0 }], tokens, 1);
+        assert_eq!(of(3), of(4).narrow(1, 0, 3));
+    }
+
+    #[test]
+    fn pictures_are_shared_out_without_a_trace() {
+        let pictures: Vec<_> = (0..37).map(|index| PictureSeed { seed: 3, index }).collect();
+        // More than one piece each.
+        let (tokens, channels) = (3 * PIECE as i64 / 2 + 1, 3);
+        let together = noise(&pictures, tokens, channels);
+        for (picture, index) in pictures.iter().zip(0..) {
+            assert_eq!(together.get(index), picture.noise(tokens, channels));
+            let mut at_once = vec![0.0; (tokens * channels) as usize];
+            picture.fill_with_noise(0, &mut at_once);
+            assert_eq!(together.get(index).view([-1]), Tensor::from_slice(&at_once));
+        }
+        assert_eq!(noise(&[], 7, 3).size(), [0, 7, 3]);
     }
 
     #[test]
