@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The C++ files of the shared object that the program opens where a GPU is.
-const CUDA: [&str; 2] = ["cuda/graph.cpp", "cuda/stream.cpp"];
+const CUDA: [&str; 4] = ["cuda/graph.cpp", "cuda/linear.cpp", "cuda/memory.cpp", "cuda/stream.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

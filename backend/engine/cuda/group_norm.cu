@@ -3,97 +3,8 @@
 // libtorch's own runs with channels first and would have every map turned round between two convolutions. Three
 // launches: sums of pieces ("chunks") of each picture, their union, the norm itself. How places are cut depends on the
 // size of one picture alone and sums are taken in a fixed order, so a picture is the same to the bit in any batch.
-//
-// NVRTC compiles this file at run time for the GPU at hand; `stand_in.cpp` compiles it as C++ for tests without a GPU.
-// No header is needed: the few words that differ are here for the one and there for the other.
 
 constexpr int GROUPS = 32;
-
-#ifdef __CUDACC__
-__device__ inline float half_to_float(unsigned short bits)
-{
-    float value;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-    return value;
-}
-
-__device__ inline unsigned short float_to_half(float value)
-{
-    unsigned short bits;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-    return bits;
-}
-
-__device__ inline float exponential(float value) { return __expf(value); }
-__device__ inline float quotient(float a, float b) { return __fdividef(a, b); }
-#endif
-
-/// A number of two bytes whose upper half of a float it is.
-struct Bf16 {
-    unsigned short bits;
-};
-
-/// A half-precision number.
-struct F16 {
-    unsigned short bits;
-};
-
-__device__ inline float widened(Bf16 x) { return __uint_as_float(unsigned(x.bits) << 16); }
-__device__ inline float widened(F16 x) { return half_to_float(x.bits); }
-
-__device__ inline void narrow(float value, F16 &to) { to.bits = float_to_half(value); }
-
-/// To the nearest, ties to even.
-__device__ inline void narrow(float value, Bf16 &to)
-{
-    unsigned bits = __float_as_uint(value);
-    // What is no number stays none: rounding could carry it to infinity.
-    to.bits = value != value ? 0x7fff : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-}
-
-/// Sixteen bytes of numbers, read and written at once. Channels are a multiple of 32, so no vector is cut.
-template <class T> struct Vector {
-    static constexpr int SIZE = 8;
-
-    static __device__ inline void load(const T *from, float (&to)[SIZE])
-    {
-        uint4 words = *reinterpret_cast<const uint4 *>(from);
-        unsigned word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            to[2 * i] = widened(T{(unsigned short)(word[i] & 0xffff)});
-            to[2 * i + 1] = widened(T{(unsigned short)(word[i] >> 16)});
-        }
-    }
-
-    static __device__ inline void store(const float (&from)[SIZE], T *to)
-    {
-        unsigned word[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            T low, high;
-            narrow(from[2 * i], low);
-            narrow(from[2 * i + 1], high);
-            word[i] = unsigned(low.bits) | unsigned(high.bits) << 16;
-        }
-        *reinterpret_cast<uint4 *>(to) = make_uint4(word[0], word[1], word[2], word[3]);
-    }
-};
-
-template <> struct Vector<float> {
-    static constexpr int SIZE = 4;
-
-    static __device__ inline void load(const float *from, float (&to)[SIZE])
-    {
-        float4 words = *reinterpret_cast<const float4 *>(from);
-        to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
-    }
-
-    static __device__ inline void store(const float (&from)[SIZE], float *to)
-    {
-        *reinterpret_cast<float4 *>(to) = make_float4(from[0], from[1], from[2], from[3]);
-    }
-};
 
 /// What a thread of the first and the last launch works on: one vector of channels, at every so manieth place of a
 /// chunk. The grid is chunks × pictures; a block's threads are vectors of a place × lanes.
@@ -115,9 +26,11 @@ template <class T> struct Share {
 ///
 /// Sums are of differences from the chunk's first place, so that a mean far from zero costs no digits. One that lies
 /// far off itself costs few: it is among the numbers, and the spread is as large as what is lost is small beside.
-/// `shared` holds 2 · channels floats for every two lanes, and for one.
+/// `before`, if there is one, is added to each channel first. `shared` holds 2 · channels floats for every two lanes, and
+/// for one.
 template <class T>
-__device__ void partial(const T *x, float2 *partials, int places, int channels, int chunk_places, float *shared)
+__device__ void partial(const T *x, const float *before, float2 *partials, int places, int channels, int chunk_places,
+                        float *shared)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     Share<T> share(places, channels, chunk_places);
@@ -159,7 +72,7 @@ __device__ void partial(const T *x, float2 *partials, int places, int channels, 
         for (int k = 0; k < SIZE; k++) {
             int channel = share.vector * SIZE + k;
             float off = sum[k] / count;
-            shared[channel] = first[k] + off;
+            shared[channel] = first[k] + off + (before ? before[channel] : 0.0f);
             shared[channels + channel] = fmaxf(square[k] - sum[k] * off, 0.0f);
         }
     }
@@ -228,10 +141,10 @@ __device__ void unite(const float2 *partials, float2 *moments, int places, int c
     }
 }
 
-/// The norm, with weight and bias of each channel in f32, then SiLU if `silu` is not 0.
+/// The norm, with weight and bias of each channel in f32, then SiLU if `silu` is not 0. `before` is as in `partial`.
 template <class T>
-__device__ void apply(const T *__restrict__ x, T *__restrict__ y, const float2 *moments, const float *weight,
-                      const float *bias, int places, int channels, int chunk_places, int silu)
+__device__ void apply(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,
+                      const float *weight, const float *bias, int places, int channels, int chunk_places, int silu)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     Share<T> share(places, channels, chunk_places);
@@ -241,7 +154,8 @@ __device__ void apply(const T *__restrict__ x, T *__restrict__ y, const float2 *
     for (int k = 0; k < SIZE; k++) {
         int channel = share.vector * SIZE + k;
         float2 group = moments[size_t(blockIdx.y) * GROUPS + channel / group_channels];
-        mean[k] = group.x, scale[k] = group.y * weight[channel], shift[k] = bias[channel];
+        mean[k] = group.x - (before ? before[channel] : 0.0f);
+        scale[k] = group.y * weight[channel], shift[k] = bias[channel];
     }
 #pragma unroll 4
     for (int place = share.begin + share.lane; place < share.end; place += share.lanes) {
@@ -257,28 +171,26 @@ __device__ void apply(const T *__restrict__ x, T *__restrict__ y, const float2 *
     }
 }
 
-extern __shared__ float shared_memory[];
-
-// Most threads of a block, so that the compiler gives each few enough registers: `device/group_norm.rs` has them too.
+// Most threads of a block, so that the compiler gives each few enough registers: `native/norm_kernels.rs` has them too.
 constexpr int THREADS = 256;
 constexpr int UNITE_THREADS = 1024;
 
-#define KERNELS(name, T)                                                                                               \
+#define NORM_KERNELS(name, T)                                                                                               \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        partial_##name(const T *x, float2 *partials, int places, int channels, int chunk_places)                       \
+        partial_##name(const T *x, const float *before, float2 *partials, int places, int channels, int chunk_places)  \
     {                                                                                                                  \
-        partial<T>(x, partials, places, channels, chunk_places, shared_memory);                                        \
+        partial<T>(x, before, partials, places, channels, chunk_places, shared_memory);                                \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        apply_##name(const T *__restrict__ x, T *__restrict__ y, const float2 *moments, const float *weight,           \
-                     const float *bias, int places, int channels, int chunk_places, int silu)                          \
+        apply_##name(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,           \
+                     const float *weight, const float *bias, int places, int channels, int chunk_places, int silu)     \
     {                                                                                                                  \
-        apply<T>(x, y, moments, weight, bias, places, channels, chunk_places, silu);                                   \
+        apply<T>(x, before, y, moments, weight, bias, places, channels, chunk_places, silu);                           \
     }
 
-KERNELS(f32, float)
-KERNELS(f16, F16)
-KERNELS(bf16, Bf16)
+NORM_KERNELS(f32, float)
+NORM_KERNELS(f16, F16)
+NORM_KERNELS(bf16, Bf16)
 
 extern "C" __global__ void __launch_bounds__(UNITE_THREADS)
     unite_chunks(const float2 *partials, float2 *moments, int places, int channels, int chunk_places, int chunks,

@@ -1,5 +1,5 @@
 // A driver of a GPU that is not there, for tests: the few functions of `libcuda.so.1` that the program calls to launch
-// `group_norm.cu`, which is compiled here as C++ and runs on the CPU.
+// the engine's kernels, which are compiled here as C++ and run on the CPU.
 //
 // Threads of a block are fibres: each runs until it waits for the others. The module's image is "forward" or
 // "backward", the order in which they take turns: where threads race, the two give different numbers. Shared memory
@@ -17,6 +17,7 @@
 #include <vector>
 
 using std::min;
+using std::size_t;
 
 struct uint4 {
     unsigned x, y, z, w;
@@ -51,12 +52,31 @@ static float quotient(float a, float b) { return a / b; }
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 static void __syncthreads();
 
+/// As lanes exchange their sums: each adds that of the one half the lanes apart, then a quarter, and so on.
+static float sum_over(float value, int lanes)
+{
+    static float values[1024];
+    values[threadIdx.x] = value;
+    __syncthreads();
+    float mine[32];
+    for (int lane = 0; lane < lanes; lane++) mine[lane] = values[threadIdx.x / lanes * lanes + lane];
+    for (int left = lanes / 2; left > 0; left /= 2) {
+        for (int lane = 0; lane < left; lane++) mine[lane] += mine[lane + left];
+    }
+    __syncthreads();
+    return mine[0];
+}
+
 #define __device__
 #define __global__
 #define __shared__
 #define __launch_bounds__(threads)
 
+#include "numbers.cuh"
+
 #include "group_norm.cu"
+#include "maps.cu"
+#include "transformer.cu"
 
 enum Outcome { SUCCESS = 0, INVALID_VALUE = 1, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
 
@@ -84,7 +104,12 @@ template <class... A, void (*kernel)(A...)> struct Caller<kernel> {
 static const Kernel KERNELS_KNOWN[] = {
     KERNEL(partial_f32, THREADS),   KERNEL(apply_f32, THREADS), KERNEL(partial_f16, THREADS),
     KERNEL(apply_f16, THREADS),     KERNEL(partial_bf16, THREADS), KERNEL(apply_bf16, THREADS),
-    KERNEL(unite_chunks, UNITE_THREADS),
+    KERNEL(unite_chunks, UNITE_THREADS), KERNEL(add_f32, MAP_THREADS), KERNEL(add_f16, MAP_THREADS),
+    KERNEL(add_bf16, MAP_THREADS), KERNEL(interleave_f32, MAP_THREADS), KERNEL(interleave_f16, MAP_THREADS),
+    KERNEL(interleave_bf16, MAP_THREADS),
+    KERNEL(residual_norm_f32, ROW_THREADS), KERNEL(residual_norm_f16, ROW_THREADS),
+    KERNEL(residual_norm_bf16, ROW_THREADS), KERNEL(unit_heads_f32, HEAD_THREADS),
+    KERNEL(unit_heads_f16, HEAD_THREADS), KERNEL(unit_heads_bf16, HEAD_THREADS),
 };
 
 struct Module {

@@ -13,12 +13,13 @@ use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{
         config::{Config, VaeConfig},
-        formula,
+        formula, formula_sampler,
         weights::StateDict,
     },
     device::{
         graph::{self, Graphs},
         group_norm::{self, FusedNorm},
+        kernels,
     },
     net::quantizer::Quantizer,
     sample::{
@@ -307,13 +308,13 @@ const MAPS: [[i64; 3]; 6] =
 fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
     let device = device();
     if !device.is_cuda() {
-        // The kernels' numbers are compared in `device/group_norm.rs` then.
-        let reason = group_norm::ready(device).unwrap_err();
+        // The kernels' numbers are compared in `device/` then.
+        let reason = kernels::ready(device).unwrap_err();
         assert!(reason.contains("no GPU"), "{reason}");
         return;
     }
     let _no_grad = tch::no_grad_guard();
-    group_norm::ready(device).unwrap();
+    kernels::ready(device).unwrap();
     for [batch, channels, side] in MAPS {
         let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device));
         let (weight, bias) = (random(&[channels]), random(&[channels]));
@@ -338,4 +339,47 @@ fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
             }
         }
     }
+}
+
+/// What the networks ask of the tensor library, and the student's outcome: here and on the device that is tested.
+#[test]
+fn numbers_of_the_device_are_in_parity_with_those_of_this_processor() {
+    let _no_grad = tch::no_grad_guard();
+    let config = config(&[1, 2, 3, 4, 6], 2, 64, 8);
+    let tokens = config.tokens();
+    let here = formula_sampler(&config, false, Device::Cpu, Kind::Float).unwrap();
+    let there = formula_sampler(&config, false, device(), Kind::Float).unwrap();
+    let number = |name: &str, size: &[i64]| formula::noise(name, size);
+    let (x, weight, bias) = (number("x", &[3 * tokens, 128]), number("w", &[512, 128]), number("b", &[512]));
+    let (q, k, v) =
+        (number("q", &[3, 2, 67, 64]), number("k", &[3, 2, 67, 64]), number("v", &[3, 2, 67, 64]));
+    let mask = Tensor::full([67, 72], f64::NEG_INFINITY, (Kind::Float, Device::Cpu)).triu(1).narrow(1, 0, 67);
+    let labels = Tensor::from_slice(&[5i64, 900, 3]);
+    let noise = number("noise", &[3, tokens, config.latent_channels]);
+    let outcomes = |sampler: &Sampler| {
+        let on = |tensor: &Tensor| tensor.to_device(sampler.device);
+        let (x, weight, bias, labels, noise) = (on(&x), on(&weight), on(&bias), on(&labels), on(&noise));
+        let (q, k, v, mask) = (on(&q), on(&k), on(&v), on(&mask));
+        let seen =
+            Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, Some(1.0), false);
+        let student = &sampler.student;
+        let conditioning = student.condition(&labels);
+        let hidden = student.forward(&noise, 0, &conditioning);
+        vec![
+            ("a linear layer", x.linear(&weight, Some(&bias))),
+            ("attention", seen),
+            ("logits", student.logits(&hidden, 0, tokens, &conditioning)),
+            ("vectors", student.vectors(&hidden, 0, tokens, &conditioning)),
+            ("steps to f_hat", sampler.f_hats(&noise).pop().unwrap()),
+        ]
+    };
+    let off: Vec<(&str, f64)> = outcomes(&here)
+        .iter()
+        .zip(outcomes(&there))
+        .map(|((name, here), (_, there))| {
+            let off = (there.to_device(Device::Cpu) - here).abs() / here.abs().clamp_min(1.0);
+            (*name, f64::try_from(off.max()).unwrap())
+        })
+        .collect();
+    assert!(off.iter().all(|&(_, off)| off < 1e-3), "{off:?}");
 }

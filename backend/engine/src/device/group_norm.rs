@@ -4,24 +4,15 @@
 //! libtorch's own runs with channels first on a GPU. Convolutions run fastest with channels last, and every map between
 //! two of them would be turned round twice.
 
-use std::{
-    collections::BTreeMap,
-    env, panic,
-    path::Path,
-    sync::{Mutex, Once, PoisonError},
-};
+use std::sync::Once;
 
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    device_name, kind_name,
-    native::norm_kernels::{self, NormKernels},
-    panic_text,
+    kernels::{self, Kernels, distance, numbers, tolerance},
+    kind_name,
 };
 use crate::cpu;
-
-/// Set to `off` it keeps group norm and convolutions plain, to compare.
-pub const SWITCH: &str = "VAR_DD_CUDA_KERNELS";
 
 /// Groups of channels.
 pub const GROUPS: i64 = 32;
@@ -61,6 +52,15 @@ impl GroupNorm {
         self.fused(x, true).unwrap_or_else(|| self.plain(x).silu())
     }
 
+    /// The norm of `x` `[B, C, H, W]` after `before`, f32 `[C]`, was added to each channel; then SiLU.
+    pub(crate) fn then_silu_after(&self, x: &Tensor, before: &Tensor) -> Tensor {
+        let fused = match &self.fused {
+            Some(Fused::Gpu(norm)) => norm.run(x, Some(before), true),
+            _ => None,
+        };
+        fused.unwrap_or_else(|| self.then_silu(&(x + before.to_kind(x.kind()).view([1, -1, 1, 1]))))
+    }
+
     fn fused(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
         match self.fused.as_ref()? {
             Fused::Gpu(norm) => norm.forward(x, silu),
@@ -76,20 +76,20 @@ impl GroupNorm {
 /// A norm whose kernels are ready. It passes no gradient on.
 #[derive(Debug)]
 pub struct FusedNorm {
-    kernels: NormKernels,
+    kernels: Kernels,
     /// f32 `[C]`, as is the bias.
     weight: Tensor,
     bias: Tensor,
 }
 
 impl FusedNorm {
-    /// A norm with weight and bias `[C]` of any number type; `None` where [`ready`] says that there is none, and for those
+    /// A norm with weight and bias `[C]` of any number type; `None` where [`kernels::ready`] says that there are none, and for those
     /// who learn.
     pub fn new(weight: &Tensor, bias: &Tensor) -> Option<Self> {
         if weight.requires_grad() || bias.requires_grad() {
             return None;
         }
-        let kernels = kernels(weight.device()).ok()?;
+        let kernels = kernels::on(weight.device()).ok()?;
         let [weight, bias] = [weight, bias].map(|tensor| tensor.to_kind(Kind::Float).contiguous());
         Some(Self { kernels, weight, bias })
     }
@@ -99,13 +99,18 @@ impl FusedNorm {
     ///
     /// `None` where a gradient would be lost, and for what the kernels are not made for.
     pub fn forward(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
+        self.run(x, None, silu)
+    }
+
+    /// The same after `before`, f32 `[C]`, was added to each channel.
+    fn run(&self, x: &Tensor, before: Option<&Tensor>, silu: bool) -> Option<Tensor> {
         if x.requires_grad() {
             return None;
         }
         let x = x.permute([0, 2, 3, 1]).contiguous(); // [B, H, W, C]
         // Part of another tensor may begin between two vectors.
         let x = if x.data_ptr().addr().is_multiple_of(16) { x } else { x.copy() };
-        match self.kernels.run(&x, [&self.weight, &self.bias], EPSILON as f32, silu) {
+        match self.kernels.group_norm(&x, before, [&self.weight, &self.bias], EPSILON as f32, silu) {
             Ok(y) => Some(y.permute([0, 3, 1, 2])),
             Err(reason) => {
                 static ONCE: Once = Once::new();
@@ -116,56 +121,8 @@ impl FusedNorm {
     }
 }
 
-/// Makes the kernels ready on a device.
-///
-/// # Errors
-/// Why there are none: on a CPU; without a compiler at run time; or because they gave other numbers than libtorch.
-pub fn ready(device: Device) -> Result<(), String> {
-    kernels(device).map(drop)
-}
-
-/// The kernels as NVIDIA's run-time compiler at `compiler` (a `libnvrtc.so`) makes them for GPUs of a compute capability,
-/// 90 for 9.0.
-///
-/// # Errors
-/// What the compiler says.
-pub fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, String> {
-    norm_kernels::compile(compiler, capability)
-}
-
-/// The kernels on a device: compiled, loaded and checked at the first call.
-fn kernels(device: Device) -> Result<NormKernels, String> {
-    static OUTCOMES: Mutex<BTreeMap<usize, Result<NormKernels, String>>> = Mutex::new(BTreeMap::new());
-    let Device::Cuda(number) = device else {
-        return Err(format!("{} is no GPU", device_name(device)));
-    };
-    let mut outcomes = OUTCOMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = outcomes.entry(number).or_insert_with(|| {
-        let checked = |kernels| panic::catch_unwind(|| check(kernels, device));
-        let opened = match env::var(SWITCH).as_deref() {
-            Ok("off") => Err(format!("{SWITCH} is off")),
-            _ => NormKernels::open(number),
-        };
-        let outcome = opened.and_then(|kernels| match checked(kernels) {
-            Ok(outcome) => outcome.map(|()| kernels),
-            Err(panic) => Err(panic_text(panic.as_ref()).to_owned()),
-        });
-        match &outcome {
-            Ok(_) => tracing::info!("convolutions on {} run with channels last", device_name(device)),
-            Err(reason) => tracing::warn!(
-                "group norm on {} runs in the plain way, and convolutions with channels first: {reason}",
-                device_name(device)
-            ),
-        }
-        outcome
-    });
-    outcome.clone()
-}
-
-/// Compares the kernels with libtorch's norm on small maps: this is also how a GPU that nobody has tried shows that they
-/// run on it at all, and loads every one before a graph is captured.
-fn check(kernels: NormKernels, device: Device) -> Result<(), String> {
-    let _no_grad = tch::no_grad_guard();
+/// Compares the kernels with libtorch's norm on small maps.
+pub(super) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
         for [batch, channels, height, width] in [[2, 64, 9, 7], [1, 160, 32, 33], [3, 640, 5, 8]] {
             let [x, weight, bias] = sample([batch, channels, height, width], kind, device);
@@ -183,14 +140,12 @@ fn check(kernels: NormKernels, device: Device) -> Result<(), String> {
     Ok(())
 }
 
-/// A map whose channels differ in mean and spread, a weight and a bias; made without the random numbers of libtorch, whose
-/// stream belongs to others.
+/// A map whose channels differ in mean and spread, a weight and a bias.
 fn sample(size: [i64; 4], kind: Kind, device: Device) -> [Tensor; 3] {
-    let numbers = |count: i64, step: f64| (Tensor::arange(count, (Kind::Double, device)) * step).sin();
     let channels = size[1];
-    let mean = (numbers(channels, 1.7) * 3.0).view([1, channels, 1, 1]);
-    let x = numbers(size.iter().product(), 12.9898).view(size) * 1.5 + mean;
-    let [weight, bias] = [numbers(channels, 0.9) * 0.5 + 1.0, numbers(channels, 2.3)];
+    let mean = numbers(&[1, channels, 1, 1], 1.7, device) * 3.0;
+    let x = numbers(&size, 12.9898, device) * 1.5 + mean;
+    let [weight, bias] = [numbers(&[channels], 0.9, device) * 0.5 + 1.0, numbers(&[channels], 2.3, device)];
     [x.to_kind(kind), weight.to_kind(Kind::Float), bias.to_kind(Kind::Float)]
 }
 
@@ -201,33 +156,10 @@ fn plain(x: &Tensor, norm: &FusedNorm, silu: bool) -> Tensor {
     if silu { y.silu() } else { y }
 }
 
-/// The largest difference, beside the number where that is above one.
-fn distance(ours: &Tensor, plain: &Tensor) -> f64 {
-    let off = (ours.to_kind(Kind::Float) - plain).abs() / plain.abs().clamp_min(1.0);
-    f64::try_from(off.max()).unwrap_or(f64::NAN)
-}
-
-/// How far the outcome may be off: its rounding, and for f32 that of the sums.
-fn tolerance(kind: Kind) -> f64 {
-    match kind {
-        Kind::BFloat16 => 1.0 / 256.0 + 1e-4,
-        Kind::Half => 1.0 / 2048.0 + 1e-4,
-        _ => 5e-5,
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{ffi::CStr, path::PathBuf, process::Command, sync::OnceLock};
-
     use super::*;
-
-    /// The kernels on a GPU that is not there. Those who hold the lock run them.
-    pub(crate) struct StandIn {
-        /// With the threads of a block in one order and in the other.
-        orders: [NormKernels; 2],
-        _directory: tempfile::TempDir,
-    }
+    use crate::device::kernels::tests::{StandIn, bits_are_equal, stand_in};
 
     impl StandIn {
         /// Makes a norm of f32 run as it would on a GPU, and libtorch's give numbers that are none.
@@ -236,31 +168,6 @@ pub(crate) mod tests {
             norm.fused = Some(Fused::Gpu(FusedNorm { kernels: self.orders[0], weight, bias }));
             norm.weight = norm.weight.full_like(f64::NAN);
         }
-    }
-
-    pub(crate) fn stand_in() -> std::sync::MutexGuard<'static, StandIn> {
-        static STAND_IN: OnceLock<Mutex<StandIn>> = OnceLock::new();
-        let made = STAND_IN.get_or_init(|| {
-            let directory = tempfile::tempdir().unwrap();
-            let library = directory.path().join("libstandin.so");
-            let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cuda/stand_in.cpp");
-            let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
-            let outcome = Command::new(compiler)
-                .args(["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas"])
-                .arg(source)
-                .arg("-o")
-                .arg(&library)
-                .output()
-                .unwrap();
-            assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
-            let load = |order: &CStr| NormKernels::stand_in(&library, order).unwrap();
-            Mutex::new(StandIn { orders: [load(c"forward"), load(c"backward")], _directory: directory })
-        });
-        made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn bits_are_equal(a: &Tensor, b: &Tensor) -> bool {
-        a.kind() == b.kind() && a.equal(b)
     }
 
     const SIZES: [[i64; 4]; 7] = [
@@ -297,8 +204,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_check_of_a_gpu_finds_the_stand_in_right() {
-        assert_eq!(check(stand_in().orders[0], Device::Cpu), Ok(()));
+    fn what_comes_before_is_added_first() {
+        let stand_in = stand_in();
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let [x, weight, bias] = sample([2, 96, 13, 9], kind, Device::Cpu);
+            let before = numbers(&[96], 0.7, Device::Cpu).to_kind(Kind::Float) * 5.0;
+            let mut norm = GroupNorm::new(weight.shallow_clone(), bias.shallow_clone());
+            norm.fused = None;
+            let plain = norm.then_silu_after(&x.to_kind(Kind::Float), &before);
+            norm.fused = Some(Fused::Gpu(FusedNorm { kernels: stand_in.orders[0], weight, bias }));
+            let off = distance(&norm.then_silu_after(&x, &before), &plain);
+            assert!(off <= 2.0 * tolerance(kind), "{kind:?}: {off:.1e}");
+        }
     }
 
     #[test]
@@ -376,10 +293,5 @@ pub(crate) mod tests {
         assert!(norm(48).forward(&x(48, Kind::Float), true).is_none());
         assert!(norm(2048).forward(&x(2048, Kind::Float), true).is_none());
         assert!(norm(32).forward(&x(32, Kind::Float).set_requires_grad(true), true).is_none());
-    }
-
-    #[test]
-    fn the_cpu_has_no_use_for_the_kernels() {
-        assert_eq!(ready(Device::Cpu), Err("cpu is no GPU".into()));
     }
 }

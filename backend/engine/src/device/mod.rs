@@ -1,9 +1,12 @@
 //! Where the networks run, and in which numbers.
 
+pub(crate) mod bias;
 pub mod graph;
 pub mod group_norm;
+pub mod kernels;
 pub(crate) mod native;
 mod transfer;
+pub(crate) mod transformer;
 
 use std::{
     any::Any,
@@ -220,6 +223,31 @@ pub fn matrix_rate(device: Device, kind: Kind, side: i64, time: Duration) -> f64
         best = best.min(start.elapsed());
     }
     2.0 * (side as f64).powi(3) / best.as_secs_f64()
+}
+
+/// The most bytes that tensors had on a GPU since this was asked last, or since the start; `None` where nobody knows, as on a
+/// CPU.
+pub fn peak_memory(device: Device) -> Option<i64> {
+    match device {
+        Device::Cuda(number) => native::cuda::peak_memory(number),
+        _ => None,
+    }
+}
+
+/// Set to `off` it keeps cuDNN from trying its ways of convolutions.
+pub const CONVOLUTION_TRIALS: &str = "VAR_DD_CUDNN_TRIALS";
+
+/// Maps of a batch from which on trials are worth their time: some milliseconds for each convolution and size.
+const WORTH_TRIALS: i64 = 8;
+
+/// Before convolutions of so many maps: whether cuDNN shall try its ways of each once, and keep the fastest, in place of what
+/// it takes to be the best. With many maps that saves a seventh of the decoder's time; with few those who wait for a first
+/// picture would wait longer. Which way wins may differ between two runs of the program, and with it the rounding.
+pub(crate) fn prepare_convolutions(device: Device, maps: i64) {
+    if device.is_cuda() {
+        let wanted = maps >= WORTH_TRIALS && env::var(CONVOLUTION_TRIALS).as_deref() != Ok("off");
+        Cuda::cudnn_set_benchmark(wanted);
+    }
 }
 
 /// Name of a device, as `cpu` or `cuda:0`.

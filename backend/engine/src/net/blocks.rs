@@ -2,55 +2,14 @@
 
 use tch::{Kind, Tensor};
 
+use super::{
+    linear::Linear,
+    stream::{Stream, norm_for},
+};
 use crate::{
     bundle::{config::Config, weights::Cursor},
-    cpu,
+    device::{kernels::Kernels, transformer::unit_heads},
 };
-
-/// `x·Wᵀ + b`.
-#[derive(Debug)]
-pub(super) enum Linear {
-    /// By libtorch.
-    Plain { weight: Tensor, bias: Tensor },
-    /// By this processor's own code, where it is there.
-    Vectors(cpu::Linear),
-}
-
-impl Linear {
-    pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
-        Self::of(at.tensor("weight", &[to, from]), at.tensor("bias", &[to]))
-    }
-
-    fn of(weight: Tensor, bias: Tensor) -> Self {
-        cpu::Linear::of(&weight, &bias).map_or(Self::Plain { weight, bias }, Self::Vectors)
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Plain { weight, bias } => x.to_kind(weight.kind()).linear(weight, Some(bias)),
-            Self::Vectors(linear) => linear.forward(x, false),
-        }
-    }
-
-    /// The layer, then GELU by its tanh formula.
-    fn then_gelu(&self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Plain { .. } => self.forward(x).gelu("tanh"),
-            Self::Vectors(linear) => linear.forward(x, true),
-        }
-    }
-}
-
-/// Layer norm without weights, in f32, then scale and shift, `[B, 1, C]`: `LN(x)·(1 + scale) + shift`.
-pub(super) fn modulated_norm(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Tensor {
-    let (x, scale) = (x.to_kind(Kind::Float), scale + 1.0);
-    let width = x.size()[x.dim() - 1];
-    if scale.size()[0] == 1 {
-        // One class: they are what layer norm calls weight and bias, and it all takes one pass over memory.
-        return x.layer_norm([width], Some(&scale.view([width])), Some(&shift.reshape([width])), 1e-6, true);
-    }
-    x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, 1e-6, true) * scale + shift
-}
 
 /// What a block needs of the class: `γ1, γ2, s1, s2, b1, b2`, f32 `[B, 1, C]` each.
 #[derive(Debug)]
@@ -92,15 +51,26 @@ impl SelfAttention {
         }
     }
 
-    fn forward(&self, x: &Tensor, sight: &Sight, cache: Option<&mut KeyValueCache>) -> Tensor {
+    fn forward(
+        &self,
+        x: &Tensor,
+        sight: &Sight,
+        cache: Option<&mut KeyValueCache>,
+        kernels: Option<&Kernels>,
+    ) -> Tensor {
         let kind = self.kind;
         let (b, l, c) = x.size3().unwrap_or_default();
-        let qkv = self.qkv.forward(x); // [B, L, 3C]
+        let mut qkv = self.qkv.forward(x); // [B, L, 3C]
+        let most = 100f64.ln();
+        let done = kernels.is_some_and(|kernels| unit_heads(kernels, &mut qkv, &self.scale_mul_1h11, most));
         let qkv = qkv.view([b, l, 3, self.heads, c / self.heads]).permute([2, 0, 3, 1, 4]); // [3, B, H, L, D]
-        let sharpness = self.scale_mul_1h11.clamp_max(100f64.ln()).exp();
-        let q = (unit_length(&qkv.get(0)) * sharpness).to_kind(kind); // [B, H, L, D]
-        let k = unit_length(&qkv.get(1)).to_kind(kind);
-        let v = qkv.get(2);
+        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2)); // [B, H, L, D]
+        let (q, k) = if done {
+            (q, k)
+        } else {
+            let sharpness = self.scale_mul_1h11.clamp_max(most).exp();
+            ((unit_length(&q) * sharpness).to_kind(kind), unit_length(&k).to_kind(kind))
+        };
         let (k, v) = match cache {
             Some(cache) => cache.append(&k, &v),
             None => (k, v),
@@ -217,28 +187,26 @@ impl Block {
         }
     }
 
-    /// What this block needs of `cond`, f32 `[B, C]`.
-    pub(super) fn adapt(&self, cond: &Tensor) -> Adaptation {
-        let c = cond.size()[1];
-        let all = self.ada_lin.forward(&cond.silu()).to_kind(Kind::Float).view([-1, 6, 1, c]); // [B, 6, 1, C]
+    /// What this block needs of the class's embedding after SiLU, f32 `[B, C]`.
+    pub(super) fn adapt(&self, active: &Tensor) -> Adaptation {
+        let c = active.size()[1];
+        let all = self.ada_lin.forward(active).to_kind(Kind::Float).view([-1, 6, 1, c]); // [B, 6, 1, C]
         Adaptation(std::array::from_fn(|i| all.select(1, i as i64)))
     }
 
-    /// Runs the block on `x`, f32 `[B, L, C]`. `between` is added after attention (the student's noise/data embedding).
-    pub(super) fn forward(
+    /// Runs the block. `between` is added after attention (the student's noise/data embedding).
+    pub(super) fn forward<'a>(
         &self,
-        x: &Tensor,
-        Adaptation([gamma1, gamma2, scale1, scale2, shift1, shift2]): &Adaptation,
+        stream: &mut Stream<'a>,
+        Adaptation([gamma1, gamma2, scale1, scale2, shift1, shift2]): &'a Adaptation,
         between: Option<&Tensor>,
         sight: &Sight,
         cache: Option<&mut KeyValueCache>,
-    ) -> Tensor {
-        let x = x + gamma1 * self.attn.forward(&modulated_norm(x, scale1, shift1), sight, cache);
-        let x = match between {
-            Some(embedding) => x + embedding,
-            None => x,
-        };
-        &x + gamma2 * self.ffn.forward(&modulated_norm(&x, scale2, shift2))
+    ) {
+        let x = stream.normed(scale1, shift1, self.attn.qkv.kind());
+        stream.add(gamma1, self.attn.forward(&x, sight, cache, stream.kernels), between);
+        let x = stream.normed(scale2, shift2, self.ffn.fc1.kind());
+        stream.add(gamma2, self.ffn.forward(&x), None);
     }
 }
 
@@ -258,16 +226,21 @@ impl LogitsHead {
         }
     }
 
-    /// What the head needs of `cond`, f32 `[B, C]`: `(scale, shift)`, `[B, 1, C]` each.
-    pub(super) fn adapt(&self, cond: &Tensor) -> [Tensor; 2] {
-        let c = cond.size()[1];
-        let both = self.ada_lin.forward(&cond.silu()).to_kind(Kind::Float).view([-1, 2, 1, c]); // [B, 2, 1, C]
+    /// What the head needs of the class's embedding after SiLU, f32 `[B, C]`: `(scale, shift)`, `[B, 1, C]` each.
+    pub(super) fn adapt(&self, active: &Tensor) -> [Tensor; 2] {
+        let c = active.size()[1];
+        let both = self.ada_lin.forward(active).to_kind(Kind::Float).view([-1, 2, 1, c]); // [B, 2, 1, C]
         [both.select(1, 0), both.select(1, 1)]
     }
 
     /// `h` is `[B, L, C]`; f32 `[B, L, V]`.
-    pub(super) fn forward(&self, h: &Tensor, [scale, shift]: &[Tensor; 2]) -> Tensor {
-        self.head.forward(&modulated_norm(h, scale, shift)).to_kind(Kind::Float)
+    pub(super) fn forward(
+        &self,
+        h: &Tensor,
+        [scale, shift]: &[Tensor; 2],
+        kernels: Option<&Kernels>,
+    ) -> Tensor {
+        self.head.forward(&norm_for(h, [scale, shift], self.head.kind(), kernels)).to_kind(Kind::Float)
     }
 }
 
@@ -283,7 +256,13 @@ pub(super) fn additive_mask(allowed: &Tensor, kind: Kind) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
+    use crate::{
+        bundle::{config::TransformerConfig, weights::Weights},
+        device::kernels::tests::stand_in,
+    };
 
     #[test]
     fn attention_to_earlier_levels_is_masked_attention() {
@@ -293,7 +272,7 @@ mod tests {
         let sees = |i: i64, j: i64| level(j) < level(i) || i == j;
         let allowed: Vec<bool> = (0..31).flat_map(|i| (0..31).map(move |j| sees(i, j))).collect();
         let mask = additive_mask(&Tensor::from_slice(&allowed).view([31, 31]), Kind::Float);
-        let any = || Tensor::randn([2, 3, 31, 16], (Kind::Float, tch::Device::Cpu));
+        let any = || Tensor::randn([2, 3, 31, 16], (Kind::Float, Device::Cpu));
         let (q, k, v) = (any(), any(), any());
         let masked =
             Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, Some(1.0), false);
@@ -307,14 +286,28 @@ mod tests {
     }
 
     #[test]
-    fn one_class_and_several_are_normed_alike() {
-        let any = |rows| Tensor::randn([rows, 1, 24], (Kind::Float, tch::Device::Cpu));
-        let x = Tensor::randn([1, 5, 24], (Kind::Float, tch::Device::Cpu));
-        let (scale, shift) = (any(1), any(1));
-        let one = modulated_norm(&x, &scale, &shift);
-        let twice = |x: &Tensor| x.repeat([2, 1, 1]);
-        let two = modulated_norm(&twice(&x), &twice(&scale), &twice(&shift));
-        let off = (two - one).abs().max().double_value(&[]);
-        assert!(off < 1e-5, "{off}");
+    fn blocks_with_a_gpus_kernels_are_those_without() {
+        let _no_grad = tch::no_grad_guard();
+        let stand_in = stand_in();
+        let config = crate::bundle::published::config(16);
+        let config = Config { transformer: TransformerConfig { depth: 2, width: 64, heads: 2 }, ..config };
+        let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+        let blocks: Vec<Block> =
+            (0..2).map(|i| Block::load(&weights.root().enter("blocks").enter(i), &config)).collect();
+        let any = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+        let (x, cond, between) = (any(&[3, 5, 64]), any(&[3, 64]), any(&[5, 64]));
+        let adaptations: Vec<Adaptation> = blocks.iter().map(|block| block.adapt(&cond)).collect();
+        let run = |kernels: Option<&Kernels>, between: Option<&Tensor>| {
+            let mut stream = Stream::new(x.shallow_clone(), kernels);
+            for (block, adaptation) in blocks.iter().zip(&adaptations) {
+                block.forward(&mut stream, adaptation, between, &Sight::All, None);
+            }
+            stream.end()
+        };
+        for between in [None, Some(&between)] {
+            let off = run(stand_in.orders.first(), between) - run(None, between);
+            let off = off.abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{off}");
+        }
     }
 }

@@ -6,7 +6,9 @@
 mod blocks;
 mod conv;
 pub mod inception;
+mod linear;
 pub mod quantizer;
+mod stream;
 pub mod student;
 pub mod teacher;
 pub mod vae;

@@ -2,10 +2,18 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::blocks::{
-    Adaptation, Block, KeyValueCache, Linear, LogitsHead, Sight, additive_mask, modulated_norm,
+use super::{
+    blocks::{Adaptation, Block, KeyValueCache, LogitsHead, Sight, additive_mask},
+    linear::Linear,
+    stream::{Stream, kernels_for, norm_for},
 };
-use crate::bundle::{config::Config, weights::Cursor};
+use crate::{
+    bundle::{
+        config::Config,
+        weights::{Cursor, is_stand_in},
+    },
+    device::kernels::Kernels,
+};
 
 /// Rows of `n_d_embed`.
 const NOISE: i64 = 0;
@@ -21,6 +29,8 @@ pub struct Student {
     lvl_pos: Tensor,
     n_d_embed: Tensor,
     layerwise_n_d_embed: Vec<Linear>,
+    /// What those make of `n_d_embed`, where neither is learnt.
+    noise_data: Option<Vec<Tensor>>,
     blocks: Vec<Block>,
     head: LogitsHead,
     final_layer_conti: FinalLayer,
@@ -28,6 +38,7 @@ pub struct Student {
     mask: Tensor,
     /// First position of each level, and `L`.
     bounds: Vec<i64>,
+    kernels: Option<Kernels>,
 }
 
 /// `final_layer_conti`: vectors of the latent space.
@@ -79,15 +90,23 @@ impl Student {
         // A position sees every earlier level, and itself; not the rest of its own scale.
         let earlier = level.unsqueeze(0).lt_tensor(&level.unsqueeze(1));
         let itself = Tensor::eye(positions, (Kind::Bool, root.device()));
+        let class_emb = root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
+        let n_d_embed = root.enter("n_d_embed").tensor_f32("weight", &[2, width]);
+        let layerwise_n_d_embed: Vec<Linear> = (0..=depth)
+            .map(|l| Linear::load(&root.enter("layerwise_n_d_embed").enter(l), width, width))
+            .collect();
+        let bounds: Vec<i64> =
+            std::iter::once(0).chain((0..=config.scales()).map(|k| config.tokens_before(k) + 1)).collect();
         Self {
+            kernels: kernels_for(&class_emb),
             word_embed: Linear::load(&root.enter("word_embed"), latent, width),
-            class_emb: root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]),
+            class_emb,
             pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
             lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
-            n_d_embed: root.enter("n_d_embed").tensor_f32("weight", &[2, width]),
-            layerwise_n_d_embed: (0..=depth)
-                .map(|l| Linear::load(&root.enter("layerwise_n_d_embed").enter(l), width, width))
-                .collect(),
+            noise_data: (!n_d_embed.requires_grad() && !is_stand_in(&n_d_embed))
+                .then(|| noise_data(&layerwise_n_d_embed, &n_d_embed)),
+            n_d_embed,
+            layerwise_n_d_embed,
             blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
             head: LogitsHead::load(root, config),
             final_layer_conti: FinalLayer {
@@ -95,23 +114,22 @@ impl Student {
                 linear: Linear::load(&final_layer.enter("linear"), width, latent),
             },
             mask: additive_mask(&earlier.logical_or(&itself), root.kind()),
-            bounds: std::iter::once(0)
-                .chain((0..=config.scales()).map(|k| config.tokens_before(k) + 1))
-                .collect(),
+            bounds,
         }
     }
 
     /// Everything that depends on the labels (i64 `[B]`) alone.
     pub fn condition(&self, labels: &Tensor) -> Conditioning {
         let cond = self.class_emb.index_select(0, labels); // [B, C]
+        let active = cond.silu();
+        let noise_data = match &self.noise_data {
+            Some(known) => known.iter().map(Tensor::shallow_clone).collect(),
+            None => noise_data(&self.layerwise_n_d_embed, &self.n_d_embed),
+        };
         Conditioning {
-            blocks: self.blocks.iter().map(|block| block.adapt(&cond)).collect(),
-            noise_data: self
-                .layerwise_n_d_embed
-                .iter()
-                .map(|linear| linear.forward(&self.n_d_embed).to_kind(Kind::Float))
-                .collect(),
-            head: self.head.adapt(&cond),
+            blocks: self.blocks.iter().map(|block| block.adapt(&active)).collect(),
+            noise_data,
+            head: self.head.adapt(&active),
             cond,
         }
     }
@@ -132,7 +150,7 @@ impl Student {
 
     /// Logits of tokens `from..to` of those just run, f32 `[B, to − from, V]`.
     pub fn logits(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
-        self.head.forward(&hidden.h.narrow(1, from, to - from), &conditioning.head)
+        self.head.forward(&hidden.h.narrow(1, from, to - from), &conditioning.head, self.kernels.as_ref())
     }
 
     /// Regressed vectors of tokens `from..to` of those just run, f32 `[B, to − from, Cv]`.
@@ -140,8 +158,9 @@ impl Student {
         let FinalLayer { scale_shift_table, linear } = &self.final_layer_conti;
         let modulation = scale_shift_table.unsqueeze(0) + conditioning.cond.unsqueeze(1); // [B, 2, C]
         let (shift, scale) = (modulation.narrow(1, 0, 1), modulation.narrow(1, 1, 1));
+        let h = hidden.h.narrow(1, from, to - from);
         linear
-            .forward(&modulated_norm(&hidden.h.narrow(1, from, to - from), &scale, &shift))
+            .forward(&norm_for(&h, [&scale, &shift], linear.kind(), self.kernels.as_ref()))
             .to_kind(Kind::Float)
     }
 
@@ -179,16 +198,22 @@ impl StudentPass<'_> {
         let (end, l) = (from + 1 + n, from + 1 + n - start);
         let flags = student.flags(given).narrow(0, start, l);
         let sight = student.sight(start, end, embedded.requires_grad());
-        let mut x =
-            embedded + student.lvl_pos.narrow(1, start, l) + student.n_d_embed.index_select(0, &flags);
+        let x = embedded + student.lvl_pos.narrow(1, start, l) + student.n_d_embed.index_select(0, &flags);
+        let mut stream = Stream::new(x, student.kernels.as_ref());
         for (i, block) in student.blocks.iter().enumerate() {
             let noise_data = conditioning.noise_data[i].index_select(0, &flags); // [l, C]
             let cache = self.caches.as_mut().and_then(|caches| caches.get_mut(i));
-            x = block.forward(&x, &conditioning.blocks[i], Some(&noise_data), &sight, cache);
+            block.forward(&mut stream, &conditioning.blocks[i], Some(&noise_data), &sight, cache);
         }
-        let h = x + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
+        let h = stream.end() + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
         Hidden { h: h.narrow(1, l - n, n) }
     }
+}
+
+/// `layerwise_n_d_embed[l]` of the two rows of `n_d_embed`, f32 `[2, C]` each.
+fn noise_data(layerwise_n_d_embed: &[Linear], n_d_embed: &Tensor) -> Vec<Tensor> {
+    let each = |linear: &Linear| linear.forward(n_d_embed).to_kind(Kind::Float);
+    layerwise_n_d_embed.iter().map(each).collect()
 }
 
 /// Level of each position: 0 for the class, `k + 1` for tokens of scale `k`.

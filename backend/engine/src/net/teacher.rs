@@ -3,10 +3,15 @@
 use tch::{Kind, Tensor};
 
 use super::{
-    blocks::{Adaptation, Block, KeyValueCache, Linear, LogitsHead, Sight, additive_mask},
+    blocks::{Adaptation, Block, KeyValueCache, LogitsHead, Sight, additive_mask},
+    linear::Linear,
     quantizer::Quantizer,
+    stream::{Stream, kernels_for},
 };
-use crate::bundle::{config::Config, weights::Cursor};
+use crate::{
+    bundle::{config::Config, weights::Cursor},
+    device::kernels::Kernels,
+};
 
 /// The teacher network.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub struct Teacher {
     mask: Tensor,
     /// `K(k)` for every scale and the end.
     starts: Vec<i64>,
+    kernels: Option<Kernels>,
 }
 
 /// Everything that depends on the classes alone.
@@ -51,9 +57,11 @@ impl Teacher {
         let level = Tensor::from_slice(&levels).to_device(root.device());
         let lvl_embed = root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64, width]);
         let pos_1lc = root.tensor_f32("pos_1LC", &[1, config.tokens(), width]);
+        let class_emb = root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
         Self {
+            kernels: kernels_for(&class_emb),
             word_embed: Linear::load(&root.enter("word_embed"), config.latent_channels, width),
-            class_emb: root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]),
+            class_emb,
             pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
             lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
             blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
@@ -71,9 +79,10 @@ impl Teacher {
     /// Everything that depends on the class numbers (i64 `[R]`) alone.
     pub fn condition(&self, labels: &Tensor) -> Conditioning {
         let cond = self.class_emb.index_select(0, labels); // [R, C]
+        let active = cond.silu();
         Conditioning {
-            blocks: self.blocks.iter().map(|block| block.adapt(&cond)).collect(),
-            head: self.head.adapt(&cond),
+            blocks: self.blocks.iter().map(|block| block.adapt(&active)).collect(),
+            head: self.head.adapt(&active),
             cond,
         }
     }
@@ -111,7 +120,8 @@ impl Teacher {
         downsampled: &[Tensor],
         causal: bool,
     ) -> Tensor {
-        let mut x = self.embed(progress.conditioning, from, downsampled);
+        let x = self.embed(progress.conditioning, from, downsampled);
+        let mut stream = Stream::new(x, self.kernels.as_ref());
         let (start, end) = (self.starts[from], self.starts[from + downsampled.len()]);
         let sight = if causal {
             Sight::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
@@ -121,10 +131,12 @@ impl Teacher {
         for ((block, adaptation), cache) in
             self.blocks.iter().zip(&progress.conditioning.blocks).zip(&mut progress.caches)
         {
-            x = block.forward(&x, adaptation, None, &sight, Some(cache));
+            block.forward(&mut stream, adaptation, None, &sight, Some(cache));
         }
+        let x = stream.end();
         let last = self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
-        self.head.forward(&x.narrow(1, x.size()[1] - last, last), &progress.conditioning.head)
+        let last = x.narrow(1, x.size()[1] - last, last);
+        self.head.forward(&last, &progress.conditioning.head, self.kernels.as_ref())
     }
 
     /// Logits of every token given the true codes of all scales before its own (teacher forcing): codes i64
@@ -133,12 +145,12 @@ impl Teacher {
         let conditioning = self.condition(labels);
         let vectors: Vec<Tensor> = codes.iter().map(|codes| quantize.lookup(codes)).collect();
         let inputs = downsampled_inputs(quantize, &vectors[..vectors.len() - 1], labels.size()[0]);
-        let mut x = self.embed(&conditioning, 0, &inputs);
+        let mut stream = Stream::new(self.embed(&conditioning, 0, &inputs), self.kernels.as_ref());
         let sight = Sight::Masked(self.mask.shallow_clone());
         for (block, adaptation) in self.blocks.iter().zip(&conditioning.blocks) {
-            x = block.forward(&x, adaptation, None, &sight, None);
+            block.forward(&mut stream, adaptation, None, &sight, None);
         }
-        self.head.forward(&x, &conditioning.head)
+        self.head.forward(&stream.end(), &conditioning.head, self.kernels.as_ref())
     }
 }
 

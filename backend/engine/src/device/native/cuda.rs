@@ -12,6 +12,7 @@ use std::{
 };
 
 use libloading::os::unix::{Library, RTLD_LOCAL};
+use tch::Tensor;
 
 use super::{super::panic_text, open, whole};
 
@@ -34,6 +35,9 @@ struct Functions {
     graph_replay: unsafe extern "C" fn(*mut c_void) -> Reason,
     graph_free: unsafe extern "C" fn(*mut c_void),
     current_stream: unsafe extern "C" fn(c_int, *mut *mut c_void) -> Reason,
+    peak_memory: unsafe extern "C" fn(c_int) -> i64,
+    linear_gelu:
+        unsafe extern "C" fn(*const c_void, *const c_void, *const c_void, *mut *mut c_void) -> Reason,
 }
 
 impl Functions {
@@ -56,6 +60,8 @@ impl Functions {
                 graph_replay: function(library, c"var_dd_graph_replay")?,
                 graph_free: function(library, c"var_dd_graph_free")?,
                 current_stream: function(library, c"var_dd_current_stream")?,
+                peak_memory: function(library, c"var_dd_peak_memory")?,
+                linear_gelu: function(library, c"var_dd_linear_gelu")?,
             }
         };
         Ok(functions)
@@ -118,6 +124,31 @@ pub(super) fn current_stream(device: usize) -> Result<*mut c_void, String> {
     // SAFETY: the function notes the stream in its place.
     told(unsafe { (Functions::get()?.current_stream)(device as c_int, &mut stream) })?;
     Ok(stream)
+}
+
+/// The most bytes that tensors had on the GPU of this number since the last call.
+pub(in crate::device) fn peak_memory(device: usize) -> Option<i64> {
+    let functions = Functions::get().ok()?;
+    // SAFETY: takes a number, and refuses one that no GPU has.
+    Some(unsafe { (functions.peak_memory)(device as c_int) }).filter(|&bytes| bytes > 0)
+}
+
+/// GELU by its tanh formula of a linear layer, whose weight `[to, from]` and bias `[to]` are on the GPU that `x` `[n, from]` is
+/// on, all of one number type; as one matrix product. Says why not.
+pub(in crate::device) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, String> {
+    let functions = Functions::get()?;
+    let mut out = ptr::null_mut();
+    // SAFETY: the pointers are to tensors, which libtorch checks and refuses what does not fit; the function notes the
+    // tensor that it made, which belongs to nobody else.
+    unsafe {
+        told((functions.linear_gelu)(
+            x.as_ptr().cast(),
+            weight.as_ptr().cast(),
+            bias.as_ptr().cast(),
+            &mut out,
+        ))?;
+        Ok(Tensor::from_ptr(out.cast()))
+    }
 }
 
 /// Memory that the graphs of one owner share, who runs them one after the other.

@@ -15,8 +15,11 @@
 pub(crate) mod cpu;
 pub(super) mod cuda;
 mod driver;
-pub(super) mod norm_kernels;
+pub(super) mod kernels;
+mod map_kernels;
+mod norm_kernels;
 pub(super) mod nvrtc;
+pub(super) mod transformer_kernels;
 
 use std::{
     ffi::c_int,

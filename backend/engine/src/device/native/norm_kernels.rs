@@ -1,40 +1,21 @@
 //! The kernels of `engine/cuda/group_norm.cu`, launched.
 
-use std::{
-    ffi::{CStr, c_int, c_void},
-    path::Path,
-};
+use std::{ffi::c_int, ptr};
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{
     super::group_norm::GROUPS,
-    cuda::current_stream,
-    driver::{Gpu, Kernel, Size, Stream},
-    nvrtc,
+    driver::Size,
+    kernels::{Kernels, Typed, address, number_bytes, parts},
 };
-
-/// The kernels' source.
-const SOURCE: &str = concat!(include_str!("../../../cuda/group_norm.cu"), "\0");
 
 /// Most threads of a block, as `group_norm.cu` has them.
 const THREADS: i64 = 256;
 const UNITE_THREADS: i64 = 1024;
 
-/// Number types, and the kernels for each.
-const KINDS: [(Kind, i64); 3] = [(Kind::Float, 4), (Kind::Half, 2), (Kind::BFloat16, 2)];
-const NAMES: [&CStr; 7] = [
-    c"partial_f32",
-    c"partial_f16",
-    c"partial_bf16",
-    c"apply_f32",
-    c"apply_f16",
-    c"apply_bf16",
-    c"unite_chunks",
-];
-
 /// The most chunks of a picture, enough to fill a large GPU with one.
-const MOST_CHUNKS: i64 = 256;
+const MOST_CHUNKS: i64 = 128;
 
 /// Steps of a thread through its chunk from which on a picture is cut into more chunks.
 const FEWEST_STEPS: i64 = 4;
@@ -67,62 +48,15 @@ impl Cut {
     }
 }
 
-/// Parts of so many that make up a whole; the last one may be smaller.
-fn parts(whole: i64, part: i64) -> i64 {
-    (whole + part - 1) / part
-}
-
-/// The kernels on one GPU.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::device) struct NormKernels {
-    gpu: Gpu,
-    /// The stream on which libtorch works at the moment on the GPU of this number.
-    stream: fn(usize) -> Result<Stream, String>,
-    kernels: [Kernel; NAMES.len()],
-}
-
-/// The kernels as the compiler at `compiler` makes them for GPUs of this compute capability, 90 for 9.0.
-pub(in crate::device) fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, String> {
-    let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|error| error.to_string())?;
-    nvrtc::compile(compiler, source, capability)
-}
-
-impl NormKernels {
-    /// Compiles and loads them for the GPU of this number, on which libtorch works already; says why not.
-    pub(in crate::device) fn open(number: usize) -> Result<Self, String> {
-        let gpu = Gpu::open(number)?;
-        let mut reasons = Vec::new();
-        for compiler in nvrtc::places() {
-            match compile(&compiler, gpu.capability) {
-                // SAFETY: just compiled for this GPU.
-                Ok(image) => {
-                    return unsafe { Self::load(gpu, &image, |number| current_stream(number).map(Stream)) };
-                }
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        Err(reasons.join("; "))
-    }
-
-    /// Loads them; says why not.
-    ///
-    /// # Safety
-    /// `image` is `group_norm.cu`, compiled for this GPU.
-    pub(super) unsafe fn load(
-        gpu: Gpu,
-        image: &[u8],
-        stream: fn(usize) -> Result<Stream, String>,
-    ) -> Result<Self, String> {
-        // SAFETY: promised by the caller.
-        Ok(Self { gpu, stream, kernels: unsafe { gpu.load(image, NAMES) }? })
-    }
-
-    /// Group norm of `x`, contiguous `[B, H, W, C]`, with weight and bias f32 `[C]`; then SiLU if asked for.
+impl Kernels {
+    /// Group norm of `x`, contiguous `[B, H, W, C]`, with weight and bias f32 `[C]`; then SiLU if asked for. `before`, f32
+    /// `[C]`, is added to `x` first.
     ///
     /// Says why not: for tensors of other shapes or on another device, and for what the driver refuses.
-    pub(in crate::device) fn run(
+    pub(in crate::device) fn group_norm(
         &self,
         x: &Tensor,
+        before: Option<&Tensor>,
         [weight, bias]: [&Tensor; 2],
         epsilon: f32,
         silu: bool,
@@ -130,25 +64,20 @@ impl NormKernels {
         let unfit = || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
         let (batch, height, width, channels) = x.size4().map_err(|_| unfit())?;
         let places = height * width;
-        let kind = KINDS.iter().position(|(kind, _)| *kind == x.kind()).ok_or_else(unfit)?;
-        let cut = Cut::of(KINDS[kind].1, places, channels).ok_or_else(unfit)?;
-        let here = |tensor: &Tensor| tensor.device() == self.gpu.device && tensor.is_contiguous();
-        let per_channel =
-            |tensor: &Tensor| here(tensor) && tensor.kind() == Kind::Float && tensor.size() == [channels];
-        let aligned = x.data_ptr().addr().is_multiple_of(16);
+        let cut =
+            number_bytes(x.kind()).and_then(|bytes| Cut::of(bytes, places, channels)).ok_or_else(unfit)?;
+        let kernel = |which| self.typed(which, x.kind()).ok_or_else(unfit);
+        let (partial, apply, unite) = (kernel(Typed::Partial)?, kernel(Typed::Apply)?, self.unite_chunks());
+        let per_channel = |tensor: &Tensor| self.is_per_channel(tensor, channels);
         if !(1..=65_535).contains(&batch)
-            || !here(x)
-            || !aligned
+            || !self.reaches(x)
             || !per_channel(weight)
             || !per_channel(bias)
+            || !before.is_none_or(per_channel)
         {
             return Err(unfit());
         }
-        let number = match self.gpu.device {
-            Device::Cuda(number) => number,
-            _ => 0,
-        };
-        let stream = (self.stream)(number)?;
+        let stream = self.stream()?;
 
         let y = x.empty_like();
         // Mean and spread of each group: of each chunk, then of each picture.
@@ -157,11 +86,12 @@ impl NormKernels {
 
         let mut pointers = [x, &y, &partials, &moments, weight, bias].map(Tensor::data_ptr);
         let [x_at, y_at, partials_at, moments_at, weight_at, bias_at] = pointers.each_mut().map(address);
+        let mut before = before.map_or(ptr::null_mut(), Tensor::data_ptr);
+        let before_at = address(&mut before);
         let mut whole = [places, channels, cut.chunk_places, cut.chunks].map(|number| number as c_int);
         let [places_at, channels_at, chunk_places_at, chunks_at] = whole.each_mut().map(address);
         let (mut epsilon, mut silu) = (epsilon, c_int::from(silu));
 
-        let [partial, apply, unite] = [kind, 3 + kind, 6].map(|index| self.kernels[index]);
         let float_bytes = size_of::<f32>() as i64;
         let size = |x: i64, y: i64, threads: i64, shared_floats: i64| Size {
             grid: (x as u32, y as u32),
@@ -173,16 +103,16 @@ impl NormKernels {
         let partial_floats = 2 * channels * (cut.lanes / 2).max(1);
         let unite_floats = 3 * UNITE_THREADS / 2;
         // SAFETY: the arguments are those of the three kernels' definitions. `x` and `y` have all places and channels,
-        // weight and bias every channel, the other two what the grids write; all are contiguous, on the kernels' device.
+        // weight, bias and what comes before every channel, the other two what the grids write; all are contiguous, on the kernels' device.
         // Memory that is freed goes to work that is queued later on the same stream.
         unsafe {
-            self.gpu.launch(
+            self.launch(
                 partial,
                 size(cut.chunks, batch, threads, partial_floats),
                 stream,
-                [x_at, partials_at, places_at, channels_at, chunk_places_at],
+                [x_at, before_at, partials_at, places_at, channels_at, chunk_places_at],
             )?;
-            self.gpu.launch(
+            self.launch(
                 unite,
                 size(batch, 1, UNITE_THREADS, unite_floats),
                 stream,
@@ -196,12 +126,13 @@ impl NormKernels {
                     address(&mut epsilon),
                 ],
             )?;
-            self.gpu.launch(
+            self.launch(
                 apply,
                 size(cut.chunks, batch, threads, 0),
                 stream,
                 [
                     x_at,
+                    before_at,
                     y_at,
                     moments_at,
                     weight_at,
@@ -215,20 +146,10 @@ impl NormKernels {
         }
         Ok(y)
     }
-}
 
-/// Where a launch finds an argument.
-fn address<T>(argument: &mut T) -> *mut c_void {
-    std::ptr::from_mut(argument).cast()
-}
-
-#[cfg(test)]
-impl NormKernels {
-    /// The kernels of `engine/cuda/stand_in.cpp`, which run on the CPU; a block's threads take turns in an `order`.
-    pub(in crate::device) fn stand_in(library: &Path, order: &CStr) -> Result<Self, String> {
-        let gpu = Gpu::of_driver(library.as_os_str(), 0, Device::Cpu)?;
-        // SAFETY: what this driver takes as an image; its kernels are compiled from the same source.
-        unsafe { Self::load(gpu, order.to_bytes_with_nul(), |_| Ok(Stream(std::ptr::null_mut()))) }
+    /// Whether it is f32 `[channels]`, where a kernel reaches it.
+    pub(super) fn is_per_channel(&self, tensor: &Tensor, channels: i64) -> bool {
+        self.reaches(tensor) && tensor.kind() == Kind::Float && tensor.size() == [channels]
     }
 }
 

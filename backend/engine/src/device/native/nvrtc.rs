@@ -128,7 +128,7 @@ impl Functions {
         let options = options.each_ref().map(|option| option.as_ptr());
 
         let mut program = ptr::null_mut();
-        let (none, name) = (ptr::null(), c"group_norm.cu".as_ptr());
+        let (none, name) = (ptr::null(), c"var-dd.cu".as_ptr());
         // SAFETY: texts that end with a zero, no headers, and a place for the program.
         let outcome = unsafe { (self.create)(&mut program, source.as_ptr(), name, 0, none, none) };
         given(outcome, "nvrtcCreateProgram")?;
