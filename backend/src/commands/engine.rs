@@ -78,14 +78,41 @@ impl Engine {
         noise: Option<Tensor>,
     ) -> Result<Vec<RgbImage>, GeneratorError> {
         guarded(request.pictures.len(), || {
-            let sampler = &self.sampler;
-            let start = Start::on(noise, request);
-            let tokens = sampler
-                .run(&request.plan, &start.batch(), Frames::None, &mut |_| ControlFlow::Continue(()))?;
-            let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
-            let bytes = f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?;
-            Ok(rgb_images(bytes.unwrap_or_default(), sampler.config.image_size() as u32))
+            self.finish(request, &Start::on(noise, request)).map(|timed| timed.pictures)
         })
+    }
+
+    /// The same, with noise of the pictures' seeds, and where the time went.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    pub fn timed_final_pictures(&self, request: &BatchRequest) -> Result<TimedPictures, GeneratorError> {
+        guarded(request.pictures.len(), || self.finish(request, &Start::of(request, &self.sampler)))
+    }
+
+    fn finish(&self, request: &BatchRequest, start: &Start) -> Result<TimedPictures, SampleError> {
+        let side = self.sampler.config.image_size() as u32;
+        let mut timed = TimedPictures { pictures: Vec::new(), transformer_ms: 0.0, decode_ms: 0.0 };
+        let mut failure = None;
+        let mut take = |event: Event<'_>| {
+            match event {
+                Event::PassBegan { .. } => {}
+                Event::PassEnded { transformer, .. } => {
+                    timed.transformer_ms += transformer.as_secs_f64() * 1e3
+                }
+                Event::Decoded { pictures, decode, .. } => {
+                    let began = Instant::now();
+                    match to_rgb8(pictures) {
+                        Ok(bytes) => timed.pictures = rgb_images(bytes, side),
+                        Err(error) => failure = Some(error),
+                    }
+                    timed.decode_ms = (decode + began.elapsed()).as_secs_f64() * 1e3;
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        self.sampler.run(&request.plan, &start.batch(), Frames::Last, &mut take)?;
+        failure.map_or(Ok(timed), Err)
     }
 }
 
@@ -96,36 +123,8 @@ pub struct TimedPictures {
     pub pictures: Vec<RgbImage>,
     /// Milliseconds in the transformer.
     pub transformer_ms: f64,
-    /// Milliseconds in the decoder.
+    /// Milliseconds in the decoder, and until the pictures are in main memory.
     pub decode_ms: f64,
-}
-
-impl Engine {
-    /// The final pictures of a batch, without decoding any other scale, and where the time went.
-    ///
-    /// # Errors
-    /// When the device cannot.
-    pub fn timed_final_pictures(&self, request: &BatchRequest) -> Result<TimedPictures, GeneratorError> {
-        guarded(request.pictures.len(), || {
-            let sampler = &self.sampler;
-            let mut transformer_ms = 0.0;
-            let mut count = |event: Event<'_>| {
-                if let Event::PassEnded { transformer, .. } = event {
-                    transformer_ms += transformer.as_secs_f64() * 1e3;
-                }
-                ControlFlow::Continue(())
-            };
-            let tokens =
-                sampler.run(&request.plan, &Start::of(request, sampler).batch(), Frames::None, &mut count)?;
-            let began = Instant::now();
-            let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
-            // To bytes in main memory: a GPU has done its work then.
-            let bytes = f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?;
-            let decode_ms = began.elapsed().as_secs_f64() * 1e3;
-            let pictures = rgb_images(bytes.unwrap_or_default(), sampler.config.image_size() as u32);
-            Ok(TimedPictures { pictures, transformer_ms, decode_ms })
-        })
-    }
 }
 
 /// What people are told of a model.

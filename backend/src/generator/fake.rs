@@ -181,6 +181,7 @@ impl Generator for FakeGenerator {
             let scales = of.scales.clone().map(|scale| (pass, scale));
             match batch.frames {
                 Frames::None => {}
+                Frames::Last => later = scales.rev().take(1).collect(),
                 Frames::InOrder => {
                     for (pass, scale) in scales {
                         if show(sink, pass, scale)? == ControlFlow::Break(()) {

@@ -197,9 +197,18 @@ impl<'a, 'b> Run<'a, 'b> {
 
     /// Decodes and shows scales of this pass from `first` on, now or later; the `f_hat`s are by scale, then by group.
     fn show(&mut self, first: usize, f_hats: Vec<Vec<Tensor>>) -> Option<()> {
-        let frames = Undecoded { pass: self.pass, first, f_hats };
+        let pass = self.pass;
+        let pass_is_last = pass + 1 == self.passes.len();
+        let mut frames = Undecoded { pass, first, f_hats };
         match self.frames {
             Frames::None => Some(()),
+            Frames::Last => {
+                if pass_is_last && let Some(last) = frames.f_hats.pop() {
+                    let first = first + frames.f_hats.len();
+                    self.later = vec![Undecoded { pass, first, f_hats: vec![last] }];
+                }
+                Some(())
+            }
             Frames::InOrder => self.decode(&frames),
             Frames::LastFirst => {
                 self.later.push(frames);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bundle::config::Config,
-    device::{download, graph::Graphs},
+    device::{download, graph::Graphs, prepare_convolutions},
     net::{student::Student, teacher::Teacher, vae::Vae},
 };
 
@@ -52,8 +52,10 @@ pub struct Batch<'a> {
 /// Which scales are decoded into pictures, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Frames {
-    /// None: for whoever wants the final pictures alone, and spares the decoder the rest.
+    /// None: for whoever wants the final tokens alone.
     None,
+    /// The last scale of the last pass: for whoever wants the final pictures alone, and spares the decoder the rest.
+    Last,
     /// Every scale of every pass as soon as it is drawn.
     #[default]
     InOrder,
@@ -63,7 +65,7 @@ pub enum Frames {
 
 /// What happens while a batch is drawn: for each pass that it began, its scales in order, and that the network ran. A
 /// pass that runs scale by scale shows its first pictures before its network has run to the end; the last one always
-/// follows that. With [`Frames::LastFirst`] the scales come after all passes.
+/// follows that. With [`Frames::LastFirst`] and [`Frames::Last`] the scales come after all passes.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A network pass begins.
@@ -206,6 +208,7 @@ impl Sampler {
     /// Pictures of an `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in 0…1.
     pub fn pictures(&self, f_hat: &Tensor) -> Tensor {
         let _no_grad = tch::no_grad_guard();
+        prepare_convolutions(self.device, f_hat.size()[0]);
         let each: Vec<Tensor> = self
             .rows_together(f_hat.size()[0])
             .flat_map(|rows| {
