@@ -6,6 +6,7 @@ mod report;
 use std::{
     io::IsTerminal,
     path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -32,8 +33,8 @@ use crate::{
     scheduler::encoded_bytes,
 };
 
-/// Side of the matrices that the machine's rate is measured with.
-const MATRIX_SIDE: i64 = 2048;
+/// Side of the matrices that the machine's rate is measured with, on a CPU and on a GPU, which small ones do not fill.
+const MATRIX_SIDES: [i64; 2] = [2048, 8192];
 
 /// How long the rate is measured.
 const RATE_TIME: Duration = Duration::from_secs(2);
@@ -134,7 +135,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         return accuracy::run(&source, &plans, count, device, kind);
     }
     let mut engine = Engine::of(source.sampler(&plans, device, kind)?, kind);
-    let matrix_rate = matrix_rate(device, kind, MATRIX_SIDE, RATE_TIME);
+    let side = MATRIX_SIDES[usize::from(device.is_cuda())];
+    let matrix_rate = matrix_rate(device, kind, side, RATE_TIME);
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION").into(),
         model: config.name.clone(),
@@ -146,14 +148,14 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         rows: Vec::new(),
     };
     println!(
-        "{} on {} in {}, {} threads; matrices of {MATRIX_SIDE} multiply at {:.0} GFLOP/s",
+        "{} on {} in {}, {} threads; matrices of {side} multiply at {:.0} GFLOP/s",
         report.model, report.device, report.dtype, report.threads, report.matrix_gflop_per_s
     );
     println!("{HEADING}");
     let progress = progress(plans.len() * args.bs.len() * (args.runs + args.warm_up) as usize);
     for (name, plan) in &plans {
         for &batch in &args.bs {
-            report::reset_peak_memory();
+            report::reset_peak_memory(device);
             let mut samples = Vec::new();
             for run in 0..args.warm_up + args.runs {
                 progress.set_message(format!("{name}, batch {batch}"));
@@ -170,7 +172,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Frames::Last => 1,
             };
             let flops = cost::transformer_flops(plan, config) + frames as f64 * cost::decoder_flops(config);
-            let row = Row::of(name, batch, args.frames, &samples, flops * f64::from(batch), matrix_rate);
+            let flops = flops * f64::from(batch);
+            let memory = report::peak_memory_mb(device);
+            let row = Row::of(name, batch, args.frames, &samples, flops, matrix_rate, memory);
             progress.suspend(|| println!("{}", row.line()));
             report.rows.push(row);
         }
@@ -270,9 +274,7 @@ fn measure(engine: &mut Engine, plan: &Plan, batch: u32, frames: Frames) -> anyh
         let timed = engine.timed_final_pictures(&request)?;
         (sample.transformer_ms, sample.decode_ms) = (timed.transformer_ms, timed.decode_ms);
         let start = elapsed_ms();
-        for picture in &timed.pictures {
-            encoded_bytes(picture, true)?;
-        }
+        encode(&timed.pictures, true)?;
         sample.encode_ms = elapsed_ms() - start;
         sample.last_ms = elapsed_ms();
         sample.first_ms = sample.last_ms;
@@ -289,11 +291,9 @@ fn measure(engine: &mut Engine, plan: &Plan, batch: u32, frames: Frames) -> anyh
                 let start = elapsed_ms();
                 // The finished picture is kept without loss; where it comes first, that is what comes first.
                 let finished = frames == Frames::LastFirst && sample.first_ms == 0.0;
-                for picture in &pictures {
-                    if let Err(error) = encoded_bytes(picture, finished) {
-                        failure = Some(error);
-                        return std::ops::ControlFlow::Break(());
-                    }
+                if let Err(error) = encode(&pictures, finished) {
+                    failure = Some(error);
+                    return std::ops::ControlFlow::Break(());
                 }
                 waiting = pictures;
                 sample.encode_ms += elapsed_ms() - start;
@@ -310,11 +310,28 @@ fn measure(engine: &mut Engine, plan: &Plan, batch: u32, frames: Frames) -> anyh
     }
     let start = elapsed_ms();
     if frames == Frames::All {
-        for picture in &waiting {
-            encoded_bytes(picture, true)?;
-        }
+        encode(&waiting, true)?;
     }
     sample.encode_ms += elapsed_ms() - start;
     sample.last_ms = elapsed_ms();
     Ok(sample)
+}
+
+/// Encodes pictures side by side, as the server and `sample` do.
+fn encode(pictures: &[image::RgbImage], finished: bool) -> Result<(), image::ImageError> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let share = pictures.len().div_ceil(cores).max(1);
+    let each = |pictures: &[image::RgbImage]| {
+        pictures.iter().try_for_each(|picture| encoded_bytes(picture, finished).map(drop))
+    };
+    let mut shares = pictures.chunks(share);
+    let own = shares.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || each(share))).collect();
+        let outcome = each(own);
+        others.into_iter().try_fold((), |(), other| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        outcome
+    })
 }

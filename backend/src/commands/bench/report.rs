@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use tch::Device;
+use var_dd_engine::device::peak_memory;
 
 use super::{Frames, Sample};
 
@@ -39,7 +41,7 @@ pub(super) struct Row {
     pub(super) gflop: f64,
     /// Operations per second in transformer and decoder over the measured rate of the machine.
     pub(super) share_of_matrix_rate: f64,
-    /// Most memory that the program had, in MB.
+    /// Most memory that the program had, on a GPU that tensors had on it, in MB.
     pub(super) peak_memory_mb: Option<f64>,
 }
 
@@ -53,6 +55,7 @@ impl Row {
         samples: &[Sample],
         flops: f64,
         matrix_rate: f64,
+        peak_memory_mb: Option<f64>,
     ) -> Self {
         let of = |what: fn(&Sample) -> f64, share| quantile(samples.iter().map(what).collect(), share);
         let last_frame_ms = of(|sample| sample.last_ms, 0.5);
@@ -70,7 +73,7 @@ impl Row {
             pictures_per_s: f64::from(batch) / last_frame_ms * 1e3,
             gflop: flops / 1e9,
             share_of_matrix_rate: flops / (device_ms / 1e3) / matrix_rate,
-            peak_memory_mb: peak_memory_mb(),
+            peak_memory_mb,
         }
     }
 
@@ -106,13 +109,23 @@ fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
 }
 
 /// From now on [`peak_memory_mb`] counts anew, where the system can; loading a model may take more than drawing.
-pub(super) fn reset_peak_memory() {
-    // Elsewhere than on Linux nothing is known either way.
-    let _ = fs::write("/proc/self/clear_refs", "5");
+pub(super) fn reset_peak_memory(device: Device) {
+    match device {
+        Device::Cpu => {
+            // Elsewhere than on Linux nothing is known either way.
+            let _ = fs::write("/proc/self/clear_refs", "5");
+        }
+        gpu => {
+            peak_memory(gpu);
+        }
+    }
 }
 
-/// Most memory that this program had so far; known on Linux.
-fn peak_memory_mb() -> Option<f64> {
+/// Most memory so far: of this program, known on Linux; or of tensors on a GPU.
+pub(super) fn peak_memory_mb(device: Device) -> Option<f64> {
+    if device != Device::Cpu {
+        return peak_memory(device).map(|bytes| bytes as f64 / 1e6);
+    }
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
@@ -147,13 +160,16 @@ pub(super) fn compare(before: &Report, now: &Report, tolerance: f64) -> anyhow::
             (Some(old), Some(now)) => format!("; {now:.0} MB after {old:.0} MB"),
             _ => String::new(),
         };
+        // Not every program makes files of its pictures.
+        let drawn = |row: &Row| row.last_frame_ms - row.encode_ms;
         println!(
-            "{}, batch {}: {:.1} ms after {:.1} ms, {:.2} times as fast{memory}",
+            "{}, batch {}: {:.1} ms after {:.1} ms, {:.2} times as fast, {:.2} times without encoding{memory}",
             row.plan,
             row.batch,
             row.last_frame_ms,
             old.last_frame_ms,
-            1.0 / ratio
+            1.0 / ratio,
+            drawn(old) / drawn(row)
         );
         if ratio > 1.0 + tolerance {
             slower.push(format!("{} at batch {} ({ratio:.2} times)", row.plan, row.batch));
@@ -171,7 +187,7 @@ mod tests {
 
     fn report(last_ms: f64) -> Report {
         let sample = Sample { first_ms: 1.0, last_ms, transformer_ms: 2.0, decode_ms: 3.0, encode_ms: 0.5 };
-        let row = Row::of("1 step", 2, Frames::All, &[sample; 3], 1e9, 1e12);
+        let row = Row::of("1 step", 2, Frames::All, &[sample; 3], 1e9, 1e12, None);
         Report {
             version: "0".into(),
             model: "m".into(),
