@@ -1,7 +1,8 @@
 // CUDA graphs, which the Rust bindings of libtorch do not have: capture on a stream of its own, replay, free.
 //
-// Every function gives null, or why it failed in a text that lasts until the thread's next call. Nothing is thrown.
 // The caller captures on one thread at a time, and runs the graphs of one pool one after the other.
+
+#include "guarded.h"
 
 #include <map>
 #include <memory>
@@ -21,24 +22,6 @@
 namespace {
 
 namespace allocator = c10::cuda::CUDACachingAllocator;
-
-template <class Work>
-const char* guarded(Work work) noexcept {
-  thread_local std::string reason;
-  try {
-    try {
-      work();
-      return nullptr;
-    } catch (const c10::Error& error) {
-      reason = error.what_without_backtrace();
-    } catch (const std::exception& error) {
-      reason = error.what();
-    }
-    return reason.c_str();
-  } catch (...) {
-    return "no memory, or an exception of an unknown kind";
-  }
-}
 
 /// Memory that some graphs share, since they never run at the same time. It lives as long as one of them.
 struct Pool {
