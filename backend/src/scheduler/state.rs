@@ -281,16 +281,17 @@ impl Shared {
         if let JobEvent::Finished { timings } = &last {
             self.metrics.finished(timings);
         }
-        job.end(last.clone());
         {
+            // Before anybody hears of the end: who does may delete the result at once.
             let mut state = self.state();
             state.live.remove(id);
             let of_default = self.models.first().map(|info| &info.name) == job.record.request.model.as_ref();
             if job.record.example && of_default && matches!(last, JobEvent::Finished { .. }) {
                 state.example = Some(id.clone());
             }
-            self.announce(&state);
         }
+        job.end(last.clone());
+        self.announce(&self.state());
         self.prune().await;
         Some(last)
     }
