@@ -234,8 +234,13 @@ impl Weights {
 
 /// Whether a tensor only stands in for one: a single number in place of all, where a tensor is missing or where nobody
 /// wants its numbers. Nothing may be made of it that takes room for all of them.
-pub(crate) fn is_stand_in(tensor: &Tensor) -> bool {
+fn is_stand_in(tensor: &Tensor) -> bool {
     tensor.numel() > 1 && tensor.stride().iter().all(|&stride| stride == 0)
+}
+
+/// Whether a weight is worth preparing: it is not learnt, and more than a stand-in.
+pub(crate) fn is_fixed(weight: &Tensor) -> bool {
+    !weight.requires_grad() && !is_stand_in(weight)
 }
 
 /// A place in the tree of names, as `blocks.3.attn`.

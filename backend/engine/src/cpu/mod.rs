@@ -25,7 +25,7 @@ pub(crate) use linear::{Linear, Piece, multiply_piece};
 pub(crate) use norm::{GroupNorm, Scale, row_moments, scale_row};
 pub(crate) use winograd::{Band, Scratch, Winograd, convolve_band};
 
-use crate::{bundle::weights::is_stand_in, device::native::cpu as native};
+use crate::{bundle::weights::is_fixed, device::native::cpu as native};
 
 /// Numbers in one vector register in f32.
 pub(crate) const LANES: usize = 16;
@@ -60,8 +60,8 @@ impl Avx512 {
 
     /// The same for a weight that is there and is not learnt.
     fn detect_for_weight(weight: &Tensor) -> Option<Self> {
-        let fixed = weight.device() == Device::Cpu && !weight.requires_grad() && !is_stand_in(weight);
-        if fixed { Self::detect_for(weight.kind()) } else { None }
+        let ours = weight.device() == Device::Cpu && is_fixed(weight);
+        if ours { Self::detect_for(weight.kind()) } else { None }
     }
 }
 

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    bundle::weights::{Cursor, is_stand_in},
+    bundle::weights::{Cursor, is_fixed},
     cpu::Winograd,
     device::{bias::Bias, group_norm::GroupNorm, kernels},
 };
@@ -105,11 +105,6 @@ fn widened(weight: Tensor) -> Tensor {
     let channels = weight.size()[0];
     let lacking = FEWEST_CHANNELS - channels;
     if channels < FEW_CHANNELS { weight.constant_pad_nd([0, 0, 0, 0, 0, 0, 0, lacking]) } else { weight }
-}
-
-/// Whether a weight is worth preparing: it is not learnt, and more than a stand-in.
-fn is_fixed(weight: &Tensor) -> bool {
-    !weight.requires_grad() && !is_stand_in(weight)
 }
 
 /// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.

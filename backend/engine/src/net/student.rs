@@ -10,7 +10,7 @@ use super::{
 use crate::{
     bundle::{
         config::Config,
-        weights::{Cursor, is_stand_in},
+        weights::{Cursor, is_fixed},
     },
     device::kernels::Kernels,
 };
@@ -103,8 +103,7 @@ impl Student {
             class_emb,
             pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
             lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
-            noise_data: (!n_d_embed.requires_grad() && !is_stand_in(&n_d_embed))
-                .then(|| noise_data(&layerwise_n_d_embed, &n_d_embed)),
+            noise_data: is_fixed(&n_d_embed).then(|| noise_data(&layerwise_n_d_embed, &n_d_embed)),
             n_d_embed,
             layerwise_n_d_embed,
             blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
