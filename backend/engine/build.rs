@@ -26,20 +26,22 @@ fn main() {
     println!("cargo:rustc-env=VAR_DD_CUDA_LACK={}", lack.replace('\n', " "));
 }
 
-/// Compiles [`CUDA`] to one shared object. What it uses of libtorch's CUDA half stays undefined until the program, which
-/// has opened that half by then, opens the object; says why there is none.
+/// Compiles [`CUDA`] to one shared object. What it uses of libtorch's CUDA half stays undefined
+/// until the program, which has opened that half by then, opens the object; says why there is none.
 fn compile_cuda(libtorch: Option<&Path>, object: &Path) -> Result<(), String> {
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return Err("it is for Linux alone".into());
     }
-    let include = libtorch.ok_or("LIBTORCH was not set when the program was built")?.join("include");
+    let include =
+        libtorch.ok_or("LIBTORCH was not set when the program was built")?.join("include");
     let has = |directory: &PathBuf, header: &str| directory.join(header).is_file();
     if !has(&include, "c10/cuda/CUDAStream.h") {
         return Err(format!("{} has no headers for CUDA", include.display()));
     }
-    let runtime = runtime_directories(&include).into_iter().find(|place| has(place, "cuda_runtime_api.h"));
     let runtime =
-        runtime.ok_or("the headers of the CUDA runtime were not found when the program was built")?;
+        runtime_directories(&include).into_iter().find(|place| has(place, "cuda_runtime_api.h"));
+    let runtime = runtime
+        .ok_or("the headers of the CUDA runtime were not found when the program was built")?;
     let compiler = cc::Build::new()
         .cpp(true)
         .std("c++17")
@@ -47,12 +49,16 @@ fn compile_cuda(libtorch: Option<&Path>, object: &Path) -> Result<(), String> {
         .debug(false)
         .try_get_compiler()
         .map_err(|error| error.to_string())?;
-    // Headers of others, whose warnings are theirs; NVIDIA's own `crt`, where there is one, comes before ours.
+    // Headers of others, whose warnings are theirs; NVIDIA's own `crt`, where there is one, comes
+    // before ours.
     let outcome = compiler
         .to_command()
         .args(["-shared", "-fPIC"])
         // As torch-sys is compiled.
-        .arg(format!("-D_GLIBCXX_USE_CXX11_ABI={}", env::var("LIBTORCH_CXX11_ABI").unwrap_or("1".into())))
+        .arg(format!(
+            "-D_GLIBCXX_USE_CXX11_ABI={}",
+            env::var("LIBTORCH_CXX11_ABI").unwrap_or("1".into())
+        ))
         .arg("-isystem")
         .arg(&include)
         .arg("-isystem")
@@ -65,14 +71,19 @@ fn compile_cuda(libtorch: Option<&Path>, object: &Path) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", compiler.path().display()))?;
     if !outcome.status.success() {
         let said = String::from_utf8_lossy(&outcome.stderr);
-        let first = said.lines().find(|line| line.contains("error")).unwrap_or("no reason given").to_owned();
+        let first = said
+            .lines()
+            .find(|line| line.contains("error"))
+            .unwrap_or("no reason given")
+            .to_owned();
         println!("cargo:warning=graphs on a GPU are left out of this build: {first}");
         return Err(format!("its code could not be compiled: {first}"));
     }
     Ok(())
 }
 
-/// Where the headers of the CUDA runtime may be: beside those of a libtorch from Python's package index, or with CUDA.
+/// Where the headers of the CUDA runtime may be: beside those of a libtorch from Python's package
+/// index, or with CUDA.
 fn runtime_directories(include: &Path) -> Vec<PathBuf> {
     for name in ["CUDA_HOME", "LIBTORCH_CXX11_ABI"] {
         println!("cargo:rerun-if-env-changed={name}");

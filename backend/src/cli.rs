@@ -5,7 +5,9 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train};
+use crate::commands::{
+    bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train,
+};
 
 /// Few-step image generation with VAR and Distilled Decoding.
 #[derive(Debug, Parser)]
@@ -39,9 +41,11 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Apply top-k and top-p to given `logits` […, V]; writes `probs`.
     TraceFilter(trace::TraceFilterArgs),
-    /// Measure the Fréchet distance between given `act_a` and `act_b` [n, d]; writes `distance` f64 [1].
+    /// Measure the Fréchet distance between given `act_a` and `act_b` [n, d]; writes `distance` f64
+    /// [1].
     TraceFrechet(trace::FileArgs),
-    /// Compute the Inception features of given `images` [B, 3, H, W] in 0…1; writes `features` [B, 2048].
+    /// Compute the Inception features of given `images` [B, 3, H, W] in 0…1; writes `features` [B,
+    /// 2048].
     TraceInception(trace::TraceInceptionArgs),
 }
 
@@ -54,7 +58,9 @@ impl Cli {
     /// Runs the command. Codes: 0 done, 1 failed, 2 not a valid request.
     pub fn run(self) -> ExitCode {
         tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+            .with_env_filter(
+                EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+            )
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .init();

@@ -21,8 +21,8 @@ use crate::{
 /// Flags of `var-dd serve`. Each can be given as the environment variable beside it too.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Directory of a model, as `var-dd convert` makes it. May be repeated (with commas in the variable); the first
-    /// one is the default of the page [default: the demo model].
+    /// Directory of a model, as `var-dd convert` makes it. May be repeated (with commas in the
+    /// variable); the first one is the default of the page [default: the demo model].
     #[arg(long = "model", value_name = "DIR", env = "VAR_DD_MODEL", value_delimiter = ',')]
     pub models: Vec<PathBuf>,
 
@@ -34,22 +34,28 @@ pub struct ServeArgs {
     #[arg(long, env = "VAR_DD_DTYPE", default_value_t)]
     pub dtype: DtypeChoice,
 
-    /// Directory for jobs, results and pictures; made if there is none. One server at a time can use it.
+    /// Directory for jobs, results and pictures; made if there is none. One server at a time can
+    /// use it.
     #[arg(long, value_name = "DIR", env = "VAR_DD_DATA_DIR", default_value = "var-dd-data")]
     pub data_dir: PathBuf,
 
-    /// Address and port to listen on. Port 0 takes a free one. Other computers reach the server only if this is
-    /// not a loopback address, as 0.0.0.0:8080.
-    #[arg(long, value_name = "ADDRESS:PORT", env = "VAR_DD_LISTEN", default_value = "127.0.0.1:8080")]
+    /// Address and port to listen on. Port 0 takes a free one. Other computers reach the server
+    /// only if this is not a loopback address, as 0.0.0.0:8080.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "VAR_DD_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
     pub listen: String,
 
-    /// Address of the server as people see it, where a proxy stands before it: used in links, and let in as host
-    /// and origin.
+    /// Address of the server as people see it, where a proxy stands before it: used in links, and
+    /// let in as host and origin.
     #[arg(long, value_name = "URL", env = "VAR_DD_PUBLIC_URL", value_parser = origin)]
     pub public_url: Option<Url>,
 
-    /// Another origin, as https://example.org, whose pages may open WebSockets and change things here. May be
-    /// repeated (with commas in the variable).
+    /// Another origin, as https://example.org, whose pages may open WebSockets and change things
+    /// here. May be repeated (with commas in the variable).
     #[arg(
         long = "allow-origin",
         value_name = "ORIGIN",
@@ -59,8 +65,8 @@ pub struct ServeArgs {
     )]
     pub allow_origins: Vec<Url>,
 
-    /// Address or network of a proxy whose `X-Forwarded-For` is believed, as 10.0.0.0/8. May be repeated (with
-    /// commas in the variable).
+    /// Address or network of a proxy whose `X-Forwarded-For` is believed, as 10.0.0.0/8. May be
+    /// repeated (with commas in the variable).
     #[arg(
         long = "trusted-proxy",
         value_name = "NETWORK",
@@ -80,12 +86,14 @@ pub struct ServeArgs {
           value_parser = value_parser!(u32).range(1..=1024))]
     pub max_batch: u32,
 
-    /// How long the first job of a batch waits for others with the same model and plan, in milliseconds.
+    /// How long the first job of a batch waits for others with the same model and plan, in
+    /// milliseconds.
     #[arg(long, value_name = "MS", env = "VAR_DD_BATCH_WINDOW_MS", default_value_t = 5,
           value_parser = value_parser!(u64).range(0..=60_000))]
     pub batch_window_ms: u64,
 
-    /// How long a waiting job outlives its last viewer, in seconds. Jobs made by POST have no viewer and stay.
+    /// How long a waiting job outlives its last viewer, in seconds. Jobs made by POST have no
+    /// viewer and stay.
     #[arg(long, value_name = "SECONDS", env = "VAR_DD_UNWATCHED_GRACE_S", default_value_t = 20,
           value_parser = value_parser!(u64).range(1..=86_400))]
     pub unwatched_grace_s: u64,
@@ -98,8 +106,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "JOBS", env = "VAR_DD_JOBS_PER_MINUTE", default_value_t = 60)]
     pub jobs_per_minute: u32,
 
-    /// HTTP requests per second that one client address may make; five times as many at once. 0 is no limit.
-    #[arg(long, value_name = "REQUESTS", env = "VAR_DD_REQUESTS_PER_SECOND", default_value_t = 100)]
+    /// HTTP requests per second that one client address may make; five times as many at once. 0 is
+    /// no limit.
+    #[arg(
+        long,
+        value_name = "REQUESTS",
+        env = "VAR_DD_REQUESTS_PER_SECOND",
+        default_value_t = 100
+    )]
     pub requests_per_second: u32,
 
     /// Most open connections.
@@ -200,21 +214,25 @@ fn listen_address(text: &str) -> Result<SocketAddr, UsageError> {
     let wrong = |why: String| {
         UsageError(format!("--listen {text:?} {why}; give address and port, as in 127.0.0.1:8080"))
     };
-    let mut addresses = text.to_socket_addrs().map_err(|error| wrong(format!("cannot be used ({error})")))?;
+    let mut addresses =
+        text.to_socket_addrs().map_err(|error| wrong(format!("cannot be used ({error})")))?;
     addresses.next().ok_or_else(|| wrong("names no address".into()))
 }
 
 /// Scheme, host and port, and nothing else.
 fn origin(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; give it as in https://example.org"))?;
+    let url =
+        Url::parse(text).map_err(|error| format!("{error}; give it as in https://example.org"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("its scheme is {}; it must be http or https", url.scheme()));
     }
     let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
     if more || !url.username().is_empty() || url.password().is_some() {
-        return Err("it must be scheme, host and port only, as in https://example.org; the playground \
+        return Err(
+            "it must be scheme, host and port only, as in https://example.org; the playground \
                     has an address of its own and no path"
-            .into());
+                .into(),
+        );
     }
     Ok(url)
 }
@@ -237,8 +255,8 @@ mod tests {
     }
 
     fn config(arguments: &[&str]) -> Result<Config, String> {
-        let line =
-            Line::try_parse_from([&["serve"], arguments].concat()).map_err(|error| error.to_string())?;
+        let line = Line::try_parse_from([&["serve"], arguments].concat())
+            .map_err(|error| error.to_string())?;
         line.args.resolve(|| "demo".into()).map_err(|error| error.to_string())
     }
 

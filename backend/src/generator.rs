@@ -1,7 +1,7 @@
 //! The seam between product and engine: whatever can draw a batch of pictures.
 //!
-//! The scheduler, the storage and the HTTP interface know this trait only; `commands/` gives them the engine,
-//! tests a stand-in that needs no network weights.
+//! The scheduler, the storage and the HTTP interface know this trait only; `commands/` gives them
+//! the engine, tests a stand-in that needs no network weights.
 
 #[doc(hidden)]
 pub mod fake;
@@ -15,7 +15,8 @@ use var_dd_engine::sample::{
 };
 use var_dd_protocol::ModelInfo;
 
-/// One picture of a batch. Its noise and draws depend on these numbers alone (and the plan and model).
+/// One picture of a batch. Its noise and draws depend on these numbers alone (and the plan and
+/// model).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureRequest {
     /// Class number, below the model's number of classes.
@@ -49,8 +50,9 @@ pub enum GeneratorEvent {
         /// What it draws.
         of: Pass,
     },
-    /// The network of the pass ran to its end. Earlier scales of the pass may be decoded by then; its last one never is.
-    /// With [`Frames::LastFirst`] all scales are decoded after the last pass, the finished picture before the others.
+    /// The network of the pass ran to its end. Earlier scales of the pass may be decoded by then;
+    /// its last one never is. With [`Frames::LastFirst`] all scales are decoded after the last
+    /// pass, the finished picture before the others.
     PassEnded {
         /// Pass, from 0.
         pass: usize,
@@ -98,5 +100,6 @@ pub trait Generator: Send {
     ///
     /// # Errors
     /// When the device cannot.
-    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError>;
+    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>)
+    -> Result<(), GeneratorError>;
 }

@@ -41,7 +41,9 @@ fn a_killed_stage_goes_on_and_a_full_disk_loses_nothing() {
     let output = succeeds(&mut train(&SMOKE, &straight));
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(
-        log.contains("24 steps of 16") && log.contains("held_out_psnr_db") && log.contains("per second"),
+        log.contains("24 steps of 16")
+            && log.contains("held_out_psnr_db")
+            && log.contains("per second"),
         "{log}"
     );
 
@@ -57,7 +59,8 @@ fn a_killed_stage_goes_on_and_a_full_disk_loses_nothing() {
     let checkpoint = killed.join("vae/checkpoint.safetensors");
     let kept = fs::read(&checkpoint).unwrap();
 
-    // No file may grow beyond a few hundred kilobytes: a full disk as far as a checkpoint is concerned.
+    // No file may grow beyond a few hundred kilobytes: a full disk as far as a checkpoint is
+    // concerned.
     let mut limited = Command::new("sh");
     limited.args([
         "-c",
@@ -66,8 +69,13 @@ fn a_killed_stage_goes_on_and_a_full_disk_loses_nothing() {
         env!("CARGO_BIN_EXE_var-dd"),
         "train",
     ]);
-    let output =
-        limited.args(SMOKE).arg("--output").arg(&killed).env("OMP_NUM_THREADS", "1").output().unwrap();
+    let output = limited
+        .args(SMOKE)
+        .arg("--output")
+        .arg(&killed)
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(
@@ -104,16 +112,25 @@ fn what_cannot_be_trained_is_refused_with_the_way_out() {
     refused(&["vae", "--preset", "huge"], 2, &["huge", "demo, smoke"]);
     refused(&["vae", "--preset", "smoke", "--dtype", "f16"], 2, &["f16", "bf16 or f32"]);
     refused(&["student", "--preset", "smoke"], 1, &["config.json", "cannot be read"]);
-    refused(&["teacher", "--preset", "smoke"], 1, &["vae.safetensors is missing", "var-dd train vae"]);
+    refused(
+        &["teacher", "--preset", "smoke"],
+        1,
+        &["vae.safetensors is missing", "var-dd train vae"],
+    );
     refused(&["trajectories", "--pairs", "0"], 2, &["--pairs is 0", "at least 1"]);
     let recipe = directory.path().join("recipe.json");
-    let text =
-        succeeds(Command::new(env!("CARGO_BIN_EXE_var-dd")).args(["train", "recipe", "--preset", "smoke"]))
-            .stdout;
+    let text = succeeds(
+        Command::new(env!("CARGO_BIN_EXE_var-dd")).args(["train", "recipe", "--preset", "smoke"]),
+    )
+    .stdout;
     let mut value: Value = serde_json::from_slice(&text).unwrap();
     value["sizes"]["num_classes"] = 99.into();
     fs::write(&recipe, value.to_string()).unwrap();
-    refused(&["vae", "--recipe", recipe.to_str().unwrap()], 2, &["num_classes is 99", "from 2 to 16"]);
+    refused(
+        &["vae", "--recipe", recipe.to_str().unwrap()],
+        2,
+        &["num_classes is 99", "from 2 to 16"],
+    );
     value["sizes"]["numclasses"] = 3.into();
     fs::write(&recipe, value.to_string()).unwrap();
     refused(&["vae", "--recipe", recipe.to_str().unwrap()], 1, &["is not a recipe", "numclasses"]);
@@ -122,7 +139,10 @@ fn what_cannot_be_trained_is_refused_with_the_way_out() {
 #[test]
 fn pictures_are_drawn_to_files_with_a_sheet() {
     let directory = tempfile::tempdir().unwrap();
-    succeeds(&mut train(&["pictures", "--count", "5", "--side", "16", "--class", "fish"], directory.path()));
+    succeeds(&mut train(
+        &["pictures", "--count", "5", "--side", "16", "--class", "fish"],
+        directory.path(),
+    ));
     let sheet = image::open(directory.path().join("contact-sheet.png")).unwrap().to_rgb8();
     assert_eq!(sheet.dimensions(), (5 * 20 + 4, 24));
     let images = fs::read_dir(directory.path().join("images")).unwrap().count();

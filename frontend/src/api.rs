@@ -12,8 +12,8 @@ use gloo_net::{
 use gloo_timers::future::TimeoutFuture;
 use serde::de::DeserializeOwned;
 use var_dd_protocol::{
-    ClientMessage, ErrorBody, ErrorCode, Frame, GenerateRequest, JobId, JobView, OwnerToken, ResultPage,
-    ServerInfo, ServerMessage,
+    ClientMessage, ErrorBody, ErrorCode, Frame, GenerateRequest, JobId, JobView, OwnerToken,
+    ResultPage, ServerInfo, ServerMessage,
 };
 use wasm_bindgen_futures::spawn_local;
 use yew::Callback;
@@ -118,7 +118,11 @@ impl Line {
     }
 
     /// One connection from its greeting to its end.
-    async fn converse(&mut self, network: &mut UnboundedReceiver<bool>, greeted: &mut bool) -> Ending {
+    async fn converse(
+        &mut self,
+        network: &mut UnboundedReceiver<bool>,
+        greeted: &mut bool,
+    ) -> Ending {
         let Some(socket) = socket_url().and_then(|url| WebSocket::open(&url).ok()) else {
             return Ending::Lost;
         };
@@ -167,7 +171,9 @@ impl Line {
             }
             ServerMessage::Rejected { tag, error } => Action::Rejected { tag, error },
             ServerMessage::Event { job, seq, event } => Action::Event { job, seq, event },
-            ServerMessage::Error { job: None, error } if error.code == ErrorCode::ProtocolVersion => {
+            ServerMessage::Error { job: None, error }
+                if error.code == ErrorCode::ProtocolVersion =>
+            {
                 return Some(Ending::Refused(error.message));
             }
             ServerMessage::Error { job: Some(job), error } if error.code == ErrorCode::NotFound => {
@@ -191,7 +197,9 @@ impl Line {
 
 /// Milliseconds since the document began.
 pub(crate) fn now_ms() -> f64 {
-    web_sys::window().and_then(|window| window.performance()).map_or(0.0, |performance| performance.now())
+    web_sys::window()
+        .and_then(|window| window.performance())
+        .map_or(0.0, |performance| performance.now())
 }
 
 /// Puts an encoded picture into the memory of the browser.
@@ -222,7 +230,8 @@ fn watch_network() -> (UnboundedReceiver<bool>, Vec<EventListener>) {
             let _ = tell.unbounded_send(online);
         }))
     };
-    let listeners = [listen("online", true), listen("offline", false)].into_iter().flatten().collect();
+    let listeners =
+        [listen("online", true), listen("offline", false)].into_iter().flatten().collect();
     (told, listeners)
 }
 
@@ -280,7 +289,10 @@ pub(crate) fn download_path(job: &JobId, picture: usize, with_parameters: bool) 
 async fn get<T: DeserializeOwned>(path: &str) -> Result<T, ErrorBody> {
     let response = answer(Request::get(path)).await?;
     response.json().await.map_err(|error| {
-        ErrorBody::new(ErrorCode::Internal, format!("the answer of the server cannot be read: {error}"))
+        ErrorBody::new(
+            ErrorCode::Internal,
+            format!("the answer of the server cannot be read: {error}"),
+        )
     })
 }
 

@@ -1,13 +1,15 @@
 //! The page of the VAR-DD playground: a Yew single-page app, compiled to wasm.
 //!
-//! `state` thinks: pure types, fed with what happened, that say what to show and what to send; they are tested
-//! natively. `api` is the only file that talks to the server. `components` and `pages` draw.
+//! `state` thinks: pure types, fed with what happened, that say what to show and what to send; they
+//! are tested natively. `api` is the only file that talks to the server. `components` and `pages`
+//! draw.
 //!
 //! # How the page is put together
-//! `static/index.html` and `static/start.js` are templates. The build replaces `{{style}}`, `{{script}}` (the
-//! finished `start.js`), `{{icon}}`, `{{module}}` (the module that wasm-bindgen writes) and `{{wasm}}` by the
-//! addresses of the hashed files, and copies `static/icons/` as it is to `/icons/`. Nothing is inline, and the app
-//! never writes a `style` attribute, so that it runs under `style-src 'self'`.
+//! `static/index.html` and `static/start.js` are templates. The build replaces `{{style}}`,
+//! `{{script}}` (the finished `start.js`), `{{icon}}`, `{{module}}` (the module that wasm-bindgen
+//! writes) and `{{wasm}}` by the addresses of the hashed files, and copies `static/icons/` as it is
+//! to `/icons/`. Nothing is inline, and the app never writes a `style` attribute, so that it runs
+//! under `style-src 'self'`.
 //!
 //! # Hooks for tests in a browser
 //! Elements carry `data-testid`, and attributes that say what they show:

@@ -66,8 +66,8 @@ pub struct FrameHeader {
     pub height: u32,
     /// How the picture is encoded.
     pub media_type: MediaType,
-    /// Whether this is the finished picture, which is never dropped. It is the last of its plan, and comes last unless
-    /// it was wanted first.
+    /// Whether this is the finished picture, which is never dropped. It is the last of its plan,
+    /// and comes last unless it was wanted first.
     pub last: bool,
     /// Milliseconds from the job's acceptance to this frame, encoded.
     pub at_ms: f64,
@@ -117,7 +117,8 @@ impl<B: AsRef<[u8]>> Frame<B> {
     /// The bytes of the binary message.
     pub fn encode(&self) -> Vec<u8> {
         let head = WireHeader { job: &self.job, seq: self.seq, header: &self.header };
-        let head = serde_json::to_vec(&head).expect("a frame header has no value that JSON cannot hold");
+        let head =
+            serde_json::to_vec(&head).expect("a frame header has no value that JSON cannot hold");
         let picture = self.picture.as_ref();
         let mut bytes = Vec::with_capacity(8 + head.len() + picture.len());
         bytes.extend_from_slice(&MAGIC);
@@ -145,7 +146,8 @@ impl<'a> Frame<&'a [u8]> {
             return Err(FrameError::HeaderSize(length));
         }
         let (head, picture) = rest.split_at_checked(length).ok_or_else(cut_off)?;
-        let WireHeader { job, seq, header } = serde_json::from_slice::<WireHeader<JobId, FrameHeader>>(head)?;
+        let WireHeader { job, seq, header } =
+            serde_json::from_slice::<WireHeader<JobId, FrameHeader>>(head)?;
         Ok(Self { job, seq, header, picture })
     }
 }
@@ -158,7 +160,17 @@ mod tests {
 
     fn header(picture: u32, pass: u32, scale: u32, at_ms: f64, last: bool) -> FrameHeader {
         let media_type = if last { MediaType::Png } else { MediaType::Jpeg };
-        FrameHeader { picture, pass, scale, width: 64, height: 64, media_type, last, at_ms, encode_ms: 0.5 }
+        FrameHeader {
+            picture,
+            pass,
+            scale,
+            width: 64,
+            height: 64,
+            media_type,
+            last,
+            at_ms,
+            encode_ms: 0.5,
+        }
     }
 
     proptest! {

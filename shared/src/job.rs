@@ -39,9 +39,14 @@ impl FromStr for JobId {
     type Err = JobIdError;
 
     fn from_str(text: &str) -> Result<Self, JobIdError> {
-        let digits = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let digits =
+            text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         // The message repeats at most what a person could have meant as a name.
-        if digits { Ok(Self(text.to_owned())) } else { Err(JobIdError(text.chars().take(40).collect())) }
+        if digits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(JobIdError(text.chars().take(40).collect()))
+        }
     }
 }
 
@@ -59,7 +64,8 @@ impl From<JobId> for String {
     }
 }
 
-/// Secret of whoever created a job; it alone may cancel or delete. Given once, with [`crate::ServerMessage::Accepted`].
+/// Secret of whoever created a job; it alone may cancel or delete. Given once, with
+/// [`crate::ServerMessage::Accepted`].
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
@@ -86,11 +92,12 @@ pub struct GenerateRequest {
     /// Seed of all randomness, at most [`crate::MAX_SEED`]; the server picks one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Pictures wanted, `1..=`[`crate::MAX_PICTURES`]. Picture `i` of a seed is the same whatever the count.
+    /// Pictures wanted, `1..=`[`crate::MAX_PICTURES`]. Picture `i` of a seed is the same whatever
+    /// the count.
     #[serde(default = "one")]
     pub count: u32,
-    /// Whether the finished picture comes before the frames on the way to it, for those in a hurry. The pictures are the
-    /// same.
+    /// Whether the finished picture comes before the frames on the way to it, for those in a hurry.
+    /// The pictures are the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last_frame_first: bool,
 }
@@ -141,7 +148,8 @@ pub struct Timings {
     pub last_frame_ms: f64,
 }
 
-/// One thing that happened to a job. Frames are events too; they travel as binary [`crate::Frame`]s.
+/// One thing that happened to a job. Frames are events too; they travel as binary
+/// [`crate::Frame`]s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -283,14 +291,16 @@ mod tests {
 
     #[test]
     fn only_a_request_in_a_hurry_says_so() {
-        let text = r#"{"class":7,"plan":{"kind":"few_step","t_list":[0],"loss_split_t":3},"count":1}"#;
+        let text =
+            r#"{"class":7,"plan":{"kind":"few_step","t_list":[0],"loss_split_t":3},"count":1}"#;
         let calm: GenerateRequest = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&calm).unwrap(), text);
         let hurried = GenerateRequest { last_frame_first: true, ..calm };
         let said = serde_json::to_string(&hurried).unwrap();
         assert_eq!(
             said,
-            text.replace("}", "").replace(r#","count""#, r#"},"count""#) + r#","last_frame_first":true}"#
+            text.replace("}", "").replace(r#","count""#, r#"},"count""#)
+                + r#","last_frame_first":true}"#
         );
         assert_eq!(serde_json::from_str::<GenerateRequest>(&said).unwrap(), hurried);
     }

@@ -1,9 +1,9 @@
 //! The wire protocol of the VAR-DD playground, for both sides.
 //!
 //! Everything that the page and the server say to each other is a type of this crate: JSON control
-//! messages ([`ClientMessage`], [`ServerMessage`]), binary picture frames ([`Frame`]) and the bodies of the
-//! HTTP interface ([`ServerInfo`], [`JobView`]). The crate compiles to wasm and knows nothing of the
-//! server, the engine or the page.
+//! messages ([`ClientMessage`], [`ServerMessage`]), binary picture frames ([`Frame`]) and the
+//! bodies of the HTTP interface ([`ServerInfo`], [`JobView`]). The crate compiles to wasm and knows
+//! nothing of the server, the engine or the page.
 //!
 //! # One job on the wire
 //! ```text
@@ -19,16 +19,18 @@
 //!                                      ←  …
 //!                                      ←  event { job, seq: n, finished }
 //! ```
-//! Every event of a job, frames included, has a sequence number; `watch { job, after }` continues after any
-//! of them. A slow viewer may miss intermediate frames (a jump in the numbers), never the last frame of a
-//! picture and never a state. Of several positions in the queue in a row only the newest is kept.
+//! Every event of a job, frames included, has a sequence number; `watch { job, after }` continues
+//! after any of them. A slow viewer may miss intermediate frames (a jump in the numbers), never the
+//! last frame of a picture and never a state. Of several positions in the queue in a row only the
+//! newest is kept.
 //!
-//! With `last_frame_first` a job runs all its passes before its first frame, and the finished picture comes before the
-//! frames on the way to it: a frame that says `last` is the finished picture, not the end. The end is `finished`.
+//! With `last_frame_first` a job runs all its passes before its first frame, and the finished
+//! picture comes before the frames on the way to it: a frame that says `last` is the finished
+//! picture, not the end. The end is `finished`.
 //!
-//! A job that was unfinished when the server went down starts over when it is back: `queued` again, then everything
-//! from `started` on, with numbers above all that it had. A `queued` or `started` event therefore clears what a
-//! client has of a job.
+//! A job that was unfinished when the server went down starts over when it is back: `queued` again,
+//! then everything from `started` on, with numbers above all that it had. A `queued` or `started`
+//! event therefore clears what a client has of a job.
 
 mod error;
 mod frame;
@@ -40,13 +42,15 @@ mod plan;
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{Frame, FrameError, FrameHeader, MediaType};
 pub use job::{
-    FrameEntry, GenerateRequest, JobEvent, JobId, JobIdError, JobState, JobView, OwnerToken, Timings,
+    FrameEntry, GenerateRequest, JobEvent, JobId, JobIdError, JobState, JobView, OwnerToken,
+    Timings,
 };
 pub use message::{ClientMessage, ServerMessage};
 pub use model::{ModelInfo, PlanPreset, ResultPage, ServerInfo};
 pub use plan::{FramePosition, Pass, PassKind, Plan};
 
-/// Version of the protocol. A server refuses a client of another version with [`ErrorCode::ProtocolVersion`].
+/// Version of the protocol. A server refuses a client of another version with
+/// [`ErrorCode::ProtocolVersion`].
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Largest seed of a request, 2⁵³ − 1: the largest integer that every JSON reader keeps exact.

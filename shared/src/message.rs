@@ -78,7 +78,8 @@ pub enum ServerMessage {
         /// What happened.
         event: JobEvent,
     },
-    /// A message of the client could not be served. The connection stays open unless the code says otherwise.
+    /// A message of the client could not be served. The connection stays open unless the code says
+    /// otherwise.
     Error {
         /// The job it was about, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +125,8 @@ mod tests {
     #[test]
     fn every_server_message_survives_the_wire() {
         let job = JobId::from_bits(u128::MAX);
-        let error = ErrorBody::new(ErrorCode::QueueFull, "the queue holds 64 of 64 jobs").retry_after(3);
+        let error =
+            ErrorBody::new(ErrorCode::QueueFull, "the queue holds 64 of 64 jobs").retry_after(3);
         let of = Pass { kind: PassKind::Teacher, first_scale: 2, end_scale: 3 };
         let events = [
             JobEvent::Queued { position: 2 },

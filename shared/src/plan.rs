@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// How a picture is drawn. Scales are counted from 0; a model has `S` of them.
 ///
-/// The fields mean what they mean in the released sampling scripts of Distilled Decoding. The server checks
-/// them against the model (`0 = t_0 < t_1 < … < S` and so on) and says which bound was broken.
+/// The fields mean what they mean in the released sampling scripts of Distilled Decoding. The
+/// server checks them against the model (`0 = t_0 < t_1 < … < S` and so on) and says which bound
+/// was broken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -19,7 +20,8 @@ pub enum Plan {
     },
     /// A draft by the student, the middle scales by the teacher, the rest by the student again.
     TeacherInvolved {
-        /// `[a, b]`: the draft starts at scale `a`, the last student pass at scale `b` (none if `b = S`).
+        /// `[a, b]`: the draft starts at scale `a`, the last student pass at scale `b` (none if
+        /// `b = S`).
         t_list: [u32; 2],
         /// As in [`Plan::FewStep`].
         loss_split_t: u32,
@@ -84,15 +86,19 @@ pub struct FramePosition {
 impl Plan {
     /// The passes of this plan on a model with `scales` scales, in order.
     ///
-    /// A student pass shows every scale from its `t` on; a teacher pass shows the one it drew. Meaningful for
-    /// a plan that the server accepts; for another one the list is whatever its numbers give.
+    /// A student pass shows every scale from its `t` on; a teacher pass shows the one it drew.
+    /// Meaningful for a plan that the server accepts; for another one the list is whatever its
+    /// numbers give.
     pub fn passes(&self, scales: u32) -> Vec<Pass> {
-        let student = |first_scale| Pass { kind: PassKind::Student, first_scale, end_scale: scales };
-        let teacher = |scale| Pass { kind: PassKind::Teacher, first_scale: scale, end_scale: scale + 1 };
+        let student =
+            |first_scale| Pass { kind: PassKind::Student, first_scale, end_scale: scales };
+        let teacher =
+            |scale| Pass { kind: PassKind::Teacher, first_scale: scale, end_scale: scale + 1 };
         match *self {
             Plan::FewStep { ref t_list, .. } => t_list.iter().map(|&t| student(t)).collect(),
             Plan::TeacherInvolved { t_list: [a, b], teacher_start, .. } => {
-                let draft = (teacher_start > 0).then_some(Pass { kind: PassKind::Draft, ..student(a) });
+                let draft =
+                    (teacher_start > 0).then_some(Pass { kind: PassKind::Draft, ..student(a) });
                 let drawn = (teacher_start..b.min(scales)).map(teacher);
                 let rest = (b < scales).then(|| student(b));
                 draft.into_iter().chain(drawn).chain(rest).collect()
@@ -101,7 +107,8 @@ impl Plan {
         }
     }
 
-    /// Every frame of one picture in the order in which it is streamed, unless the last one is wanted first.
+    /// Every frame of one picture in the order in which it is streamed, unless the last one is
+    /// wanted first.
     ///
     /// ```
     /// use var_dd_protocol::Plan;
@@ -154,7 +161,8 @@ mod tests {
     #[test]
     fn passes_name_the_network_that_runs() {
         use PassKind::*;
-        let kinds: Vec<_> = teacher_involved(5, 3).passes(10).iter().map(|pass| pass.kind).collect();
+        let kinds: Vec<_> =
+            teacher_involved(5, 3).passes(10).iter().map(|pass| pass.kind).collect();
         assert_eq!(kinds, [Draft, Teacher, Teacher, Student]);
     }
 

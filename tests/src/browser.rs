@@ -15,14 +15,15 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::{
-    By, CapabilitiesHelper, ChromiumLikeCapabilities, DesiredCapabilities, TypingData, WebDriver, WebElement,
+    By, CapabilitiesHelper, ChromiumLikeCapabilities, DesiredCapabilities, TypingData, WebDriver,
+    WebElement,
 };
 
 use crate::program::PATIENCE;
 
 /// What to do where a browser test cannot run.
-const ADVICE: &str =
-    "the browser tests need Chromium and its driver (Debian: apt-get install chromium chromium-driver)";
+const ADVICE: &str = "the browser tests need Chromium and its driver (Debian: apt-get install \
+    chromium chromium-driver)";
 
 /// How the page is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -192,7 +193,11 @@ impl Page {
     /// # Errors
     /// When the browser refuses it.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Result<()> {
-        self.driver.cdp().send_raw(command, parameters).await.with_context(|| command.to_owned())?;
+        self.driver
+            .cdp()
+            .send_raw(command, parameters)
+            .await
+            .with_context(|| command.to_owned())?;
         Ok(())
     }
 
@@ -217,7 +222,12 @@ impl Page {
     /// # Errors
     /// When the browser does not answer.
     pub async fn text(&self) -> Result<String> {
-        Ok(self.value("return document.body.innerText").await?.as_str().unwrap_or_default().to_owned())
+        Ok(self
+            .value("return document.body.innerText")
+            .await?
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// Waits until a script gives a value other than false or null, and returns it.
@@ -235,7 +245,8 @@ impl Page {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let said: Vec<_> = self.driver.browser_log().await?.into_iter().map(|entry| entry.message).collect();
+        let said: Vec<_> =
+            self.driver.browser_log().await?.into_iter().map(|entry| entry.message).collect();
         bail!(
             "waited for {what}, but the page shows:\n{}\nand said:\n{}",
             self.text().await?,
@@ -248,8 +259,10 @@ impl Page {
     /// # Errors
     /// When it does not.
     pub async fn wait_for_text(&self, text: &str) -> Result<()> {
-        let script =
-            format!("return document.body.innerText.toLowerCase().includes({})", json!(text.to_lowercase()));
+        let script = format!(
+            "return document.body.innerText.toLowerCase().includes({})",
+            json!(text.to_lowercase())
+        );
         self.wait_for(&format!("the text {text:?}"), &script).await?;
         Ok(())
     }

@@ -93,7 +93,9 @@ impl Client {
         let mut client = Self { socket, waiting: Vec::new() };
         client.send(&ClientMessage::Hello { version: PROTOCOL_VERSION }).await?;
         match client.receive().await? {
-            Received::Message(ServerMessage::Hello { version }) => ensure!(version == PROTOCOL_VERSION),
+            Received::Message(ServerMessage::Hello { version }) => {
+                ensure!(version == PROTOCOL_VERSION)
+            }
             other => bail!("the server answered hello with {other:?}"),
         }
         Ok(client)
@@ -163,7 +165,9 @@ impl Client {
             match self.receive().await? {
                 Received::Event(event) if event.job == *job => return Ok(event),
                 Received::Event(event) => self.waiting.push(event),
-                Received::Message(message) => bail!("the server said {message:?} instead of an event"),
+                Received::Message(message) => {
+                    bail!("the server said {message:?} instead of an event")
+                }
             }
         }
     }
@@ -186,11 +190,12 @@ impl Client {
 
     async fn receive(&mut self) -> Result<Received> {
         loop {
-            let message = timeout(PATIENCE, self.socket.next()).await.context("the server says nothing")?;
+            let message =
+                timeout(PATIENCE, self.socket.next()).await.context("the server says nothing")?;
             match message.context("the server closed the connection")?? {
                 Message::Text(text) => {
-                    let message =
-                        serde_json::from_str(&text).with_context(|| format!("not a message: {text}"))?;
+                    let message = serde_json::from_str(&text)
+                        .with_context(|| format!("not a message: {text}"))?;
                     return Ok(match message {
                         ServerMessage::Event { job, seq, event } => Received::Event(Event {
                             job,
@@ -219,7 +224,14 @@ impl Client {
 
 /// A request for one picture of class 2 with a seed.
 pub fn request(plan: Plan, seed: u64) -> GenerateRequest {
-    GenerateRequest { model: None, class: 2, plan, seed: Some(seed), count: 1, last_frame_first: false }
+    GenerateRequest {
+        model: None,
+        class: 2,
+        plan,
+        seed: Some(seed),
+        count: 1,
+        last_frame_first: false,
+    }
 }
 
 /// Frames of one picture among events: (pass, scale, encoded picture), in order.
@@ -241,7 +253,9 @@ pub fn frames(events: &[Event], picture: u32) -> Vec<(u32, u32, &[u8])> {
 /// When no frame is marked as the last.
 pub fn finished_picture(events: &[Event], picture: u32) -> Result<&[u8]> {
     let last = events.iter().find_map(|event| match &event.what {
-        What::Frame(header, bytes) if header.picture == picture && header.last => Some(bytes.as_slice()),
+        What::Frame(header, bytes) if header.picture == picture && header.last => {
+            Some(bytes.as_slice())
+        }
         _ => None,
     });
     last.with_context(|| format!("picture {picture} has no last frame"))

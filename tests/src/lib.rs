@@ -1,7 +1,7 @@
 //! End-to-end tests of the VAR-DD playground: the real program, spoken to as its users do.
 //!
-//! `cargo xtask test` builds the program and the page first and says where they are; without it the tests take the
-//! program beside their own (`target/debug/var-dd`).
+//! `cargo xtask test` builds the program and the page first and says where they are; without it the
+//! tests take the program beside their own (`target/debug/var-dd`).
 
 pub mod browser;
 pub mod client;
@@ -16,8 +16,9 @@ pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The frames of one picture by a plan on a model with `scales` scales, as (pass, scale): written out from the method,
-/// apart from the code under test. A student pass shows all scales from its own on, a teacher pass shows its own scale.
+/// The frames of one picture by a plan on a model with `scales` scales, as (pass, scale): written
+/// out from the method, apart from the code under test. A student pass shows all scales from its
+/// own on, a teacher pass shows its own scale.
 pub fn expected_frames(plan: &Plan, scales: u32) -> Vec<(u32, u32)> {
     let student = |pass: u32, from: u32| (from..scales).map(move |scale| (pass, scale));
     match plan {

@@ -1,4 +1,5 @@
-//! The playground as a person uses it. Elements are found by the `data-testid` that the page documents.
+//! The playground as a person uses it. Elements are found by the `data-testid` that the page
+//! documents.
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -61,7 +62,12 @@ impl Playground {
     ///
     /// # Errors
     /// When the page does not load.
-    pub async fn open(browsers: &Browsers, program: &Program, look: Look, path: &str) -> Result<Self> {
+    pub async fn open(
+        browsers: &Browsers,
+        program: &Program,
+        look: Look,
+        path: &str,
+    ) -> Result<Self> {
         let playground = Self { page: browsers.open(look).await?, origin: program.url("") };
         playground.page.before_every_document(include_str!("recorder.js")).await?;
         playground.goto(path).await?;
@@ -119,7 +125,8 @@ impl Playground {
     pub async fn choose(&self, id: &str) -> Result<()> {
         let selector = json!(by_id(id));
         let script = format!(
-            "const found = document.querySelector({selector}); found?.click(); return found !== null"
+            "const found = document.querySelector({selector}); found?.click(); return found !== \
+             null"
         );
         self.page.wait_for(id, &script).await?;
         Ok(())
@@ -195,12 +202,14 @@ impl Playground {
     /// # Errors
     /// When there is no such tile.
     pub async fn choose_tile(&self, index: usize) -> Result<()> {
-        let script = format!("const found = {DRAWN}[{index}]; found?.click(); return found !== undefined");
+        let script =
+            format!("const found = {DRAWN}[{index}]; found?.click(); return found !== undefined");
         self.page.wait_for(&format!("tile {index}"), &script).await?;
         Ok(())
     }
 
-    /// The first picture on the stage once the tile is the current one and the stage shows its frame.
+    /// The first picture on the stage once the tile is the current one and the stage shows its
+    /// frame.
     ///
     /// # Errors
     /// When it does not come to that.
@@ -251,12 +260,16 @@ impl Playground {
         let script = format!("return document.querySelector({selector})?.dataset.state");
         let ends = ["finished", "failed", "cancelled", "expired", "refused"];
         let waiting = format!(
-            "const state = await (async () => {{ {script} }})(); return state === {state:?} || {}.includes(state) ? state : null",
+            "const state = await (async () => {{ {script} }})(); return state === {state:?} || \
+             {}.includes(state) ? state : null",
             json!(ends)
         );
         let reached = self.page.wait_for(&format!("the state {state:?}"), &waiting).await?;
         if reached != state {
-            bail!("the job is {reached} and not {state}; the page shows:\n{}", self.page.text().await?);
+            bail!(
+                "the job is {reached} and not {state}; the page shows:\n{}",
+                self.page.text().await?
+            );
         }
         Ok(())
     }
@@ -300,9 +313,10 @@ impl Playground {
     /// # Errors
     /// When the page does not answer.
     pub async fn drawn_tiles(&self) -> Result<Vec<Tile>> {
-        self.value(
-            &format!("return {DRAWN}.map(({{ dataset }}) => ({{ pass: Number(dataset.pass), scale: Number(dataset.scale) }}))"),
-        )
+        self.value(&format!(
+            "return {DRAWN}.map(({{ dataset }}) => ({{ pass: Number(dataset.pass), scale: \
+                Number(dataset.scale) }}))"
+        ))
         .await
     }
 

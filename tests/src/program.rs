@@ -59,7 +59,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a server with the demo model, further arguments and an empty data directory on a free port.
+    /// Starts a server with the demo model, further arguments and an empty data directory on a free
+    /// port.
     ///
     /// # Errors
     /// When it does not come up; with what it said.
@@ -105,7 +106,8 @@ impl Program {
     /// # Errors
     /// When it does not come up.
     pub fn restart(&mut self) -> Result<()> {
-        (self.child, self.address) = spawn(&self.arguments, self.data.path(), &self.address, &self.log)?;
+        (self.child, self.address) =
+            spawn(&self.arguments, self.data.path(), &self.address, &self.log)?;
         Ok(())
     }
 

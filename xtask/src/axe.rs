@@ -1,5 +1,5 @@
-//! axe-core, the accessibility checker that the browser tests run in the page. Its licence (MPL) is not ours, so it is
-//! fetched and not kept here.
+//! axe-core, the accessibility checker that the browser tests run in the page. Its licence (MPL) is
+//! not ours, so it is fetched and not kept here.
 
 use std::{
     fs,
@@ -25,7 +25,8 @@ pub(crate) fn ensure() -> Result<PathBuf> {
         let path = cache.join(NAME).join("axe.min.js");
         if !path.exists() {
             fetch(&cache, &path).context(
-                "axe-core could not be fetched; with the Python package index in reach run `cargo xtask setup`",
+                "axe-core could not be fetched; with the Python package index in reach run `cargo \
+                 xtask setup`",
             )?;
         }
         let said = path.display().to_string();

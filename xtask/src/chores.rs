@@ -44,13 +44,15 @@ pub(crate) fn setup() -> Result<()> {
 
 /// Builds the program; returns its path.
 pub(crate) fn program(libtorch: &Path, release: bool) -> Result<PathBuf> {
-    let (name, flags): (_, &[_]) = if release { ("release", &["--release"]) } else { ("debug", &[]) };
+    let (name, flags): (_, &[_]) =
+        if release { ("release", &["--release"]) } else { ("debug", &[]) };
     let path = workspace::target().join(name).join("var-dd");
     let doing = format!("building the {name} program (the first time takes minutes)");
     stage("program", &doing, || {
         let mut cargo = workspace::cargo();
         cargo.env("LIBTORCH", libtorch).args(["build", "--package", "var-dd"]).args(flags);
-        workspace::run(&mut cargo).context("the program does not build; once it does, run the same again")?;
+        workspace::run(&mut cargo)
+            .context("the program does not build; once it does, run the same again")?;
         Ok(((), path.display().to_string()))
     })?;
     Ok(path)

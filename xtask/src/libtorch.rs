@@ -1,4 +1,5 @@
-//! libtorch: the one of `LIBTORCH`, an earlier set-up, or the PyTorch wheel unpacked into the cache.
+//! libtorch: the one of `LIBTORCH`, an earlier set-up, or the PyTorch wheel unpacked into the
+//! cache.
 
 use std::{
     env, fs,
@@ -14,8 +15,8 @@ use crate::{python::Python, stage::stage, workspace};
 const VERSION: &str = "2.11.0";
 const SERIES: (u32, u32) = (2, 11);
 
-/// What the program links. `libtorch_cuda.so` is not among them: the program opens it where a driver is, so that
-/// one executable serves both.
+/// What the program links. `libtorch_cuda.so` is not among them: the program opens it where a
+/// driver is, so that one executable serves both.
 const LINKED: [&str; 3] = ["libc10.so", "libtorch.so", "libtorch_cpu.so"];
 
 /// Libraries of the wheel and of NVIDIA's packages that those need.
@@ -82,7 +83,8 @@ fn check(directory: &Path) -> Result<()> {
             bail!("it lacks lib/{name}");
         }
     }
-    let headers = ["include/torch/headeronly/version.h", "include/torch/csrc/api/include/torch/version.h"];
+    let headers =
+        ["include/torch/headeronly/version.h", "include/torch/csrc/api/include/torch/version.h"];
     let texts: Vec<_> =
         headers.iter().filter_map(|name| fs::read_to_string(directory.join(name)).ok()).collect();
     if texts.is_empty() {
@@ -100,7 +102,8 @@ fn check(directory: &Path) -> Result<()> {
 fn defined(header: &str, name: &str) -> Option<u32> {
     header.lines().find_map(|line| {
         let mut words = line.split_whitespace();
-        (words.next() == Some("#define") && words.next() == Some(name)).then(|| words.next()?.parse().ok())?
+        (words.next() == Some("#define") && words.next() == Some(name))
+            .then(|| words.next()?.parse().ok())?
     })
 }
 
@@ -119,8 +122,8 @@ fn has_nvidia_driver() -> bool {
         || directories.any(|directory| directory.join("libcuda.so.1").exists())
 }
 
-/// Unpacks the wheel into the cache. The directory gets its name only when it is whole, so that an interrupted
-/// set-up leaves nothing that looks finished.
+/// Unpacks the wheel into the cache. The directory gets its name only when it is whole, so that an
+/// interrupted set-up leaves nothing that looks finished.
 fn install(kind: Kind, cache: &Path) -> Result<()> {
     let directory = kind.directory(cache);
     let _lock = workspace::lock(cache, "libtorch")?;
@@ -129,7 +132,8 @@ fn install(kind: Kind, cache: &Path) -> Result<()> {
     }
     if !cfg!(target_os = "linux") {
         bail!(
-            "libtorch is installed by itself on Linux only; download version {VERSION} and set LIBTORCH to it"
+            "libtorch is installed by itself on Linux only; download version {VERSION} and set \
+             LIBTORCH to it"
         );
     }
     let download = match kind {
@@ -146,10 +150,12 @@ fn install(kind: Kind, cache: &Path) -> Result<()> {
     };
     unpack(kind, &partial).with_context(advice)?;
     remove(&directory)?;
-    fs::rename(&partial, &directory).with_context(|| format!("cannot create {}", directory.display()))
+    fs::rename(&partial, &directory)
+        .with_context(|| format!("cannot create {}", directory.display()))
 }
 
-/// Makes the layout of a libtorch in `directory`: `wheel/` as unpacked, `include` and `lib/` as links into it.
+/// Makes the layout of a libtorch in `directory`: `wheel/` as unpacked, `include` and `lib/` as
+/// links into it.
 fn unpack(kind: Kind, directory: &Path) -> Result<()> {
     let python = Python::find(directory)?;
     let wheel = directory.join("wheel");
@@ -162,8 +168,8 @@ fn unpack(kind: Kind, directory: &Path) -> Result<()> {
         }
         Kind::Cuda => {
             let path = wheel.join(format!("torch-{VERSION}.dist-info/METADATA"));
-            let metadata =
-                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let metadata = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             python.unpack(&extra, &nvidia_requirements(&metadata), true)?;
         }
     }
@@ -182,7 +188,8 @@ fn link(directory: &Path) -> Result<()> {
     fs::create_dir(directory.join("lib"))?;
     let places = ["wheel/torch/lib", "wheel/nvidia/cu13/lib"];
     for name in LINKED.iter().chain(&NEEDED) {
-        let Some(place) = places.iter().find(|place| directory.join(place).join(name).exists()) else {
+        let Some(place) = places.iter().find(|place| directory.join(place).join(name).exists())
+        else {
             bail!("the wheel lacks {name}; this version of it is laid out in another way");
         };
         symlink(Path::new("..").join(place).join(name), directory.join("lib").join(name))?;
@@ -194,7 +201,9 @@ fn link(directory: &Path) -> Result<()> {
 fn nvidia_requirements(metadata: &str) -> Vec<String> {
     let requirements = metadata.lines().filter_map(|line| line.strip_prefix("Requires-Dist: "));
     requirements
-        .filter(|requirement| requirement.starts_with("nvidia-") || requirement.starts_with("cuda-toolkit"))
+        .filter(|requirement| {
+            requirement.starts_with("nvidia-") || requirement.starts_with("cuda-toolkit")
+        })
         .map(|requirement| requirement.split(';').next().unwrap_or(requirement).trim().to_owned())
         .collect()
 }
@@ -217,7 +226,8 @@ mod tests {
         let include = directory.path().join("include/torch/headeronly");
         fs::create_dir_all(&include).unwrap();
         let (major, minor) = version;
-        let header = format!("#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n");
+        let header =
+            format!("#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n");
         fs::write(include.join("version.h"), header).unwrap();
         fs::create_dir(directory.path().join("lib")).unwrap();
         for name in LINKED {

@@ -14,7 +14,8 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-/// Set-up and chores. Each does the set-up that it needs; nothing is installed outside the cache and target/.
+/// Set-up and chores. Each does the set-up that it needs; nothing is installed outside the cache
+/// and target/.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
@@ -59,7 +60,8 @@ struct Serve {
     /// Run the unoptimised program, which is sooner built
     #[arg(long)]
     debug: bool,
-    /// Handed on to `var-dd serve`, as --listen 0.0.0.0:9000 (`cargo xtask serve -- --help` lists them)
+    /// Handed on to `var-dd serve`, as --listen 0.0.0.0:9000 (`cargo xtask serve -- --help` lists
+    /// them)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -103,7 +105,8 @@ mod tests {
 
     #[test]
     fn flags_after_serve_are_handed_on_to_the_program() {
-        let cli = Cli::parse_from(["cargo xtask", "serve", "--listen", "127.0.0.1:0", "--model", "m"]);
+        let cli =
+            Cli::parse_from(["cargo xtask", "serve", "--listen", "127.0.0.1:0", "--model", "m"]);
         let Chore::Serve(serve) = cli.chore else {
             panic!("serve is a chore");
         };

@@ -54,11 +54,13 @@ fn compile(target: &Path) -> Result<PathBuf> {
     eprintln!("{:>10}  compiling with {} (the first time takes minutes)", "", compiler.name());
     let mut cargo = compiler.build();
     cargo.args(["--package", "var-dd-frontend", "--profile", "page", "--target-dir"]).arg(target);
-    workspace::run(&mut cargo).context("the page does not compile; once it does, run `cargo xtask page`")?;
+    workspace::run(&mut cargo)
+        .context("the page does not compile; once it does, run `cargo xtask page`")?;
     Ok(target.join(wasm::TARGET).join("page/var_dd_frontend.wasm"))
 }
 
-/// Binds and packs the page beside its place, then swaps it in. Returns the size of the compressed wasm in bytes.
+/// Binds and packs the page beside its place, then swaps it in. Returns the size of the compressed
+/// wasm in bytes.
 fn bind(wasm: &Path, root: &Path, output: &Path) -> Result<u64> {
     eprintln!("{:>10}  binding and compressing", "");
     let new = root.join("frontend/dist.new.tmp");
@@ -71,7 +73,8 @@ fn bind(wasm: &Path, root: &Path, output: &Path) -> Result<u64> {
     cargo.arg(wasm).arg(root.join("static")).arg(&new);
     workspace::run(&mut cargo).context("the page cannot be bound")?;
     if output.exists() {
-        fs::rename(output, &old).with_context(|| format!("cannot move {} away", output.display()))?;
+        fs::rename(output, &old)
+            .with_context(|| format!("cannot move {} away", output.display()))?;
     }
     fs::rename(&new, output).with_context(|| format!("cannot create {}", output.display()))?;
     remove(&old)?;
@@ -103,7 +106,8 @@ fn hash(root: &Path, path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
     }
     let full = root.join(path);
     if full.is_dir() {
-        let entries = fs::read_dir(&full).with_context(|| format!("cannot list {}", full.display()))?;
+        let entries =
+            fs::read_dir(&full).with_context(|| format!("cannot list {}", full.display()))?;
         let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
         names.sort();
         for name in names {
@@ -137,9 +141,12 @@ mod tests {
     fn the_fingerprint_follows_the_page_and_not_the_demo_model() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        for file in
-            ["frontend/src/lib.rs", "shared/src/lib.rs", "static/style.css", "static/demo-model/config.json"]
-        {
+        for file in [
+            "frontend/src/lib.rs",
+            "shared/src/lib.rs",
+            "static/style.css",
+            "static/demo-model/config.json",
+        ] {
             let path = root.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "one").unwrap();

@@ -1,4 +1,5 @@
-//! Packages from the Python package index, unpacked into a directory of ours; nothing is installed for the user.
+//! Packages from the Python package index, unpacked into a directory of ours; nothing is installed
+//! for the user.
 
 use std::{
     path::{Path, PathBuf},
@@ -42,7 +43,12 @@ impl Python {
     ///
     /// # Errors
     /// When pip fails; it has said why.
-    pub(crate) fn unpack(&self, target: &Path, packages: &[String], dependencies: bool) -> Result<()> {
+    pub(crate) fn unpack(
+        &self,
+        target: &Path,
+        packages: &[String],
+        dependencies: bool,
+    ) -> Result<()> {
         let mut pip = Command::new(&self.interpreter);
         pip.args([
             "-m",

@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 /// Runs one stage. `work` returns its value and, in a few words, what came out.
-pub(crate) fn stage<T>(name: &str, doing: &str, work: impl FnOnce() -> Result<(T, String)>) -> Result<T> {
+pub(crate) fn stage<T>(
+    name: &str,
+    doing: &str,
+    work: impl FnOnce() -> Result<(T, String)>,
+) -> Result<T> {
     eprintln!("{name:>10}  {doing} …");
     let start = Instant::now();
     match work() {

@@ -10,7 +10,8 @@ use clap::Args;
 
 use crate::{axe, chores, libtorch, page, workspace};
 
-/// Runs every test. Nothing is skipped: a browser test that cannot run fails and says what to install.
+/// Runs every test. Nothing is skipped: a browser test that cannot run fails and says what to
+/// install.
 #[derive(Args)]
 pub(crate) struct Filter {
     /// Run only tests whose name contains this, and neither format check nor lints
@@ -36,13 +37,19 @@ const KINDS: [Kind; 5] = [
             "--bins",
         ],
     },
-    Kind { name: "integration", arguments: &["--workspace", "--exclude", "var-dd-tests", "--test", "*"] },
+    Kind {
+        name: "integration",
+        arguments: &["--workspace", "--exclude", "var-dd-tests", "--test", "*"],
+    },
     Kind { name: "documentation", arguments: &["--workspace", "--doc"] },
     Kind {
         name: "server, end to end",
         arguments: &["--package", "var-dd-tests", "--lib", "--test", "server"],
     },
-    Kind { name: "browser, end to end", arguments: &["--package", "var-dd-tests", "--test", "browser"] },
+    Kind {
+        name: "browser, end to end",
+        arguments: &["--package", "var-dd-tests", "--test", "browser"],
+    },
 ];
 
 /// What a test run counted.
@@ -99,9 +106,14 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
 /// Format and lints, as far as the toolchain has the components; returns what is wrong.
 fn checks() -> Vec<String> {
     let mut problems = Vec::new();
-    for (component, check) in [("rustfmt", chores::check_format as fn() -> _), ("clippy", chores::lint)] {
+    for (component, check) in
+        [("rustfmt", chores::check_format as fn() -> _), ("clippy", chores::lint)]
+    {
         if !chores::has(component) {
-            eprintln!("{component:>10}  not in this toolchain (rustup component add {component}); left out");
+            eprintln!(
+                "{component:>10}  not in this toolchain (rustup component add {component}); left \
+                 out"
+            );
         } else if let Err(error) = check() {
             problems.push(format!("{component}: {error:#}"));
         }
@@ -119,7 +131,8 @@ fn report(counts: &[(&str, Count)], problems: &[String]) -> Result<()> {
     for problem in problems {
         println!("{:>20}  {problem}", "problem");
     }
-    // The total counts a problem that is no failed test, as a lint, too: a green last line means that all is well.
+    // The total counts a problem that is no failed test, as a lint, too: a green last line means
+    // that all is well.
     let failed = total.failed.max(problems.len() as u32);
     println!("\n{} passed, {failed} failed", total.passed);
     if !problems.is_empty() {
@@ -131,13 +144,15 @@ fn report(counts: &[(&str, Count)], problems: &[String]) -> Result<()> {
 /// Runs `cargo test`, shows what it prints and adds up its summaries.
 fn run_counted(cargo: &mut std::process::Command) -> Result<(Count, bool)> {
     let shown = workspace::shown(cargo);
-    let mut child = cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
+    let mut child =
+        cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
     let output = child.stdout.take().context("the output of cargo test is not there")?;
     let mut count = Count::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
         // A closed standard output must not stop the tests.
-        let _ = std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().write_all(b"\n"));
+        let _ =
+            std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().write_all(b"\n"));
         count = count.plus(summary(&String::from_utf8_lossy(&line)).unwrap_or_default());
     }
     Ok((count, child.wait()?.success()))
@@ -150,7 +165,11 @@ fn summary(line: &str) -> Option<Count> {
         let part = numbers.split("; ").find(|part| part.ends_with(what))?;
         part.split_whitespace().next()?.parse().ok()
     };
-    Some(Count { passed: number("passed")?, failed: number("failed")?, ignored: number("ignored")? })
+    Some(Count {
+        passed: number("passed")?,
+        failed: number("failed")?,
+        ignored: number("ignored")?,
+    })
 }
 
 impl Count {
@@ -169,7 +188,8 @@ mod tests {
 
     #[test]
     fn the_summary_of_a_test_run_is_read() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.5s";
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered \
+            out; finished in 0.5s";
         let count = Count { passed: 12, failed: 3, ignored: 1 };
         assert_eq!(summary(line), Some(count));
         assert_eq!(summary("test a_name ... ok"), None);

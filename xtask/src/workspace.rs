@@ -29,7 +29,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
     let directory = base
         .context("neither XDG_CACHE_HOME nor HOME is set; set one, it is where downloads are kept")?
         .join("var-dd");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
     Ok(directory)
 }
 
@@ -38,7 +39,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
 /// # Errors
 /// When the lock cannot be made.
 pub(crate) fn lock(directory: &Path, name: &str) -> Result<File> {
-    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
     let path = directory.join(format!("{name}.lock"));
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
@@ -104,7 +106,8 @@ pub(crate) fn shown(command: &Command) -> String {
 /// The first of these programs that the search path has.
 pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
     let paths = env::var_os("PATH").unwrap_or_default();
-    let found =
-        |name: &&str| env::split_paths(&paths).map(|path| path.join(name)).find(|path| path.is_file());
+    let found = |name: &&str| {
+        env::split_paths(&paths).map(|path| path.join(name)).find(|path| path.is_file())
+    };
     names.iter().find_map(found)
 }

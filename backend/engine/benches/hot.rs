@@ -1,5 +1,5 @@
-//! The hot pieces by themselves: `cargo bench -p var-dd-engine`. Sizes are the demo model's and those of the published
-//! d16, weights invented.
+//! The hot pieces by themselves: `cargo bench -p var-dd-engine`. Sizes are the demo model's and
+//! those of the published d16, weights invented.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
@@ -41,7 +41,8 @@ fn with_each(criterion: &mut Criterion, name: &str, work: impl Fn(&Sampler)) {
 
 fn start(sampler: &Sampler) -> (Tensor, Tensor) {
     let config = &sampler.config;
-    let noise = noise::noise(&[PictureSeed { seed: 0, index: 0 }], config.tokens(), config.latent_channels);
+    let noise =
+        noise::noise(&[PictureSeed { seed: 0, index: 0 }], config.tokens(), config.latent_channels);
     (noise.to_device(sampler.device), Tensor::from_slice(&[0i64]).to_device(sampler.device))
 }
 

@@ -1,4 +1,5 @@
-// CUDA graphs, which the Rust bindings of libtorch do not have: capture on a stream of its own, replay, free.
+// CUDA graphs, which the Rust bindings of libtorch do not have: capture on a stream of its own,
+// replay, free.
 //
 // The caller captures on one thread at a time, and runs the graphs of one pool one after the other.
 
@@ -23,12 +24,14 @@ namespace {
 
 namespace allocator = c10::cuda::CUDACachingAllocator;
 
-/// Memory that some graphs share, since they never run at the same time. It lives as long as one of them.
+/// Memory that some graphs share, since they never run at the same time. It lives as long as one of
+/// them.
 struct Pool {
   const c10::DeviceIndex device;
   const at::cuda::MempoolId_t id = at::cuda::graph_pool_handle();
 
-  // Counted as a user of itself: libtorch forgets a pool without users, and refuses its name from then on.
+  // Counted as a user of itself: libtorch forgets a pool without users, and refuses its name from
+  // then on.
   explicit Pool(c10::DeviceIndex device) : device(device) { allocator::createOrIncrefPool(device, id); }
   ~Pool() {
     guarded([&] { allocator::releasePool(device, id); });
@@ -37,7 +40,8 @@ struct Pool {
   Pool& operator=(const Pool&) = delete;
 };
 
-/// The stream on which captures happen; one a device, since cuBLAS keeps a workspace for every stream it has seen.
+/// The stream on which captures happen; one a device, since cuBLAS keeps a workspace for every
+/// stream it has seen.
 c10::cuda::CUDAStream side_stream(c10::DeviceIndex device) {
   static std::mutex mutex;
   static std::map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
@@ -56,8 +60,9 @@ struct Graph : at::cuda::CUDAGraph {
   /// Makes the side stream the current one while it lives.
   std::optional<c10::cuda::CUDAStreamGuard> aside;
 
-  /// Undoes a capture that did not come to its end, which libtorch leaves to its callers: as long as it believes that
-  /// one is under way, tensors may come from the pool, and random numbers are refused.
+  /// Undoes a capture that did not come to its end, which libtorch leaves to its callers: as long
+  /// as it believes that one is under way, tensors may come from the pool, and random numbers are
+  /// refused.
   void abandon() noexcept {
     guarded([&] {
       if (aside) {
@@ -120,7 +125,8 @@ void var_dd_pool_free(void* pool) {
   delete static_cast<std::shared_ptr<Pool>*>(pool);
 }
 
-/// From here to the end, or until it is abandoned, what this thread does on the device is captured and not done.
+/// From here to the end, or until it is abandoned, what this thread does on the device is captured
+/// and not done.
 const char* var_dd_graph_begin(void* pool, void** graph) {
   const auto& shared = *static_cast<std::shared_ptr<Pool>*>(pool);
   std::unique_ptr<Graph> made;

@@ -1,13 +1,16 @@
-// Group norm with or without SiLU over maps with channels last: x is [B, places, C], the statistics are f32.
+// Group norm with or without SiLU over maps with channels last: x is [B, places, C], the statistics
+// are f32.
 //
-// libtorch's own runs with channels first and would have every map turned round between two convolutions. Three
-// launches: sums of pieces ("chunks") of each picture, their union, the norm itself. How places are cut depends on the
-// size of one picture alone and sums are taken in a fixed order, so a picture is the same to the bit in any batch.
+// libtorch's own runs with channels first and would have every map turned round between two
+// convolutions. Three launches: sums of pieces ("chunks") of each picture, their union, the norm
+// itself. How places are cut depends on the size of one picture alone and sums are taken in a fixed
+// order, so a picture is the same to the bit in any batch.
 
 constexpr int GROUPS = 32;
 
-/// What a thread of the first and the last launch works on: one vector of channels, at every so manieth place of a
-/// chunk. The grid is chunks × pictures; a block's threads are vectors of a place × lanes.
+/// What a thread of the first and the last launch works on: one vector of channels, at every so
+/// manieth place of a chunk. The grid is chunks × pictures; a block's threads are vectors of a
+/// place × lanes.
 template <class T> struct Share {
     int vector, lane, lanes, begin, end;
     /// Of this thread's channels at the picture's first place.
@@ -22,12 +25,13 @@ template <class T> struct Share {
     }
 };
 
-/// Mean and sum of squared deviations of each group in each chunk: `partials` is [B, chunks, GROUPS].
+/// Mean and sum of squared deviations of each group in each chunk: `partials` is [B, chunks,
+/// GROUPS].
 ///
-/// Sums are of differences from the chunk's first place, so that a mean far from zero costs no digits. One that lies
-/// far off itself costs few: it is among the numbers, and the spread is as large as what is lost is small beside.
-/// `before`, if there is one, is added to each channel first. `shared` holds 2 · channels floats for every two lanes, and
-/// for one.
+/// Sums are of differences from the chunk's first place, so that a mean far from zero costs no
+/// digits. One that lies far off itself costs few: it is among the numbers, and the spread is as
+/// large as what is lost is small beside. `before`, if there is one, is added to each channel
+/// first. `shared` holds 2 · channels floats for every two lanes, and for one.
 template <class T>
 __device__ void partial(const T *x, const float *before, float2 *partials, int places, int channels, int chunk_places,
                         float *shared)
@@ -107,9 +111,11 @@ struct Moments {
     }
 };
 
-/// Mean and reciprocal deviation of each group of each picture, [B, GROUPS], of the `chunks` partials of each.
+/// Mean and reciprocal deviation of each group of each picture, [B, GROUPS], of the `chunks`
+/// partials of each.
 ///
-/// The grid is pictures; a block's threads are GROUPS × lanes. `shared` holds three floats for every two threads.
+/// The grid is pictures; a block's threads are GROUPS × lanes. `shared` holds three floats for
+/// every two threads.
 __device__ void unite(const float2 *partials, float2 *moments, int places, int channels, int chunk_places, int chunks,
                       float epsilon, float *shared)
 {
@@ -141,7 +147,8 @@ __device__ void unite(const float2 *partials, float2 *moments, int places, int c
     }
 }
 
-/// The norm, with weight and bias of each channel in f32, then SiLU if `silu` is not 0. `before` is as in `partial`.
+/// The norm, with weight and bias of each channel in f32, then SiLU if `silu` is not 0. `before` is
+/// as in `partial`.
 template <class T>
 __device__ void apply(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,
                       const float *weight, const float *bias, int places, int channels, int chunk_places, int silu)
@@ -171,7 +178,8 @@ __device__ void apply(const T *__restrict__ x, const float *before, T *__restric
     }
 }
 
-// Most threads of a block, so that the compiler gives each few enough registers: `native/norm_kernels.rs` has them too.
+// Most threads of a block, so that the compiler gives each few enough registers:
+// `native/norm_kernels.rs` has them too.
 constexpr int THREADS = 256;
 constexpr int UNITE_THREADS = 1024;
 

@@ -1,11 +1,11 @@
-// What follows a convolution, over maps with channels last, [B, places, C]. cuDNN's convolutions have no bias: libtorch adds it
-// in a pass over memory of its own.
+// What follows a convolution, over maps with channels last, [B, places, C]. cuDNN's convolutions
+// have no bias: libtorch adds it in a pass over memory of its own.
 
 // `native/map_kernels.rs` has it too.
 constexpr int MAP_THREADS = 256;
 
-/// Adds `plus`, a map of the same size if there is one, and the bias of each channel to `x` in place. A thread has one of
-/// so many `vectors` in all.
+/// Adds `plus`, a map of the same size if there is one, and the bias of each channel to `x` in
+/// place. A thread has one of so many `vectors` in all.
 template <class T> __device__ void add(T *x, const T *plus, const float *bias, int channels, size_t vectors)
 {
     constexpr int SIZE = Vector<T>::SIZE;
@@ -31,10 +31,12 @@ ADD_KERNEL(f32, float)
 ADD_KERNEL(f16, F16)
 ADD_KERNEL(bf16, Bf16)
 
-/// The map that a convolution with the four phases of a doubling gave, [B, height + 1, width + 1, 4, C], put together:
-/// `y`, [B, 2 · height, 2 · width, C], where the place (2i + r, 2j + s) is phase 2r + s at (i + r, j + s); and the bias.
+/// The map that a convolution with the four phases of a doubling gave, [B, height + 1, width + 1,
+/// 4, C], put together: `y`, [B, 2 · height, 2 · width, C], where the place (2i + r, 2j + s) is
+/// phase 2r + s at (i + r, j + s); and the bias.
 ///
-/// The grid is parts of a row × rows of all pictures; a thread has a vector of channels at one place.
+/// The grid is parts of a row × rows of all pictures; a thread has a vector of channels at one
+/// place.
 template <class T>
 __device__ void interleave(const T *x, const float *bias, T *y, int height, int width, int channels)
 {

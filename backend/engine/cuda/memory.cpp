@@ -5,7 +5,8 @@
 
 #include <c10/cuda/CUDACachingAllocator.h>
 
-/// The most bytes that tensors had on a device since the last call, or since the start; 0 where nobody knows.
+/// The most bytes that tensors had on a device since the last call, or since the start; 0 where
+/// nobody knows.
 extern "C" int64_t var_dd_peak_memory(int device) {
   try {
     const auto index = static_cast<c10::DeviceIndex>(device);

@@ -1,8 +1,9 @@
-// Numbers as kernels read and write them, and sums over threads. What the other files here begin with.
+// Numbers as kernels read and write them, and sums over threads. What the other files here begin
+// with.
 //
-// NVRTC compiles these files at run time for the GPU at hand, one after the other as one text; `stand_in.cpp` compiles
-// them as C++ for tests without a GPU. No header is needed: the few words that differ are here for the one and there for
-// the other.
+// NVRTC compiles these files at run time for the GPU at hand, one after the other as one text;
+// `stand_in.cpp` compiles them as C++ for tests without a GPU. No header is needed: the few words
+// that differ are here for the one and there for the other.
 
 #ifdef __CUDACC__
 __device__ inline float half_to_float(unsigned short bits)
@@ -22,8 +23,8 @@ __device__ inline unsigned short float_to_half(float value)
 __device__ inline float exponential(float value) { return __expf(value); }
 __device__ inline float quotient(float a, float b) { return __fdividef(a, b); }
 
-/// The sum over `lanes` threads side by side, a power of two up to 32, which all of them get. All threads of a block
-/// come here.
+/// The sum over `lanes` threads side by side, a power of two up to 32, which all of them get. All
+/// threads of a block come here.
 __device__ inline float sum_over(float value, int lanes)
 {
     for (int apart = lanes / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
@@ -54,7 +55,8 @@ __device__ inline void narrow(float value, Bf16 &to)
     to.bits = value != value ? 0x7fff : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
-/// Sixteen bytes of numbers, read and written at once. Channels are a multiple of 32, so no vector is cut.
+/// Sixteen bytes of numbers, read and written at once. Channels are a multiple of 32, so no vector
+/// is cut.
 template <class T> struct Vector {
     static constexpr int SIZE = 8;
 
@@ -100,8 +102,8 @@ template <> struct Vector<float> {
 
 extern __shared__ float shared_memory[];
 
-/// The sum over a block, whose threads are a multiple of 32. `shared` holds a float for every 32 of them, and is free
-/// again when the next barrier is passed.
+/// The sum over a block, whose threads are a multiple of 32. `shared` holds a float for every 32 of
+/// them, and is free again when the next barrier is passed.
 __device__ inline float sum_over_block(float value, float *shared)
 {
     value = sum_over(value, 32);

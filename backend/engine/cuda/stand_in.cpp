@@ -1,10 +1,10 @@
-// A driver of a GPU that is not there, for tests: the few functions of `libcuda.so.1` that the program calls to launch
-// the engine's kernels, which are compiled here as C++ and run on the CPU.
+// A driver of a GPU that is not there, for tests: the few functions of `libcuda.so.1` that the
+// program calls to launch the engine's kernels, which are compiled here as C++ and run on the CPU.
 //
-// Threads of a block are fibres: each runs until it waits for the others. The module's image is "forward" or
-// "backward", the order in which they take turns: where threads race, the two give different numbers. Shared memory
-// begins as no numbers at all, and a launch fails where what lies behind it was written to, or where some threads end
-// while others wait.
+// Threads of a block are fibres: each runs until it waits for the others. The module's image is
+// "forward" or "backward", the order in which they take turns: where threads race, the two give
+// different numbers. Shared memory begins as no numbers at all, and a launch fails where what lies
+// behind it was written to, or where some threads end while others wait.
 
 #include <cmath>
 #include <cstddef>
@@ -52,7 +52,8 @@ static float quotient(float a, float b) { return a / b; }
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 static void __syncthreads();
 
-/// As lanes exchange their sums: each adds that of the one half the lanes apart, then a quarter, and so on.
+/// As lanes exchange their sums: each adds that of the one half the lanes apart, then a quarter,
+/// and so on.
 static float sum_over(float value, int lanes)
 {
     static float values[1024];

@@ -1,5 +1,6 @@
-// What a transformer block does between its matrix products, each in one pass over memory: libtorch takes a pass for every
-// sum and product, and on a GPU those take longer than the products of matrices.
+// What a transformer block does between its matrix products, each in one pass over memory: libtorch
+// takes a pass for every sum and product, and on a GPU those take longer than the products of
+// matrices.
 
 /// Eight numbers of any type.
 template <class T> __device__ inline void load_eight(const T *from, float (&to)[8])
@@ -26,7 +27,8 @@ template <class T> __device__ inline void store_eight(const float (&from)[8], T 
     }
 }
 
-/// Where numbers of a position are: a step from one picture to the next, and one between positions, 0 where they share.
+/// Where numbers of a position are: a step from one picture to the next, and one between positions,
+/// 0 where they share.
 struct Rows {
     long long picture, position;
 
@@ -36,11 +38,12 @@ struct Rows {
     }
 };
 
-/// The residual stream `x` of a transformer, f32, takes in what a branch gave: `y = x + gamma · branch + between`, without
-/// `branch` just x. Then the layer norm of y, with its own scale and shift: `normed = LN(y) · (1 + scale) + shift`.
+/// The residual stream `x` of a transformer, f32, takes in what a branch gave:
+/// `y = x + gamma · branch + between`, without `branch` just x. Then the layer norm of y, with its
+/// own scale and shift: `normed = LN(y) · (1 + scale) + shift`.
 ///
-/// `between`, `y` and `normed` may be null. The grid is positions × pictures, y and normed are [B, L, C], and the threads
-/// of a block, a multiple of 32, have eight channels each.
+/// `between`, `y` and `normed` may be null. The grid is positions × pictures, y and normed are [B,
+/// L, C], and the threads of a block, a multiple of 32, have eight channels each.
 template <class T>
 __device__ void residual_norm(const float *x, Rows x_rows, const T *branch, const float *gamma, Rows gamma_rows,
                               const float *between, Rows between_rows, float *y, T *normed, const float *scale,
@@ -89,9 +92,10 @@ __device__ void residual_norm(const float *x, Rows x_rows, const T *branch, cons
     }
 }
 
-/// Queries and keys get length 1, then each head's queries its sharpness `exp(min(log_sharpness, most))`: in place in
-/// [rows, 3, heads, width], where values come third and stay. Eight-number parts of a head's width, a power of two up to
-/// 32, lie side by side; a thread has one of so many parts of queries and keys in all.
+/// Queries and keys get length 1, then each head's queries its sharpness
+/// `exp(min(log_sharpness, most))`: in place in [rows, 3, heads, width], where values come third
+/// and stay. Eight-number parts of a head's width, a power of two up to 32, lie side by side; a
+/// thread has one of so many parts of queries and keys in all.
 template <class T>
 __device__ void unit_heads(T *qkv, const float *log_sharpness, int heads, int parts, size_t parts_in_all, float most)
 {

@@ -1,5 +1,6 @@
-//! Compiles the engine's kernels for GPUs of several ages, which needs none: `cargo run -p var-dd-engine --example
-//! compile_kernels -- .../libnvrtc.so.13`, where the library is that of the package `nvidia-cuda-nvrtc`.
+//! Compiles the engine's kernels for GPUs of several ages, which needs none:
+//! `cargo run -p var-dd-engine --example compile_kernels -- .../libnvrtc.so.13`, where the library
+//! is that of the package `nvidia-cuda-nvrtc`.
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -20,7 +21,9 @@ fn main() -> ExitCode {
             Ok(code) if code.starts_with(b"\x7fELF") => {
                 println!("{capability}: {} bytes of code", code.len())
             }
-            Ok(text) if text.ends_with(b"\0") => println!("{capability}: {} bytes of text", text.len()),
+            Ok(text) if text.ends_with(b"\0") => {
+                println!("{capability}: {} bytes of text", text.len())
+            }
             Ok(other) => {
                 all_are_well = false;
                 eprintln!("{capability}: {} bytes that the driver would not take", other.len());

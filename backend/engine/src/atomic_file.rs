@@ -13,14 +13,15 @@ const UNFINISHED: (&str, &str) = (".", ".tmp");
 /// Whether a file outlives a failure of the power as well as one of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lasts {
-    /// Waits until it is on the disk: what cannot be made again soon, and what replaces something. A full disk shows
-    /// before the old file is gone.
+    /// Waits until it is on the disk: what cannot be made again soon, and what replaces something.
+    /// A full disk shows before the old file is gone.
     ThroughPowerLoss,
     /// Leaves that to the system: one of many.
     ThroughKill,
 }
 
-/// Writes `bytes` to `path` by way of a file beside it; what was there before stays until the new file is whole.
+/// Writes `bytes` to `path` by way of a file beside it; what was there before stays until the new
+/// file is whole.
 ///
 /// # Errors
 /// When the file cannot be written. Nothing has changed then.
@@ -56,8 +57,9 @@ pub fn write_with(
 pub fn remove_unfinished(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let unfinished =
-            name.to_str().is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
+        let unfinished = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1));
         if unfinished {
             // What cannot be removed is in nobody's way.
             let _ = fs::remove_file(entry.path());

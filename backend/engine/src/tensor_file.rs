@@ -110,14 +110,18 @@ impl TensorFile {
     /// # Errors
     /// When it cannot be read or its header contradicts its size.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let bytes = fs::read(path).map_err(|cause| TensorFileError::Read { path: path.to_owned(), cause })?;
+        let bytes = fs::read(path)
+            .map_err(|cause| TensorFileError::Read { path: path.to_owned(), cause })?;
         // Checks every offset against the bytes that are there.
-        let whole = SafeTensors::deserialize(&bytes).and_then(|_| SafeTensors::read_metadata(&bytes));
+        let whole =
+            SafeTensors::deserialize(&bytes).and_then(|_| SafeTensors::read_metadata(&bytes));
         match whole {
             Ok((header, metadata)) => {
                 Ok(Self { path: path.to_owned(), data: LENGTH_BYTES + header, bytes, metadata })
             }
-            Err(error) => Err(TensorFileError::Damaged { path: path.to_owned(), reason: error.to_string() }),
+            Err(error) => {
+                Err(TensorFileError::Damaged { path: path.to_owned(), reason: error.to_string() })
+            }
         }
     }
 
@@ -143,7 +147,8 @@ impl TensorFile {
             self.refuse(format!("there is no tensor {name:?}; there are: {shown}{more}"))
         })?;
         let kind = kind_of(info.dtype);
-        let kind = kind.ok_or_else(|| self.refuse(format!("tensor {name:?} is of type {:?}", info.dtype)))?;
+        let kind = kind
+            .ok_or_else(|| self.refuse(format!("tensor {name:?} is of type {:?}", info.dtype)))?;
         let (begin, end) = info.data_offsets;
         let shape: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
         Tensor::f_from_data_size(&self.bytes[self.data + begin..self.data + end], &shape, kind)
@@ -173,20 +178,22 @@ impl TensorFile {
         }
         let size = tensor.size();
         let fits = expected.sizes.is_none_or(|sizes| {
-            let fits =
-                |(&size, wanted): (&i64, &Option<usize>)| wanted.is_none_or(|wanted| size as usize == wanted);
+            let fits = |(&size, wanted): (&i64, &Option<usize>)| {
+                wanted.is_none_or(|wanted| size as usize == wanted)
+            };
             size.len() == sizes.len() && size.iter().zip(sizes).all(fits)
         });
         if !fits || size.is_empty() || size.contains(&0) {
-            return Err(
-                self.refuse(format!("tensor {name:?} is of shape {size:?}; it must be {}", expected.shape))
-            );
+            return Err(self.refuse(format!(
+                "tensor {name:?} is of shape {size:?}; it must be {}",
+                expected.shape
+            )));
         }
         Ok(tensor)
     }
 
-    /// Logits `[…, V]`: floating-point numbers of which some, but not all of a row, may be −∞ (a codeword that is out of
-    /// the question).
+    /// Logits `[…, V]`: floating-point numbers of which some, but not all of a row, may be −∞ (a
+    /// codeword that is out of the question).
     ///
     /// # Errors
     /// When the tensor is missing or something else, with what it is and what it should be.
@@ -194,13 +201,23 @@ impl TensorFile {
         let kinds = &[Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double];
         let logits = self.expect_any(name, Expected { kinds, shape: "[…, V]", sizes: None })?;
         // The largest of a row is finite if none is +∞ or not a number, and not all are −∞.
-        let largest = logits.f_amax([-1i64].as_slice(), false).and_then(|largest| largest.f_isfinite());
-        self.all(name, largest, "rows with infinite numbers, ones that are not a number, or −∞ alone")?;
+        let largest =
+            logits.f_amax([-1i64].as_slice(), false).and_then(|largest| largest.f_isfinite());
+        self.all(
+            name,
+            largest,
+            "rows with infinite numbers, ones that are not a number, or −∞ alone",
+        )?;
         Ok(logits)
     }
 
     /// Refuses a tensor unless all of `sound` is true.
-    fn all(&self, name: &str, sound: Result<Tensor, TchError>, fault: &str) -> Result<(), TensorFileError> {
+    fn all(
+        &self,
+        name: &str,
+        sound: Result<Tensor, TchError>,
+        fault: &str,
+    ) -> Result<(), TensorFileError> {
         match sound.and_then(|sound| sound.f_all()?.f_int64_value(&[])) {
             Ok(0) => Err(self.refuse(format!("tensor {name:?} has {fault}"))),
             Ok(_) => Ok(()),
@@ -242,16 +259,19 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TensorFile
             Kind::Int64 => (Dtype::I64, Kind::Int64),
             _ => (Dtype::F32, Kind::Float),
         };
-        let bytes = to_bytes(tensor, kind).map_err(|error| failed(format!("tensor {name}: {error}")))?;
+        let bytes =
+            to_bytes(tensor, kind).map_err(|error| failed(format!("tensor {name}: {error}")))?;
         let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
         buffers.push((name, dtype, shape, bytes));
     }
     let views = buffers.iter().map(|(name, dtype, shape, bytes)| {
         TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
     });
-    let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+    let views: Vec<_> =
+        views.collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
     let bytes = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
-    atomic_file::write(path, Lasts::ThroughPowerLoss, &bytes).map_err(|error| failed(error.to_string()))
+    atomic_file::write(path, Lasts::ThroughPowerLoss, &bytes)
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn to_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, tch::TchError> {
@@ -283,7 +303,9 @@ mod tests {
             write(&path, &[("logits".into(), logits.shallow_clone())]).unwrap();
             match TensorFile::open(&path).unwrap().expect_logits("logits") {
                 Ok(read) => assert!(sound && read.equal(&logits), "{values:?}"),
-                Err(error) => assert!(!sound && error.to_string().contains("\"logits\""), "{error}"),
+                Err(error) => {
+                    assert!(!sound && error.to_string().contains("\"logits\""), "{error}")
+                }
             }
         }
     }
@@ -291,15 +313,17 @@ mod tests {
     #[test]
     fn an_output_is_a_file_like_any_other_new_one() {
         let directory = tempfile::tempdir().unwrap();
-        let (ours, other) = (directory.path().join("out.safetensors"), directory.path().join("other"));
+        let (ours, other) =
+            (directory.path().join("out.safetensors"), directory.path().join("other"));
         write(&ours, &[("one".into(), Tensor::from_slice(&[1.0f32]))]).unwrap();
         fs::write(&other, "").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&other));
         check_place(&ours).unwrap();
-        for (place, reason) in
-            [(directory.path().to_owned(), "is a directory"), (directory.path().join("a/b"), "no directory")]
-        {
+        for (place, reason) in [
+            (directory.path().to_owned(), "is a directory"),
+            (directory.path().join("a/b"), "no directory"),
+        ] {
             let error = check_place(&place).unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains(&*place.to_string_lossy()), "{error}");
         }

@@ -1,5 +1,5 @@
-//! What a run promises whatever the weights: the same picture alone and in a batch, its frames in order, a stop when
-//! asked for one, and an answer in words to what cannot be drawn.
+//! What a run promises whatever the weights: the same picture alone and in a batch, its frames in
+//! order, a stop when asked for one, and an answer in words to what cannot be drawn.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,7 +27,8 @@ fn check_alone_and_in_a_batch(sampler: &Sampler, top_k: usize) {
             let (class, seed) = (classes[i], seeds[i]);
             let alone = run(sampler, &plan, &[class], &[seed]);
             let row = |tensor: &Tensor| tensor.narrow(0, i as i64, 1);
-            let codes = |tokens: &Tensor| sampler.vae.quantize.nearest(&tokens.to_device(sampler.device));
+            let codes =
+                |tokens: &Tensor| sampler.vae.quantize.nearest(&tokens.to_device(sampler.device));
             assert!(
                 codes(&alone.tokens).equal(&codes(&row(&together.tokens))),
                 "picture {i} of {plan:?} has other codes in a batch"
@@ -35,7 +36,10 @@ fn check_alone_and_in_a_batch(sampler: &Sampler, top_k: usize) {
             assert_eq!(alone.frames.len(), together.frames.len());
             for ((_, scale, ours), (_, _, theirs)) in alone.frames.iter().zip(&together.frames) {
                 let off = distance(ours, &row(theirs));
-                assert!(off <= 1e-3, "picture {i}, scale {scale} of {plan:?} is off by {off:.1e} in a batch");
+                assert!(
+                    off <= 1e-3,
+                    "picture {i}, scale {scale} of {plan:?} is off by {off:.1e} in a batch"
+                );
             }
         }
     }
@@ -73,7 +77,11 @@ fn a_run_tells_its_passes_and_each_of_their_scales_once_and_in_order() {
             let at = |line: String| drawn.log.iter().position(|logged| *logged == line).unwrap();
             let last = drawn.passes[pass].scales.end - 1;
             assert!(at(format!("began {pass}")) < at(format!("ended {pass}")), "{:?}", drawn.log);
-            assert!(at(format!("ended {pass}")) < at(format!("decoded {pass}.{last}")), "{:?}", drawn.log);
+            assert!(
+                at(format!("ended {pass}")) < at(format!("decoded {pass}.{last}")),
+                "{:?}",
+                drawn.log
+            );
         }
     }
 }
@@ -90,12 +98,18 @@ fn with_the_last_frame_first_the_same_frames_come_after_all_passes() {
         let mut expected: Vec<_> = in_order.frames.iter().collect();
         expected.rotate_right(1);
         assert_eq!(hurried.frames.len(), expected.len());
-        for ((pass, scale, ours), (other_pass, other_scale, theirs)) in hurried.frames.iter().zip(expected) {
+        for ((pass, scale, ours), (other_pass, other_scale, theirs)) in
+            hurried.frames.iter().zip(expected)
+        {
             assert_eq!((pass, scale), (other_pass, other_scale), "{plan:?}");
             assert!(ours.equal(theirs), "frame {pass}.{scale} of {plan:?}");
         }
         let first = hurried.log.iter().position(|line| line.starts_with("decoded")).unwrap();
-        assert!(hurried.log[first..].iter().all(|line| line.starts_with("decoded")), "{:?}", hurried.log);
+        assert!(
+            hurried.log[first..].iter().all(|line| line.starts_with("decoded")),
+            "{:?}",
+            hurried.log
+        );
     }
 }
 
@@ -135,7 +149,11 @@ fn a_stop_takes_effect_within_one_pass() {
             let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &seeds(3, 1) };
             let outcome = sampler.run(&plan, &batch, Frames::InOrder, &mut |_: Event<'_>| {
                 events += 1;
-                if events == stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if events == stop_after {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             });
             assert!(outcome.unwrap().is_none(), "a stopped run has no result");
             assert_eq!(events, stop_after, "nothing is told after the stop");
@@ -195,7 +213,8 @@ fn a_causal_prefix_gives_what_running_scale_by_scale_gives() {
         .collect();
     let labels = Tensor::from_slice(&[5i64]).to_device(sampler.device);
     let forced = teacher.teacher_forcing(&labels, &codes, &sampler.vae.quantize);
-    let tokens: Vec<_> = codes[..3].iter().map(|codes| sampler.vae.quantize.lookup(codes)).collect();
+    let tokens: Vec<_> =
+        codes[..3].iter().map(|codes| sampler.vae.quantize.lookup(codes)).collect();
     let inputs = var_dd_engine::net::teacher::downsampled_inputs(&sampler.vae.quantize, &tokens, 1);
     let conditioning = teacher.condition(&labels);
     let mut progress = teacher.begin(&conditioning);
@@ -210,7 +229,10 @@ fn a_causal_prefix_gives_what_running_scale_by_scale_gives() {
     assert!(distance(&by_scale[3], &last) < 1e-4);
     let mut progress = teacher.begin(&conditioning);
     let unmasked = teacher.advance(&mut progress, 0, &inputs, false);
-    assert!(distance(&by_scale[3], &unmasked) > 1e-2, "without a mask the prefix sees what follows it");
+    assert!(
+        distance(&by_scale[3], &unmasked) > 1e-2,
+        "without a mask the prefix sees what follows it"
+    );
 }
 
 #[test]
@@ -221,9 +243,11 @@ fn later_scales_never_change_earlier_tokens_of_a_student() {
     let other = noise::noise(&seeds(2, 1), 30, 8);
     for scale in 1..4 {
         let shared = sampler.config.tokens_before(scale);
-        let mixed = Tensor::cat(&[first.narrow(1, 0, shared), other.narrow(1, shared, 30 - shared)], 1);
+        let mixed =
+            Tensor::cat(&[first.narrow(1, 0, shared), other.narrow(1, shared, 30 - shared)], 1);
         let draw = |noise: &Tensor| {
-            networks::run_on(&sampler, &plan, &Tensor::from_slice(&[3i64]), noise, &seeds(0, 1)).tokens
+            networks::run_on(&sampler, &plan, &Tensor::from_slice(&[3i64]), noise, &seeds(0, 1))
+                .tokens
         };
         let (a, b) = (draw(&first), draw(&mixed));
         assert!(distance(&a.narrow(1, 0, shared), &b.narrow(1, 0, shared)) < 1e-5);
@@ -238,7 +262,8 @@ fn half_precision_stays_near_the_picture_in_full_precision() {
     let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 0 };
     let exact = run(&full, &plan, &[3], &seeds(4, 1));
     for kind in [Kind::BFloat16, Kind::Half] {
-        let half = var_dd_engine::bundle::formula_sampler(&config, true, networks::device(), kind).unwrap();
+        let half = var_dd_engine::bundle::formula_sampler(&config, true, networks::device(), kind)
+            .unwrap();
         let drawn = run(&half, &plan, &[3], &seeds(4, 1));
         let off = (&drawn.tokens - &exact.tokens).square().mean(Kind::Double).sqrt();
         let spread = exact.tokens.square().mean(Kind::Double).sqrt();
@@ -250,8 +275,20 @@ fn half_precision_stays_near_the_picture_in_full_precision() {
 
 #[test]
 fn bytes_are_rounded_half_up_and_clamped() {
-    let values =
-        [-0.1f32, 0.0, 0.5 / 255.0, 0.49 / 255.0, 0.5, 1.0, 1.1, 254.5 / 255.0, 1.0, 0.25, 0.75, 0.1];
+    let values = [
+        -0.1f32,
+        0.0,
+        0.5 / 255.0,
+        0.49 / 255.0,
+        0.5,
+        1.0,
+        1.1,
+        254.5 / 255.0,
+        1.0,
+        0.25,
+        0.75,
+        0.1,
+    ];
     // One picture of 2 × 2 pixels: planes of red, green and blue in, pixels out.
     let bytes = to_rgb8(&Tensor::from_slice(&values).view([1, 3, 2, 2])).unwrap();
     assert_eq!(bytes, [[0, 128, 255, 0, 255, 64, 1, 255, 191, 0, 255, 26]]);

@@ -1,4 +1,5 @@
-//! The engine against outputs of the released method (`tests/data/README.md`): every tensor of every file.
+//! The engine against outputs of the released method (`tests/data/README.md`): every tensor of
+//! every file.
 
 #![allow(clippy::unwrap_used)]
 
@@ -75,7 +76,8 @@ impl Reference {
     fn plans(&self) -> BTreeSet<String> {
         let plan = |name: &String| {
             let part = name.split('.').next_back()?;
-            let known = ["sequence", "draft", "after_teacher"].contains(&part) && !name.contains(".step");
+            let known =
+                ["sequence", "draft", "after_teacher"].contains(&part) && !name.contains(".step");
             let key = if known { name.strip_suffix(part)?.strip_suffix('.') } else { None };
             key.or_else(|| name.split_once(".step").map(|(key, _)| key)).map(str::to_owned)
         };
@@ -93,19 +95,27 @@ impl Reference {
 fn plan_of(key: &str) -> Plan {
     let field = |name: &str| key.split_once(&format!(".{name}")).map(|(_, rest)| rest);
     let number = |text: &str| text.split('.').next().unwrap().parse::<usize>().unwrap();
-    let t_list: Vec<usize> =
-        field("t").unwrap().split('.').next().unwrap().split('_').map(|t| t.parse().unwrap()).collect();
+    let t_list: Vec<usize> = field("t")
+        .unwrap()
+        .split('.')
+        .next()
+        .unwrap()
+        .split('_')
+        .map(|t| t.parse().unwrap())
+        .collect();
     let cfg = field("cfg").map_or(0.0, |cfg| cfg.parse().unwrap());
     let guidance = Guidance { cfg, top_k: 1, top_p: 0.0 };
     let start = field("start").map(number);
     let causal_prefix = key.starts_with("causal.");
-    Plan::from_flags(&t_list, number(field("split").unwrap()), start, guidance, causal_prefix).unwrap()
+    Plan::from_flags(&t_list, number(field("split").unwrap()), start, guidance, causal_prefix)
+        .unwrap()
 }
 
 fn check_model(sampler: &Sampler, mut reference: Reference) {
     let labels = reference.input("labels");
     let batch = labels.size()[0];
-    let noise = formula::noise("noise", &[batch, sampler.config.tokens(), sampler.config.latent_channels]);
+    let noise =
+        formula::noise("noise", &[batch, sampler.config.tokens(), sampler.config.latent_channels]);
     let seeds = seeds(0, batch as u64);
     let keys = reference.plans();
     assert!(keys.len() >= 5, "{keys:?}");
@@ -115,7 +125,8 @@ fn check_model(sampler: &Sampler, mut reference: Reference) {
         check_sequences(&key, &mut reference, &drawn);
         if let Plan::FewStep { ref t_list, .. } = plan {
             check_heads(&key, sampler, &mut reference, (&labels, &noise), t_list, &drawn.sequences);
-            // Each pass shows the sequence as it stands; the last one's scales are those of the file.
+            // Each pass shows the sequence as it stands; the last one's scales are those of the
+            // file.
             for (pass, scale, pictures) in &drawn.frames {
                 let settled = t_list.get(pass + 1).is_none_or(|&next| *scale < next);
                 if settled {
@@ -144,7 +155,11 @@ fn check_sequences(key: &str, reference: &mut Reference, drawn: &networks::Drawn
             PassKind::Draft => reference.compare(&format!("{key}.draft"), sequence),
             PassKind::Teacher => {
                 let name = format!("{key}.after_teacher");
-                if reference.tensors.get(&name).is_some_and(|expected| expected.size() == sequence.size()) {
+                if reference
+                    .tensors
+                    .get(&name)
+                    .is_some_and(|expected| expected.size() == sequence.size())
+                {
                     reference.compare(&name, sequence);
                 }
             }
@@ -191,7 +206,8 @@ fn check_encoder(sampler: &Sampler, reference: &mut Reference, labels: &Tensor) 
         reference.compare_codes(&format!("encode.idx{scale}"), codes);
     }
     let teacher = sampler.teacher.as_ref().unwrap();
-    let logits = teacher.teacher_forcing(&labels.to_device(device()), &codes, &sampler.vae.quantize);
+    let logits =
+        teacher.teacher_forcing(&labels.to_device(device()), &codes, &sampler.vae.quantize);
     reference.compare("var.teacher_forcing.logits", &logits);
 }
 
@@ -222,7 +238,9 @@ fn top_k_and_top_p_are_in_parity_with_the_released_method() {
     let mut reference = Reference::open("filter.safetensors");
     let logits = reference.input("filter.logits").to_device(device());
     for name in reference.tensors.keys().cloned().collect::<Vec<_>>() {
-        let Some(flags) = name.strip_prefix("filter.k").and_then(|flags| flags.strip_suffix(".probs")) else {
+        let Some(flags) =
+            name.strip_prefix("filter.k").and_then(|flags| flags.strip_suffix(".probs"))
+        else {
             continue;
         };
         let (top_k, top_p) = flags.split_once(".p").unwrap();
@@ -230,19 +248,29 @@ fn top_k_and_top_p_are_in_parity_with_the_released_method() {
         reference.compare(&name, &probs);
         // The same codewords survive, however small their probability.
         let kept = |probs: &Tensor| probs.to_device(Device::Cpu).gt(0.0);
-        assert!(kept(&probs).equal(&kept(&reference.tensors[&name])), "{name} keeps other codewords");
+        assert!(
+            kept(&probs).equal(&kept(&reference.tensors[&name])),
+            "{name} keeps other codewords"
+        );
     }
     reference.assert_complete();
 }
 
-/// Four batches, one after the other, of other classes and other noise: what graphs give, and what plain work gives.
+/// Four batches, one after the other, of other classes and other noise: what graphs give, and what
+/// plain work gives.
 fn check_graphs(captured: Sampler, plain: Sampler, plans: &[Plan]) {
     // On a GPU a sampler has graphs of its own, unless they were switched off.
     let rehearsed = captured.device == Device::Cpu;
-    let captured =
-        Sampler { graphs: if rehearsed { Graphs::rehearsal() } else { captured.graphs }, ..captured };
+    let captured = Sampler {
+        graphs: if rehearsed { Graphs::rehearsal() } else { captured.graphs },
+        ..captured
+    };
     let plain = Sampler { graphs: Graphs::default(), ..plain };
-    assert!(captured.graphs.wanted(), "no graphs here; run with RUST_LOG=info and without {}", graph::SWITCH);
+    assert!(
+        captured.graphs.wanted(),
+        "no graphs here; run with RUST_LOG=info and without {}",
+        graph::SWITCH
+    );
     let codes = |tokens: &Tensor| plain.vae.quantize.nearest(&tokens.to_device(plain.device));
     for plan in plans {
         for batch in 0..4 {
@@ -250,15 +278,24 @@ fn check_graphs(captured: Sampler, plain: Sampler, plans: &[Plan]) {
             let seeds = seeds(20 + batch as u64, 2);
             let (graphs, alone) =
                 (run(&captured, plan, &classes, &seeds), run(&plain, plan, &classes, &seeds));
-            assert!(same_codes(&codes(&graphs.tokens), &codes(&alone.tokens)), "batch {batch} of {plan:?}");
+            assert!(
+                same_codes(&codes(&graphs.tokens), &codes(&alone.tokens)),
+                "batch {batch} of {plan:?}"
+            );
             for (ours, theirs) in graphs.sequences.iter().zip(&alone.sequences) {
                 let off = distance(ours, theirs);
-                assert!(off <= TOLERANCE, "batch {batch} of {plan:?}: a sequence is off by {off:.1e}");
+                assert!(
+                    off <= TOLERANCE,
+                    "batch {batch} of {plan:?}: a sequence is off by {off:.1e}"
+                );
             }
             assert_eq!(graphs.frames.len(), alone.frames.len());
             for ((pass, scale, ours), (.., theirs)) in graphs.frames.iter().zip(&alone.frames) {
                 let off = distance(ours, theirs);
-                assert!(off <= 1e-3, "batch {batch} of {plan:?}, {pass}.{scale} is off by {off:.1e}");
+                assert!(
+                    off <= 1e-3,
+                    "batch {batch} of {plan:?}, {pass}.{scale} is off by {off:.1e}"
+                );
             }
         }
     }
@@ -281,9 +318,11 @@ fn captured_graphs_of_the_demo_model_are_in_parity_with_plain_work() {
 fn bytes_that_leave_the_device_are_in_parity_with_arithmetic_here() {
     // More than one picture, and more rows than columns.
     let pictures = formula::noise("bytes", &[3, 3, 7, 5]) * 0.3 + 0.5;
-    let values = |i: i64| Vec::<f32>::try_from(pictures.get(i).permute([1, 2, 0]).reshape([-1])).unwrap();
+    let values =
+        |i: i64| Vec::<f32>::try_from(pictures.get(i).permute([1, 2, 0]).reshape([-1])).unwrap();
     let byte = |x: f32| (255.0 * x + 0.5).floor().clamp(0.0, 255.0) as u8;
-    let expected: Vec<Vec<u8>> = (0..3).map(|i| values(i).into_iter().map(byte).collect()).collect();
+    let expected: Vec<Vec<u8>> =
+        (0..3).map(|i| values(i).into_iter().map(byte).collect()).collect();
     // Twice, since a device keeps the memory that they pass through.
     for _ in 0..2 {
         assert_eq!(to_rgb8(&pictures.to_device(device())).unwrap(), expected);
@@ -296,7 +335,8 @@ fn the_codeword_nearest_to_a_vector_is_in_parity_with_the_smallest_distance() {
     let quantize: &Quantizer = &sampler.vae.quantize;
     let vectors = formula::noise("vectors", &[3, 50, 8]).to_device(device());
     let differences = vectors.unsqueeze(2) - quantize.embedding.view([1, 1, 64, 8]);
-    let slow = differences.square().sum_dim_intlist([-1i64].as_slice(), false, None).argmin(-1, false);
+    let slow =
+        differences.square().sum_dim_intlist([-1i64].as_slice(), false, None).argmin(-1, false);
     assert!(same_codes(&quantize.nearest(&vectors), &slow));
 }
 
@@ -330,7 +370,10 @@ fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
                 let theirs = if silu { normed.silu() } else { normed };
                 let off = (ours.to_kind(Kind::Float) - &theirs).abs() / theirs.abs().clamp_min(1.0);
                 let off = f64::try_from(off.max()).unwrap();
-                assert!(off <= bound, "{kind:?} [{batch}, {channels}, {side}, {side}]: off by {off:.1e}");
+                assert!(
+                    off <= bound,
+                    "{kind:?} [{batch}, {channels}, {side}, {side}]: off by {off:.1e}"
+                );
                 let alone = norm.forward(&x.to_kind(kind).narrow(0, 0, 1), silu).unwrap();
                 assert!(
                     alone.equal(&ours.narrow(0, 0, 1)),
@@ -341,7 +384,8 @@ fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
     }
 }
 
-/// What the networks ask of the tensor library, and the student's outcome: here and on the device that is tested.
+/// What the networks ask of the tensor library, and the student's outcome: here and on the device
+/// that is tested.
 #[test]
 fn numbers_of_the_device_are_in_parity_with_those_of_this_processor() {
     let _no_grad = tch::no_grad_guard();
@@ -350,18 +394,30 @@ fn numbers_of_the_device_are_in_parity_with_those_of_this_processor() {
     let here = formula_sampler(&config, false, Device::Cpu, Kind::Float).unwrap();
     let there = formula_sampler(&config, false, device(), Kind::Float).unwrap();
     let number = |name: &str, size: &[i64]| formula::noise(name, size);
-    let (x, weight, bias) = (number("x", &[3 * tokens, 128]), number("w", &[512, 128]), number("b", &[512]));
+    let (x, weight, bias) =
+        (number("x", &[3 * tokens, 128]), number("w", &[512, 128]), number("b", &[512]));
     let (q, k, v) =
         (number("q", &[3, 2, 67, 64]), number("k", &[3, 2, 67, 64]), number("v", &[3, 2, 67, 64]));
-    let mask = Tensor::full([67, 72], f64::NEG_INFINITY, (Kind::Float, Device::Cpu)).triu(1).narrow(1, 0, 67);
+    let mask = Tensor::full([67, 72], f64::NEG_INFINITY, (Kind::Float, Device::Cpu))
+        .triu(1)
+        .narrow(1, 0, 67);
     let labels = Tensor::from_slice(&[5i64, 900, 3]);
     let noise = number("noise", &[3, tokens, config.latent_channels]);
     let outcomes = |sampler: &Sampler| {
         let on = |tensor: &Tensor| tensor.to_device(sampler.device);
-        let (x, weight, bias, labels, noise) = (on(&x), on(&weight), on(&bias), on(&labels), on(&noise));
+        let (x, weight, bias, labels, noise) =
+            (on(&x), on(&weight), on(&bias), on(&labels), on(&noise));
         let (q, k, v, mask) = (on(&q), on(&k), on(&v), on(&mask));
-        let seen =
-            Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, Some(1.0), false);
+        let seen = Tensor::scaled_dot_product_attention(
+            &q,
+            &k,
+            &v,
+            Some(&mask),
+            0.0,
+            false,
+            Some(1.0),
+            false,
+        );
         let student = &sampler.student;
         let conditioning = student.condition(&labels);
         let hidden = student.forward(&noise, 0, &conditioning);

@@ -1,4 +1,5 @@
-//! Files of pictures and statistics as NumPy, pytorch-fid and PyTorch write them, whole and damaged.
+//! Files of pictures and statistics as NumPy, pytorch-fid and PyTorch write them, whole and
+//! damaged.
 
 #![allow(clippy::unwrap_used)]
 
@@ -76,9 +77,17 @@ fn compressed_arrays_and_arrays_in_fortran_order_are_read() {
     let path = directory.path().join("a.npz");
     let numbers: Vec<u8> = (0..6).flat_map(|i| f64::from(i).to_le_bytes()).collect();
     let arrays = [
-        ("c.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", numbers.as_slice()),
+        (
+            "c.npy",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }",
+            numbers.as_slice(),
+        ),
         ("f.npy", "{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3), }", numbers.as_slice()),
-        ("one.npy", "{'descr': '<f8', 'fortran_order': False, 'shape': (6,), }", numbers.as_slice()),
+        (
+            "one.npy",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (6,), }",
+            numbers.as_slice(),
+        ),
     ];
     for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
         archive(&path, method, &arrays);
@@ -123,7 +132,8 @@ fn damaged_archives_are_refused_with_file_and_reason() {
         ("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 3), }", "[1, 2, 3]"),
         ("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2, 1, 3), }", "does not fit its"),
         (
-            "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 99999999999, 9999, 3), }",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 99999999999, 9999, \
+             3), }",
             "does not fit",
         ),
         ("{'descr': '|u1', 'fortran_order': True, 'shape': (1, 1, 2, 3), }", "Fortran"),
@@ -135,7 +145,10 @@ fn damaged_archives_are_refused_with_file_and_reason() {
         let error = header(text, &[0; 6]).expect(text);
         assert!(error.contains(part) && error.contains("arr_0"), "{text}: {error}");
     }
-    assert_eq!(header("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", &[0; 6]), None);
+    assert_eq!(
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", &[0; 6]),
+        None
+    );
     let error = Npz::open(&path).unwrap().array("mu").err().unwrap().to_string();
     assert!(error.contains("arr_0"), "the arrays that there are: {error}");
 }
@@ -144,8 +157,10 @@ fn damaged_archives_are_refused_with_file_and_reason() {
 fn moments(path: &Path, names: &[&str], features: i64) {
     let mean = Tensor::arange(features, (Kind::Double, Device::Cpu));
     let covariance = Tensor::eye(features, (Kind::Double, Device::Cpu)) * 2.0;
-    let tensors: Vec<(&str, &Tensor)> =
-        names.iter().map(|name| (*name, if name.starts_with("mu") { &mean } else { &covariance })).collect();
+    let tensors: Vec<(&str, &Tensor)> = names
+        .iter()
+        .map(|name| (*name, if name.starts_with("mu") { &mean } else { &covariance }))
+        .collect();
     write_tensors(fs::File::create(path).unwrap(), &tensors).unwrap();
 }
 
@@ -185,7 +200,8 @@ fn files_without_statistics_are_refused_with_what_they_hold() {
     assert!(refusal(&path).contains("a.npz"));
     let covariance = Tensor::eye(4, (Kind::Double, Device::Cpu));
     let mean = Tensor::zeros([5], (Kind::Double, Device::Cpu));
-    write_tensors(fs::File::create(&path).unwrap(), &[("mu", &mean), ("sigma", &covariance)]).unwrap();
+    write_tensors(fs::File::create(&path).unwrap(), &[("mu", &mean), ("sigma", &covariance)])
+        .unwrap();
     let error = refusal(&path);
     assert!(error.contains("[5]") && error.contains("[4, 4]"), "{error}");
     let other = directory.path().join("weights.pth");

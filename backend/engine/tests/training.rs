@@ -1,4 +1,5 @@
-//! The whole chain on the smallest recipe: from nothing to scores, through interruptions, and what it refuses.
+//! The whole chain on the smallest recipe: from nothing to scores, through interruptions, and what
+//! it refuses.
 
 #![allow(clippy::unwrap_used)]
 
@@ -56,7 +57,12 @@ impl Watch for Interrupted {
 fn place(directory: &Path) -> Workplace {
     // Networks this small lose more to a second thread than they gain.
     tch::set_num_threads(1);
-    Workplace { directory: directory.to_owned(), device: Device::Cpu, kind: Kind::Float, start: None }
+    Workplace {
+        directory: directory.to_owned(),
+        device: Device::Cpu,
+        kind: Kind::Float,
+        start: None,
+    }
 }
 
 /// Runs a stage to its end, as often as it is stopped.
@@ -68,8 +74,12 @@ fn chain(recipe: &Recipe, place: &Workplace, watch: &mut Interrupted) {
     to_the_end(|| vae::train(recipe, place, watch));
     to_the_end(|| teacher::train(recipe, place, watch));
     to_the_end(|| {
-        let source =
-            Source::open(&model_directory(&place.directory), &recipe.trajectories, recipe.seed, place)?;
+        let source = Source::open(
+            &model_directory(&place.directory),
+            &recipe.trajectories,
+            recipe.seed,
+            place,
+        )?;
         source.fill(&place.directory.join("trajectories"), watch)
     });
     to_the_end(|| student::train(recipe, place, watch));
@@ -109,12 +119,19 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     // Between two checkpoints, so that some steps are done twice.
     let mut watch = Interrupted::once_at(10);
     chain(&recipe, &place(broken.path()), &mut watch);
-    assert_eq!(watch.stopped, ["eye", "vae", "tokens", "teacher", "trajectories", "student", "judge"]);
+    assert_eq!(
+        watch.stopped,
+        ["eye", "vae", "tokens", "teacher", "trajectories", "student", "judge"]
+    );
     for stage in ["eye", "vae", "teacher", "student", "judge"] {
         let (one, other) = (losses(straight.path(), stage), losses(broken.path(), stage));
         assert_eq!(one.len(), 24, "{stage}");
-        assert_eq!(one, other, "{stage}: a resumed run has the losses of one that was never stopped");
-        let mean = |some: &[(u64, f64)]| some.iter().map(|line| line.1).sum::<f64>() / some.len() as f64;
+        assert_eq!(
+            one, other,
+            "{stage}: a resumed run has the losses of one that was never stopped"
+        );
+        let mean =
+            |some: &[(u64, f64)]| some.iter().map(|line| line.1).sum::<f64>() / some.len() as f64;
         assert!(mean(&one[18..]) < 0.97 * mean(&one[..6]), "{stage} learns: {one:?}");
         for file in ["curve.png", "checkpoint.safetensors"] {
             assert!(straight.path().join(stage).join(file).is_file(), "{stage}/{file}");
@@ -186,7 +203,10 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     assert!(first < 0.8 * anew, "{first} where a run from nothing begins at {anew}");
     further.sizes.latent_channels = 8;
     let error = vae::train(&further, &start, &mut Interrupted::never()).unwrap_err().to_string();
-    assert!(error.contains("quant_conv.weight is [4, 4, 3, 3] and should be [8, 8, 3, 3]"), "{error}");
+    assert!(
+        error.contains("quant_conv.weight is [4, 4, 3, 3] and should be [8, 8, 3, 3]"),
+        "{error}"
+    );
 
     refusals(&recipe, &place);
 }
@@ -199,13 +219,19 @@ fn refusals(recipe: &Recipe, place: &Workplace) {
     let mut fewer = recipe.clone();
     fewer.sizes.num_classes = 10;
     let error = vae::train(&fewer, place, &mut watch).unwrap_err().to_string();
-    assert!(error.contains("num_classes was 16 and is 10") && error.contains("--output"), "{error}");
+    assert!(
+        error.contains("num_classes was 16 and is 10") && error.contains("--output"),
+        "{error}"
+    );
     let error = student::train(&fewer, place, &mut watch).unwrap_err().to_string();
     assert!(error.contains("class_emb.weight") && error.contains("[17, 32]"), "{error}");
     let mut wider = recipe.clone();
     wider.sizes.transformer.width = 64;
     let error = student::train(&wider, place, &mut watch).unwrap_err().to_string();
-    assert!(error.contains("teacher.safetensors") && error.contains("word_embed.weight"), "{error}");
+    assert!(
+        error.contains("teacher.safetensors") && error.contains("word_embed.weight"),
+        "{error}"
+    );
     let mut longer = recipe.clone();
     longer.student.run.steps = 30;
     let error = student::train(&longer, place, &mut watch).unwrap_err().to_string();
@@ -225,7 +251,10 @@ fn refusals(recipe: &Recipe, place: &Workplace) {
     // A shard that is lost names the command that makes it.
     fs::remove_file(place.directory.join("trajectories/00001.safetensors")).unwrap();
     let error = student::train(recipe, place, &mut watch).unwrap_err().to_string();
-    assert!(error.contains("00001.safetensors") && error.contains("var-dd train trajectories"), "{error}");
+    assert!(
+        error.contains("00001.safetensors") && error.contains("var-dd train trajectories"),
+        "{error}"
+    );
     fs::remove_file(model.join("teacher.safetensors")).unwrap();
     let error = student::train(recipe, place, &mut watch).unwrap_err().to_string();
     assert!(

@@ -16,7 +16,8 @@ read off the tensors. Unknown, missing and misshaped tensors are refused by name
 Example:\n  \
 var-dd convert --student var-d16.pth --vae vae_ch160v4096z32.pth --teacher var_d16.pth --output models/d16")]
 pub struct ConvertArgs {
-    /// Checkpoint of the student: a training checkpoint (`trainer.ema_parameters`) or a plain state dict.
+    /// Checkpoint of the student: a training checkpoint (`trainer.ema_parameters`) or a plain state
+    /// dict.
     #[arg(long, value_name = "FILE")]
     student: PathBuf,
     /// Checkpoint of the VAE.
@@ -37,8 +38,8 @@ pub struct ConvertArgs {
     /// Which weights of a training checkpoint.
     #[arg(long, value_enum, default_value_t = WeightsArg::Ema)]
     weights: WeightsArg,
-    /// File of class names, one a line, in the order of their numbers [default: ImageNet's for 1,000 classes,
-    /// else `class 0`, `class 1`, …].
+    /// File of class names, one a line, in the order of their numbers [default: ImageNet's for
+    /// 1,000 classes, else `class 0`, `class 1`, …].
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 }
@@ -54,13 +55,15 @@ enum WeightsArg {
 /// Converts.
 ///
 /// # Errors
-/// When a checkpoint is not whole or not the network's, or the output is in use; nothing is written then.
+/// When a checkpoint is not whole or not the network's, or the output is in use; nothing is written
+/// then.
 pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
     if let Some(sides) = &args.patch_nums {
         let increasing = sides.windows(2).all(|pair| pair[0] < pair[1]);
         if sides.len() < 2 || sides[0] != 1 || !increasing {
             let reason = format!(
-                "--patch-nums is {sides:?}; it must be two or more increasing sides, the first one 1"
+                "--patch-nums is {sides:?}; it must be two or more increasing sides, the first one \
+                 1"
             );
             return Err(UsageError(reason).into());
         }
@@ -69,12 +72,16 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
         return Err(UsageError("--name is empty; give the name that people see".into()).into());
     }
     let classes = args.classes.as_ref().map(|path| -> anyhow::Result<Vec<String>> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         match names.iter().position(String::is_empty) {
             Some(line) => {
-                anyhow::bail!("line {} of {} is empty; each line names a class", line + 1, path.display())
+                anyhow::bail!(
+                    "line {} of {} is empty; each line names a class",
+                    line + 1,
+                    path.display()
+                )
             }
             None => Ok(names),
         }

@@ -129,8 +129,8 @@ pub(super) fn statistics_path() -> Option<PathBuf> {
 /// Fetches released files.
 ///
 /// # Errors
-/// When a file cannot be had whole (what was fetched of it stays, and the same command goes on there), or a student is not what
-/// it should be.
+/// When a file cannot be had whole (what was fetched of it stays, and the same command goes on
+/// there), or a student is not what it should be.
 pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
     let task = Task { args, hub: Hub::from_environment(args.offline) };
     let mut names = args.names.clone();
@@ -196,10 +196,12 @@ impl Task<'_> {
         if !by_hand {
             return error.into();
         }
-        let names: Vec<_> = self.args.names.iter().filter_map(|name| name.to_possible_value()).collect();
+        let names: Vec<_> =
+            self.args.names.iter().filter_map(|name| name.to_possible_value()).collect();
         let names: Vec<_> = names.iter().map(|name| name.get_name()).collect();
         anyhow::anyhow!(
-            "{error}\nto go on without the hub: fetch {url} by other means, put it at {}, and run\n  var-dd download {} --files {}",
+            "{error}\nto go on without the hub: fetch {url} by other means, put it at {}, and \
+             run\n  var-dd download {} --files {}",
             directory.join(name).display(),
             names.join(" "),
             directory.display()
@@ -219,8 +221,9 @@ impl Task<'_> {
         let path = inception_path();
         let url = &self.args.inception_url;
         let bar = Bar::new(INCEPTION_FILE);
-        let fetched =
-            self.hub.fetch_from(url, &path, INCEPTION_SHA256, &mut |there, all| bar.show(there, all));
+        let fetched = self
+            .hub
+            .fetch_from(url, &path, INCEPTION_SHA256, &mut |there, all| bar.show(there, all));
         bar.finish();
         fetched.map_err(|error| self.advise(error, INCEPTION_FILE, url))?;
         println!("{}", path.display());
@@ -251,13 +254,15 @@ impl Task<'_> {
         };
         fs::create_dir_all(&self.args.output)
             .with_context(|| format!("cannot make {}", self.args.output.display()))?;
-        let made = convert(&conversion).context("a file is whole but cannot be converted").and_then(|_| {
-            // A model without its teacher gives way to the same one with it.
-            if output.exists() {
-                fs::remove_dir_all(&output)?;
-            }
-            Ok(fs::rename(&conversion.output, &output)?)
-        });
+        let made = convert(&conversion)
+            .context("a file is whole but cannot be converted")
+            .and_then(|_| {
+                // A model without its teacher gives way to the same one with it.
+                if output.exists() {
+                    fs::remove_dir_all(&output)?;
+                }
+                Ok(fs::rename(&conversion.output, &output)?)
+            });
         if made.is_err() && conversion.output.exists() {
             // The error at hand says more than one about the rest would.
             let _ = fs::remove_dir_all(&conversion.output);

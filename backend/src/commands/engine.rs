@@ -21,7 +21,9 @@ use var_dd_engine::{
 };
 use var_dd_protocol::{self as protocol, ModelInfo};
 
-use crate::generator::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
+use crate::generator::{
+    BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink,
+};
 
 /// A model on a device.
 pub struct Engine {
@@ -45,7 +47,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the device cannot be used or the bundle is not whole.
-    pub fn load(directory: &Path, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, EngineError> {
+    pub fn load(
+        directory: &Path,
+        device: DeviceChoice,
+        dtype: DtypeChoice,
+    ) -> Result<Self, EngineError> {
         let device = device.open()?;
         let bundle = Bundle::open(directory)?;
         let kind = dtype.kind_for(device, &bundle.config);
@@ -67,8 +73,8 @@ impl Engine {
         self.sampler.graphs.in_use()
     }
 
-    /// The final pictures of a batch that starts from `noise`, f32 `[B, N, Cv]` (none if the teacher draws alone), without
-    /// decoding any other scale.
+    /// The final pictures of a batch that starts from `noise`, f32 `[B, N, Cv]` (none if the
+    /// teacher draws alone), without decoding any other scale.
     ///
     /// # Errors
     /// When the device cannot.
@@ -86,7 +92,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the device cannot.
-    pub fn timed_final_pictures(&self, request: &BatchRequest) -> Result<TimedPictures, GeneratorError> {
+    pub fn timed_final_pictures(
+        &self,
+        request: &BatchRequest,
+    ) -> Result<TimedPictures, GeneratorError> {
         guarded(request.pictures.len(), || self.finish(request, &Start::of(request, &self.sampler)))
     }
 
@@ -180,14 +189,22 @@ impl Generator for Engine {
         &self.info
     }
 
-    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
+    fn generate(
+        &mut self,
+        batch: &BatchRequest,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), GeneratorError> {
         guarded(batch.pictures.len(), || draw(&self.sampler, batch, sink))
     }
 }
 
 /// Does work that the device may fail at.
-fn guarded<T>(pictures: usize, work: impl FnOnce() -> Result<T, SampleError>) -> Result<T, GeneratorError> {
-    // The tensor library reports a failing device by a panic; the networks hold no state that one could spoil.
+fn guarded<T>(
+    pictures: usize,
+    work: impl FnOnce() -> Result<T, SampleError>,
+) -> Result<T, GeneratorError> {
+    // The tensor library reports a failing device by a panic; the networks hold no state that one
+    // could spoil.
     let reason = match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(outcome)) => return Ok(outcome),
         Ok(Err(error)) => error.to_string(),
@@ -198,7 +215,14 @@ fn guarded<T>(pictures: usize, work: impl FnOnce() -> Result<T, SampleError>) ->
             .unwrap_or_else(|| "the engine panicked".into()),
     };
     // Only the first line of the library's account is for people; a C++ stack follows.
-    let first = reason.split("\\n").next().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    let first = reason
+        .split("\\n")
+        .next()
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     if reason.contains("out of memory") || reason.contains("can't allocate memory") {
         Err(GeneratorError::OutOfMemory { pictures, reason: first })
     } else {
@@ -216,13 +240,15 @@ struct Start {
 impl Start {
     fn of(request: &BatchRequest, sampler: &Sampler) -> Self {
         let starts_from_noise = !matches!(request.plan, Plan::Teacher { .. });
-        let noise = starts_from_noise
-            .then(|| noise::noise(&seeds(request), sampler.config.tokens(), sampler.config.latent_channels));
+        let noise = starts_from_noise.then(|| {
+            noise::noise(&seeds(request), sampler.config.tokens(), sampler.config.latent_channels)
+        });
         Self::on(noise, request)
     }
 
     fn on(noise: Option<Tensor>, request: &BatchRequest) -> Self {
-        let labels: Vec<i64> = request.pictures.iter().map(|picture| picture.class.into()).collect();
+        let labels: Vec<i64> =
+            request.pictures.iter().map(|picture| picture.class.into()).collect();
         Self { labels: Tensor::from_slice(&labels), noise, seeds: seeds(request) }
     }
 
@@ -233,7 +259,8 @@ impl Start {
 
 /// Seeds of a batch.
 pub fn seeds(request: &BatchRequest) -> Vec<PictureSeed> {
-    let seed = |picture: &PictureRequest| PictureSeed { seed: picture.seed, index: picture.index.into() };
+    let seed =
+        |picture: &PictureRequest| PictureSeed { seed: picture.seed, index: picture.index.into() };
     request.pictures.iter().map(seed).collect()
 }
 

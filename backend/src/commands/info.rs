@@ -39,7 +39,10 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
     row("pictures", format!("{side}×{side}, {} classes", config.num_classes));
     let scales: Vec<_> = config.patch_nums.iter().map(|side| format!("{side}×{side}")).collect();
     row("scales", format!("{}: {} tokens", scales.join(" "), config.tokens()));
-    row("tokenizer", format!("{} codewords of {} channels", config.vocabulary, config.latent_channels));
+    row(
+        "tokenizer",
+        format!("{} codewords of {} channels", config.vocabulary, config.latent_channels),
+    );
     row(
         "transformer",
         format!(
@@ -64,8 +67,11 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
         let parts: Vec<_> =
             parts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
         let fid = preset.fid.map(|fid| format!(", published FID {fid}")).unwrap_or_default();
-        let missing =
-            if plan.needs_teacher() && sampler.teacher.is_none() { ", needs a teacher" } else { "" };
+        let missing = if plan.needs_teacher() && sampler.teacher.is_none() {
+            ", needs a teacher"
+        } else {
+            ""
+        };
         row(
             if index == 0 { "plans" } else { "" },
             format!(
@@ -82,19 +88,23 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
 
 /// The flags that spell a plan.
 pub fn flags(plan: &Plan) -> String {
-    let list = |t_list: &[usize]| t_list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let list =
+        |t_list: &[usize]| t_list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     match plan {
         Plan::FewStep { t_list, loss_split_t } => {
             format!("--t-list {} --loss-split-t {loss_split_t}", list(t_list))
         }
-        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => format!(
-            "--t-list {} --loss-split-t {loss_split_t} --t-teacher-start {teacher_start} --cfg {} --top-k {} --top-p {}{}",
-            list(t_list),
-            guidance.cfg,
-            guidance.top_k,
-            guidance.top_p,
-            if *causal_prefix { " --causal-prefix" } else { "" }
-        ),
+        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => {
+            format!(
+                "--t-list {} --loss-split-t {loss_split_t} --t-teacher-start {teacher_start} --cfg \
+                 {} --top-k {} --top-p {}{}",
+                list(t_list),
+                guidance.cfg,
+                guidance.top_k,
+                guidance.top_p,
+                if *causal_prefix { " --causal-prefix" } else { "" }
+            )
+        }
         Plan::Teacher { guidance } => format!(
             "--autoregressive --cfg {} --top-k {} --top-p {}",
             guidance.cfg, guidance.top_k, guidance.top_p
@@ -105,7 +115,8 @@ pub fn flags(plan: &Plan) -> String {
 /// A number with commas between thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
+    let groups =
+        digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
     groups.collect::<Vec<_>>().join(",")
 }
 

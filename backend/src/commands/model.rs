@@ -14,10 +14,11 @@ use crate::cli::UsageError;
 /// The demo model as it lies in the source tree that the program was built from.
 const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model");
 
-/// The model of commands that are given none: `demo-model` beside the program if it was installed so, else the one
-/// of the source tree.
+/// The model of commands that are given none: `demo-model` beside the program if it was installed
+/// so, else the one of the source tree.
 pub fn default_model() -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("demo-model")));
+    let beside =
+        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("demo-model")));
     let installed = beside.filter(|directory| directory.join("config.json").is_file());
     installed.unwrap_or_else(|| {
         let source = Path::new(DEMO_MODEL);
@@ -35,7 +36,8 @@ pub struct ModelArgs {
     /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
-    /// Numbers of the networks: `auto` (bf16 on a GPU and, for large models, on a CPU that multiplies it natively; else f32), `f32`, `bf16` or `f16`.
+    /// Numbers of the networks: `auto` (bf16 on a GPU and, for large models, on a CPU that
+    /// multiplies it natively; else f32), `f32`, `bf16` or `f16`.
     #[arg(long, default_value_t)]
     pub dtype: DtypeChoice,
 }
@@ -53,7 +55,8 @@ pub struct PlanArgs {
     /// First scale of each student pass, as in `0` (one step) or `0,5` (two steps).
     #[arg(long, value_name = "T,…", value_delimiter = ',', allow_hyphen_values = true, value_parser = scale)]
     pub t_list: Vec<usize>,
-    /// Tokens of scales before this one are codewords, from it on regressed vectors: 0 to the number of scales.
+    /// Tokens of scales before this one are codewords, from it on regressed vectors: 0 to the
+    /// number of scales.
     #[arg(
         long,
         value_name = "SCALE",
@@ -63,8 +66,8 @@ pub struct PlanArgs {
         value_parser = scale
     )]
     pub loss_split_t: Option<usize>,
-    /// Teacher-involved: the teacher draws the scales from this one up to the second number of --t-list. 0 counts
-    /// too: no draft then.
+    /// Teacher-involved: the teacher draws the scales from this one up to the second number of
+    /// --t-list. 0 counts too: no draft then.
     #[arg(
         long,
         visible_alias = "teacher-start",
@@ -86,8 +89,8 @@ pub struct PlanArgs {
     /// Probability mass kept before each draw; 0 keeps all (teacher only) [default: 0.95].
     #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// Run the teacher's given prefix block-causally. The released code, whose scores are published, lets every
-    /// prefix position see every other.
+    /// Run the teacher's given prefix block-causally. The released code, whose scores are
+    /// published, lets every prefix position see every other.
     #[arg(long, requires = "t_teacher_start", conflicts_with = "autoregressive")]
     pub causal_prefix: bool,
 }
@@ -128,12 +131,19 @@ impl PlanArgs {
         } else {
             let split = self.loss_split_t.ok_or_else(|| {
                 UsageError(format!(
-                    "--loss-split-t is missing; give the first scale whose tokens are regressed, from 0 to {}",
+                    "--loss-split-t is missing; give the first scale whose tokens are regressed, \
+                     from 0 to {}",
                     config.scales()
                 ))
             })?;
-            Plan::from_flags(&self.t_list, split, self.t_teacher_start, guidance, self.causal_prefix)
-                .map_err(|error| UsageError(error.to_string()))?
+            Plan::from_flags(
+                &self.t_list,
+                split,
+                self.t_teacher_start,
+                guidance,
+                self.causal_prefix,
+            )
+            .map_err(|error| UsageError(error.to_string()))?
         };
         self.checked(plan, config)
     }
@@ -148,8 +158,13 @@ impl PlanArgs {
             preset.name.eq_ignore_ascii_case(name)
         };
         let preset = config.plans.iter().find(same).ok_or_else(|| {
-            let names: Vec<_> = config.plans.iter().map(|preset| format!("{:?}", preset.name)).collect();
-            UsageError(format!("model {:?} has no plan {name:?}; it has {}", config.name, names.join(", ")))
+            let names: Vec<_> =
+                config.plans.iter().map(|preset| format!("{:?}", preset.name)).collect();
+            UsageError(format!(
+                "model {:?} has no plan {name:?}; it has {}",
+                config.name,
+                names.join(", ")
+            ))
         })?;
         let plan = preset.plan().map_err(|error| UsageError(error.to_string()))?;
         self.checked(plan, config)
@@ -171,7 +186,8 @@ impl PlanArgs {
                     ("--top-p", self.top_p.is_some()),
                 ];
                 if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
-                    // The released script takes --cfg with few-step plans and ignores it; so do we, but say so.
+                    // The released script takes --cfg with few-step plans and ignores it; so do we,
+                    // but say so.
                     tracing::warn!("{flag} has no effect: this plan has no teacher");
                 }
             }
@@ -188,7 +204,8 @@ impl PlanArgs {
 pub fn check_teacher(plan: &Plan, bundle: &Bundle) -> Result<(), UsageError> {
     if plan.needs_teacher() && !bundle.has_teacher() {
         return Err(UsageError(format!(
-            "this plan needs the teacher, and model {:?} has none; convert it with --teacher, or choose a few-step plan",
+            "this plan needs the teacher, and model {:?} has none; convert it with --teacher, or \
+             choose a few-step plan",
             bundle.config.name
         )));
     }

@@ -1,4 +1,5 @@
-//! The file beside a result that says what it was made with, so that only the same is ever added to it.
+//! The file beside a result that says what it was made with, so that only the same is ever added to
+//! it.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -21,7 +22,11 @@ pub(super) enum Found {
 ///
 /// # Errors
 /// When the file cannot be read, or says something else: every difference by name, and `advice`.
-pub(super) fn compare(path: &Path, parameters: &Map<String, Value>, advice: &str) -> anyhow::Result<Found> {
+pub(super) fn compare(
+    path: &Path,
+    parameters: &Map<String, Value>,
+    advice: &str,
+) -> anyhow::Result<Found> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -29,14 +34,21 @@ pub(super) fn compare(path: &Path, parameters: &Map<String, Value>, advice: &str
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let found: Map<String, Value> = serde_json::from_slice(&bytes)
-        .map_err(|error| UsageError(format!("{} holds no parameters: {error}; {advice}", path.display())))?;
-    let names = parameters.keys().chain(found.keys().filter(|name| !parameters.contains_key(*name)));
-    let shown = |value: Option<&Value>| value.map_or_else(|| "not given".to_owned(), ToString::to_string);
+    let found: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| {
+        UsageError(format!("{} holds no parameters: {error}; {advice}", path.display()))
+    })?;
+    let names =
+        parameters.keys().chain(found.keys().filter(|name| !parameters.contains_key(*name)));
+    let shown =
+        |value: Option<&Value>| value.map_or_else(|| "not given".to_owned(), ToString::to_string);
     let differences: Vec<_> = names
         .filter(|name| found.get(*name) != parameters.get(*name))
         .map(|name| {
-            format!("{name} is {} there and {} here", shown(found.get(name)), shown(parameters.get(name)))
+            format!(
+                "{name} is {} there and {} here",
+                shown(found.get(name)),
+                shown(parameters.get(name))
+            )
         })
         .collect();
     if differences.is_empty() {

@@ -59,7 +59,12 @@ pub(super) fn contact_sheet(pictures: &[RgbImage]) -> RgbImage {
         RgbImage::from_pixel(span(columns, width), span(rows, height), image::Rgb([250, 248, 245]));
     for (index, picture) in pictures.iter().enumerate() {
         let (column, row) = (index % columns, index / columns);
-        imageops::replace(&mut sheet, picture, span(column, width).into(), span(row, height).into());
+        imageops::replace(
+            &mut sheet,
+            picture,
+            span(column, width).into(),
+            span(row, height).into(),
+        );
     }
     sheet
 }
@@ -101,7 +106,8 @@ mod tests {
     fn text_of_any_script_survives_in_a_picture() {
         let picture = RgbImage::from_pixel(3, 2, image::Rgb([1, 2, 3]));
         let bytes =
-            png(&picture, &[("Title", "Plymouth Rock".into()), ("parameters", "雪だるま".into())]).unwrap();
+            png(&picture, &[("Title", "Plymouth Rock".into()), ("parameters", "雪だるま".into())])
+                .unwrap();
         assert_eq!(image::load_from_memory(&bytes).unwrap().to_rgb8(), picture);
         let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
         assert_eq!(reader.info().uncompressed_latin1_text[0].text, "Plymouth Rock");

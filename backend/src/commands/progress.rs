@@ -67,7 +67,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Of `total` pictures, `before` of which were done by an earlier run.
     pub(super) fn of_pictures(total: usize, before: usize) -> Self {
-        let task = Task { stage: None, unit: "pictures", total: total as u64, before: before as u64 };
+        let task =
+            Task { stage: None, unit: "pictures", total: total as u64, before: before as u64 };
         Self::begin(task, Display::of_errors(PICTURES_INTERVAL))
     }
 
@@ -76,7 +77,8 @@ impl Progress {
         let prefix = task.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
         let bar = matches!(display, Display::Terminal).then(|| {
             let style = ProgressStyle::with_template("{prefix}{bar:30} {msg}");
-            let bar = ProgressBar::new(task.total).with_position(task.before).with_prefix(prefix.clone());
+            let bar =
+                ProgressBar::new(task.total).with_position(task.before).with_prefix(prefix.clone());
             bar.set_message(format!("{}/{} {}", task.before, task.total, task.unit));
             // The template is a constant; without it the bar is merely plainer.
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -154,9 +156,11 @@ impl Progress {
         }
         let took = self.began.elapsed();
         let Task { unit, before, .. } = self.task;
-        let earlier = if before > 0 { format!(" after {before} of an earlier run") } else { String::new() };
+        let earlier =
+            if before > 0 { format!(" after {before} of an earlier run") } else { String::new() };
         let (seconds, rate) = (took.as_secs_f64(), self.rate(took));
-        let words = format!("{} {unit}{earlier} in {seconds:.1} s ({rate:.2} per second)", self.done_now());
+        let words =
+            format!("{} {unit}{earlier} in {seconds:.1} s ({rate:.2} per second)", self.done_now());
         self.named(&words)
     }
 }
@@ -173,7 +177,9 @@ mod tests {
     /// The lines, with `#` for what depends on the clock.
     fn timeless(log: &[u8]) -> Vec<String> {
         let part = |part: &str| match (part.strip_suffix(" per second"), part.split_once(" left")) {
-            (Some(rate), _) if rate.parse::<f64>().is_ok_and(f64::is_finite) => "# per second".to_owned(),
+            (Some(rate), _) if rate.parse::<f64>().is_ok_and(f64::is_finite) => {
+                "# per second".to_owned()
+            }
             (_, Some((_, figures))) => format!("# left{figures}"),
             _ => part.to_owned(),
         };
@@ -222,6 +228,9 @@ mod tests {
         let task = Task { stage: None, unit: "steps", total: u64::MAX, before: 0 };
         let (progress, log) = begun(task, Duration::ZERO);
         progress.advance(0);
-        assert_eq!(timeless(&log.borrow()), [format!("0/{} steps, # per second, # left", u64::MAX)]);
+        assert_eq!(
+            timeless(&log.borrow()),
+            [format!("0/{} steps, # per second, # left", u64::MAX)]
+        );
     }
 }

@@ -115,7 +115,8 @@ struct Row {
 /// Draws and scores all rows.
 ///
 /// # Errors
-/// Everything that is missing, before anything starts; later, when a row cannot be drawn or written.
+/// Everything that is missing, before anything starts; later, when a row cannot be drawn or
+/// written.
 pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
     let (planned, compared) = args.plan()?;
     let device = args.model.device.open()?;
@@ -135,16 +136,19 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
         let done = finished(&output, &parameters, args.overwrite)?;
         prepared.push((row, model.clone(), dtype, parameters, output, done));
     }
-    for (number, (row, model, dtype, parameters, output, done)) in prepared.into_iter().enumerate() {
+    for (number, (row, model, dtype, parameters, output, done)) in prepared.into_iter().enumerate()
+    {
         eprintln!("{} of {}: {}, {}", number + 1, planned.len(), row.model, row.plan);
         let (scores, seconds) = match done {
             Some(scores) => {
-                let earlier =
-                    before.iter().find(|earlier| earlier.model == row.model && earlier.plan == row.plan);
+                let earlier = before
+                    .iter()
+                    .find(|earlier| earlier.model == row.model && earlier.plan == row.plan);
                 (scores, earlier.and_then(|earlier| earlier.seconds))
             }
             None => {
-                let drawing = Drawing { bundle: &row.bundle, series: &row.series, dtype, model: &model };
+                let drawing =
+                    Drawing { bundle: &row.bundle, series: &row.series, dtype, model: &model };
                 let (scores, seconds) = drawing.score(&scorer, &parameters, &output)?;
                 (scores, Some(seconds))
             }
@@ -195,8 +199,11 @@ impl ReproduceArgs {
         let names: Vec<_> = all.iter().map(|row| format!("{} {}", row.model, row.plan)).collect();
         let wanted: Vec<_> = all.into_iter().filter(asked).collect();
         if wanted.is_empty() {
-            let reason =
-                format!("--only {:?} fits no row; there are: {}", self.only.join(","), names.join(", "));
+            let reason = format!(
+                "--only {:?} fits no row; there are: {}",
+                self.only.join(","),
+                names.join(", ")
+            );
             return Err(UsageError(reason).into());
         }
         Ok(wanted)
@@ -232,7 +239,10 @@ impl ReproduceArgs {
                 } else {
                     ""
                 };
-                anyhow::bail!("nothing has been started; missing:\n  {}{advice}", missing.join("\n  "))
+                anyhow::bail!(
+                    "nothing has been started; missing:\n  {}{advice}",
+                    missing.join("\n  ")
+                )
             }
         }
     }
@@ -310,7 +320,10 @@ mod tests {
 
     #[test]
     fn names_of_rows_are_plain_and_different() {
-        assert_eq!(slug("demo-64 (interim) 3 steps with teacher"), "demo-64-interim-3-steps-with-teacher");
+        assert_eq!(
+            slug("demo-64 (interim) 3 steps with teacher"),
+            "demo-64-interim-3-steps-with-teacher"
+        );
         let names: std::collections::BTreeSet<_> =
             PUBLISHED.iter().map(|(model, plan, _)| slug(&format!("{model} {plan}"))).collect();
         assert_eq!(names.len(), PUBLISHED.len());

@@ -1,7 +1,7 @@
 //! Which pictures a command draws: a numbered series, cut into batches.
 //!
-//! Picture `i` belongs to batch `⌊i / bs⌋`, and a batch is always drawn whole. So a picture is the same to the last bit
-//! however often the drawing was interrupted, and whichever process drew it.
+//! Picture `i` belongs to batch `⌊i / bs⌋`, and a batch is always drawn whole. So a picture is the
+//! same to the last bit however often the drawing was interrupted, and whichever process drew it.
 
 use std::{
     ops::{ControlFlow, Range},
@@ -36,7 +36,8 @@ use crate::{
 /// Flags that say what to draw.
 #[derive(Args, Clone, Debug)]
 pub struct SeriesArgs {
-    /// A plan of the model by its name, as `var-dd info` lists them [default: the model's first plan].
+    /// A plan of the model by its name, as `var-dd info` lists them [default: the model's first
+    /// plan].
     #[arg(long, value_name = "NAME", conflicts_with_all = ["t_list", "autoregressive", "loss_split_t", "causal_prefix"])]
     plan: Option<String>,
     #[command(flatten)]
@@ -47,18 +48,20 @@ pub struct SeriesArgs {
     /// Classes of the pictures: numbers or names [default: all classes].
     #[arg(long, value_name = "CLASS,…", value_delimiter = ',', allow_hyphen_values = true)]
     classes: Vec<String>,
-    /// How pictures come by their class: in turn, so that all are equally frequent (50,000 pictures of 1,000 classes:
-    /// 50 each), or at random [default: turn; random with --rng torch].
+    /// How pictures come by their class: in turn, so that all are equally frequent (50,000 pictures
+    /// of 1,000 classes: 50 each), or at random [default: turn; random with --rng torch].
     #[arg(long, value_enum, value_name = "HOW")]
     labels: Option<Labels>,
     /// Seed of all randomness.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = value_parser!(u64).range(..))]
     seed: u64,
-    /// Where labels and noise come from: each picture's own stream, or PyTorch's CPU generator in the order of the
-    /// released scripts (labels of all pictures, then noise batch by batch). The teacher's draws are each picture's own.
+    /// Where labels and noise come from: each picture's own stream, or PyTorch's CPU generator in
+    /// the order of the released scripts (labels of all pictures, then noise batch by batch). The
+    /// teacher's draws are each picture's own.
     #[arg(long, value_enum, default_value_t = Rng::Picture)]
     rng: Rng,
-    /// Pictures drawn together. Changes speed and memory; the pictures only by rounding on a GPU, or with --rng torch.
+    /// Pictures drawn together. Changes speed and memory; the pictures only by rounding on a GPU,
+    /// or with --rng torch.
     #[arg(long, value_name = "COUNT", default_value_t = 8, allow_negative_numbers = true,
           value_parser = value_parser!(u32).range(1..=4096))]
     bs: u32,
@@ -107,7 +110,8 @@ fn bounded(flag: &str, value: u32, limit: u32) -> Result<usize, UsageError> {
 }
 
 impl SeriesArgs {
-    /// The plan: as the flags describe it, or the preset of the given name, or the model's first one.
+    /// The plan: as the flags describe it, or the preset of the given name, or the model's first
+    /// one.
     fn plan(&self, config: &Config) -> Result<Plan, UsageError> {
         if self.flags.is_given() {
             return self.flags.resolve(config);
@@ -157,7 +161,8 @@ impl SeriesArgs {
         let all = config.num_classes as u64;
         let stream = (self.rng == Rng::Torch)
             .then(|| ReleasedStream::new(self.seed, count, all, batch, tokens, channels));
-        let among: Vec<u32> = if chosen.is_empty() { (0..all as u32).collect() } else { chosen.clone() };
+        let among: Vec<u32> =
+            if chosen.is_empty() { (0..all as u32).collect() } else { chosen.clone() };
         let (classes, labels) = match (&stream, self.labels) {
             (Some(_), Some(Labels::Turn)) => {
                 let reason = "--rng torch draws the labels at random, as the released scripts do; leave out \
@@ -241,8 +246,8 @@ impl Series {
     }
 }
 
-/// Draws batches of a series in the order given. Their noise is made on a thread of its own, so that the device need not
-/// wait for it.
+/// Draws batches of a series in the order given. Their noise is made on a thread of its own, so
+/// that the device need not wait for it.
 ///
 /// # Errors
 /// When the device fails, or the receiver of the pictures does.
@@ -261,7 +266,9 @@ pub(super) fn draw(
                 let noise = match (&series.plan, &mut stream) {
                     (Plan::Teacher { .. }, _) => None,
                     (_, Some(stream)) => Some(stream.noise(batch)),
-                    (_, None) => Some(noise::noise(&engine::seeds(&request), series.tokens, series.channels)),
+                    (_, None) => {
+                        Some(noise::noise(&engine::seeds(&request), series.tokens, series.channels))
+                    }
                 };
                 // Nobody listens any more if the drawing has ended early.
                 if sender.send((batch, request, noise)).is_err() {
@@ -303,8 +310,10 @@ fn find_class(text: &str, config: &Config) -> Result<u32, UsageError> {
     let lower = text.to_lowercase();
     let position = config.classes.iter().position(|name| name.to_lowercase() == lower);
     position.map(|class| class as u32).ok_or_else(|| {
-        let near =
-            config.classes.iter().filter(|name| !lower.is_empty() && name.to_lowercase().contains(&lower));
+        let near = config
+            .classes
+            .iter()
+            .filter(|name| !lower.is_empty() && name.to_lowercase().contains(&lower));
         let near: Vec<_> = near.take(5).map(String::as_str).collect();
         let advice = if near.is_empty() {
             format!("classes are numbers from 0 to {} or their names", config.num_classes - 1)

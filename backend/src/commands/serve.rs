@@ -57,7 +57,9 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
             ErrorKind::AddrInUse => {
                 "another program listens there; stop it or give another one with --listen"
             }
-            ErrorKind::PermissionDenied => "ports below 1024 are reserved; give another one with --listen",
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 are reserved; give another one with --listen"
+            }
             ErrorKind::AddrNotAvailable => {
                 "this computer has no such address; give another one with --listen"
             }
@@ -113,8 +115,10 @@ fn greet(config: &http::HttpConfig, address: SocketAddr, models: &[ModelInfo]) {
     } else {
         address
     };
-    let names: Vec<_> = models.iter().map(|model| format!("{} on {}", model.name, model.device)).collect();
-    let public = config.public_url.as_ref().map(|url| format!(", in public at {url}")).unwrap_or_default();
+    let names: Vec<_> =
+        models.iter().map(|model| format!("{} on {}", model.name, model.device)).collect();
+    let public =
+        config.public_url.as_ref().map(|url| format!(", in public at {url}")).unwrap_or_default();
     // A closed standard output is no reason not to serve.
     let _ = writeln!(
         io::stdout(),
@@ -171,8 +175,7 @@ mod tests {
             let plan = serde_json::from_value(plan).unwrap();
             PlanPreset { name: name.into(), plan, fid }
         };
-        let student =
-            |t_list: &[u32]| serde_json::json!({"kind": "few_step", "t_list": t_list, "loss_split_t": 1});
+        let student = |t_list: &[u32]| serde_json::json!({"kind": "few_step", "t_list": t_list, "loss_split_t": 1});
         let teacher = serde_json::json!({"kind": "teacher", "cfg": 2.0, "top_k": 0, "top_p": 0.0});
         let mut model = ModelInfo {
             name: "m".into(),
@@ -192,7 +195,10 @@ mod tests {
             dtype: "f32".into(),
         };
         let request = example(&model).unwrap();
-        assert_eq!((request.class, request.seed, &request.plan), (1, Some(1), &model.plans[1].plan));
+        assert_eq!(
+            (request.class, request.seed, &request.plan),
+            (1, Some(1), &model.plans[1].plan)
+        );
         model.plans.iter_mut().for_each(|preset| preset.fid = None);
         assert_eq!(
             example(&model).unwrap().plan,
@@ -207,6 +213,9 @@ mod tests {
     fn a_port_in_use_is_told_with_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = listen(taken.local_addr().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("another program listens there") && error.contains("--listen"), "{error}");
+        assert!(
+            error.contains("another program listens there") && error.contains("--listen"),
+            "{error}"
+        );
     }
 }

@@ -25,7 +25,8 @@ use crate::cli::UsageError;
 /// Flags of `var-dd trace`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    // A line feed stands for `{n}` in clap's templates, so the names are spelled with their numbers.
+    // A line feed stands for `{n}` in clap's templates, so the names are spelled with their
+    // numbers.
     after_long_help = "\
 Input: `noise` f32 [B, N, Cv] and `labels` i64 [B] (no noise with --autoregressive).\n\n\
 Output, all f32: `step0.sequence`, `step1.sequence`, … [B, N, Cv] of the few-step passes; `draft` [B, N, Cv] and \
@@ -92,12 +93,14 @@ pub struct TraceInceptionArgs {
 /// Runs one sampling on given noise and writes every tensor on the way.
 ///
 /// # Errors
-/// When the plan does not fit the model, the input is not what it should be, or a file cannot be read or written.
+/// When the plan does not fit the model, the input is not what it should be, or a file cannot be
+/// read or written.
 pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     if !args.plan.is_given() {
-        return Err(
-            UsageError("no plan; give --t-list with --loss-split-t, or --autoregressive".into()).into()
-        );
+        return Err(UsageError(
+            "no plan; give --t-list with --loss-split-t, or --autoregressive".into(),
+        )
+        .into());
     }
     let bundle = Bundle::open(&args.model)?;
     let config = &bundle.config;
@@ -112,14 +115,19 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let mut after_teacher = None;
     let sequence = {
         let keep = |tensor: &Tensor| tensor.to_device(tch::Device::Cpu);
-        let batch =
-            Batch { labels: &inputs.labels, noise: inputs.noise.as_ref(), seeds: &inputs.seeds(args.seed) };
+        let batch = Batch {
+            labels: &inputs.labels,
+            noise: inputs.noise.as_ref(),
+            seeds: &inputs.seeds(args.seed),
+        };
         let drafts = matches!(plan, Plan::TeacherInvolved { teacher_start: 1.., .. });
         let sequence = sampler.run(&plan, &batch, Frames::None, &mut |event| {
             if let Event::PassEnded { pass, sequence, .. } = event {
                 passes = pass + 1;
                 match plan {
-                    Plan::FewStep { .. } => outputs.push((format!("step{pass}.sequence"), keep(sequence))),
+                    Plan::FewStep { .. } => {
+                        outputs.push((format!("step{pass}.sequence"), keep(sequence)))
+                    }
                     Plan::TeacherInvolved { t_list: [_, b], teacher_start, .. } => {
                         let end = config.tokens_before(b);
                         if pass == 0 && drafts {
@@ -137,7 +145,8 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         sequence.context("the drawing was stopped")?
     };
     if matches!(plan, Plan::TeacherInvolved { .. }) {
-        // Without a draft and without a scale for the teacher there is nothing before the last student pass.
+        // Without a draft and without a scale for the teacher there is nothing before the last
+        // student pass.
         let nothing = || sequence.narrow(1, 0, 0);
         outputs.push(("after_teacher".into(), after_teacher.unwrap_or_else(nothing)));
     }
@@ -160,8 +169,11 @@ struct Inputs {
 impl Inputs {
     fn read(files: &FileArgs, config: &Config, plan: &Plan) -> anyhow::Result<Self> {
         let file = TensorFile::open(&files.input)?;
-        let expected =
-            Expected { kinds: &[Kind::Int64], shape: "[B] with B at least 1", sizes: Some(&[None]) };
+        let expected = Expected {
+            kinds: &[Kind::Int64],
+            shape: "[B] with B at least 1",
+            sizes: Some(&[None]),
+        };
         let labels = file.expect("labels", expected)?;
         let classes = config.num_classes;
         let numbers = Vec::<i64>::try_from(&labels)?;
@@ -188,7 +200,8 @@ impl Inputs {
 /// Applies top-k and top-p to `logits`.
 ///
 /// # Errors
-/// When a number is out of bounds, the input is not what it should be, or a file cannot be read or written.
+/// When a number is out of bounds, the input is not what it should be, or a file cannot be read or
+/// written.
 pub fn filter(args: &TraceFilterArgs) -> anyhow::Result<()> {
     let guidance = Guidance { top_k: args.top_k, top_p: args.top_p, ..Guidance::default() };
     guidance.validate().map_err(|error| UsageError(error.to_string()))?;
@@ -210,8 +223,10 @@ pub fn frechet(args: &FileArgs) -> anyhow::Result<()> {
     let statistics = |name| {
         let kinds = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
         let shape = "[n, d] with n at least 2";
-        let features = file.expect(name, Expected { kinds: &kinds, shape, sizes: Some(&[None, None]) })?;
-        Statistics::of_features(&features).map_err(|error| file.refuse(format!("tensor {name:?}: {error}")))
+        let features =
+            file.expect(name, Expected { kinds: &kinds, shape, sizes: Some(&[None, None]) })?;
+        Statistics::of_features(&features)
+            .map_err(|error| file.refuse(format!("tensor {name:?}: {error}")))
     };
     let (a, b) = (statistics("act_a")?, statistics("act_b")?);
     let distance = a.distance(&b).map_err(|error| file.refuse(error.to_string()))?;
@@ -223,7 +238,8 @@ pub fn frechet(args: &FileArgs) -> anyhow::Result<()> {
 /// Computes the Inception features of `images`.
 ///
 /// # Errors
-/// When the weights are not the network's, the input is not what it should be, or a file cannot be read or written.
+/// When the weights are not the network's, the input is not what it should be, or a file cannot be
+/// read or written.
 pub fn inception(args: &TraceInceptionArgs) -> anyhow::Result<()> {
     /// Pictures computed at a time: bounds the memory whatever the input's size.
     const BATCH: i64 = 16;
@@ -237,7 +253,8 @@ pub fn inception(args: &TraceInceptionArgs) -> anyhow::Result<()> {
     let images = file.expect("images", expected)?;
     let (least, greatest) = (images.min().double_value(&[]), images.max().double_value(&[]));
     if least < 0.0 || greatest > 1.0 {
-        let reason = format!("tensor \"images\" goes from {least} to {greatest}; it must lie in 0 to 1");
+        let reason =
+            format!("tensor \"images\" goes from {least} to {greatest}; it must lie in 0 to 1");
         return Err(file.refuse(reason).into());
     }
     let device = args.device.open()?;

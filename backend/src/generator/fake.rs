@@ -1,5 +1,5 @@
-//! A stand-in for the engine, for tests of everything above it: no weights, no torch, pictures that depend on
-//! their numbers alone, faults on demand.
+//! A stand-in for the engine, for tests of everything above it: no weights, no torch, pictures that
+//! depend on their numbers alone, faults on demand.
 
 use std::{
     ops::ControlFlow,
@@ -140,7 +140,11 @@ impl Generator for FakeGenerator {
         &self.info
     }
 
-    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
+    fn generate(
+        &mut self,
+        batch: &BatchRequest,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), GeneratorError> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
         let has = |class| batch.pictures.iter().any(|picture| picture.class == class);
         let passes = batch.plan.passes(self.info.patch_nums.len());
@@ -175,7 +179,9 @@ impl Generator for FakeGenerator {
                     "class {CLASS_OF_FAILURE} makes the stand-in fail"
                 )));
             }
-            if sink(GeneratorEvent::PassEnded { pass, transformer_ms: 1.5 }) == ControlFlow::Break(()) {
+            if sink(GeneratorEvent::PassEnded { pass, transformer_ms: 1.5 })
+                == ControlFlow::Break(())
+            {
                 return Ok(());
             }
             let scales = of.scales.clone().map(|scale| (pass, scale));

@@ -65,8 +65,9 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         let message = format!("the body did not arrive within {} s", patience.as_secs());
         ApiError::new(ErrorCode::Timeout, message)
     })??;
-    serde_json::from_slice(&body)
-        .map_err(|error| malformed(format!("the body is not the JSON that is expected here: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        malformed(format!("the body is not the JSON that is expected here: {error}"))
+    })
 }
 
 /// How long a response may be kept.
@@ -90,7 +91,8 @@ impl Caching {
     }
 }
 
-/// A body with its type, and an `ETag` where it may be kept; 304 without body if the client has it already.
+/// A body with its type, and an `ETag` where it may be kept; 304 without body if the client has it
+/// already.
 pub(super) fn answer(
     request: &HttpRequest,
     media_type: &str,

@@ -22,9 +22,8 @@ pub fn status(code: ErrorCode) -> StatusCode {
         Timeout => StatusCode::REQUEST_TIMEOUT,
         Conflict => StatusCode::CONFLICT,
         TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        UnknownModel | ClassOutOfRange | InvalidPlan | NoTeacher | CountOutOfRange | SeedOutOfRange => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        UnknownModel | ClassOutOfRange | InvalidPlan | NoTeacher | CountOutOfRange
+        | SeedOutOfRange => StatusCode::UNPROCESSABLE_ENTITY,
         QueueFull | RateLimited | TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
         ShuttingDown | OutOfMemory | StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -48,8 +47,8 @@ impl ApiError {
 
     /// The request names no owner's token (401; a wrong one is 403).
     pub fn no_token() -> Self {
-        let message =
-            "only its owner may do this; send the owner's token as in `Authorization: Bearer TOKEN`";
+        let message = "only its owner may do this; send the owner's token as in `Authorization: \
+            Bearer TOKEN`";
         Self {
             status: StatusCode::UNAUTHORIZED,
             header: Some(Box::new((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))),
@@ -62,14 +61,17 @@ impl ApiError {
         let method: String = method.chars().take(20).collect();
         let message = format!("{method} cannot be used on {}; use {allowed}", shortened(path));
         Self {
-            header: HeaderValue::from_str(allowed).ok().map(|value| Box::new((header::ALLOW, value))),
+            header: HeaderValue::from_str(allowed)
+                .ok()
+                .map(|value| Box::new((header::ALLOW, value))),
             ..Self::new(ErrorCode::MethodNotAllowed, message)
         }
     }
 
     /// Nothing is served at this path.
     pub fn no_such_path(path: &str) -> Self {
-        let message = format!("nothing is served at {}; /api/openapi.json lists what is", shortened(path));
+        let message =
+            format!("nothing is served at {}; /api/openapi.json lists what is", shortened(path));
         Self::new(ErrorCode::NotFound, message)
     }
 }

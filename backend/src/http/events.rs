@@ -36,7 +36,8 @@ pub(super) async fn connect(
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
     if *site.stopping.borrow() {
-        let error = ErrorBody::new(ErrorCode::ShuttingDown, "the server is stopping; try again soon");
+        let error =
+            ErrorBody::new(ErrorCode::ShuttingDown, "the server is stopping; try again soon");
         return Err(error.retry_after(5).into());
     }
     let client = site.client(&request);
@@ -46,7 +47,8 @@ pub(super) async fn connect(
         ApiError::new(ErrorCode::MalformedBody, message)
     })?;
     let most = site.config.message_bytes;
-    let messages = messages.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
+    let messages =
+        messages.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
     let conversation = Conversation {
         session: Session::new(site.config.session),
         window: Window::new(site.config.unconfirmed_bytes),
@@ -142,7 +144,10 @@ impl Conversation {
     }
 
     /// Serves one message of the client.
-    async fn heard(&mut self, message: Result<AggregatedMessage, ProtocolError>) -> Result<(), Ending> {
+    async fn heard(
+        &mut self,
+        message: Result<AggregatedMessage, ProtocolError>,
+    ) -> Result<(), Ending> {
         let message = match message {
             Ok(message) => message,
             Err(error) => return self.broken(error).await,
@@ -179,7 +184,8 @@ impl Conversation {
             let message = format!("the message is over the limit of {most} bytes");
             (CloseCode::Size, ErrorBody::new(ErrorCode::TooLarge, message))
         };
-        let malformed = |code, message| (code, ErrorBody::new(ErrorCode::MalformedMessage, message));
+        let malformed =
+            |code, message| (code, ErrorBody::new(ErrorCode::MalformedMessage, message));
         let (code, error) = match error {
             ProtocolError::Overflow => too_large(),
             ProtocolError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -224,7 +230,8 @@ impl Conversation {
         match accepted {
             Ok(accepted) => {
                 let job = accepted.job.clone();
-                // Watched before it is told of: a connection that breaks just here leaves no unwatched job.
+                // Watched before it is told of: a connection that breaks just here leaves no
+                // unwatched job.
                 let viewer = self.site.scheduler.watch(&job, None).await;
                 self.say(&ServerMessage::Accepted {
                     tag,
@@ -317,9 +324,9 @@ impl Conversation {
 
 /// Pictures on the way that the client has not confirmed.
 ///
-/// Buffers between here and a client hold megabytes, in which pictures grow old. So every picture is followed by a
-/// numbered ping, whose answer says that all before it arrived; beyond a number of unconfirmed bytes nothing is
-/// taken from the viewers, which then drop intermediate frames.
+/// Buffers between here and a client hold megabytes, in which pictures grow old. So every picture
+/// is followed by a numbered ping, whose answer says that all before it arrived; beyond a number of
+/// unconfirmed bytes nothing is taken from the viewers, which then drop intermediate frames.
 struct Window {
     most: usize,
     bytes: usize,

@@ -25,13 +25,13 @@ pub(super) async fn guard<B: MessageBody>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let began = Instant::now();
     let method = request.method().clone();
-    let site =
-        web::Data::clone(request.app_data::<web::Data<Site>>().ok_or_else(|| {
-            ApiError::new(ErrorCode::Internal, "the application was made without its site")
-        })?);
+    let site = web::Data::clone(request.app_data::<web::Data<Site>>().ok_or_else(|| {
+        ApiError::new(ErrorCode::Internal, "the application was made without its site")
+    })?);
     let admitted = admit(&site, &request);
     // A connection too many is told so and ends.
-    let refused_connection = matches!(&admitted, Err(error) if error.code == ErrorCode::TooManyConnections);
+    let refused_connection =
+        matches!(&admitted, Err(error) if error.code == ErrorCode::TooManyConnections);
     let mut response = match admitted {
         Ok(host) => {
             request.extensions_mut().insert(host);
@@ -58,7 +58,10 @@ pub(super) async fn guard<B: MessageBody>(
     }
 
     if refused_connection {
-        response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        response
+            .response_mut()
+            .head_mut()
+            .set_connection_type(actix_web::http::ConnectionType::Close);
     }
     for (name, value) in security::HEADERS {
         response.headers_mut().insert(name, value);

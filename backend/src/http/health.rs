@@ -39,7 +39,10 @@ pub(super) struct Readiness {
         (status = 200, description = "Ready", body = Readiness),
         (status = 503, description = "Not ready, and why", body = ErrorBody),
     ))]
-pub(super) async fn ready(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn ready(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
     let stats = site.scheduler.stats();
     if !stats.accepting {
         return Err(ApiError::new(ErrorCode::ShuttingDown, "no jobs are taken any more"));
@@ -62,7 +65,10 @@ pub(super) async fn ready(request: HttpRequest, site: web::Data<Site>) -> Result
 /// Counters in the text format of OpenMetrics, as Prometheus reads it.
 #[utoipa::path(get, path = "/metrics", tag = "server",
     responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn metrics(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
     let text = site
         .metrics
         .text()

@@ -25,7 +25,10 @@ use crate::scheduler::Unwatched;
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
-pub(super) async fn info(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn info(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
     let info = ServerInfo {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -57,7 +60,8 @@ pub(super) struct Submitted {
     request_body = GenerateRequest,
     responses(
         (status = 202, description = "Accepted", body = Submitted,
-            headers(("Location" = String, description = "Path of the job: GET it until its state is final"))),
+            headers(("Location" = String, description = "Path of the job: GET it until its state \
+                is final"))),
         (status = 400, description = "Not the JSON that is expected", body = ErrorBody),
         (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
@@ -124,7 +128,9 @@ pub(super) fn owner_token(request: &HttpRequest) -> Result<OwnerToken, ApiError>
         .and_then(|value| value.to_str().ok())
         .ok_or_else(ApiError::no_token)?;
     match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() =>
+        {
             Ok(OwnerToken(token.trim().to_owned()))
         }
         _ => Err(ApiError::no_token()),

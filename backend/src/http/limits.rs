@@ -29,11 +29,17 @@ struct PerClient {
 
 impl PerClient {
     fn new(what: &'static str, quota: Quota, described: String) -> Self {
-        Self { bucket: RateLimiter::keyed(quota), checks: AtomicU32::new(0), what, quota: described }
+        Self {
+            bucket: RateLimiter::keyed(quota),
+            checks: AtomicU32::new(0),
+            what,
+            quota: described,
+        }
     }
 
     fn check(&self, client: IpAddr) -> Result<(), ErrorBody> {
-        // Full buckets are forgotten from time to time: memory stays bounded by the clients of the last minute.
+        // Full buckets are forgotten from time to time: memory stays bounded by the clients of the
+        // last minute.
         if self.checks.fetch_add(1, Ordering::Relaxed) % CLEAN_UP_EVERY == CLEAN_UP_EVERY - 1 {
             self.bucket.retain_recent();
         }
@@ -88,10 +94,14 @@ impl Open {
 
     fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Permit, ErrorBody> {
         let mut clients = self.lock();
-        let refused = |message| Err(ErrorBody::new(ErrorCode::TooManyConnections, message).retry_after(10));
+        let refused =
+            |message| Err(ErrorBody::new(ErrorCode::TooManyConnections, message).retry_after(10));
         let all: u32 = clients.values().sum();
         if all >= self.most {
-            return refused(format!("{all} of {} {} are open; try again in 10 s", self.most, self.what));
+            return refused(format!(
+                "{all} of {} {} are open; try again in 10 s",
+                self.most, self.what
+            ));
         }
         let own = clients.entry(client).or_default();
         if *own >= self.most_per_client {
@@ -127,8 +137,8 @@ impl Limits {
         });
         let requests = NonZeroU32::new(config.requests_per_second).map(|rate| {
             // A page with its pictures comes at once; seconds of silence before it pay for that.
-            let quota =
-                Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(4)));
+            let quota = Quota::per_second(rate)
+                .allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(4)));
             PerClient::new("requests", quota, format!("{rate} per second"))
         });
         let open = |what| Open::new(what, config.connections, config.connections_per_client);
@@ -175,7 +185,8 @@ impl Limits {
 
 /// How fast one connection may send.
 pub fn message_quota(per_second: NonZeroU32) -> Quota {
-    Quota::per_second(per_second).allow_burst(per_second.saturating_mul(NonZeroU32::MIN.saturating_add(1)))
+    Quota::per_second(per_second)
+        .allow_burst(per_second.saturating_mul(NonZeroU32::MIN.saturating_add(1)))
 }
 
 #[cfg(test)]
@@ -201,7 +212,10 @@ mod tests {
         assert!(limits.job(A).is_ok());
         let error = limits.job(A).unwrap_err();
         assert_eq!(error.code, ErrorCode::RateLimited);
-        assert!(error.retry_after_s.is_some_and(|seconds| (1..=60).contains(&seconds)), "{error:?}");
+        assert!(
+            error.retry_after_s.is_some_and(|seconds| (1..=60).contains(&seconds)),
+            "{error:?}"
+        );
         assert!(limits.job(B).is_ok());
     }
 

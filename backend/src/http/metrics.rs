@@ -88,7 +88,13 @@ impl Metrics {
     }
 
     /// Counts one answered request. Labels come from the routes, never from what a client wrote.
-    pub(super) fn request(&self, method: &Method, route: &str, status: StatusCode, elapsed: Duration) {
+    pub(super) fn request(
+        &self,
+        method: &Method,
+        route: &str,
+        status: StatusCode,
+        elapsed: Duration,
+    ) {
         let method = match *method {
             Method::GET => "GET",
             Method::HEAD => "HEAD",

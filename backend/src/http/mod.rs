@@ -1,4 +1,5 @@
-//! The server as the network sees it: one table of routes, one guard before it, one table of errors behind it.
+//! The server as the network sees it: one table of routes, one guard before it, one table of errors
+//! behind it.
 
 use std::{
     any::Any,
@@ -163,7 +164,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         ),
         at("/api/results/{id}/cancel", vec![(Method::POST, web::to(jobs::cancel))]),
         at("/api/results/{id}/frames/{seq}", vec![(Method::GET, web::to(results::frame))]),
-        at("/api/results/{id}/pictures/{picture}.png", vec![(Method::GET, web::to(results::picture))]),
+        at(
+            "/api/results/{id}/pictures/{picture}.png",
+            vec![(Method::GET, web::to(results::picture))],
+        ),
         at("/api/openapi.json", vec![(Method::GET, web::to(openapi::document))]),
         at("/livez", vec![(Method::GET, web::to(health::live))]),
         at("/readyz", vec![(Method::GET, web::to(health::ready))]),
@@ -180,7 +184,8 @@ fn configure(service: &mut web::ServiceConfig) {
             allowed.push(method.to_string());
             if method == Method::GET {
                 allowed.push(Method::HEAD.to_string());
-                let get_or_head = actix_web::guard::Any(actix_web::guard::Get()).or(actix_web::guard::Head());
+                let get_or_head =
+                    actix_web::guard::Any(actix_web::guard::Get()).or(actix_web::guard::Head());
                 resource = resource.route(route.guard(get_or_head));
             } else {
                 resource = resource.route(route.method(method));
@@ -188,7 +193,8 @@ fn configure(service: &mut web::ServiceConfig) {
         }
         let allowed = allowed.join(", ");
         let refuse = move |request: HttpRequest| {
-            let error = ApiError::method_not_allowed(request.method().as_str(), request.path(), &allowed);
+            let error =
+                ApiError::method_not_allowed(request.method().as_str(), request.path(), &allowed);
             async move { Err::<HttpResponse, _>(error) }
         };
         service.service(resource.default_service(web::to(refuse)));
@@ -229,7 +235,8 @@ impl Connection {
     }
 }
 
-/// Serves on `listener` until `shutdown` resolves, then lets running requests end and stops the scheduler.
+/// Serves on `listener` until `shutdown` resolves, then lets running requests end and stops the
+/// scheduler.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -243,11 +250,13 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(false);
     let patience = config.patience;
     let connections = config.limits.connections;
-    let site = web::Data::from(Arc::new(Site::new(config, scheduler.clone(), listen.ip(), stopping)));
+    let site =
+        web::Data::from(Arc::new(Site::new(config, scheduler.clone(), listen.ip(), stopping)));
 
     let counted = web::Data::clone(&site);
     let on_connect = move |io: &dyn Any, extensions: &mut Extensions| {
-        let Some(peer) = io.downcast_ref::<TcpStream>().and_then(|socket| socket.peer_addr().ok()) else {
+        let Some(peer) = io.downcast_ref::<TcpStream>().and_then(|socket| socket.peer_addr().ok())
+        else {
             return;
         };
         // All clients share the connections of a trusted proxy; it counts them itself.
@@ -260,7 +269,8 @@ pub async fn serve(
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let server = HttpServer::new(move || create_app(web::Data::clone(&site)))
         .workers(workers)
-        // Somewhat above the counted limit, so that those beyond it are told so before they are cut off.
+        // Somewhat above the counted limit, so that those beyond it are told so before they are cut
+        // off.
         .max_connections((connections as usize).div_ceil(workers) + 64)
         .client_request_timeout(patience.request)
         .client_disconnect_timeout(Duration::from_secs(2))
@@ -278,7 +288,9 @@ pub async fn serve(
         () = shutdown => {}
     }
     let stop_all = async {
-        tracing::info!("stopping: no new jobs, running batch ends at its pass, waiting jobs stay on disk");
+        tracing::info!(
+            "stopping: no new jobs, running batch ends at its pass, waiting jobs stay on disk"
+        );
         scheduler.shutdown().await;
         // Viewers have heard the scheduler's last word; now their connections close.
         stop.send_replace(true);

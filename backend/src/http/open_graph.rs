@@ -1,4 +1,5 @@
-//! What other sites show of a link to a result (Open Graph, and the few tags that only Twitter reads).
+//! What other sites show of a link to a result (Open Graph, and the few tags that only Twitter
+//! reads).
 
 use std::fmt::Write;
 
@@ -10,7 +11,8 @@ use super::results::plan_name;
 /// Pictures from this side on are shown large.
 const LARGE: u32 = 280;
 
-/// The tags of a result whose server is at `base` (without a slash at its end). Every value is escaped.
+/// The tags of a result whose server is at `base` (without a slash at its end). Every value is
+/// escaped.
 pub(super) fn tags(view: &JobView, base: &str) -> String {
     let title = match view.request.count {
         1 => view.class_name.clone(),
@@ -110,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_hostile_class_name_stays_inside_its_attribute() {
-        let tags = tags(&view("finished", "\"><script>alert('&')</script><!--"), "http://localhost");
+        let tags =
+            tags(&view("finished", "\"><script>alert('&')</script><!--"), "http://localhost");
         assert!(!tags.contains("<script"), "{tags}");
         assert!(!tags.contains("\"><"), "{tags}");
         let line = tags.lines().find(|line| line.contains("og:title")).unwrap();

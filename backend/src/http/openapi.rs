@@ -17,7 +17,8 @@ use super::{
 #[openapi(
     info(
         title = "VAR-DD playground",
-        description = "Few-step image generation. Pictures are asked for as jobs, watched while they are drawn, and kept as results."
+        description = "Few-step image generation. Pictures are asked for as jobs, watched while \
+            they are drawn, and kept as results."
     ),
     paths(
         jobs::info, events::connect, jobs::submit, jobs::cancel,
@@ -89,7 +90,10 @@ mod tests {
         let served: BTreeSet<_> = endpoints()
             .iter()
             .flat_map(|endpoint| {
-                endpoint.methods.iter().map(|(method, _)| (endpoint.path.to_owned(), method.to_string()))
+                endpoint
+                    .methods
+                    .iter()
+                    .map(|(method, _)| (endpoint.path.to_owned(), method.to_string()))
             })
             .collect();
         let document = document();

@@ -42,7 +42,8 @@ pub enum Page {
 struct Files;
 
 impl Default for Page {
-    /// Released programs carry the page; others read it from where it is built, so that a new one shows at once.
+    /// Released programs carry the page; others read it from where it is built, so that a new one
+    /// shows at once.
     fn default() -> Self {
         if cfg!(debug_assertions) {
             Page::Directory(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../frontend/dist")))
@@ -80,7 +81,8 @@ impl Page {
     fn index(&self) -> Result<String, ApiError> {
         let bytes = self.read("index.html").ok_or_else(|| {
             let message =
-                "the page is not built; run `cargo xtask build` (or `cargo xtask serve`, which does it)";
+                "the page is not built; run `cargo xtask build` (or `cargo xtask serve`, which \
+                 does it)";
             ApiError::new(ErrorCode::NotFound, message)
         })?;
         String::from_utf8(bytes.into_owned())
@@ -125,7 +127,8 @@ fn reads(request: &HttpRequest, coding: &str) -> bool {
 
 /// A file of the page, compressed if the client reads that. `None` if there is no such file.
 fn file(request: &HttpRequest, page: &Page, name: &str) -> Option<HttpResponse> {
-    // Compressed files are what their originals are, sent differently; they have no address of their own.
+    // Compressed files are what their originals are, sent differently; they have no address of
+    // their own.
     if name.ends_with(".br") || name.ends_with(".gz") {
         return None;
     }
@@ -153,8 +156,12 @@ fn file(request: &HttpRequest, page: &Page, name: &str) -> Option<HttpResponse> 
     Some(response)
 }
 
-/// Everything that is no endpoint: a file of the page, or the page itself, whose router knows the rest.
-pub(super) async fn page(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, ApiError> {
+/// Everything that is no endpoint: a file of the page, or the page itself, whose router knows the
+/// rest.
+pub(super) async fn page(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
     let path = request.path();
     let name = path.trim_start_matches('/');
     if path == "/api" || path.starts_with("/api/") {
@@ -173,7 +180,8 @@ pub(super) async fn page(request: HttpRequest, site: web::Data<Site>) -> Result<
     shell(&request, &site.config.page, "", StatusCode::OK)
 }
 
-/// The page of a result, with tags for those who preview links. Unknown results have the page too, as 404.
+/// The page of a result, with tags for those who preview links. Unknown results have the page too,
+/// as 404.
 #[utoipa::path(
     get,
     path = "/r/{id}",
@@ -261,8 +269,9 @@ mod tests {
             ("BR ; q=0.1", "br", true),
             ("", "gzip", false),
         ] {
-            let request =
-                TestRequest::default().insert_header((header::ACCEPT_ENCODING, accepted)).to_http_request();
+            let request = TestRequest::default()
+                .insert_header((header::ACCEPT_ENCODING, accepted))
+                .to_http_request();
             assert_eq!(reads(&request, coding), expected, "{accepted:?} {coding}");
         }
     }

@@ -1,9 +1,11 @@
-//! Text in a PNG file, put in without touching the picture (PNG specification, third edition, sections 5 and 11.3.3).
+//! Text in a PNG file, put in without touching the picture (PNG specification, third edition,
+//! sections 5 and 11.3.3).
 
 /// Eight bytes of signature, then the header chunk: 4 length + 4 type + 13 data + 4 checksum.
 const AFTER_HEADER: usize = 8 + 25;
 
-/// The same picture with texts by keyword (Latin letters, at most 79) after its header. Not a PNG file: as it is.
+/// The same picture with texts by keyword (Latin letters, at most 79) after its header. Not a PNG
+/// file: as it is.
 pub(super) fn insert(png: &[u8], texts: &[(&str, String)]) -> Vec<u8> {
     let is_png = png.starts_with(b"\x89PNG\r\n\x1a\n") && png.get(12..16) == Some(b"IHDR");
     let Some((head, rest)) = png.split_at_checked(AFTER_HEADER).filter(|_| is_png) else {
@@ -46,7 +48,8 @@ mod tests {
     #[test]
     fn text_goes_in_and_the_picture_stays() {
         let plain = png();
-        let texts = [("Title", "snowman".to_owned()), ("parameters", r#"{"class":"雪だるま"}"#.to_owned())];
+        let texts =
+            [("Title", "snowman".to_owned()), ("parameters", r#"{"class":"雪だるま"}"#.to_owned())];
         let with_text = insert(&plain, &texts);
         let decode = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().to_rgb8();
         assert_eq!(decode(&with_text), decode(&plain));

@@ -129,7 +129,8 @@ pub(super) async fn frame(
     Ok(answer(&request, media_type.as_str(), caching, bytes))
 }
 
-/// Pictures of a result never change. Those of a job may, if the server is killed and draws it again.
+/// Pictures of a result never change. Those of a job may, if the server is killed and draws it
+/// again.
 async fn caching_of_pictures(site: &Site, id: &JobId) -> Result<Caching, ApiError> {
     let ended = site.scheduler.view(id).await?.state.is_final();
     Ok(if ended { Caching::Immutable } else { Caching::Never })
@@ -157,7 +158,8 @@ pub(super) struct PictureQuery {
         PictureQuery,
     ),
     responses(
-        (status = 200, description = "Lossless PNG; the bytes of its last frame unless downloaded with parameters",
+        (status = 200, description = "Lossless PNG; the bytes of its last frame unless downloaded \
+            with parameters",
             body = Vec<u8>, content_type = "image/png"),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "Unknown query", body = ErrorBody),

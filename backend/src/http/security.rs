@@ -1,11 +1,12 @@
-//! Who may ask: checks of `Host` and `Origin`, the address of a client, and the headers that bind browsers.
+//! Who may ask: checks of `Host` and `Origin`, the address of a client, and the headers that bind
+//! browsers.
 //!
-//! * **Host.** A server on the loopback interface answers only to names that lead there (and to the hosts it was
-//!   told of), so that no foreign name that somebody points at 127.0.0.1 turns a visitor's browser into a
-//!   client of it (DNS rebinding).
-//! * **Origin.** Browsers send `Origin` with every WebSocket and with every request that changes something. It must
-//!   be the server's own or one that it was told of. A request without it comes from a program, which has no
-//!   cookies or other standing to abuse, and passes.
+//! * **Host.** A server on the loopback interface answers only to names that lead there (and to the
+//!   hosts it was told of), so that no foreign name that somebody points at 127.0.0.1 turns a
+//!   visitor's browser into a client of it (DNS rebinding).
+//! * **Origin.** Browsers send `Origin` with every WebSocket and with every request that changes
+//!   something. It must be the server's own or one that it was told of. A request without it comes
+//!   from a program, which has no cookies or other standing to abuse, and passes.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -88,7 +89,8 @@ impl Gate {
     /// Checks the `Origin` header of a request that changes something or opens a WebSocket.
     ///
     /// # Errors
-    /// [`ErrorCode::OriginRefused`] when it is there and neither the server's own nor an allowed one.
+    /// [`ErrorCode::OriginRefused`] when it is there and neither the server's own nor an allowed
+    /// one.
     pub fn origin(&self, headers: &HeaderMap, host: &Authority) -> Result<(), ErrorBody> {
         let mut origins = headers.get_all(header::ORIGIN);
         let Some(origin) = origins.next() else {
@@ -134,7 +136,9 @@ pub struct Authority {
 impl Authority {
     /// Reads `host` or `host:port`; nothing else passes.
     fn parse(text: &str) -> Option<Self> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+        let plain = |b: u8| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        };
         if text.is_empty() || text.len() > 260 || !text.bytes().all(plain) {
             return None;
         }
@@ -156,8 +160,8 @@ impl Authority {
         }
     }
 
-    /// Whether the page of `origin`, whose host and port these are, came from `host`. A proxy may have turned
-    /// https into http on the way, hence either default port.
+    /// Whether the page of `origin`, whose host and port these are, came from `host`. A proxy may
+    /// have turned https into http on the way, hence either default port.
     fn same(&self, host: &Authority, origin: &Url) -> bool {
         let default = origin.port_or_known_default();
         self.host == host.host && self.port.or(default) == host.port.or(default)
@@ -166,14 +170,17 @@ impl Authority {
 
 /// The address of a client, for limits: the peer's, or what trusted proxies say it is.
 ///
-/// The last address of `X-Forwarded-For` that no trusted proxy has is the client; what stands before it anybody
-/// could have written. IPv6 clients count by /64, the smallest network a customer gets.
+/// The last address of `X-Forwarded-For` that no trusted proxy has is the client; what stands
+/// before it anybody could have written. IPv6 clients count by /64, the smallest network a customer
+/// gets.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     let mut client = peer.to_canonical();
     if is_trusted(client) {
-        let lines: Vec<_> =
-            headers.get_all(header::X_FORWARDED_FOR).filter_map(|line| line.to_str().ok()).collect();
+        let lines: Vec<_> = headers
+            .get_all(header::X_FORWARDED_FOR)
+            .filter_map(|line| line.to_str().ok())
+            .collect();
         for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
             let Ok(address) = hop.trim().parse::<IpAddr>() else {
                 break;
@@ -186,13 +193,16 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     }
     match client {
         IpAddr::V4(_) => client,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)))
+        }
     }
 }
 
 /// Whether browsers say where such a request comes from, and it matters.
 pub fn needs_origin(method: &Method, headers: &HeaderMap) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || headers.contains_key(header::UPGRADE)
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+        || headers.contains_key(header::UPGRADE)
 }
 
 #[cfg(test)]
@@ -204,7 +214,9 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            })
             .fold(HeaderMap::new(), |mut map, (name, value)| {
                 map.append(name, value);
                 map
@@ -220,9 +232,14 @@ mod tests {
     #[test]
     fn a_server_on_loopback_answers_only_to_names_that_lead_there() {
         let plain = gate(LOOPBACK, None, &[]);
-        for host in
-            ["localhost", "localhost:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "LOCALHOST:9"]
-        {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:8080",
+            "127.1.2.3",
+            "[::1]:8080",
+            "LOCALHOST:9",
+        ] {
             assert!(plain.host(&headers(&[("host", host)])).is_ok(), "{host} must pass");
         }
         for host in [
@@ -240,7 +257,10 @@ mod tests {
             assert!(plain.host(&headers(&[("host", host)])).is_err(), "{host} must be refused");
         }
         assert!(plain.host(&headers(&[])).is_err(), "no host");
-        assert!(plain.host(&headers(&[("host", "localhost"), ("host", "localhost")])).is_err(), "two hosts");
+        assert!(
+            plain.host(&headers(&[("host", "localhost"), ("host", "localhost")])).is_err(),
+            "two hosts"
+        );
     }
 
     #[test]
@@ -297,7 +317,8 @@ mod tests {
             ("::ffff:203.0.113.9", None, "203.0.113.9"),
             ("2001:db8:1:2:3:4:5:6", None, "2001:db8:1:2::"),
         ] {
-            let map = forwarded.map_or_else(HeaderMap::new, |list| headers(&[("x-forwarded-for", list)]));
+            let map =
+                forwarded.map_or_else(HeaderMap::new, |list| headers(&[("x-forwarded-for", list)]));
             let client = client_address(peer.parse().unwrap(), &map, &trusted);
             assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
         }
@@ -307,7 +328,10 @@ mod tests {
     fn links_lead_to_the_public_address_or_to_the_one_that_was_used() {
         let host = Authority::parse("localhost:8080").unwrap();
         assert_eq!(gate(LOOPBACK, None, &[]).base_url(&host), "http://localhost:8080");
-        assert_eq!(gate(LOOPBACK, None, &["http://a.example"]).base_url(&host), "http://localhost:8080");
+        assert_eq!(
+            gate(LOOPBACK, None, &["http://a.example"]).base_url(&host),
+            "http://localhost:8080"
+        );
         let public = gate(LOOPBACK, Some("https://draw.example/"), &[]);
         assert_eq!(public.base_url(&host), "https://draw.example");
     }

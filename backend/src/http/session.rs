@@ -5,7 +5,8 @@ use std::{collections::HashMap, num::NonZeroU32};
 use actix_ws::CloseCode;
 use governor::{DefaultDirectRateLimiter, RateLimiter, clock::Clock};
 use var_dd_protocol::{
-    ClientMessage, ErrorBody, ErrorCode, GenerateRequest, JobId, OwnerToken, PROTOCOL_VERSION, ServerMessage,
+    ClientMessage, ErrorBody, ErrorCode, GenerateRequest, JobId, OwnerToken, PROTOCOL_VERSION,
+    ServerMessage,
 };
 
 use super::{error::seconds, limits::message_quota};
@@ -104,7 +105,9 @@ impl Session {
     pub fn text(&mut self, text: &str) -> Vec<Step> {
         match serde_json::from_str(text) {
             Ok(message) => self.message(message),
-            Err(error) => vec![malformed(format!("this is not a message of the protocol: {error}"))],
+            Err(error) => {
+                vec![malformed(format!("this is not a message of the protocol: {error}"))]
+            }
         }
     }
 
@@ -141,7 +144,8 @@ impl Session {
             return vec![Step::Send(ServerMessage::Hello { version: PROTOCOL_VERSION })];
         }
         let message = format!(
-            "this server speaks version {PROTOCOL_VERSION} of the protocol, not {version}; reload the page"
+            "this server speaks version {PROTOCOL_VERSION} of the protocol, not {version}; reload \
+             the page"
         );
         let error = ErrorBody::new(ErrorCode::ProtocolVersion, message);
         vec![refuse(None, error), Step::Close(CloseCode::Protocol, "protocol version".into())]
@@ -151,7 +155,8 @@ impl Session {
         let unfinished = self.watched.values().filter(|&&own| own).count();
         if unfinished >= self.limits.unfinished {
             return Err(too_many(format!(
-                "{unfinished} of {} jobs asked for on this connection have not ended; wait for one or cancel it",
+                "{unfinished} of {} jobs asked for on this connection have not ended; wait for one \
+                 or cancel it",
                 self.limits.unfinished
             )));
         }
@@ -228,9 +233,9 @@ mod tests {
 
     fn code(steps: &[Step]) -> Option<ErrorCode> {
         match steps.first()? {
-            Step::Send(ServerMessage::Error { error, .. } | ServerMessage::Rejected { error, .. }) => {
-                Some(error.code)
-            }
+            Step::Send(
+                ServerMessage::Error { error, .. } | ServerMessage::Rejected { error, .. },
+            ) => Some(error.code),
             _ => None,
         }
     }
@@ -256,7 +261,9 @@ mod tests {
     #[test]
     fn what_is_no_message_is_answered_and_the_conversation_goes_on() {
         let mut session = greeted();
-        for text in ["", "{", "null", "[]", r#"{"type":"draw"}"#, r#"{"type":"watch","job":"../x"}"#] {
+        for text in
+            ["", "{", "null", "[]", r#"{"type":"draw"}"#, r#"{"type":"watch","job":"../x"}"#]
+        {
             assert_eq!(code(&session.text(text)), Some(ErrorCode::MalformedMessage), "{text}");
         }
         assert_eq!(code(&session.binary(3)), Some(ErrorCode::MalformedMessage));

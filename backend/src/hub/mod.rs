@@ -1,9 +1,10 @@
 //! Files of a public model hub, through its own cache.
 //!
-//! Layout and variables are those of the hub's own client, so that both share what either has fetched:
-//! `models--{owner}--{name}/refs/{revision}` names a commit, `snapshots/{commit}/{path}` links to `blobs/{etag}`, and what is
-//! under way is `blobs/{etag}.incomplete`. `HF_HUB_CACHE` or `HF_HOME` say where, `HF_ENDPOINT` which hub, `HF_TOKEN` who
-//! asks, `HF_HUB_OFFLINE` that only the cache is to be used.
+//! Layout and variables are those of the hub's own client, so that both share what either has
+//! fetched: `models--{owner}--{name}/refs/{revision}` names a commit, `snapshots/{commit}/{path}`
+//! links to `blobs/{etag}`, and what is under way is `blobs/{etag}.incomplete`. `HF_HUB_CACHE` or
+//! `HF_HOME` say where, `HF_ENDPOINT` which hub, `HF_TOKEN` who asks, `HF_HUB_OFFLINE` that only
+//! the cache is to be used.
 
 mod transfer;
 
@@ -83,7 +84,8 @@ pub enum HubError {
     },
     /// The bytes are not those that were announced.
     #[error(
-        "{url} is damaged: its SHA-256 is {found} and should be {expected}; what was fetched has been discarded"
+        "{url} is damaged: its SHA-256 is {found} and should be {expected}; what was fetched has \
+         been discarded"
     )]
     Hash {
         /// What was asked for.
@@ -94,7 +96,9 @@ pub enum HubError {
         found: String,
     },
     /// The answer is longer than announced.
-    #[error("{url} is {found} bytes long and should be {expected}; what was fetched has been discarded")]
+    #[error(
+        "{url} is {found} bytes long and should be {expected}; what was fetched has been discarded"
+    )]
     Size {
         /// What was asked for.
         url: String,
@@ -128,7 +132,8 @@ fn advice(status: u16) -> &'static str {
 fn room(error: &std::io::Error, missing: u64) -> String {
     if error.kind() == ErrorKind::StorageFull {
         format!(
-            "; {missing} more bytes are needed. Make room, or set HF_HOME to a larger disk; the same command goes on there"
+            "; {missing} more bytes are needed. Make room, or set HF_HOME to a larger disk; the \
+             same command goes on there"
         )
     } else {
         String::new()
@@ -158,10 +163,12 @@ pub fn user_cache() -> PathBuf {
 impl Hub {
     /// The hub that the environment describes.
     pub fn from_environment(offline: bool) -> Self {
-        let home = variable("HF_HOME").map_or_else(|| user_cache().join("huggingface"), PathBuf::from);
+        let home =
+            variable("HF_HOME").map_or_else(|| user_cache().join("huggingface"), PathBuf::from);
         let cache = variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
-        let says_offline = variable("HF_HUB_OFFLINE")
-            .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()));
+        let says_offline = variable("HF_HUB_OFFLINE").is_some_and(|value| {
+            ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())
+        });
         let token = variable("HF_TOKEN").or_else(|| fs::read_to_string(home.join("token")).ok());
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
         Self {
@@ -190,14 +197,16 @@ impl Hub {
         path.is_file().then_some(path)
     }
 
-    /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached, an older one will do.
+    /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached, an
+    /// older one will do.
     ///
     /// # Errors
     /// When the file cannot be had whole.
     pub fn fetch(&self, file: HubFile, progress: &mut Progress<'_>) -> Result<PathBuf, HubError> {
         let cached = self.cached(file);
         if self.offline {
-            return cached.ok_or_else(|| HubError::Offline(format!("{}/{}", file.repository, file.path)));
+            return cached
+                .ok_or_else(|| HubError::Offline(format!("{}/{}", file.repository, file.path)));
         }
         let url = self.url(file);
         let about = match (transfer::about(&self.agent, &url, self.token.as_deref()), cached) {
@@ -216,11 +225,18 @@ impl Hub {
         if !snapshot.is_file() {
             let blob = repository.join("blobs").join(&about.etag);
             if !blob.is_file() {
-                let sha256 =
-                    about.etag.len() == 64 && about.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let sha256 = about.etag.len() == 64
+                    && about.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let expected =
                     Expected { size: Some(about.size), sha256: sha256.then(|| about.etag.clone()) };
-                transfer::fetch(&self.agent, &url, self.token.as_deref(), &blob, &expected, progress)?;
+                transfer::fetch(
+                    &self.agent,
+                    &url,
+                    self.token.as_deref(),
+                    &blob,
+                    &expected,
+                    progress,
+                )?;
             }
             link(&blob, &snapshot, file)?;
         }
@@ -252,7 +268,8 @@ impl Hub {
 }
 
 fn agent() -> ureq::Agent {
-    let roots = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
+    let roots =
+        ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
     ureq::Agent::config_builder()
         .tls_config(roots)
         .http_status_as_error(false)

@@ -19,7 +19,8 @@ const ATTEMPTS: u32 = 5;
 /// Wait after the first failure; doubled after each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// Longest time of one attempt. What has been received by then stays, so only a connection that stalls loses by it.
+/// Longest time of one attempt. What has been received by then stays, so only a connection that
+/// stalls loses by it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Redirects within the hub that are followed for metadata, as of a repository that was renamed.
@@ -56,8 +57,8 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// Asks a hub about a file. Large ones lie elsewhere; what the hub itself says of them counts, so redirects to other places
-/// are not followed.
+/// Asks a hub about a file. Large ones lie elsewhere; what the hub itself says of them counts, so
+/// redirects to other places are not followed.
 pub(super) fn about(agent: &Agent, url: &str, token: Option<&str>) -> Result<About, HubError> {
     let mut place = url.to_owned();
     for _ in 0..=MAX_REDIRECTS {
@@ -72,8 +73,9 @@ pub(super) fn about(agent: &Agent, url: &str, token: Option<&str>) -> Result<Abo
         let within = header(&response, "location").filter(|location| location.starts_with('/'));
         match (status, within) {
             (300..=399, Some(location)) if header(&response, "x-linked-etag").is_none() => {
-                let end =
-                    place.find("://").and_then(|at| place[at + 3..].find('/').map(|slash| at + 3 + slash));
+                let end = place
+                    .find("://")
+                    .and_then(|at| place[at + 3..].find('/').map(|slash| at + 3 + slash));
                 place = format!("{}{location}", &place[..end.unwrap_or(place.len())]);
             }
             (200..=399, _) => return read_about(url, &response),
@@ -90,7 +92,8 @@ fn read_about(url: &str, response: &Response<Body>) -> Result<About, HubError> {
     let etag = etag.ok_or_else(|| missing("no etag is named"))?;
     let etag = etag.trim_start_matches("W/").trim_matches('"');
     let size = header(response, "x-linked-size").or_else(|| header(response, "content-length"));
-    let size = size.and_then(|size| size.parse().ok()).ok_or_else(|| missing("no size is named"))?;
+    let size =
+        size.and_then(|size| size.parse().ok()).ok_or_else(|| missing("no size is named"))?;
     if !is_plain(commit) || !is_plain(etag) {
         return Err(missing("commit or etag is no plain name"));
     }
@@ -109,7 +112,8 @@ enum Attempt {
     Broken(String),
 }
 
-/// Fetches a file to `path`. What is under way lies beside it as `….incomplete`, and another call goes on with it.
+/// Fetches a file to `path`. What is under way lies beside it as `….incomplete`, and another call
+/// goes on with it.
 ///
 /// # Errors
 /// When it cannot be fetched whole and right.
@@ -143,7 +147,13 @@ pub(super) fn fetch(
                 return Err(HubError::Unreachable { url: url.to_owned(), reason });
             }
             let size = size.unwrap_or(received);
-            return Err(HubError::Cut { url: url.to_owned(), received, size, attempts: ATTEMPTS, reason });
+            return Err(HubError::Cut {
+                url: url.to_owned(),
+                received,
+                size,
+                attempts: ATTEMPTS,
+                reason,
+            });
         }
         tracing::debug!(reason, received = unfinished.length, "broke off");
         wait = if fruitless == 0 { FIRST_WAIT } else { wait * 2 };
@@ -163,7 +173,12 @@ struct Unfinished {
 impl Unfinished {
     fn open(path: PathBuf) -> Result<Self, HubError> {
         let open = || -> io::Result<(File, u64)> {
-            let file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .read(true)
+                .write(true)
+                .truncate(false)
+                .open(&path)?;
             // Not everywhere are there locks.
             let _ = file.lock();
             let length = file.metadata()?.len();
@@ -217,7 +232,8 @@ impl Unfinished {
             Ok(response) => response,
             Err(error) => return Ok(Attempt::Broken(error.to_string())),
         };
-        let announced = header(&response, "content-length").and_then(|length| length.parse::<u64>().ok());
+        let announced =
+            header(&response, "content-length").and_then(|length| length.parse::<u64>().ok());
         match response.status().as_u16() {
             206 => {}
             // The server does not resume.
@@ -248,15 +264,23 @@ impl Unfinished {
             }
         }
         match *size {
-            Some(size) if self.length < size => Ok(Attempt::Broken("the connection was closed".into())),
+            Some(size) if self.length < size => {
+                Ok(Attempt::Broken("the connection was closed".into()))
+            }
             _ => Ok(Attempt::Whole),
         }
     }
 
     /// Compares size and hash with what they should be; what is wrong is discarded.
-    fn check(&mut self, url: &str, size: Option<u64>, sha256: Option<&str>) -> Result<(), HubError> {
+    fn check(
+        &mut self,
+        url: &str,
+        size: Option<u64>,
+        sha256: Option<&str>,
+    ) -> Result<(), HubError> {
         let discard = |error| {
-            // What cannot be removed is overwritten by the next call, which finds it too long or wrong again.
+            // What cannot be removed is overwritten by the next call, which finds it too long or
+            // wrong again.
             let _ = fs::remove_file(&self.path);
             Err(error)
         };

@@ -54,12 +54,18 @@ pub(super) enum Decision {
 /// Chooses the next batch from `queue`, which is in the order of acceptance.
 ///
 /// - Models take turns: the first one in order after `last_model` that has a batch ready.
-/// - The oldest waiting job of that model is always in its batch, so no job waits for ever. It is cut only if it
-///   alone is over the limit; the rest of it then comes first at the model's next turn.
-/// - Later jobs of the same model, plan and order of frames join as far as they fit whole. One that does not fit is passed over by
-///   smaller ones, which take only room that would stay empty.
+/// - The oldest waiting job of that model is always in its batch, so no job waits for ever. It is
+///   cut only if it alone is over the limit; the rest of it then comes first at the model's next
+///   turn.
+/// - Later jobs of the same model, plan and order of frames join as far as they fit whole. One that
+///   does not fit is passed over by smaller ones, which take only room that would stay empty.
 /// - A batch with room waits until its first job has waited for the window.
-pub(super) fn decide(queue: &[Waiting], last_model: Option<usize>, now_ms: f64, limits: Limits) -> Decision {
+pub(super) fn decide(
+    queue: &[Waiting],
+    last_model: Option<usize>,
+    now_ms: f64,
+    limits: Limits,
+) -> Decision {
     let mut models: Vec<usize> = queue.iter().map(|job| job.model).collect();
     models.sort_unstable();
     models.dedup();
@@ -116,14 +122,15 @@ mod tests {
 
     /// A queue from (model, plan, pictures, since).
     fn queue(jobs: &[(usize, usize, u32, f64)]) -> Vec<Waiting> {
-        let waiting = |(id, &(model, number, count, since_ms)): (u128, &(usize, usize, u32, f64))| Waiting {
-            id: JobId::from_bits(id),
-            model,
-            plan: plan(number),
-            frames: Frames::InOrder,
-            pictures: 0..count,
-            since_ms,
-        };
+        let waiting =
+            |(id, &(model, number, count, since_ms)): (u128, &(usize, usize, u32, f64))| Waiting {
+                id: JobId::from_bits(id),
+                model,
+                plan: plan(number),
+                frames: Frames::InOrder,
+                pictures: 0..count,
+                since_ms,
+            };
         (0..).zip(jobs).map(waiting).collect()
     }
 
@@ -146,7 +153,12 @@ mod tests {
         type Row<'a> = (&'a str, &'a [(usize, usize, u32, f64)], Option<usize>, &'a [(usize, u32)]);
         let table: [Row<'_>; 9] = [
             ("one job runs alone", &[(0, 0, 2, 0.0)], None, &[(0, 2)]),
-            ("jobs of one plan run together", &[(0, 0, 2, 0.0), (0, 0, 2, 0.0)], None, &[(0, 2), (1, 2)]),
+            (
+                "jobs of one plan run together",
+                &[(0, 0, 2, 0.0), (0, 0, 2, 0.0)],
+                None,
+                &[(0, 2), (1, 2)],
+            ),
             (
                 "another plan waits",
                 &[(0, 0, 1, 0.0), (0, 1, 1, 0.0), (0, 0, 1, 0.0)],
@@ -194,7 +206,8 @@ mod tests {
             let mut waiting = queue(&jobs);
             let mut last_model = None;
             let mut drawn = vec![Vec::new(); jobs.len()];
-            // The oldest job of a model is in each of its batches, and a model comes up at every third batch.
+            // The oldest job of a model is in each of its batches, and a model comes up at every
+            // third batch.
             let pictures: u32 = jobs.iter().map(|job| job.2).sum();
             for _ in 0..pictures {
                 let Decision::Run(slices) = decide(&waiting, last_model, 0.0, limits) else { break };

@@ -20,8 +20,8 @@ impl Clock {
     }
 }
 
-/// Rounds to microseconds. Such a number survives JSON exactly whatever the reader, so that a replayed frame has
-/// the bytes of the live one.
+/// Rounds to microseconds. Such a number survives JSON exactly whatever the reader, so that a
+/// replayed frame has the bytes of the live one.
 pub(super) fn milliseconds(ms: f64) -> f64 {
     (ms * 1000.0).round() / 1000.0
 }

@@ -31,7 +31,10 @@ impl Device {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(shared: &Arc<Shared>, generators: Vec<Box<dyn Generator>>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        generators: Vec<Box<dyn Generator>>,
+    ) -> std::io::Result<Self> {
         let (work, works) = std_mpsc::sync_channel(1);
         // The thread ends when the dispatcher does; it must not keep the store open until then.
         let weak: Weak<Shared> = Arc::downgrade(shared);
@@ -61,7 +64,9 @@ pub(super) async fn run(shared: Arc<Shared>, device: Device) {
         if !batch.is_empty() {
             let pictures = batch
                 .into_iter()
-                .flat_map(|(job, indices)| indices.map(move |index| BatchPicture { job: job.clone(), index }))
+                .flat_map(|(job, indices)| {
+                    indices.map(move |index| BatchPicture { job: job.clone(), index })
+                })
                 .collect();
             start_batch(&shared, &device, pictures, &mut tasks);
         }
@@ -71,14 +76,20 @@ pub(super) async fn run(shared: Arc<Shared>, device: Device) {
             None => woken.await,
             Some(at_ms) => {
                 let wait_ms = (at_ms - shared.clock.now_ms()).max(0.0);
-                let _ = tokio::time::timeout(Duration::from_secs_f64(wait_ms / 1000.0), woken).await;
+                let _ =
+                    tokio::time::timeout(Duration::from_secs_f64(wait_ms / 1000.0), woken).await;
             }
         }
     }
     rest(shared, device, tasks).await;
 }
 
-fn start_batch(shared: &Arc<Shared>, device: &Device, pictures: Vec<BatchPicture>, tasks: &mut JoinSet<()>) {
+fn start_batch(
+    shared: &Arc<Shared>,
+    device: &Device,
+    pictures: Vec<BatchPicture>,
+    tasks: &mut JoinSet<()>,
+) {
     let now_ms = shared.clock.now_ms();
     let mut numbers = Vec::new();
     for picture in &pictures {
@@ -110,7 +121,8 @@ fn start_batch(shared: &Arc<Shared>, device: &Device, pictures: Vec<BatchPicture
     };
     if let Err(refused) = device.work.try_send(work) {
         // The device is idle, so its channel has room: only a dead thread refuses.
-        tracing::error!(%refused, "the device thread is gone; no more jobs are taken until the next start");
+        tracing::error!(%refused, "the device thread is gone; no more jobs are taken until the \
+            next start");
         shared.close();
     }
     tasks.spawn(draw::follow(shared.clone(), pictures, from_device));
@@ -118,7 +130,11 @@ fn start_batch(shared: &Arc<Shared>, device: &Device, pictures: Vec<BatchPicture
 
 fn picture_request(picture: &BatchPicture) -> PictureRequest {
     let request = &picture.job.record.request;
-    PictureRequest { class: request.class, seed: request.seed.unwrap_or_default(), index: picture.index }
+    PictureRequest {
+        class: request.class,
+        seed: request.seed.unwrap_or_default(),
+        index: picture.index,
+    }
 }
 
 /// Lets the device and the tasks end; what has not ended by then is left to the next start.

@@ -44,11 +44,16 @@ enum Passed<E> {
     },
 }
 
-/// Takes the reports of a batch until the device is done with it, and ends the jobs that are complete.
+/// Takes the reports of a batch until the device is done with it, and ends the jobs that are
+/// complete.
 ///
-/// Pictures are encoded side by side; what comes out keeps the order of the reports, so every job's events are
-/// numbered in the order in which they happened.
-pub(super) async fn follow(shared: Arc<Shared>, batch: Vec<BatchPicture>, reports: mpsc::Receiver<Report>) {
+/// Pictures are encoded side by side; what comes out keeps the order of the reports, so every job's
+/// events are numbered in the order in which they happened.
+pub(super) async fn follow(
+    shared: Arc<Shared>,
+    batch: Vec<BatchPicture>,
+    reports: mpsc::Receiver<Report>,
+) {
     let mut ends = JoinSet::new();
     let reports = stream::unfold(reports, async |mut reports| {
         let report = reports.recv().await?;
@@ -70,10 +75,21 @@ pub(super) async fn follow(shared: Arc<Shared>, batch: Vec<BatchPicture>, report
                     match encoded {
                         None => {}
                         Some(Ok(encoded)) => {
-                            shared.metrics.frame(encoded.media_type, encoded.bytes.len(), encoded.encode_ms);
-                            picture.job.add_frame(picture.index, at, encoded, shared.clock.now_ms());
+                            shared.metrics.frame(
+                                encoded.media_type,
+                                encoded.bytes.len(),
+                                encoded.encode_ms,
+                            );
+                            picture.job.add_frame(
+                                picture.index,
+                                at,
+                                encoded,
+                                shared.clock.now_ms(),
+                            );
                         }
-                        Some(Err(error)) => end(&shared, &mut ends, &picture.job, JobEvent::Failed { error }),
+                        Some(Err(error)) => {
+                            end(&shared, &mut ends, &picture.job, JobEvent::Failed { error })
+                        }
                     }
                 }
                 for job in jobs(&batch[pictures]) {
@@ -87,8 +103,10 @@ pub(super) async fn follow(shared: Arc<Shared>, batch: Vec<BatchPicture>, report
     drop(passed);
     // A job that is over, or left to the next start, misses pictures rightly; another one never.
     for picture in &batch {
-        if !shared.is_closing() && !picture.job.is_over() && !picture.job.has_picture(picture.index) {
-            let error = internal(format!("the model ended without drawing picture {}", picture.index));
+        if !shared.is_closing() && !picture.job.is_over() && !picture.job.has_picture(picture.index)
+        {
+            let error =
+                internal(format!("the model ended without drawing picture {}", picture.index));
             end(&shared, &mut ends, &picture.job, JobEvent::Failed { error });
         }
     }
@@ -98,7 +116,9 @@ pub(super) async fn follow(shared: Arc<Shared>, batch: Vec<BatchPicture>, report
 
 /// The jobs of some pictures, each once. Pictures of a job lie side by side.
 fn jobs(pictures: &[BatchPicture]) -> impl Iterator<Item = &Arc<LiveJob>> {
-    pictures.chunk_by(|a, b| Arc::ptr_eq(&a.job, &b.job)).filter_map(|chunk| Some(&chunk.first()?.job))
+    pictures
+        .chunk_by(|a, b| Arc::ptr_eq(&a.job, &b.job))
+        .filter_map(|chunk| Some(&chunk.first()?.job))
 }
 
 fn end(shared: &Arc<Shared>, ends: &mut JoinSet<()>, job: &Arc<LiveJob>, last: JobEvent) {
@@ -125,7 +145,8 @@ fn tell(shared: &Arc<Shared>, batch: &[BatchPicture], report: Report, ends: &mut
             }
             // As many pictures as were asked for have gone to the encoders.
             GeneratorEvent::Decoded { pictures: drawn, .. } => {
-                let message = format!("the model drew {} pictures of {}", drawn.len(), pictures.len());
+                let message =
+                    format!("the model drew {} pictures of {}", drawn.len(), pictures.len());
                 for job in jobs(&batch[pictures]) {
                     let error = internal(message.clone());
                     end(shared, ends, job, JobEvent::Failed { error });
@@ -145,7 +166,11 @@ fn tell(shared: &Arc<Shared>, batch: &[BatchPicture], report: Report, ends: &mut
 }
 
 /// Starts to encode the pictures of a report.
-fn send_to_encoders(shared: &Arc<Shared>, batch: &[BatchPicture], report: Report) -> Passed<Encoding> {
+fn send_to_encoders(
+    shared: &Arc<Shared>,
+    batch: &[BatchPicture],
+    report: Report,
+) -> Passed<Encoding> {
     match report {
         Report::Event {
             pictures,
@@ -156,7 +181,9 @@ fn send_to_encoders(shared: &Arc<Shared>, batch: &[BatchPicture], report: Report
             let wanted = batch[pictures.clone()].iter().zip(drawn);
             let encoded = wanted
                 .map(|(of, picture)| {
-                    of.job.wants(of.index, at).then(|| send_to_encoder(shared, picture, of.job.is_last(at)))
+                    of.job
+                        .wants(of.index, at)
+                        .then(|| send_to_encoder(shared, picture, of.job.is_last(at)))
                 })
                 .collect();
             Passed::Frames { pictures, at, decode_ms, encoded }

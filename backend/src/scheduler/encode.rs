@@ -26,24 +26,27 @@ pub(super) fn encode(picture: &RgbImage, last: bool) -> Result<EncodedPicture, I
     let begun = Instant::now();
     let (width, height) = picture.dimensions();
     let mut bytes = Vec::new();
-    let media_type = if last {
-        PngEncoder::new_with_quality(&mut bytes, COMPRESSION, FilterType::Adaptive).write_image(
-            picture,
-            width,
-            height,
-            ExtendedColorType::Rgb8,
-        )?;
-        MediaType::Png
-    } else {
-        JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).write_image(
-            picture,
-            width,
-            height,
-            ExtendedColorType::Rgb8,
-        )?;
-        MediaType::Jpeg
-    };
-    Ok(EncodedPicture { width, height, media_type, bytes, encode_ms: begun.elapsed().as_secs_f64() * 1000.0 })
+    let media_type =
+        if last {
+            PngEncoder::new_with_quality(&mut bytes, COMPRESSION, FilterType::Adaptive)
+                .write_image(picture, width, height, ExtendedColorType::Rgb8)?;
+            MediaType::Png
+        } else {
+            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).write_image(
+                picture,
+                width,
+                height,
+                ExtendedColorType::Rgb8,
+            )?;
+            MediaType::Jpeg
+        };
+    Ok(EncodedPicture {
+        width,
+        height,
+        media_type,
+        bytes,
+        encode_ms: begun.elapsed().as_secs_f64() * 1000.0,
+    })
 }
 
 /// The bytes of a picture as viewers get it.
@@ -68,7 +71,8 @@ mod tests {
     fn the_last_frame_is_a_png_with_every_pixel_as_it_was() {
         let encoded = encode(&gradient(), true).unwrap();
         assert_eq!((encoded.width, encoded.height, encoded.media_type), (40, 24, MediaType::Png));
-        let read = image::load_from_memory_with_format(&encoded.bytes, image::ImageFormat::Png).unwrap();
+        let read =
+            image::load_from_memory_with_format(&encoded.bytes, image::ImageFormat::Png).unwrap();
         assert_eq!(read.into_rgb8(), gradient());
     }
 
@@ -76,7 +80,8 @@ mod tests {
     fn an_intermediate_frame_is_a_jpeg_close_to_the_picture() {
         let encoded = encode(&gradient(), false).unwrap();
         assert_eq!(encoded.media_type, MediaType::Jpeg);
-        let read = image::load_from_memory_with_format(&encoded.bytes, image::ImageFormat::Jpeg).unwrap();
+        let read =
+            image::load_from_memory_with_format(&encoded.bytes, image::ImageFormat::Jpeg).unwrap();
         let read = read.into_rgb8();
         let worst = gradient().iter().zip(read.iter()).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst < Some(24), "{worst:?}");
@@ -85,7 +90,10 @@ mod tests {
     #[test]
     fn the_same_picture_gives_the_same_bytes() {
         for last in [false, true] {
-            assert_eq!(encode(&gradient(), last).unwrap().bytes, encode(&gradient(), last).unwrap().bytes);
+            assert_eq!(
+                encode(&gradient(), last).unwrap().bytes,
+                encode(&gradient(), last).unwrap().bytes
+            );
         }
     }
 }

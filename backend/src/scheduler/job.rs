@@ -7,8 +7,8 @@ use var_dd_engine::sample::{
     plan::{self as engine, Guidance},
 };
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_PICTURES, MAX_SEED, ModelInfo, OwnerToken, Pass,
-    PassKind, Plan,
+    ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_PICTURES, MAX_SEED, ModelInfo, OwnerToken,
+    Pass, PassKind, Plan,
 };
 
 use crate::storage::{JobRecord, OwnerHash};
@@ -35,7 +35,8 @@ pub(super) struct ValidJob {
 }
 
 impl ValidJob {
-    /// Checks a request against the loaded models and fills in what it leaves open: the first model, a random seed.
+    /// Checks a request against the loaded models and fills in what it leaves open: the first
+    /// model, a random seed.
     ///
     /// # Errors
     /// The first value that is out of bounds, with the bound.
@@ -46,7 +47,8 @@ impl ValidJob {
             return Err(ErrorBody::new(
                 ErrorCode::ClassOutOfRange,
                 format!(
-                    "class {} is out of range; the model {:?} has {classes} classes, so it goes from 0 to {}",
+                    "class {} is out of range; the model {:?} has {classes} classes, so it goes \
+                     from 0 to {}",
                     request.class,
                     info.name,
                     classes.saturating_sub(1)
@@ -56,7 +58,10 @@ impl ValidJob {
         if !(1..=MAX_PICTURES).contains(&request.count) {
             return Err(ErrorBody::new(
                 ErrorCode::CountOutOfRange,
-                format!("count is {}; a job draws from 1 to {MAX_PICTURES} pictures", request.count),
+                format!(
+                    "count is {}; a job draws from 1 to {MAX_PICTURES} pictures",
+                    request.count
+                ),
             ));
         }
         let seed = match request.seed {
@@ -76,7 +81,8 @@ impl ValidJob {
             return Err(ErrorBody::new(
                 ErrorCode::NoTeacher,
                 format!(
-                    "the plan needs a teacher and the model {:?} has none; choose a plan of kind few_step",
+                    "the plan needs a teacher and the model {:?} has none; choose a plan of kind \
+                     few_step",
                     info.name
                 ),
             ));
@@ -90,7 +96,11 @@ impl ValidJob {
             plan_name: preset.map(|preset| preset.name.clone()),
             patch_nums: info.patch_nums.clone(),
             image_size: info.image_size,
-            request: GenerateRequest { model: Some(info.name.clone()), seed: Some(seed), ..request },
+            request: GenerateRequest {
+                model: Some(info.name.clone()),
+                seed: Some(seed),
+                ..request
+            },
         })
     }
 
@@ -111,7 +121,10 @@ impl ValidJob {
     }
 }
 
-fn find_model<'a>(name: Option<&str>, models: &'a [ModelInfo]) -> Result<(usize, &'a ModelInfo), ErrorBody> {
+fn find_model<'a>(
+    name: Option<&str>,
+    models: &'a [ModelInfo],
+) -> Result<(usize, &'a ModelInfo), ErrorBody> {
     let found = match name {
         None => models.first().map(|info| (0, info)),
         Some(name) => models.iter().enumerate().find(|(_, info)| info.name == name),
@@ -133,15 +146,21 @@ pub(super) fn engine_plan(plan: &Plan) -> engine::Plan {
             t_list: t_list.iter().map(|&t| t as usize).collect(),
             loss_split_t: loss_split_t as usize,
         },
-        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, cfg, top_k, top_p, causal_prefix } => {
-            engine::Plan::TeacherInvolved {
-                t_list: t_list.map(|t| t as usize),
-                loss_split_t: loss_split_t as usize,
-                teacher_start: teacher_start as usize,
-                guidance: guidance(cfg, top_k, top_p),
-                causal_prefix,
-            }
-        }
+        Plan::TeacherInvolved {
+            t_list,
+            loss_split_t,
+            teacher_start,
+            cfg,
+            top_k,
+            top_p,
+            causal_prefix,
+        } => engine::Plan::TeacherInvolved {
+            t_list: t_list.map(|t| t as usize),
+            loss_split_t: loss_split_t as usize,
+            teacher_start: teacher_start as usize,
+            guidance: guidance(cfg, top_k, top_p),
+            causal_prefix,
+        },
         Plan::Teacher { cfg, top_k, top_p } => {
             engine::Plan::Teacher { guidance: guidance(cfg, top_k, top_p) }
         }
@@ -230,11 +249,17 @@ mod tests {
         let models = [model("first"), model("second")];
         let job = ValidJob::new(request(), &models).unwrap();
         assert_eq!((job.model, job.request.model.as_deref()), (0, Some("first")));
-        assert_eq!((job.class_name.as_str(), job.plan_name.as_deref()), ("class 7", Some("2 steps")));
+        assert_eq!(
+            (job.class_name.as_str(), job.plan_name.as_deref()),
+            ("class 7", Some("2 steps"))
+        );
         let named = GenerateRequest { model: Some("second".to_owned()), seed: None, ..request() };
         let job = ValidJob::new(named.clone(), &models).unwrap();
         assert_eq!(job.model, 1);
-        let seeds = [job.request.seed.unwrap(), ValidJob::new(named, &models).unwrap().request.seed.unwrap()];
+        let seeds = [
+            job.request.seed.unwrap(),
+            ValidJob::new(named, &models).unwrap().request.seed.unwrap(),
+        ];
         assert!(seeds.iter().all(|seed| *seed <= MAX_SEED) && seeds[0] != seeds[1]);
     }
 

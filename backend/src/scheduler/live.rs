@@ -12,7 +12,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use var_dd_engine::sample::{Frames, plan};
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, FrameHeader, FramePosition, JobEvent, JobState, JobView, MediaType, Timings,
+    ErrorBody, ErrorCode, FrameHeader, FramePosition, JobEvent, JobState, JobView, MediaType,
+    Timings,
 };
 
 use super::{
@@ -24,8 +25,8 @@ use crate::storage::{Ending, JobRecord, OwnerHash};
 
 /// How many numbers an attempt has for its events.
 ///
-/// The numbers that an interrupted attempt gave out are not on disk, so the next one starts above all it can have
-/// given: a viewer that resumes after any of them gets the whole new attempt.
+/// The numbers that an interrupted attempt gave out are not on disk, so the next one starts above
+/// all it can have given: a viewer that resumes after any of them gets the whole new attempt.
 const NUMBERS_OF_ATTEMPT: u64 = 1_000_000;
 
 /// A picture as it comes from the encoder.
@@ -157,7 +158,8 @@ impl LiveJob {
         })
     }
 
-    /// A pass began. A job that runs in parts, or again in smaller batches, tells of each pass once.
+    /// A pass began. A job that runs in parts, or again in smaller batches, tells of each pass
+    /// once.
     pub(super) fn pass_began(&self, pass: usize, passes: usize, of: &plan::Pass, now_ms: f64) {
         self.update(|progress| {
             if pass == progress.passes_began {
@@ -175,12 +177,14 @@ impl LiveJob {
     /// The network of a pass ran for `transformer_ms`.
     pub(super) fn pass_ended(&self, pass: usize, transformer_ms: f64, now_ms: f64) {
         self.update(|progress| {
-            progress.timings.transformer_ms = milliseconds(progress.timings.transformer_ms + transformer_ms);
+            progress.timings.transformer_ms =
+                milliseconds(progress.timings.transformer_ms + transformer_ms);
             if pass == progress.passes_ended && pass < progress.passes_began {
                 progress.passes_ended += 1;
-                progress
-                    .log
-                    .push(JobEvent::PassEnded { pass: pass as u32, at_ms: self.since_acceptance(now_ms) });
+                progress.log.push(JobEvent::PassEnded {
+                    pass: pass as u32,
+                    at_ms: self.since_acceptance(now_ms),
+                });
             }
         });
     }
@@ -210,7 +214,13 @@ impl LiveJob {
     }
 
     /// Adds a frame, unless it is there already.
-    pub(super) fn add_frame(&self, picture: u32, at: FramePosition, encoded: EncodedPicture, now_ms: f64) {
+    pub(super) fn add_frame(
+        &self,
+        picture: u32,
+        at: FramePosition,
+        encoded: EncodedPicture,
+        now_ms: f64,
+    ) {
         self.update(|progress| {
             if !progress.drawn.insert((picture, at)) {
                 return;
@@ -243,7 +253,8 @@ impl LiveJob {
         let complete = match self.frames {
             // The finished picture is not the last frame to come.
             Frames::LastFirst => {
-                progress.drawn.len() as u32 == self.record.request.count * self.frames_of_a_picture()
+                progress.drawn.len() as u32
+                    == self.record.request.count * self.frames_of_a_picture()
             }
             _ => progress.finished_pictures == self.record.request.count,
         };
@@ -260,7 +271,8 @@ impl LiveJob {
         }
     }
 
-    /// Freezes the job, to end it with `last`. `None` if it is ending already, or never will in this program.
+    /// Freezes the job, to end it with `last`. `None` if it is ending already, or never will in
+    /// this program.
     pub(super) fn freeze(&self, last: JobEvent) -> Option<Ending> {
         let mut progress = self.progress();
         if progress.frozen {
@@ -286,7 +298,8 @@ impl LiveJob {
         self.changed.send_replace(());
     }
 
-    /// Leaves the job to the next start of the program; its viewers see no more of it. Not if it is ending.
+    /// Leaves the job to the next start of the program; its viewers see no more of it. Not if it is
+    /// ending.
     pub(super) fn leave(&self) {
         let mut progress = self.progress();
         if progress.frozen {
@@ -325,7 +338,10 @@ impl LiveJob {
     }
 
     /// The encoded picture of a frame that `wanted` accepts.
-    pub(super) fn picture(&self, wanted: impl Fn(u64, &FrameHeader) -> bool) -> Option<(MediaType, Bytes)> {
+    pub(super) fn picture(
+        &self,
+        wanted: impl Fn(u64, &FrameHeader) -> bool,
+    ) -> Option<(MediaType, Bytes)> {
         let progress = self.progress();
         let mut frames = progress.log.frames();
         let (_, header, picture) = frames.find(|(seq, header, _)| wanted(*seq, header))?;

@@ -48,7 +48,8 @@ pub(super) struct Step {
 
 /// The numbered events of one job.
 ///
-/// Numbers increase by one. Of several positions in the queue in a row only the newest stays, with its own number.
+/// Numbers increase by one. Of several positions in the queue in a row only the newest stays, with
+/// its own number.
 #[derive(Debug)]
 pub(super) struct Log {
     job: JobId,
@@ -76,7 +77,8 @@ impl Log {
     pub(super) fn push(&mut self, event: JobEvent) {
         let is_position = |event: &JobEvent| matches!(event, JobEvent::Queued { .. });
         if is_position(&event) {
-            self.entries.pop_if(|entry| matches!(&entry.body, Body::Control(last) if is_position(last)));
+            self.entries
+                .pop_if(|entry| matches!(&entry.body, Body::Control(last) if is_position(last)));
         }
         self.append(0, Body::Control(event));
     }
@@ -95,15 +97,20 @@ impl Log {
         Cursor { after, live_from: self.next_seq }
     }
 
-    /// The event after `cursor`, which moves on. A viewer that lies more than `backlog_bytes` behind is spared
-    /// intermediate frames that came while it watched; never the last frame of a picture, nor what is no frame.
+    /// The event after `cursor`, which moves on. A viewer that lies more than `backlog_bytes`
+    /// behind is spared intermediate frames that came while it watched; never the last frame of a
+    /// picture, nor what is no frame.
     pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> Step {
         let mut dropped = 0;
-        let first = cursor.after.map_or(0, |after| self.entries.partition_point(|entry| entry.seq <= after));
+        let first = cursor
+            .after
+            .map_or(0, |after| self.entries.partition_point(|entry| entry.seq <= after));
         for (at, entry) in self.entries.iter().enumerate().skip(first) {
             cursor.after = Some(entry.seq);
             let event = match &entry.body {
-                Body::Control(event) => ViewerEvent::Control { seq: entry.seq, event: event.clone() },
+                Body::Control(event) => {
+                    ViewerEvent::Control { seq: entry.seq, event: event.clone() }
+                }
                 Body::Frame { header, wire, .. } => {
                     let before = at.checked_sub(1).map_or(0, |at| self.entries[at].end_bytes);
                     let behind = self.total_bytes() - before;
@@ -123,15 +130,21 @@ impl Log {
     pub(super) fn frames(&self) -> impl Iterator<Item = (u64, &FrameHeader, Bytes)> {
         self.entries.iter().filter_map(|entry| match &entry.body {
             Body::Control(_) => None,
-            Body::Frame { header, wire, picture } => Some((entry.seq, header, wire.slice(picture.clone()))),
+            Body::Frame { header, wire, picture } => {
+                Some((entry.seq, header, wire.slice(picture.clone())))
+            }
         })
     }
 
-    /// What is to be kept if `last` ends the job: it gets the next number here as it will in the log.
+    /// What is to be kept if `last` ends the job: it gets the next number here as it will in the
+    /// log.
     pub(super) fn ending(&self, last: JobEvent) -> Ending {
         let mut ending = Ending {
             events: Vec::new(),
-            frames: self.frames().map(|(seq, header, picture)| (seq, header.clone(), picture)).collect(),
+            frames: self
+                .frames()
+                .map(|(seq, header, picture)| (seq, header.clone(), picture))
+                .collect(),
         };
         for entry in &self.entries {
             if let Body::Control(event) = &entry.body {

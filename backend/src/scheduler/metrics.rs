@@ -128,13 +128,25 @@ impl Metrics {
             self.frame_bytes.clone(),
         );
         registry.register("frames_dropped", "Frames not sent to slow viewers", dropped.clone());
-        registry.register("batches_halved", "Batches that the device had no memory for", halved.clone());
+        registry.register(
+            "batches_halved",
+            "Batches that the device had no memory for",
+            halved.clone(),
+        );
         registry.register("batch_pictures", "Pictures per batch", self.batch_pictures.clone());
         for (name, help, histogram) in [
             ("batch", "Time of a batch on the device", &self.batch),
             ("queue", "Time of a job from acceptance to the device", &self.queue),
-            ("first_frame", "Time of a finished job from acceptance to its first frame", &self.first_frame),
-            ("last_frame", "Time of a finished job from acceptance to its last frame", &self.last_frame),
+            (
+                "first_frame",
+                "Time of a finished job from acceptance to its first frame",
+                &self.first_frame,
+            ),
+            (
+                "last_frame",
+                "Time of a finished job from acceptance to its last frame",
+                &self.last_frame,
+            ),
             ("transformer", "Time of a pass in the transformer", &self.transformer),
             ("decode", "Time of the decoder for one scale of a batch", &self.decode),
             ("encode", "Time to encode a frame", &self.encode),

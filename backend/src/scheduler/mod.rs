@@ -6,8 +6,9 @@
 //!              viewers ← log of the job ← draw ← encode ┘
 //!                            └→ storage at the end
 //! ```
-//! `job`, `queue`, `batch` and `log` are pure: clock and limits are arguments. `state` puts them behind one lock,
-//! `dispatch` feeds the device, `draw` follows each batch until its jobs have ended.
+//! `job`, `queue`, `batch` and `log` are pure: clock and limits are arguments. `state` puts them
+//! behind one lock, `dispatch` feeds the device, `draw` follows each batch until its jobs have
+//! ended.
 
 mod batch;
 mod clock;
@@ -31,8 +32,8 @@ use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, GenerateRequest, JobEvent, JobId, JobView, MediaType, ModelInfo, OwnerToken,
-    ResultPage,
+    ErrorBody, ErrorCode, GenerateRequest, JobEvent, JobId, JobView, MediaType, ModelInfo,
+    OwnerToken, ResultPage,
 };
 
 use self::{
@@ -47,7 +48,9 @@ pub use self::{
 };
 use crate::{
     generator::Generator,
-    storage::{Ending, JobRecord, Store, StoreError, StoredEvent, StoredFrame, StoredJob, UnfinishedJob},
+    storage::{
+        Ending, JobRecord, Store, StoreError, StoredEvent, StoredFrame, StoredJob, UnfinishedJob,
+    },
 };
 
 /// A job that was running at this many crashes of the program is taken to be their cause and fails.
@@ -93,7 +96,10 @@ pub enum StartError {
     #[error("no model is loaded; give at least one with --model DIR")]
     NoModel,
     /// Requests could not tell them apart.
-    #[error("two models are named {0:?}; a name must be unique, so change `name` in the config.json of one")]
+    #[error(
+        "two models are named {0:?}; a name must be unique, so change `name` in the config.json of \
+         one"
+    )]
     SameName(String),
     /// No thread for the device.
     #[error("the system gives no thread for the device: {0}")]
@@ -143,8 +149,9 @@ pub struct Stats {
 pub struct Scheduler(Arc<Shared>);
 
 impl Scheduler {
-    /// Starts the device thread and requeues the unfinished jobs of `store`, in the order of acceptance. Those
-    /// that the loaded models cannot run fail, and so do those that were running at [`MAX_CRASHES`] crashes.
+    /// Starts the device thread and requeues the unfinished jobs of `store`, in the order of
+    /// acceptance. Those that the loaded models cannot run fail, and so do those that were running
+    /// at [`MAX_CRASHES`] crashes.
     ///
     /// # Errors
     /// When there is no model, two have one name, the system gives no thread, or the store fails.
@@ -153,7 +160,8 @@ impl Scheduler {
         store: Store,
         generators: Vec<Box<dyn Generator>>,
     ) -> Result<Self, StartError> {
-        let models: Arc<[ModelInfo]> = generators.iter().map(|generator| generator.info().clone()).collect();
+        let models: Arc<[ModelInfo]> =
+            generators.iter().map(|generator| generator.info().clone()).collect();
         let default = models.first().ok_or(StartError::NoModel)?;
         for (at, info) in models.iter().enumerate() {
             if models[..at].iter().any(|other| other.name == info.name) {
@@ -184,7 +192,8 @@ impl Scheduler {
     /// Accepts a job; it is on disk on return and will be drawn whatever happens to the program.
     ///
     /// # Errors
-    /// When a value is out of bounds, the queue is full, the server shuts down or the job cannot be kept.
+    /// When a value is out of bounds, the queue is full, the server shuts down or the job cannot be
+    /// kept.
     pub async fn submit(
         &self,
         request: GenerateRequest,
@@ -215,9 +224,11 @@ impl Scheduler {
             example,
             ..valid.record(job::new_id()?, job::hash(&owner_token), self.0.clock.now_ms() as u64)
         };
-        let accepted = Accepted { job: record.id.clone(), owner_token, request: record.request.clone() };
+        let accepted =
+            Accepted { job: record.id.clone(), owner_token, request: record.request.clone() };
         let shared = self.0.clone();
-        // A task of its own: a caller that gives up must not leave a job on disk that is in no queue.
+        // A task of its own: a caller that gives up must not leave a job on disk that is in no
+        // queue.
         uninterrupted(async move {
             let number = shared.store.accept(&record).await?;
             shared.enqueue(&Arc::new(LiveJob::new(valid, record, number, 0)));
@@ -228,7 +239,8 @@ impl Scheduler {
         .await
     }
 
-    /// Watches a job, live or replayed from storage, from the event after `after` on (all if `None`).
+    /// Watches a job, live or replayed from storage, from the event after `after` on (all if
+    /// `None`).
     ///
     /// # Errors
     /// When there is no such job.
@@ -256,7 +268,9 @@ impl Scheduler {
         };
         check_owner(token, live.owner())?;
         let shared = self.0.clone();
-        match uninterrupted(async move { Ok(shared.settle(live, JobEvent::Cancelled).await) }).await? {
+        match uninterrupted(async move { Ok(shared.settle(live, JobEvent::Cancelled).await) })
+            .await?
+        {
             Some(JobEvent::Failed { error }) => Err(error),
             Some(_) => Ok(()),
             None => Err(ErrorBody::new(ErrorCode::Conflict, "the job is just ending")),
@@ -302,8 +316,8 @@ impl Scheduler {
         Ok(stored.record.view(stored.state, stored.timings, stored.error.clone(), frames))
     }
 
-    /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before the cursor `before`,
-    /// which is the `next` of an earlier page.
+    /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before the
+    /// cursor `before`, which is the `next` of an earlier page.
     ///
     /// # Errors
     /// When the cursor is not one.
@@ -384,8 +398,9 @@ impl Scheduler {
         self.0.metrics.register(registry);
     }
 
-    /// Takes no more jobs, stops the running batch at a pass (its jobs run at the next start), ends every viewer,
-    /// closes the store. Returns when everything is at rest; a second call waits for the first.
+    /// Takes no more jobs, stops the running batch at a pass (its jobs run at the next start), ends
+    /// every viewer, closes the store. Returns when everything is at rest; a second call waits for
+    /// the first.
     pub async fn shutdown(&self) {
         self.0.close();
         // The sender is ours.
@@ -425,7 +440,9 @@ async fn resume(shared: &Arc<Shared>, job: UnfinishedJob) -> Result<(), StoreErr
         )))
     };
     match valid {
-        Ok(valid) => shared.enqueue(&Arc::new(LiveJob::new(valid, job.record, job.number, job.attempt))),
+        Ok(valid) => {
+            shared.enqueue(&Arc::new(LiveJob::new(valid, job.record, job.number, job.attempt)))
+        }
         Err(error) => {
             let id = &job.record.id;
             tracing::warn!(job = %id, %error, "an unfinished job cannot run any more");

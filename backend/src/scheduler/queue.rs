@@ -1,4 +1,5 @@
-//! The jobs that wait: bounded, in the order of acceptance, each with its viewers. Pure; the clock is an argument.
+//! The jobs that wait: bounded, in the order of acceptance, each with its viewers. Pure; the clock
+//! is an argument.
 
 use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
 
@@ -21,7 +22,8 @@ struct Place {
     /// Whether some of its pictures have run; then it cannot expire and has no position any more.
     begun: bool,
     viewers: usize,
-    /// Since when nobody watches; meaningful only without viewers. `None` for a job that does not expire.
+    /// Since when nobody watches; meaningful only without viewers. `None` for a job that does not
+    /// expire.
     unwatched_since_ms: Option<f64>,
 }
 
@@ -61,7 +63,15 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(limit: usize, limits: Limits, grace_ms: f64) -> Self {
-        Self { limit, limits, grace_ms, reserved: 0, last_model: None, jobs: Vec::new(), places: Vec::new() }
+        Self {
+            limit,
+            limits,
+            grace_ms,
+            reserved: 0,
+            last_model: None,
+            jobs: Vec::new(),
+            places: Vec::new(),
+        }
     }
 
     /// Jobs of which nothing has run yet.
@@ -74,7 +84,8 @@ impl Queue {
         self.limit
     }
 
-    /// Promises a place; [`Queue::unreserve`] gives it up. `batch_ms` is what a batch takes, if known.
+    /// Promises a place; [`Queue::unreserve`] gives it up. `batch_ms` is what a batch takes, if
+    /// known.
     ///
     /// # Errors
     /// [`ErrorCode::QueueFull`], with the seconds after which a place is likely to be free.
@@ -82,7 +93,8 @@ impl Queue {
         let taken = self.depth() + self.reserved;
         if taken >= self.limit {
             let seconds = retry_after_s(batch_ms);
-            let message = format!("the queue holds {taken} of {} jobs; try again in {seconds} s", self.limit);
+            let message =
+                format!("the queue holds {taken} of {} jobs; try again in {seconds} s", self.limit);
             return Err(ErrorBody::new(ErrorCode::QueueFull, message).retry_after(seconds));
         }
         self.reserved += 1;
@@ -277,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_place_is_expected_after_one_batch_within_sensible_bounds() {
-        for (batch_ms, seconds) in [(None, 2), (Some(3.0), 1), (Some(2500.0), 3), (Some(1e9), 120)] {
+        for (batch_ms, seconds) in [(None, 2), (Some(3.0), 1), (Some(2500.0), 3), (Some(1e9), 120)]
+        {
             assert_eq!(retry_after_s(batch_ms), seconds);
         }
     }

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::storage::{Ending, Store};
 
-/// Batches on the device or behind it: while one is drawn, the frames of the one before are encoded and kept.
+/// Batches on the device or behind it: while one is drawn, the frames of the one before are encoded
+/// and kept.
 const BATCHES_IN_FLIGHT: usize = 2;
 
 /// Jobs kept that ended otherwise than finished; they say why, to whoever comes back for them.
@@ -114,11 +115,13 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic in a critical section would be a fault of the scheduler; going on serves people better.
+        // A panic in a critical section would be a fault of the scheduler; going on serves people
+        // better.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells every waiting job its position. Called after every change of the queue, under its lock.
+    /// Tells every waiting job its position. Called after every change of the queue, under its
+    /// lock.
     fn announce(&self, state: &State) {
         for (id, position) in state.queue.positions() {
             if let Some(job) = state.live.get(id) {
@@ -147,7 +150,8 @@ impl Shared {
     /// When the queue is full or the server shuts down.
     pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, ErrorBody> {
         if self.is_closing() {
-            let message = "the server is shutting down and takes no more jobs; try again when it is back";
+            let message =
+                "the server is shutting down and takes no more jobs; try again when it is back";
             return Err(ErrorBody::new(ErrorCode::ShuttingDown, message).retry_after(5));
         }
         let mut state = self.state();
@@ -241,7 +245,8 @@ impl Shared {
         let mut state = self.state();
         state.device_busy = false;
         // A batch in four counts: steady, and soon right after a change of load.
-        state.batch_ms = Some(state.batch_ms.map_or(batch_ms, |mean| mean + (batch_ms - mean) / 4.0));
+        state.batch_ms =
+            Some(state.batch_ms.map_or(batch_ms, |mean| mean + (batch_ms - mean) / 4.0));
         drop(state);
         self.metrics.batch.observe(batch_ms / 1000.0);
         self.wake.notify_one();
@@ -253,8 +258,8 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Ends a job: keeps it, then tells its viewers. Returns the event that ended it (a failure if it could not be
-    /// kept), or `None` if it is ending already.
+    /// Ends a job: keeps it, then tells its viewers. Returns the event that ended it (a failure if
+    /// it could not be kept), or `None` if it is ending already.
     pub(super) async fn settle(&self, job: Arc<LiveJob>, last: JobEvent) -> Option<JobEvent> {
         let ending = job.freeze(last.clone())?;
         let id = &job.record.id;
@@ -285,7 +290,8 @@ impl Shared {
             // Before anybody hears of the end: who does may delete the result at once.
             let mut state = self.state();
             state.live.remove(id);
-            let of_default = self.models.first().map(|info| &info.name) == job.record.request.model.as_ref();
+            let of_default =
+                self.models.first().map(|info| &info.name) == job.record.request.model.as_ref();
             if job.record.example && of_default && matches!(last, JobEvent::Finished { .. }) {
                 state.example = Some(id.clone());
             }

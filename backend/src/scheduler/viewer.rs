@@ -52,9 +52,10 @@ impl ViewerEvent {
 
 /// One viewer of one job. Counts as watching until dropped.
 ///
-/// Sequence numbers increase. A gap is a position in the queue that was superseded, or an intermediate frame that
-/// a slow viewer was spared. After a restart of the server an unfinished job starts over, with numbers above all
-/// that it had: first `queued`, then everything from `started` on.
+/// Sequence numbers increase. A gap is a position in the queue that was superseded, or an
+/// intermediate frame that a slow viewer was spared. After a restart of the server an unfinished
+/// job starts over, with numbers above all that it had: first `queued`, then everything from
+/// `started` on.
 #[derive(Debug)]
 pub struct Viewer(Source);
 
@@ -77,7 +78,8 @@ impl Viewer {
         Self(Source::Stored { store, job, events })
     }
 
-    /// The next event. `None` after the final event, or when the server shuts down before it. Cancel safe.
+    /// The next event. `None` after the final event, or when the server shuts down before it.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<ViewerEvent> {
         match &mut self.0 {
             Source::Live { shared, job, cursor, changed } => loop {
@@ -117,7 +119,11 @@ async fn replay(store: &Store, job: &JobId, event: &StoredEvent) -> Option<Viewe
         }
     };
     let wire = Frame { job: job.clone(), seq: frame.seq, header: frame.header.clone(), picture };
-    Some(ViewerEvent::Frame { seq: frame.seq, last: frame.header.last, bytes: wire.encode().into() })
+    Some(ViewerEvent::Frame {
+        seq: frame.seq,
+        last: frame.header.last,
+        bytes: wire.encode().into(),
+    })
 }
 
 impl Drop for Viewer {

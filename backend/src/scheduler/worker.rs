@@ -83,7 +83,8 @@ pub(super) fn run(
     }
 }
 
-/// Draws some pictures of a batch; where the device has not enough memory, each half of them by itself.
+/// Draws some pictures of a batch; where the device has not enough memory, each half of them by
+/// itself.
 fn draw(generator: &mut dyn Generator, clock: Clock, work: &Work, pictures: Range<usize>) {
     if (work.unwanted)(pictures.clone()) {
         return;
@@ -132,7 +133,11 @@ fn draw(generator: &mut dyn Generator, clock: Clock, work: &Work, pictures: Rang
         Err(panic) => {
             let reason = panic_text(panic.as_ref());
             tracing::error!(reason, "the generator panicked");
-            fail(work, pictures, internal(format!("drawing failed by a fault of the server: {reason}")));
+            fail(
+                work,
+                pictures,
+                internal(format!("drawing failed by a fault of the server: {reason}")),
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Pictures on disk: one file per ended job, holding its encoded pictures one after the other.
 //!
-//! A job has up to some hundred frames; one file makes keeping them one atomic, durable step and deleting them
-//! another. Where each picture lies in the file is the database's to know.
+//! A job has up to some hundred frames; one file makes keeping them one atomic, durable step and
+//! deleting them another. Where each picture lies in the file is the database's to know.
 
 use std::{collections::HashSet, io, ops::Range, path::PathBuf};
 
@@ -23,7 +23,8 @@ pub(super) struct Blobs {
 impl Blobs {
     /// Opens `directory`, making it if there is none.
     pub(super) fn open(directory: PathBuf) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&directory).map_err(|error| StoreError::directory(&directory, &error))?;
+        std::fs::create_dir_all(&directory)
+            .map_err(|error| StoreError::directory(&directory, &error))?;
         let files = LocalFileSystem::new_with_prefix(&directory)?.with_fsync(true);
         Ok(Self { directory, files })
     }
@@ -44,7 +45,11 @@ impl Blobs {
     }
 
     /// Reads the bytes of one picture; `None` if the file is gone.
-    pub(super) async fn get(&self, job: &JobId, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+    pub(super) async fn get(
+        &self,
+        job: &JobId,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, StoreError> {
         let wanted = range.end - range.start;
         match self.files.get_range(&Self::key(job), range).await {
             Ok(bytes) if bytes.len() as u64 == wanted => Ok(Some(bytes)),
@@ -65,7 +70,8 @@ impl Blobs {
         }
     }
 
-    /// Deletes files of jobs other than `kept`, and what a crash left half-written. Returns how many.
+    /// Deletes files of jobs other than `kept`, and what a crash left half-written. Returns how
+    /// many.
     pub(super) fn sweep(&self, kept: &HashSet<String>) -> Result<usize, StoreError> {
         let mut swept = 0;
         let mut sweep = || -> io::Result<()> {
@@ -73,7 +79,8 @@ impl Blobs {
                 let entry = entry?;
                 let name = entry.file_name();
                 // A name of another make is not ours to delete.
-                let Some((id, rest)) = name.to_str().and_then(|name| name.split_once(ENDING)) else {
+                let Some((id, rest)) = name.to_str().and_then(|name| name.split_once(ENDING))
+                else {
                     continue;
                 };
                 let half_written = rest.starts_with('#');

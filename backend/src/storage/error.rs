@@ -10,7 +10,9 @@ use var_dd_protocol::{ErrorBody, ErrorCode};
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The directory cannot be made, read or written.
-    #[error("the data directory {directory} cannot be used: {reason}; give another one with --data-dir")]
+    #[error(
+        "the data directory {directory} cannot be used: {reason}; give another one with --data-dir"
+    )]
     Directory {
         /// The directory.
         directory: String,
@@ -19,7 +21,8 @@ pub enum StoreError {
     },
     /// Another program has the directory.
     #[error(
-        "the data directory {directory} is in use by another var-dd; stop that one or give another directory with --data-dir"
+        "the data directory {directory} is in use by another var-dd; stop that one or give another \
+         directory with --data-dir"
     )]
     InUse {
         /// The directory.
@@ -27,7 +30,8 @@ pub enum StoreError {
     },
     /// The database was made by a program that knows more.
     #[error(
-        "the database in {directory} was made by a newer var-dd ({reason}); use that version or give another directory with --data-dir"
+        "the database in {directory} was made by a newer var-dd ({reason}); use that version or \
+         give another directory with --data-dir"
     )]
     Newer {
         /// The directory.
@@ -36,7 +40,9 @@ pub enum StoreError {
         reason: String,
     },
     /// What is there cannot be read.
-    #[error("{what} is damaged: {reason}; restore it from a backup or move it away to start afresh")]
+    #[error(
+        "{what} is damaged: {reason}; restore it from a backup or move it away to start afresh"
+    )]
     Damaged {
         /// What was read.
         what: String,
@@ -45,7 +51,8 @@ pub enum StoreError {
     },
     /// No room.
     #[error(
-        "the disk of the data directory is full: {0}; free some space or keep fewer results with --keep-results"
+        "the disk of the data directory is full: {0}; free some space or keep fewer results with \
+         --keep-results"
     )]
     Full(String),
     /// Anything else that the database says.
@@ -74,9 +81,10 @@ impl StoreError {
     /// An error of a migration in `directory`.
     pub(super) fn migration(directory: &std::path::Path, error: MigrateError) -> Self {
         match error {
-            MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
-                Self::Newer { directory: directory.display().to_string(), reason: error.to_string() }
-            }
+            MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Self::Newer {
+                directory: directory.display().to_string(),
+                reason: error.to_string(),
+            },
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
             other => Self::Database(other.to_string()),
         }
@@ -99,7 +107,9 @@ impl From<sqlx::Error> for StoreError {
         match primary {
             Some(code::CORRUPT | code::NOT_A_DATABASE) => Self::damaged("the database", error),
             Some(code::FULL) => Self::Full(error.to_string()),
-            _ if matches!(error, sqlx::Error::ColumnDecode { .. }) => Self::damaged("the database", error),
+            _ if matches!(error, sqlx::Error::ColumnDecode { .. }) => {
+                Self::damaged("the database", error)
+            }
             _ => Self::Database(error.to_string()),
         }
     }
@@ -109,7 +119,9 @@ impl From<object_store::Error> for StoreError {
     fn from(error: object_store::Error) -> Self {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(cause) = source {
-            if cause.downcast_ref::<io::Error>().map(io::Error::kind) == Some(io::ErrorKind::StorageFull) {
+            if cause.downcast_ref::<io::Error>().map(io::Error::kind)
+                == Some(io::ErrorKind::StorageFull)
+            {
                 return Self::Full(error.to_string());
             }
             source = cause.source();

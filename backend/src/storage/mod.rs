@@ -1,13 +1,14 @@
-//! What outlives the program: jobs and results in SQLite, their pictures in files, all under one directory.
+//! What outlives the program: jobs and results in SQLite, their pictures in files, all under one
+//! directory.
 //!
 //! ```text
 //! DIR/lock              held while a program uses the directory
 //! DIR/var-dd.db         jobs, event logs, where each picture lies
 //! DIR/frames/ID.frames  the pictures of one ended job
 //! ```
-//! A job's pictures are on disk before the one transaction that records its end, and its rows are gone before its
-//! pictures are deleted; so a crash can leave a file too many, which the next start sweeps, and never a result
-//! without its pictures.
+//! A job's pictures are on disk before the one transaction that records its end, and its rows are
+//! gone before its pictures are deleted; so a crash can leave a file too many, which the next start
+//! sweeps, and never a result without its pictures.
 
 mod blobs;
 mod error;
@@ -26,7 +27,9 @@ use std::{
 use bytes::Bytes;
 use sqlx::{
     Connection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    },
 };
 use var_dd_protocol::{JobEvent, JobId};
 
@@ -34,8 +37,8 @@ use self::blobs::Blobs;
 pub use self::{
     error::StoreError,
     record::{
-        Ending, JobRecord, OwnerHash, StoredEvent, StoredFrame, StoredJob, UnfinishedJob, frame_url,
-        picture_url,
+        Ending, JobRecord, OwnerHash, StoredEvent, StoredFrame, StoredJob, UnfinishedJob,
+        frame_url, picture_url,
     },
 };
 
@@ -46,7 +49,8 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
-    /// The one connection that writes: SQLite has one writer at a time anyway, and here none is ever refused.
+    /// The one connection that writes: SQLite has one writer at a time anyway, and here none is
+    /// ever refused.
     writer: SqlitePool,
     reader: SqlitePool,
     blobs: Blobs,
@@ -55,8 +59,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the store under `directory`, making it if there is none, and deletes pictures that a crash left
-    /// without a result.
+    /// Opens the store under `directory`, making it if there is none, and deletes pictures that a
+    /// crash left without a result.
     ///
     /// # Errors
     /// When the directory cannot be used, is in use, or holds what this program cannot read.
@@ -77,8 +81,9 @@ impl Store {
             .foreign_keys(true);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
-            // A full disk makes SQLite end a transaction by itself; the library does not notice, and what came after
-            // would stay in a transaction for ever. A connection that is not back at rest is given up instead.
+            // A full disk makes SQLite end a transaction by itself; the library does not notice,
+            // and what came after would stay in a transaction for ever. A connection that is not
+            // back at rest is given up instead.
             .after_release(|connection, _| {
                 Box::pin(async move {
                     connection.ping().await?; // by now a rollback has been tried
@@ -89,16 +94,26 @@ impl Store {
             .await?;
         let check: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&writer).await?;
         if check != "ok" {
-            return Err(StoreError::damaged(&format!("the database in {}", directory.display()), check));
+            return Err(StoreError::damaged(
+                &format!("the database in {}", directory.display()),
+                check,
+            ));
         }
         sqlx::migrate!("src/storage/migrations")
             .run(&writer)
             .await
             .map_err(|error| StoreError::migration(directory, error))?;
-        let reader =
-            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        let store =
-            Self(Arc::new(Inner { directory: directory.to_owned(), writer, reader, blobs, _lock: lock }));
+        let reader = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.read_only(true))
+            .await?;
+        let store = Self(Arc::new(Inner {
+            directory: directory.to_owned(),
+            writer,
+            reader,
+            blobs,
+            _lock: lock,
+        }));
         store.sweep().await?;
         Ok(store)
     }
@@ -120,7 +135,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps the end of a job with everything that led to it. `ending.events` holds the final event.
+    /// Keeps the end of a job with everything that led to it. `ending.events` holds the final
+    /// event.
     ///
     /// # Errors
     /// When it cannot be kept; then the job counts as unfinished still.
@@ -129,7 +145,8 @@ impl Store {
             let pictures = ending.frames.iter().map(|(_, _, picture)| picture.clone());
             self.0.blobs.put(job, pictures).await?;
         }
-        // Should this fail, the pictures stay until the next start: the end may be recorded all the same.
+        // Should this fail, the pictures stay until the next start: the end may be recorded all the
+        // same.
         self.record_end(job, ending).await
     }
 
@@ -137,7 +154,11 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn picture(&self, job: &JobId, frame: &StoredFrame) -> Result<Option<Bytes>, StoreError> {
+    pub async fn picture(
+        &self,
+        job: &JobId,
+        frame: &StoredFrame,
+    ) -> Result<Option<Bytes>, StoreError> {
         self.0.blobs.get(job, frame.start..frame.start + frame.length).await
     }
 
@@ -151,8 +172,8 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Deletes the oldest results beyond the newest `finished`, and the oldest of those that ended otherwise beyond
-    /// the newest `other`. Examples stay. Returns how many went.
+    /// Deletes the oldest results beyond the newest `finished`, and the oldest of those that ended
+    /// otherwise beyond the newest `other`. Examples stay. Returns how many went.
     ///
     /// # Errors
     /// When the database or the file system fails.

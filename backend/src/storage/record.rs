@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, sqlite::SqliteRow};
 use var_dd_protocol::{
-    ErrorBody, FrameEntry, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, Timings,
+    ErrorBody, FrameEntry, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
+    Timings,
 };
 
 use super::StoreError;
@@ -12,8 +13,8 @@ use super::StoreError;
 /// SHA-256 of an owner's token.
 pub type OwnerHash = [u8; 32];
 
-/// What is kept of a job from its acceptance on. It says all that is needed to show the result when its model is
-/// no longer loaded.
+/// What is kept of a job from its acceptance on. It says all that is needed to show the result when
+/// its model is no longer loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRecord {
     /// Its name.
@@ -135,10 +136,17 @@ impl JobRecord {
     ) -> JobView {
         let frames: Vec<_> = frames
             .into_iter()
-            .map(|(seq, header)| FrameEntry { seq, header: header.clone(), url: frame_url(&self.id, seq) })
+            .map(|(seq, header)| FrameEntry {
+                seq,
+                header: header.clone(),
+                url: frame_url(&self.id, seq),
+            })
             .collect();
-        let mut finished: Vec<_> =
-            frames.iter().filter(|frame| frame.header.last).map(|frame| frame.header.picture).collect();
+        let mut finished: Vec<_> = frames
+            .iter()
+            .filter(|frame| frame.header.last)
+            .map(|frame| frame.header.picture)
+            .collect();
         finished.sort_unstable();
         let pictures = finished.into_iter().map(|picture| picture_url(&self.id, picture)).collect();
         JobView {
@@ -163,8 +171,9 @@ impl StoredJob {
     /// The result as people see it in a list: without frames.
     pub fn listed(&self) -> JobView {
         let mut view = self.record.view(self.state, self.timings, self.error.clone(), []);
-        view.pictures =
-            (0..self.record.request.count).map(|picture| picture_url(&self.record.id, picture)).collect();
+        view.pictures = (0..self.record.request.count)
+            .map(|picture| picture_url(&self.record.id, picture))
+            .collect();
         view
     }
 }
@@ -200,7 +209,9 @@ pub(super) fn record(row: &SqliteRow) -> Result<JobRecord, StoreError> {
     let owner: &[u8] = row.try_get("owner")?;
     Ok(JobRecord {
         id: id.parse().map_err(|error| StoreError::damaged("a row of the database", error))?,
-        owner: owner.try_into().map_err(|error| StoreError::damaged("a row of the database", error))?,
+        owner: owner
+            .try_into()
+            .map_err(|error| StoreError::damaged("a row of the database", error))?,
         created_ms: unsigned(row, "created_ms")?,
         stays: row.try_get("stays")?,
         example: row.try_get("example")?,

@@ -11,7 +11,8 @@ use super::{
 };
 
 impl Store {
-    /// Keeps an accepted job; it is durable on return. Returns its place in the order of acceptance.
+    /// Keeps an accepted job; it is durable on return. Returns its place in the order of
+    /// acceptance.
     ///
     /// # Errors
     /// When the database fails.
@@ -37,8 +38,8 @@ impl Store {
         Ok(done.last_insert_rowid())
     }
 
-    /// Takes over the jobs that an earlier program left unfinished, in the order of acceptance; each counts one
-    /// attempt more, and one crash more if it was running.
+    /// Takes over the jobs that an earlier program left unfinished, in the order of acceptance;
+    /// each counts one attempt more, and one crash more if it was running.
     ///
     /// # Errors
     /// When the database fails.
@@ -121,7 +122,8 @@ impl Store {
         for (seq, header, picture) in &ending.frames {
             let length = picture.len() as i64;
             sqlx::query(
-                "INSERT INTO frames (job, seq, picture, last, header, start, length) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO frames (job, seq, picture, last, header, start, length) VALUES (?, ?, \
+                 ?, ?, ?, ?, ?)",
             )
             .bind(number)
             .bind(*seq as i64)
@@ -150,18 +152,24 @@ impl Store {
         row.as_ref().map(stored).transpose()
     }
 
-    /// The events of an ended job from the one after `after` on, in order; none of a job that has not ended.
+    /// The events of an ended job from the one after `after` on, in order; none of a job that has
+    /// not ended.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn events(&self, job: &StoredJob, after: Option<u64>) -> Result<Vec<StoredEvent>, StoreError> {
+    pub async fn events(
+        &self,
+        job: &StoredJob,
+        after: Option<u64>,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         // Sequence numbers fit easily; a number beyond, made up by a client, has nothing after it.
         let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
-        let rows = sqlx::query("SELECT seq, event FROM events WHERE job = ? AND seq > ? ORDER BY seq")
-            .bind(job.number)
-            .bind(after)
-            .fetch_all(&self.0.reader)
-            .await?;
+        let rows =
+            sqlx::query("SELECT seq, event FROM events WHERE job = ? AND seq > ? ORDER BY seq")
+                .bind(job.number)
+                .bind(after)
+                .fetch_all(&self.0.reader)
+                .await?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             events.push(StoredEvent::Control {
@@ -187,7 +195,8 @@ impl Store {
     /// When the database fails.
     pub async fn frame(&self, job: &JobId, seq: u64) -> Result<Option<StoredFrame>, StoreError> {
         let row = sqlx::query(
-            "SELECT frames.* FROM frames JOIN jobs ON jobs.number = frames.job WHERE jobs.id = ? AND seq = ?",
+            "SELECT frames.* FROM frames JOIN jobs ON jobs.number = frames.job WHERE jobs.id = ? \
+             AND seq = ?",
         )
         .bind(job.as_str())
         .bind(i64::try_from(seq).unwrap_or(i64::MAX))
@@ -200,7 +209,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn last_frame(&self, job: &JobId, picture: u32) -> Result<Option<StoredFrame>, StoreError> {
+    pub async fn last_frame(
+        &self,
+        job: &JobId,
+        picture: u32,
+    ) -> Result<Option<StoredFrame>, StoreError> {
         let row = sqlx::query(
             "SELECT frames.* FROM frames JOIN jobs ON jobs.number = frames.job
              WHERE jobs.id = ? AND picture = ? AND last",
@@ -216,7 +229,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn finished(&self, limit: u32, before: Option<i64>) -> Result<Vec<StoredJob>, StoreError> {
+    pub async fn finished(
+        &self,
+        limit: u32,
+        before: Option<i64>,
+    ) -> Result<Vec<StoredJob>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM jobs WHERE state = 'finished' AND ended < ? ORDER BY ended DESC LIMIT ?",
         )
@@ -233,7 +250,8 @@ impl Store {
     /// When the database fails.
     pub async fn example(&self, model: &str) -> Result<Option<JobId>, StoreError> {
         let row = sqlx::query(
-            "SELECT * FROM jobs WHERE state = 'finished' AND example AND model = ? ORDER BY ended DESC LIMIT 1",
+            "SELECT * FROM jobs WHERE state = 'finished' AND example AND model = ? ORDER BY ended \
+             DESC LIMIT 1",
         )
         .bind(model)
         .fetch_optional(&self.0.reader)
@@ -243,22 +261,29 @@ impl Store {
 
     /// The jobs that have pictures on disk.
     pub(super) async fn ids_with_frames(&self) -> Result<HashSet<String>, StoreError> {
-        let ids =
-            sqlx::query_scalar("SELECT id FROM jobs WHERE EXISTS (SELECT 1 FROM frames WHERE job = number)")
-                .fetch_all(&self.0.reader)
-                .await?;
+        let ids = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE EXISTS (SELECT 1 FROM frames WHERE job = number)",
+        )
+        .fetch_all(&self.0.reader)
+        .await?;
         Ok(ids.into_iter().collect())
     }
 
     pub(super) async fn delete_rows(&self, job: &JobId) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("DELETE FROM jobs WHERE id = ?").bind(job.as_str()).execute(&self.0.writer).await?;
+        let done = sqlx::query("DELETE FROM jobs WHERE id = ?")
+            .bind(job.as_str())
+            .execute(&self.0.writer)
+            .await?;
         Ok(done.rows_affected() > 0)
     }
 
-    /// The results beyond the newest `finished` (none if `None`), examples apart, and the jobs that ended otherwise
-    /// beyond the newest `other`.
-    pub(super) async fn beyond(&self, finished: Option<u32>, other: u32) -> Result<Vec<JobId>, StoreError> {
+    /// The results beyond the newest `finished` (none if `None`), examples apart, and the jobs that
+    /// ended otherwise beyond the newest `other`.
+    pub(super) async fn beyond(
+        &self,
+        finished: Option<u32>,
+        other: u32,
+    ) -> Result<Vec<JobId>, StoreError> {
         // SQLite needs a LIMIT before an OFFSET; -1 is none.
         let mut old: Vec<String> = sqlx::query_scalar(
             "SELECT id FROM jobs WHERE state IN ('failed', 'cancelled', 'expired')
@@ -269,7 +294,8 @@ impl Store {
         .await?;
         if let Some(finished) = finished {
             let finished: Vec<String> = sqlx::query_scalar(
-                "SELECT id FROM jobs WHERE state = 'finished' AND NOT example ORDER BY ended DESC LIMIT -1 OFFSET ?",
+                "SELECT id FROM jobs WHERE state = 'finished' AND NOT example ORDER BY ended DESC \
+                 LIMIT -1 OFFSET ?",
             )
             .bind(finished)
             .fetch_all(&self.0.reader)
@@ -277,7 +303,9 @@ impl Store {
             old.extend(finished);
         }
         old.iter()
-            .map(|id| id.parse().map_err(|error| StoreError::damaged("a row of the database", error)))
+            .map(|id| {
+                id.parse().map_err(|error| StoreError::damaged("a row of the database", error))
+            })
             .collect()
     }
 }

@@ -86,7 +86,8 @@ async fn a_job_ends_once() {
     assert!(store.settle(&job.id, &ending()).await.is_err());
     let unknown = JobId::from_bits(2);
     assert!(store.settle(&unknown, &ending()).await.is_err());
-    let endless = Ending { events: vec![(0, JobEvent::Queued { position: 0 })], frames: Vec::new() };
+    let endless =
+        Ending { events: vec![(0, JobEvent::Queued { position: 0 })], frames: Vec::new() };
     assert!(store.settle(&job.id, &endless).await.is_err());
 }
 
@@ -138,7 +139,8 @@ async fn a_directory_that_cannot_be_made_is_named() {
 #[tokio::test]
 async fn a_database_that_is_none_is_called_damaged() {
     let directory = tempdir().unwrap();
-    fs::write(directory.path().join("var-dd.db"), "this is no database at all ".repeat(100)).unwrap();
+    fs::write(directory.path().join("var-dd.db"), "this is no database at all ".repeat(100))
+        .unwrap();
     let error = Store::open(directory.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
@@ -243,7 +245,8 @@ async fn after_a_transaction_that_sqlite_ended_by_itself_what_is_accepted_is_dur
     let job = record(0);
     store.accept(&job).await.unwrap();
     // As a full disk does in mid-transaction.
-    let trigger = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+    let trigger =
+        "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     sqlx::query(trigger).execute(&store.0.writer).await.unwrap();
     assert!(store.settle(&job.id, &ending()).await.is_err());
     assert!(store.settle(&JobId::from_bits(99), &ending()).await.is_err());

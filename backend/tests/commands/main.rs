@@ -19,7 +19,12 @@ fn demo_model() -> PathBuf {
 
 fn var_dd(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_var-dd"));
-    command.current_dir(directory).env("VAR_DD_MODEL", demo_model()).args(arguments).output().unwrap()
+    command
+        .current_dir(directory)
+        .env("VAR_DD_MODEL", demo_model())
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn error(output: &Output) -> String {
@@ -41,7 +46,10 @@ fn with_input() -> TempDir {
 /// What is in a directory beside the input.
 fn made(directory: &TempDir) -> Vec<String> {
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
-    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name != "in.safetensors").collect()
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name != "in.safetensors")
+        .collect()
 }
 
 #[test]
@@ -54,7 +62,11 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         ("trace", "--t-list 0 --loss-split-t -2", &["--loss-split-t", "'-2'", "from 0 on"]),
         ("trace", "--t-list 0 --loss-split-t 7", &["loss_split_t is 7", "from 0 to 6"]),
         ("trace", "--t-list 0,6 --loss-split-t 0", &["step 6", "from 0 to 5"]),
-        ("trace", "--t-list 0,3 --loss-split-t 0 --teacher-start -1", &["start", "'-1'", "from 0 on"]),
+        (
+            "trace",
+            "--t-list 0,3 --loss-split-t 0 --teacher-start -1",
+            &["start", "'-1'", "from 0 on"],
+        ),
         ("trace", "--t-list 0,3 --loss-split-t 0 --teacher-start 4", &["scale 4", "at most 3"]),
         ("trace", "--autoregressive --cfg -1", &["cfg is -1", "from 0 to 100"]),
         ("trace", "--autoregressive --top-p -0.1", &["top_p is -0.1", "to 1"]),
@@ -75,7 +87,11 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         ("sample", "--classes -1,2", &["class -1", "0 to 15"]),
         ("sample", "--t-list -1,2 --loss-split-t 0", &["--t-list", "'-1'", "from 0 on"]),
         ("convert", "--student a --vae b --name=", &["--name"]),
-        ("convert", "--student a --vae b --patch-nums -1,2", &["--patch-nums is [-1, 2]", "the first one 1"]),
+        (
+            "convert",
+            "--student a --vae b --patch-nums -1,2",
+            &["--patch-nums is [-1, 2]", "the first one 1"],
+        ),
     ];
     for (command, flags, parts) in table {
         let mut arguments = vec![*command];
@@ -100,11 +116,17 @@ fn a_failure_is_one_line_that_tells_its_cause_once_and_nothing_is_written() {
     let directory = with_input();
     let few = "--t-list 0 --loss-split-t 0";
     let table = [
-        (format!("trace --model none --input in.safetensors --output out {few}"), "none/config.json"),
+        (
+            format!("trace --model none --input in.safetensors --output out {few}"),
+            "none/config.json",
+        ),
         (format!("trace --input none.st --output out {few}"), "none.st"),
         (format!("trace --input in.safetensors --output none/out {few}"), "no directory none"),
         (format!("trace --input in.safetensors --output . {few}"), "is a directory"),
-        ("trace-filter --top-k 1 --top-p 0 --input in.safetensors --output none/out".into(), "none"),
+        (
+            "trace-filter --top-k 1 --top-p 0 --input in.safetensors --output none/out".into(),
+            "none",
+        ),
         ("trace-frechet --input in.safetensors --output none/out".into(), "none"),
         ("sample --model none --sample-dir out".into(), "none/config.json"),
         ("convert --student none.pth --vae none.pth --output out".into(), "none.pth"),
@@ -135,7 +157,9 @@ fn a_gpu_that_is_not_there_costs_no_directory() {
 fn the_help_of_trace_spells_the_names_of_its_tensors_and_flags() {
     let output = var_dd(Path::new("."), &["trace", "--help"]);
     let help = String::from_utf8(output.stdout).unwrap();
-    for name in ["`step0.sequence`", "`fhat0`", "`image0`", "`draft`", "`after_teacher`", "--teacher-start"] {
+    for name in
+        ["`step0.sequence`", "`fhat0`", "`image0`", "`draft`", "`after_teacher`", "--teacher-start"]
+    {
         assert!(help.contains(name), "{name} is missing in {help}");
     }
 }

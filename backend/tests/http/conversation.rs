@@ -44,7 +44,9 @@ async fn a_viewer_who_comes_back_gets_what_is_missing() {
     // The first pass with its six frames, then the connection breaks.
     while seen.iter().filter(|(_, what)| matches!(what, What::Picture(_))).count() < 6 {
         match client.hear().await {
-            Heard::Message(ServerMessage::Event { seq, event, .. }) => seen.push((seq, What::Event(event))),
+            Heard::Message(ServerMessage::Event { seq, event, .. }) => {
+                seen.push((seq, What::Event(event)))
+            }
             Heard::Frame(_, seq, picture) => seen.push((seq, What::Picture(picture))),
             other => panic!("heard {other:?}"),
         }
@@ -139,9 +141,12 @@ async fn a_message_in_pieces_is_one_message() {
 async fn a_message_over_the_limit_ends_the_connection_with_the_reason() {
     let server = Server::start(&[]).await;
     let long = "x".repeat(100 << 10);
-    let half =
-        |kind, last| Message::Frame(WireFrame::message(vec![b'x'; 40 << 10], OpCode::Data(kind), last));
-    for messages in [vec![Message::text(long)], vec![half(Data::Text, false), half(Data::Continue, true)]] {
+    let half = |kind, last| {
+        Message::Frame(WireFrame::message(vec![b'x'; 40 << 10], OpCode::Data(kind), last))
+    };
+    for messages in
+        [vec![Message::text(long)], vec![half(Data::Text, false), half(Data::Continue, true)]]
+    {
         let mut client = Client::greeted(&server).await;
         for message in messages {
             client.send(message).await;
@@ -156,7 +161,9 @@ async fn a_message_over_the_limit_ends_the_connection_with_the_reason() {
 async fn text_that_is_not_utf8_ends_the_connection_with_the_reason() {
     let server = Server::start(&[]).await;
     let mut client = Client::greeted(&server).await;
-    client.send(Message::Frame(WireFrame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true))).await;
+    client
+        .send(Message::Frame(WireFrame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true)))
+        .await;
     assert_eq!(client.error().await.code, ErrorCode::MalformedMessage);
     let heard = client.hear().await;
     assert!(matches!(heard, Heard::Closed(Some(CloseCode::Invalid))), "{heard:?}");

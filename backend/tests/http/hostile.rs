@@ -32,8 +32,9 @@ fn noise() -> impl Strategy<Value = Message> {
         ".{0,80}",
     ];
     let data = prop_oneof![Just(Data::Text), Just(Data::Binary), Just(Data::Continue)];
-    let raw = (vec(any::<u8>(), 0..100), data, any::<bool>())
-        .prop_map(|(bytes, data, last)| Message::Frame(WireFrame::message(bytes, OpCode::Data(data), last)));
+    let raw = (vec(any::<u8>(), 0..100), data, any::<bool>()).prop_map(|(bytes, data, last)| {
+        Message::Frame(WireFrame::message(bytes, OpCode::Data(data), last))
+    });
     let control = (vec(any::<u8>(), 0..100), any::<bool>()).prop_map(|(bytes, ping)| {
         if ping { Message::Ping(bytes.into()) } else { Message::Pong(bytes.into()) }
     });
@@ -71,9 +72,11 @@ async fn no_request_harms_the_server() {
         "\r\n\r\n\r\n",
         "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-        "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: \
+         chunked\r\n\r\n0\r\n\r\n",
         "POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        "GET /api/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        "GET /api/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: \
+         upgrade\r\n\r\n",
         "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "GET /%ff%fe/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -1,4 +1,5 @@
-//! The HTTP and WebSocket interface on real sockets, over the real scheduler and store and a stand-in for the engine.
+//! The HTTP and WebSocket interface on real sockets, over the real scheduler and store and a
+//! stand-in for the engine.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 

@@ -21,15 +21,21 @@ async fn assets_are_sent_compressed_to_those_who_read_that_and_kept_for_good() {
             .await
             .unwrap();
         let headers = response.headers().clone();
-        assert_eq!(headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap()), coding);
+        assert_eq!(
+            headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap()),
+            coding
+        );
         assert_eq!(headers[header::VARY], "Accept-Encoding");
         assert_eq!(headers[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
         assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
         assert_eq!(response.text().await.unwrap(), text, "{accepted}");
     }
-    for path in
-        ["/assets/app-1a2b.js.br", "/assets/missing.js", "/..%2f..%2fsecret.txt", "/%2e%2e/secret.txt"]
-    {
+    for path in [
+        "/assets/app-1a2b.js.br",
+        "/assets/missing.js",
+        "/..%2f..%2fsecret.txt",
+        "/%2e%2e/secret.txt",
+    ] {
         assert_eq!(server.get(path).await.status(), 404, "{path}");
     }
     let icon = server.get("/icon.svg").await;
@@ -56,10 +62,16 @@ async fn a_link_to_a_result_tells_what_it_shows() {
     let server = Server::start(&["--public-url=https://draw.example"]).await;
     let (view, _) = server.finished(wish_with(json!({"class": 2}))).await;
     let html = server.get(&format!("/r/{}", view.id)).await.text().await.unwrap();
-    let image = format!("<meta property=\"og:image\" content=\"https://draw.example{}\">", view.pictures[0]);
-    for part in
-        [image.as_str(), "<meta property=\"og:title\" content=\"class 2\">", "seed 7", "<title>page</title>"]
-    {
+    let image = format!(
+        "<meta property=\"og:image\" content=\"https://draw.example{}\">",
+        view.pictures[0]
+    );
+    for part in [
+        image.as_str(),
+        "<meta property=\"og:title\" content=\"class 2\">",
+        "seed 7",
+        "<title>page</title>",
+    ] {
         assert!(html.contains(part), "{part} is missing in\n{html}");
     }
     assert!(!html.contains("open-graph") && !html.contains("content=\"general\""), "{html}");
@@ -87,7 +99,9 @@ async fn a_link_without_a_result_is_the_page_and_not_found() {
     for path in ["/r/00000000000000000000000000000000", "/r/nonsense", "/r/%22%3E%3Cscript%3E"] {
         let response = server.get(path).await;
         assert_eq!(response.status(), 404, "{path}");
-        assert!(response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
+        assert!(
+            response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html")
+        );
         let html = response.text().await.unwrap();
         assert!(html.contains("<title>page</title>") && !html.contains("<script"), "{html}");
     }

@@ -39,7 +39,8 @@ async fn a_wish_out_of_bounds_is_told_which_bound() {
 async fn a_body_that_is_no_json_or_too_large_is_refused() {
     let server = Server::start(&[]).await;
     let post = |kind: &'static str, body: String| {
-        let request = server.request(Method::POST, "/api/jobs").header(header::CONTENT_TYPE, kind).body(body);
+        let request =
+            server.request(Method::POST, "/api/jobs").header(header::CONTENT_TYPE, kind).body(body);
         async { refusal(request.send().await.unwrap()).await }
     };
     for (kind, body) in [
@@ -62,7 +63,8 @@ async fn a_body_of_unknown_length_is_cut_off_at_the_limit() {
     let server = Server::start(&[]).await;
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
-        "POST /api/jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /api/jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: \
+         application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
         server.address
     );
     socket.write_all(head.as_bytes()).await.unwrap();
@@ -93,7 +95,8 @@ async fn who_sends_too_slowly_is_not_waited_for() {
     // A body that never ends: an answer says so.
     let mut body = TcpStream::connect(server.address).await.unwrap();
     let request = format!(
-        "POST /api/jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{{",
+        "POST /api/jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: \
+         50\r\n\r\n{{",
         server.address
     );
     body.write_all(request.as_bytes()).await.unwrap();
@@ -110,8 +113,18 @@ async fn paths_and_methods_that_are_none_are_refused_in_json() {
         (Method::GET, "/api/nothing", 404, ErrorCode::NotFound),
         (Method::GET, "/api/results/xyz", 404, ErrorCode::NotFound),
         (Method::GET, "/api/results/00000000000000000000000000000000", 404, ErrorCode::NotFound),
-        (Method::GET, "/api/results/00000000000000000000000000000000/frames/0", 404, ErrorCode::NotFound),
-        (Method::GET, "/api/results/00000000000000000000000000000000/frames/x", 404, ErrorCode::NotFound),
+        (
+            Method::GET,
+            "/api/results/00000000000000000000000000000000/frames/0",
+            404,
+            ErrorCode::NotFound,
+        ),
+        (
+            Method::GET,
+            "/api/results/00000000000000000000000000000000/frames/x",
+            404,
+            ErrorCode::NotFound,
+        ),
         (
             Method::GET,
             "/api/results/00000000000000000000000000000000/pictures/0.png",
@@ -129,7 +142,12 @@ async fn paths_and_methods_that_are_none_are_refused_in_json() {
         (Method::GET, "/api/results?colour=red", 400, ErrorCode::MalformedBody),
         (Method::GET, "/api/jobs", 405, ErrorCode::MethodNotAllowed),
         (Method::PUT, "/api/jobs", 405, ErrorCode::MethodNotAllowed),
-        (Method::PATCH, "/api/results/00000000000000000000000000000000", 405, ErrorCode::MethodNotAllowed),
+        (
+            Method::PATCH,
+            "/api/results/00000000000000000000000000000000",
+            405,
+            ErrorCode::MethodNotAllowed,
+        ),
         (Method::POST, "/livez", 405, ErrorCode::MethodNotAllowed),
         (Method::POST, "/", 405, ErrorCode::MethodNotAllowed),
         (Method::GET, "/api/ws", 400, ErrorCode::MalformedBody),
@@ -172,7 +190,10 @@ async fn too_many_jobs_of_one_address_must_wait() {
     // The WebSocket is no way around.
     let mut client = Client::greeted(&server).await;
     client
-        .say(&var_dd_protocol::ClientMessage::Generate { tag: 1, request: crate::server::request(0) })
+        .say(&var_dd_protocol::ClientMessage::Generate {
+            tag: 1,
+            request: crate::server::request(0),
+        })
         .await;
     assert_eq!(client.error().await.code, ErrorCode::RateLimited);
 }
@@ -222,7 +243,11 @@ async fn only_the_owner_cancels_and_deletes() {
             let response = with(method.clone(), path, value.clone()).await;
             assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), status == 401);
             let (got, error) = refusal(response).await;
-            assert_eq!((got, error.code), (status, ErrorCode::NotOwner), "{method} {path} {value:?}");
+            assert_eq!(
+                (got, error.code),
+                (status, ErrorCode::NotOwner),
+                "{method} {path} {value:?}"
+            );
         }
     }
     let (status, error) = refusal(with(Method::DELETE, &path, bearer(&token.0)).await).await;
@@ -243,13 +268,24 @@ async fn foreign_hosts_and_origins_are_refused() {
     let server = Server::start(&["--allow-origin=https://friend.example"]).await;
     let own = format!("http://{}", server.address);
     let post = |origin: &str| {
-        server.request(Method::POST, "/api/jobs").header(header::ORIGIN, origin).json(&wish()).send()
+        server
+            .request(Method::POST, "/api/jobs")
+            .header(header::ORIGIN, origin)
+            .json(&wish())
+            .send()
     };
-    for (origin, status) in
-        [(own.as_str(), 202), ("https://friend.example", 202), ("https://evil.example", 403), ("null", 403)]
-    {
+    for (origin, status) in [
+        (own.as_str(), 202),
+        ("https://friend.example", 202),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ] {
         assert_eq!(post(origin).await.unwrap().status(), status, "{origin}");
-        assert_eq!(Client::of_origin(&server, Some(origin)).await.is_ok(), status == 202, "{origin}");
+        assert_eq!(
+            Client::of_origin(&server, Some(origin)).await.is_ok(),
+            status == 202,
+            "{origin}"
+        );
     }
     let rebound = server.request(Method::GET, "/api/info").header(header::HOST, "evil.example");
     let (status, error) = refusal(rebound.send().await.unwrap()).await;
@@ -280,13 +316,19 @@ async fn refusals_have_the_security_headers_too() {
     let server = Server::start(&[]).await;
     for path in ["/", "/api/info", "/api/nothing", "/livez", "/r/nothing"] {
         let response = server.get(path).await;
-        let header =
-            |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let header = |name: &str| {
+            response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+        };
         let policy = header("content-security-policy").unwrap();
-        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}");
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}"
+        );
         assert!(!policy.contains("unsafe-inline") && !policy.contains("'unsafe-eval'"), "{path}");
         assert_eq!(header("x-content-type-options").as_deref(), Some("nosniff"), "{path}");
-        for name in ["referrer-policy", "permissions-policy", "cross-origin-opener-policy", "cache-control"] {
+        for name in
+            ["referrer-policy", "permissions-policy", "cross-origin-opener-policy", "cache-control"]
+        {
             assert!(header(name).is_some(), "{path}: {name}");
         }
     }
@@ -307,7 +349,9 @@ async fn a_flood_of_messages_is_cut_off() {
     let closed = loop {
         match client.hear().await {
             crate::server::Heard::Closed(code) => break code,
-            crate::server::Heard::Message(message) => codes.push(serde_json::to_value(message).unwrap()),
+            crate::server::Heard::Message(message) => {
+                codes.push(serde_json::to_value(message).unwrap())
+            }
             other => panic!("heard {other:?}"),
         }
     };

@@ -42,18 +42,32 @@ async fn pictures_are_kept_for_good_and_asked_about_for_free() {
     let (view, _) = server.finished(wish()).await;
     for path in [&view.pictures[0], &view.frames[0].url] {
         let response = server.get(path).await;
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+        assert_eq!(
+            response.headers()[header::CACHE_CONTROL],
+            "public, max-age=31536000, immutable"
+        );
         let tag = response.headers()[header::ETAG].clone();
         let length = response.headers()[header::CONTENT_LENGTH].clone();
         let body = response.bytes().await.unwrap();
-        let again =
-            server.request(Method::GET, path).header(header::IF_NONE_MATCH, &tag).send().await.unwrap();
+        let again = server
+            .request(Method::GET, path)
+            .header(header::IF_NONE_MATCH, &tag)
+            .send()
+            .await
+            .unwrap();
         assert_eq!((again.status().as_u16(), again.bytes().await.unwrap().len()), (304, 0));
-        let other =
-            server.request(Method::GET, path).header(header::IF_NONE_MATCH, "\"x\"").send().await.unwrap();
+        let other = server
+            .request(Method::GET, path)
+            .header(header::IF_NONE_MATCH, "\"x\"")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(other.bytes().await.unwrap(), body);
         let head = server.request(Method::HEAD, path).send().await.unwrap();
-        assert_eq!((head.status().as_u16(), &head.headers()[header::CONTENT_LENGTH]), (200, &length));
+        assert_eq!(
+            (head.status().as_u16(), &head.headers()[header::CONTENT_LENGTH]),
+            (200, &length)
+        );
         assert_eq!(head.headers()[header::ETAG], tag);
         assert!(head.bytes().await.unwrap().is_empty());
     }

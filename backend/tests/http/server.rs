@@ -20,8 +20,8 @@ use var_dd::{
     storage::Store,
 };
 use var_dd_protocol::{
-    ClientMessage, ErrorBody, Frame, GenerateRequest, JobEvent, JobId, JobView, ModelInfo, OwnerToken,
-    ServerMessage,
+    ClientMessage, ErrorBody, Frame, GenerateRequest, JobEvent, JobId, JobView, ModelInfo,
+    OwnerToken, ServerMessage,
 };
 
 /// A class whose name means harm.
@@ -60,7 +60,10 @@ impl Server {
     }
 
     /// A server of which more than flags can say is different.
-    pub(crate) async fn adjusted(flags: &[&str], adjust: impl FnOnce(&mut Config, &mut ModelInfo)) -> Self {
+    pub(crate) async fn adjusted(
+        flags: &[&str],
+        adjust: impl FnOnce(&mut Config, &mut ModelInfo),
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let page = directory.path().join("page");
         write_page(&page);
@@ -76,7 +79,8 @@ impl Server {
         let gate = Gate::closed();
         let generator = FakeGenerator::new(model).with_gate(&gate);
         let store = Store::open(&config.data_dir).await.unwrap();
-        let scheduler = Scheduler::start(config.scheduler, store, vec![Box::new(generator)]).await.unwrap();
+        let scheduler =
+            Scheduler::start(config.scheduler, store, vec![Box::new(generator)]).await.unwrap();
         let listener = TcpListener::bind(config.listen).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -196,7 +200,10 @@ impl Client {
     }
 
     /// Connects as a page of an origin would.
-    pub(crate) async fn of_origin(server: &Server, origin: Option<&str>) -> Result<Self, tungstenite::Error> {
+    pub(crate) async fn of_origin(
+        server: &Server,
+        origin: Option<&str>,
+    ) -> Result<Self, tungstenite::Error> {
         let mut request = format!("ws://{}/api/ws", server.address).into_client_request().unwrap();
         if let Some(origin) = origin {
             request.headers_mut().insert("origin", origin.parse().unwrap());
@@ -218,19 +225,24 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, message: Message) {
-        // A server that has had enough may be gone already; what it said before is still to be read.
+        // A server that has had enough may be gone already; what it said before is still to be
+        // read.
         let _ = self.0.send(message).await;
     }
 
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             match self.0.next().await {
-                Some(Ok(Message::Text(text))) => return Heard::Message(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    return Heard::Message(serde_json::from_str(&text).unwrap());
+                }
                 Some(Ok(Message::Binary(bytes))) => {
                     let frame = Frame::decode(&bytes).unwrap();
                     return Heard::Frame(frame.job, frame.seq, frame.picture.to_vec());
                 }
-                Some(Ok(Message::Close(close))) => return Heard::Closed(close.map(|close| close.code)),
+                Some(Ok(Message::Close(close))) => {
+                    return Heard::Closed(close.map(|close| close.code));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Heard::Closed(None),
             }
@@ -240,9 +252,9 @@ impl Client {
     /// The error that comes next.
     pub(crate) async fn error(&mut self) -> ErrorBody {
         match self.hear().await {
-            Heard::Message(ServerMessage::Error { error, .. } | ServerMessage::Rejected { error, .. }) => {
-                error
-            }
+            Heard::Message(
+                ServerMessage::Error { error, .. } | ServerMessage::Rejected { error, .. },
+            ) => error,
             other => panic!("heard {other:?}"),
         }
     }
@@ -251,7 +263,9 @@ impl Client {
     pub(crate) async fn generate(&mut self, request: GenerateRequest) -> (JobId, OwnerToken) {
         self.say(&ClientMessage::Generate { tag: 5, request }).await;
         match self.hear().await {
-            Heard::Message(ServerMessage::Accepted { tag: 5, job, owner_token, .. }) => (job, owner_token),
+            Heard::Message(ServerMessage::Accepted { tag: 5, job, owner_token, .. }) => {
+                (job, owner_token)
+            }
             other => panic!("heard {other:?}"),
         }
     }
@@ -268,7 +282,9 @@ impl Client {
                         return rest;
                     }
                 }
-                Heard::Frame(of, seq, picture) if of == *job => rest.push((seq, What::Picture(picture))),
+                Heard::Frame(of, seq, picture) if of == *job => {
+                    rest.push((seq, What::Picture(picture)))
+                }
                 other => panic!("heard {other:?}"),
             }
         }

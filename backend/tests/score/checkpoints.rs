@@ -1,4 +1,5 @@
-//! Checkpoints as `torch.save` writes them, of small networks whose weights follow from their names.
+//! Checkpoints as `torch.save` writes them, of small networks whose weights follow from their
+//! names.
 
 use std::io::{Cursor, Write};
 

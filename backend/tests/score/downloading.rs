@@ -28,7 +28,8 @@ fn some_bytes(count: u32) -> Vec<u8> {
 #[test]
 fn a_student_becomes_a_model_and_the_cache_is_laid_out_as_the_hub_s_own() {
     let home = tempfile::tempdir().unwrap();
-    let (student, teacher, vae) = (checkpoints::student(), checkpoints::teacher(), checkpoints::vae());
+    let (student, teacher, vae) =
+        (checkpoints::student(), checkpoints::teacher(), checkpoints::vae());
     let hub = StandIn::start(
         &[
             ("microsoft/distilled_decoding/VAR-DD/var-d16.pth", &student),
@@ -40,7 +41,9 @@ fn a_student_becomes_a_model_and_the_cache_is_laid_out_as_the_hub_s_own() {
     let said = succeed(&mut download(home.path(), &hub.address, &["d16"]));
     assert_eq!(said.trim(), "models/d16");
     let model = home.path().join("models/d16");
-    assert!(model.join("student.safetensors").is_file() && !model.join("teacher.safetensors").exists());
+    assert!(
+        model.join("student.safetensors").is_file() && !model.join("teacher.safetensors").exists()
+    );
 
     let repository = repository(home.path());
     let blob = repository.join("blobs").join(sha256(&student));
@@ -56,7 +59,8 @@ fn a_student_becomes_a_model_and_the_cache_is_laid_out_as_the_hub_s_own() {
     succeed(&mut download(home.path(), &hub.address, &["d16", "teacher"]));
     assert!(model.join("teacher.safetensors").is_file());
     let further = hub.requests().split_off(before);
-    let fetched: Vec<_> = further.iter().filter(|request| request.starts_with("GET /elsewhere")).collect();
+    let fetched: Vec<_> =
+        further.iter().filter(|request| request.starts_with("GET /elsewhere")).collect();
     assert_eq!(fetched, ["GET /elsewhere/FoundationVision/var/var_d16.pth"]);
     assert_eq!(count(&home.path().join("models")), 1);
     let said = succeed(&mut download(home.path(), &hub.address, &["d16", "teacher"]));
@@ -82,7 +86,10 @@ fn a_connection_that_breaks_is_resumed_where_it_broke() {
     let ranges: Vec<_> =
         hub.requests().into_iter().filter(|request| request.contains("/elsewhere/")).collect();
     assert_eq!(ranges.len(), 4, "{ranges:?}");
-    assert!(ranges[1].ends_with(" from 300000") && ranges[3].ends_with(" from 900000"), "{ranges:?}");
+    assert!(
+        ranges[1].ends_with(" from 300000") && ranges[3].ends_with(" from 900000"),
+        "{ranges:?}"
+    );
 }
 
 #[test]
@@ -91,12 +98,19 @@ fn a_connection_that_breaks_for_good_is_an_error_and_the_next_call_goes_on() {
     let bytes = some_bytes(500_000);
     let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::Stops(200_000));
     let (code, said) = fail(&mut download(home.path(), &hub.address, &["statistics"]));
-    assert!(code == 1 && said.contains("200000 of 500000 bytes") && said.contains("goes on there"), "{said}");
+    assert!(
+        code == 1 && said.contains("200000 of 500000 bytes") && said.contains("goes on there"),
+        "{said}"
+    );
     assert!(!repository(home.path()).join("snapshots").exists());
     let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::None);
     let said = succeed(&mut download(home.path(), &hub.address, &["statistics"]));
     assert_eq!(fs::read(said.trim()).unwrap(), bytes);
-    assert!(hub.requests().iter().any(|request| request.ends_with(" from 200000")), "{:?}", hub.requests());
+    assert!(
+        hub.requests().iter().any(|request| request.ends_with(" from 200000")),
+        "{:?}",
+        hub.requests()
+    );
 }
 
 #[test]
@@ -107,7 +121,10 @@ fn wrong_bytes_are_discarded_and_both_hashes_named() {
     let (code, said) = fail(&mut download(home.path(), &hub.address, &["statistics"]));
     let mut damaged = bytes.clone();
     damaged[0] ^= 1;
-    assert!(code == 1 && said.contains(&sha256(&bytes)) && said.contains(&sha256(&damaged)), "{said}");
+    assert!(
+        code == 1 && said.contains(&sha256(&bytes)) && said.contains(&sha256(&damaged)),
+        "{said}"
+    );
     assert_eq!(count(&repository(home.path()).join("blobs")), 0);
     assert!(!repository(home.path()).join("snapshots").exists());
 
@@ -130,17 +147,22 @@ fn what_cannot_be_fetched_is_named_with_the_way_to_do_it_by_hand() {
     ] {
         let mut command = download(home.path(), endpoint, &["statistics", "--files", "by-hand"]);
         let (code, said) = fail(command.env("HF_HUB_OFFLINE", offline));
-        let address =
-            format!("{endpoint}/microsoft/distilled_decoding/resolve/main/ImageNet-256_FID_Statistic");
-        for part in [part, &address, "by-hand/statistic.pth", "download statistics --files by-hand"] {
+        let address = format!(
+            "{endpoint}/microsoft/distilled_decoding/resolve/main/ImageNet-256_FID_Statistic"
+        );
+        for part in [part, &address, "by-hand/statistic.pth", "download statistics --files by-hand"]
+        {
             assert!(said.contains(part), "{said}");
         }
         assert_eq!(code, 1);
     }
     fs::create_dir(home.path().join("by-hand")).unwrap();
     fs::write(home.path().join("by-hand/statistic.pth"), "by hand").unwrap();
-    let said =
-        succeed(&mut download(home.path(), "http://127.0.0.1:9", &["statistics", "--files", "by-hand"]));
+    let said = succeed(&mut download(
+        home.path(),
+        "http://127.0.0.1:9",
+        &["statistics", "--files", "by-hand"],
+    ));
     assert_eq!(said.trim(), "by-hand/statistic.pth");
 }
 
@@ -152,7 +174,8 @@ fn a_full_disk_is_told_with_what_is_missing() {
     let blobs = repository(home.path()).join("blobs");
     fs::create_dir_all(&blobs).unwrap();
     // A device that has no room for any byte, in the place of the file under way.
-    std::os::unix::fs::symlink("/dev/full", blobs.join(format!("{}.incomplete", sha256(&bytes)))).unwrap();
+    std::os::unix::fs::symlink("/dev/full", blobs.join(format!("{}.incomplete", sha256(&bytes))))
+        .unwrap();
     let (code, said) = fail(&mut download(home.path(), &hub.address, &["statistics"]));
     assert!(code == 1 && said.contains("No space left"), "{said}");
     assert!(said.contains("100000 more bytes are needed") && said.contains("HF_HOME"), "{said}");

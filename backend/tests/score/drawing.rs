@@ -7,7 +7,9 @@ use tch::Tensor;
 use var_dd_engine::{
     bundle::Bundle,
     evaluate::npz::Npz,
-    sample::{Batch, Frames, noise::PictureSeed, plan::Plan, released_stream::ReleasedStream, to_rgb8},
+    sample::{
+        Batch, Frames, noise::PictureSeed, plan::Plan, released_stream::ReleasedStream, to_rgb8,
+    },
 };
 
 use crate::program::{count, demo_model, fail, files, kill_when, succeed, var_dd};
@@ -82,7 +84,8 @@ fn an_archive_holds_the_pictures_of_the_folder_however_it_came_about() {
     succeed(&mut sample(&at("folder"), &[]));
     succeed(&mut archive(&at("whole.npz"), &[]));
     let pictures = pictures_of(&at("whole.npz"));
-    let expected: Vec<_> = (0..PICTURES).map(|index| pixels(&at("folder"), index).into_raw()).collect();
+    let expected: Vec<_> =
+        (0..PICTURES).map(|index| pixels(&at("folder"), index).into_raw()).collect();
     assert_eq!(pictures, expected);
     assert_eq!(count(home.path()), 3, "folder, archive and parameters; no parts are left");
 
@@ -168,8 +171,10 @@ fn the_torch_stream_gives_the_released_script_s_labels_and_noise() {
         let seeds: Vec<_> =
             numbers.clone().map(|index| PictureSeed { seed: 0, index: index as u64 }).collect();
         let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &seeds };
-        let tokens =
-            sampler.run(&plan, &batch, Frames::None, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+        let tokens = sampler
+            .run(&plan, &batch, Frames::None, &mut |_| ControlFlow::Continue(()))
+            .unwrap()
+            .unwrap();
         let pictures = sampler.pictures(sampler.f_hats(&tokens).last().unwrap());
         for (index, bytes) in numbers.zip(to_rgb8(&pictures).unwrap()) {
             assert_eq!(pixels(&directory, index).into_raw(), bytes, "picture {index}");

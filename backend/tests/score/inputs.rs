@@ -8,7 +8,9 @@ use std::{
 
 use image::RgbImage;
 use tch::Tensor;
-use var_dd_engine::{bundle::formula, evaluate::npz::PictureWriter, net::inception::Inception, tensor_file};
+use var_dd_engine::{
+    bundle::formula, evaluate::npz::PictureWriter, net::inception::Inception, tensor_file,
+};
 
 /// Weights of the FID network from their names, made once for all tests.
 pub(crate) fn inception_weights() -> &'static Path {

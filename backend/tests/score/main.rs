@@ -1,4 +1,5 @@
-//! Fetching, drawing and scoring at scale with the real program: interrupted, in parts, and on damaged inputs.
+//! Fetching, drawing and scoring at scale with the real program: interrupted, in parts, and on
+//! damaged inputs.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 

@@ -18,7 +18,8 @@ pub(crate) fn demo_model() -> PathBuf {
 pub(crate) fn var_dd(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_var-dd"));
     command.args(arguments).stdin(Stdio::null());
-    // Tests run side by side; threads that wait for each other across programs would take most of the time.
+    // Tests run side by side; threads that wait for each other across programs would take most of
+    // the time.
     command.env("OMP_NUM_THREADS", "1");
     for name in [
         "VAR_DD_MODEL",
@@ -50,8 +51,8 @@ pub(crate) fn fail(command: &mut Command) -> (i32, String) {
     (status.code().unwrap(), said)
 }
 
-/// Starts it and kills it with signal 9 as soon as `due` says so, or waits for its end if that comes first. Whether it was
-/// killed.
+/// Starts it and kills it with signal 9 as soon as `due` says so, or waits for its end if that
+/// comes first. Whether it was killed.
 pub(crate) fn kill_when(command: &mut Command, due: impl Fn() -> bool) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     loop {

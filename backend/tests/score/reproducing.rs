@@ -20,12 +20,18 @@ fn reproduce(home: &Path, arguments: &[&str]) -> Command {
 fn all_plans_of_a_model_make_a_table_that_goes_on_after_a_kill() {
     let home = tempfile::tempdir().unwrap();
     folder(&home.path().join("real"), &pictures(5, 40));
-    let config: Value = serde_json::from_slice(&fs::read(demo_model().join("config.json")).unwrap()).unwrap();
-    let plans: Vec<_> =
-        config["plans"].as_array().unwrap().iter().map(|plan| plan["name"].as_str().unwrap()).collect();
+    let config: Value =
+        serde_json::from_slice(&fs::read(demo_model().join("config.json")).unwrap()).unwrap();
+    let plans: Vec<_> = config["plans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|plan| plan["name"].as_str().unwrap())
+        .collect();
     assert!(plans.len() > 2);
     let run = || {
-        let mut command = reproduce(home.path(), &["--sample-num", "5", "--bs", "2", "--reference", "real"]);
+        let mut command =
+            reproduce(home.path(), &["--sample-num", "5", "--bs", "2", "--reference", "real"]);
         command.arg("--model").arg(demo_model()).arg("--weights").arg(inception_weights());
         command
     };
@@ -33,7 +39,9 @@ fn all_plans_of_a_model_make_a_table_that_goes_on_after_a_kill() {
     let finished = || -> Vec<(std::path::PathBuf, SystemTime)> {
         let rows = fs::read_dir(&output).into_iter().flatten().flatten();
         let scores = rows.map(|row| row.path().join("scores.json"));
-        scores.filter_map(|path| Some((path.clone(), fs::metadata(&path).ok()?.modified().ok()?))).collect()
+        scores
+            .filter_map(|path| Some((path.clone(), fs::metadata(&path).ok()?.modified().ok()?)))
+            .collect()
     };
     assert!(kill_when(&mut run(), || !finished().is_empty()));
     let before = finished();
@@ -47,7 +55,8 @@ fn all_plans_of_a_model_make_a_table_that_goes_on_after_a_kill() {
         );
     }
     assert_eq!(finished().len(), plans.len());
-    let table: Value = serde_json::from_slice(&fs::read(output.join("table.json")).unwrap()).unwrap();
+    let table: Value =
+        serde_json::from_slice(&fs::read(output.join("table.json")).unwrap()).unwrap();
     let rows = table.as_array().unwrap();
     let named: Vec<_> = rows.iter().map(|row| row["plan"].as_str().unwrap()).collect();
     assert_eq!(named, plans);

@@ -63,17 +63,28 @@ fn folder_archive_and_features_at_hand_give_the_same_scores() {
     assert!(relative(sfid, distance(&a.spatial.unwrap(), &b.spatial.unwrap())) < 1e-6);
     let p = a.probabilities.unwrap().to_kind(Kind::Double);
     let mean = p.mean_dim([0].as_slice(), true, Kind::Double);
-    let divergence = (&p * (p.log() - mean.log())).sum_dim_intlist([1].as_slice(), false, Kind::Double);
+    let divergence =
+        (&p * (p.log() - mean.log())).sum_dim_intlist([1].as_slice(), false, Kind::Double);
     let inception = divergence.mean(Kind::Double).exp().double_value(&[]);
     assert!(relative(found["inception_score"]["mean"].as_f64().unwrap(), inception) < 1e-6);
     let shares = &found["precision_and_recall"];
-    assert_eq!((shares["pictures"].as_u64(), shares["reference_pictures"].as_u64()), (Some(13), Some(9)));
+    assert_eq!(
+        (shares["pictures"].as_u64(), shares["reference_pictures"].as_u64()),
+        (Some(13), Some(9))
+    );
     assert!((0.0..=1.0).contains(&shares["precision"].as_f64().unwrap()));
 
-    let curve: Vec<_> =
-        found["curve"].as_array().unwrap().iter().map(|point| point["pictures"].as_u64().unwrap()).collect();
+    let curve: Vec<_> = found["curve"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["pictures"].as_u64().unwrap())
+        .collect();
     assert_eq!(curve.last(), Some(&13));
-    assert!(said.contains("FID") && said.contains("note: Published scores are of 50000 pictures"), "{said}");
+    assert!(
+        said.contains("FID") && said.contains("note: Published scores are of 50000 pictures"),
+        "{said}"
+    );
     assert!(said.contains("this reference is another one"), "{said}");
     let page = fs::read_to_string(at("a/scores.html")).unwrap();
     assert!(page.contains("pytorch-fid") && page.contains("contact-sheet.png"));
@@ -98,7 +109,9 @@ fn drawn_without_files_and_from_files_the_scores_are_the_same_also_after_kills()
     let mut sample = var_dd(&["sample", "--device", "cpu", "--sample-num", "18"]);
     sample.args(&draws[..6]).arg("--model").arg(demo_model()).arg("--sample-dir").arg(at("files"));
     succeed(&mut sample);
-    succeed(evaluate(&at("from-files"), &at("real")).arg(at("files")).args(["--curve-points", "0"]));
+    succeed(
+        evaluate(&at("from-files"), &at("real")).arg(at("files")).args(["--curve-points", "0"]),
+    );
     let off = relative(fid(&at("whole")), fid(&at("from-files")));
     assert!(off < 1e-6, "{off}");
 
@@ -107,7 +120,8 @@ fn drawn_without_files_and_from_files_the_scores_are_the_same_also_after_kills()
     let mut kills = 0;
     loop {
         let before = fs::metadata(&checkpoint).and_then(|metadata| metadata.modified()).ok();
-        let due = || fs::metadata(&checkpoint).and_then(|metadata| metadata.modified()).ok() != before;
+        let due =
+            || fs::metadata(&checkpoint).and_then(|metadata| metadata.modified()).ok() != before;
         if !kill_when(&mut drawing(&at("killed")), due) {
             break;
         }
@@ -123,7 +137,8 @@ fn drawn_without_files_and_from_files_the_scores_are_the_same_also_after_kills()
 
     let said = succeed(&mut drawing(&at("killed")));
     assert!(said.contains("scored already"), "{said}");
-    let (code, said) = fail(drawing(&at("killed")).args(["--t-list", "0,3", "--loss-split-t", "3"]));
+    let (code, said) =
+        fail(drawing(&at("killed")).args(["--t-list", "0,3", "--loss-split-t", "3"]));
     assert!(code == 2 && said.contains("plan is"), "{said}");
 }
 
@@ -135,7 +150,13 @@ fn statistics_that_were_saved_serve_as_a_reference() {
     folder(&at("real"), &pictures(6, 40));
     let statistics = at("real.npz");
     let mut saving = evaluate(&at("a"), &at("drawn"));
-    succeed(saving.arg(at("real")).arg("--save-statistics").arg(&statistics).args(["--curve-points", "0"]));
+    succeed(
+        saving
+            .arg(at("real"))
+            .arg("--save-statistics")
+            .arg(&statistics)
+            .args(["--curve-points", "0"]),
+    );
     succeed(evaluate(&at("b"), &statistics).arg(at("drawn")).args(["--curve-points", "0"]));
     let (a, b) = (scores(&at("a")), scores(&at("b")));
     for score in ["fid", "sfid"] {
@@ -175,8 +196,11 @@ fn malformed_inputs_are_named_and_nothing_is_written() {
     folder(&at("one"), &good[..1]);
     let mean = Tensor::zeros([64], (Kind::Double, Device::Cpu));
     let covariance = Tensor::eye(64, (Kind::Double, Device::Cpu));
-    write_tensors(fs::File::create(at("small.npz")).unwrap(), &[("mu", &mean), ("sigma", &covariance)])
-        .unwrap();
+    write_tensors(
+        fs::File::create(at("small.npz")).unwrap(),
+        &[("mu", &mean), ("sigma", &covariance)],
+    )
+    .unwrap();
 
     for (pictures, reference, parts) in [
         ("truncated.npz", "good", &["truncated.npz", "no whole .npz"][..]),
@@ -196,11 +220,18 @@ fn malformed_inputs_are_named_and_nothing_is_written() {
         let before = count(home.path());
         let (code, said) = fail(evaluate(&at("scores"), &at(reference)).arg(at(pictures)));
         assert_eq!(code, 1, "{said}");
-        assert!(parts.iter().all(|part| said.contains(part)), "{pictures} against {reference}: {said}");
+        assert!(
+            parts.iter().all(|part| said.contains(part)),
+            "{pictures} against {reference}: {said}"
+        );
         assert_eq!(count(home.path()), before, "{pictures} against {reference} left something");
     }
     let mut weights = var_dd(&["evaluate", "--weights"]);
-    weights.arg(demo_model().join("vae.safetensors")).arg(at("good")).arg("--reference").arg(at("good"));
+    weights
+        .arg(demo_model().join("vae.safetensors"))
+        .arg(at("good"))
+        .arg("--reference")
+        .arg(at("good"));
     let (_, said) = fail(weights.arg("--output").arg(at("scores")));
     assert!(said.contains("vae.safetensors does not fit the network"), "{said}");
     assert!(!at("scores").exists());

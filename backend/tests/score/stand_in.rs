@@ -86,7 +86,10 @@ fn answer(
         None => (path.trim_start_matches('/').replace("/resolve/main", ""), false),
     };
     let Some(bytes) = files.get(&place) else {
-        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
     };
     if !elsewhere {
         return write!(

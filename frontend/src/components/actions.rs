@@ -134,8 +134,9 @@ fn origin() -> String {
 fn copy(address: String, shared: UseStateSetter<Option<bool>>) {
     let window = web_sys::window();
     // Pages from insecure addresses have no clipboard.
-    let clipboard =
-        window.filter(|window| window.is_secure_context()).map(|window| window.navigator().clipboard());
+    let clipboard = window
+        .filter(|window| window.is_secure_context())
+        .map(|window| window.navigator().clipboard());
     spawn_local(async move {
         let copied = match clipboard {
             Some(clipboard) => JsFuture::from(clipboard.write_text(&address)).await.is_ok(),

@@ -157,7 +157,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                                 role="option"
                                 class={classes!("option", (at == *active).then_some("active"))}
                                 aria-selected={(class == props.chosen).to_string()}
-                                // The input keeps the focus, so that it does not close the list before the click.
+                                // The input keeps the focus, so that it does not close the list
+                                // before the click.
                                 onmousedown={Callback::from(|event: MouseEvent| event.prevent_default())}
                                 onclick={Callback::from(move |_: MouseEvent| choose.emit(class))}
                             >
@@ -180,7 +181,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
 fn keep_active_in_sight(list: &NodeRef) {
     let Some(list) = list.cast::<Element>() else { return };
     let active = list.query_selector(".option.active").ok().flatten();
-    let Some(active) = active.and_then(|active| active.dyn_into::<web_sys::HtmlElement>().ok()) else {
+    let Some(active) = active.and_then(|active| active.dyn_into::<web_sys::HtmlElement>().ok())
+    else {
         return;
     };
     let (top, height) = (active.offset_top(), active.offset_height());

@@ -30,7 +30,9 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
             <Link<Route> to={Route::Playground} classes="brand">
                 <svg viewBox="0 0 20 20" aria-hidden="true">
                     <rect class="lit" x="1" y="1" width="8" height="8" rx="1.5" />
-                    <path d="M11 1h3.5v3.5H11zM15.5 1H19v3.5h-3.5zM11 5.5h3.5V9H11zM15.5 5.5H19V9h-3.5zM1 11h3.5v3.5H1zM5.5 11H9v3.5H5.5zM1 15.5h3.5V19H1zM5.5 15.5H9V19H5.5zM11 11h8v8h-8z" />
+                    <path d="M11 1h3.5v3.5H11zM15.5 1H19v3.5h-3.5zM11 5.5h3.5V9H11zM15.5 \
+                        5.5H19V9h-3.5zM1 11h3.5v3.5H1zM5.5 11H9v3.5H5.5zM1 15.5h3.5V19H1zM5.5 \
+                        15.5H9V19H5.5zM11 11h8v8h-8z" />
                 </svg>
                 <span>{ "VAR-DD" }</span>
             </Link<Route>>

@@ -19,7 +19,9 @@ pub(crate) fn Notices() -> Html {
     let words = match (&store.connection, &store.info_error) {
         (Connection::Lost, _) => Some("Connection lost. Trying again…".to_owned()),
         (Connection::Refused(why), _) => Some(format!("{why}.")),
-        (_, Some(error)) if store.info.is_none() => Some(format!("{}.", error.message.trim_end_matches('.'))),
+        (_, Some(error)) if store.info.is_none() => {
+            Some(format!("{}.", error.message.trim_end_matches('.')))
+        }
         _ => None,
     };
     html! {

@@ -13,8 +13,9 @@ pub(crate) struct OrderSwitchProps {
 /// A box to tick.
 #[component]
 pub(crate) fn OrderSwitch(props: &OrderSwitchProps) -> Html {
-    let onchange =
-        props.on_choose.reform(|event: Event| event.target_unchecked_into::<HtmlInputElement>().checked());
+    let onchange = props
+        .on_choose
+        .reform(|event: Event| event.target_unchecked_into::<HtmlInputElement>().checked());
     html! {
         <div class="order">
             <label>

@@ -61,7 +61,8 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             <>
                 <span>{ words::cost(&preset.plan, model.scales()) }</span>
                 if let Some(fid) = preset.fid {
-                    <span title="Published Fréchet distance on ImageNet-256, 50,000 pictures; lower is better">
+                    <span title="Published Fréchet distance on ImageNet-256, 50,000 pictures; \
+                        lower is better">
                         { format!("FID {fid}") }
                     </span>
                 }
@@ -77,7 +78,8 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
         <fieldset class="field plans">
             <legend>{ "Steps" }</legend>
             { for presets }
-            { option(PlanChoice::Custom, "plan-custom".into(), "Your own".into(), html! { <span>{ "any scales, any order of networks" }</span> }) }
+            { option(PlanChoice::Custom, "plan-custom".into(), "Your own".into(), html! { <span>{ "any \
+                scales, any order of networks" }</span> }) }
             if is_custom {
                 <PlanEditor
                     custom={props.custom.clone()}

@@ -15,7 +15,8 @@ use crate::{
 pub(crate) fn Recent() -> Html {
     use_recent();
     let backend = use_backend();
-    let shown: Vec<&JobView> = backend.store.recent.iter().filter(|view| !view.pictures.is_empty()).collect();
+    let shown: Vec<&JobView> =
+        backend.store.recent.iter().filter(|view| !view.pictures.is_empty()).collect();
     if shown.is_empty() {
         return Html::default();
     }
@@ -31,7 +32,8 @@ pub(crate) fn Recent() -> Html {
 
 fn draw(view: &JobView) -> Html {
     let to = Route::Result { id: view.id.to_string() };
-    let plan = view.plan_name.clone().unwrap_or_else(|| counted(view.passes.len(), "step", "steps"));
+    let plan =
+        view.plan_name.clone().unwrap_or_else(|| counted(view.passes.len(), "step", "steps"));
     let count = view.pictures.len();
     let side = view.image_size.to_string();
     html! {

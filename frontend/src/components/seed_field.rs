@@ -59,7 +59,9 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
                 />
                 <button type="button" class="quiet" data-testid="seed-dice" onclick={on_dice} aria-label="New seed" title="New seed (r)">
                     <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                        <path fill-rule="evenodd" d="M5 2h10a3 3 0 0 1 3 3v10a3 3 0 0 1-3 3H5a3 3 0 0 1-3-3V5a3 3 0 0 1 3-3zm0 1.6A1.4 1.4 0 0 0 3.6 5v10A1.4 1.4 0 0 0 5 16.4h10a1.4 1.4 0 0 0 1.4-1.4V5A1.4 1.4 0 0 0 15 3.6z" />
+                        <path fill-rule="evenodd" d="M5 2h10a3 3 0 0 1 3 3v10a3 3 0 0 1-3 3H5a3 3 \
+                            0 0 1-3-3V5a3 3 0 0 1 3-3zm0 1.6A1.4 1.4 0 0 0 3.6 5v10A1.4 1.4 0 0 0 \
+                            5 16.4h10a1.4 1.4 0 0 0 1.4-1.4V5A1.4 1.4 0 0 0 15 3.6z" />
                         <circle cx="6.5" cy="6.5" r="1.3" /><circle cx="13.5" cy="6.5" r="1.3" /><circle cx="10" cy="10" r="1.3" />
                         <circle cx="6.5" cy="13.5" r="1.3" /><circle cx="13.5" cy="13.5" r="1.3" />
                     </svg>
@@ -72,13 +74,16 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
                         onclick={props.on_lock.reform(move |_: MouseEvent| !locked)}
                         aria-pressed={locked.to_string()}
                         aria-label="Keep the seed"
-                        title={if locked { "Every picture uses this seed" } else { "Every picture gets a new seed" }}
+                        title={if locked { "Every picture uses this seed" } else { "Every picture \
+                            gets a new seed" }}
                     >
                         <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
                             if locked {
-                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 8 0V9h1v9H5V9zm1.6 0h4.8V6.5a2.4 2.4 0 0 0-4.8 0z" />
+                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 8 0V9h1v9H5V9zm1.6 \
+                                    0h4.8V6.5a2.4 2.4 0 0 0-4.8 0z" />
                             } else {
-                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 7.5-2l-1.4.8A2.4 2.4 0 0 0 7.6 6.5V9H15v9H5V9zm.600 1.6v5.8h6.8v-5.8z" />
+                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 7.5-2l-1.4.8A2.4 \
+                                    2.4 0 0 0 7.6 6.5V9H15v9H5V9zm.600 1.6v5.8h6.8v-5.8z" />
                             }
                         </svg>
                     </button>

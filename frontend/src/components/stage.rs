@@ -51,7 +51,8 @@ pub(crate) fn Stage(props: &StageProps) -> Html {
     let inside = match forward {
         _ if count == 1 => picture(0),
         Some(one) => html! {
-            <button type="button" class="cell" onclick={show(None)} aria-label={format!("Picture {}. Show all {count}", one + 1)}>
+            <button type="button" class="cell" onclick={show(None)} aria-label={format!("Picture \
+                {}. Show all {count}", one + 1)}>
                 { picture(one) }
             </button>
         },

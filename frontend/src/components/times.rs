@@ -12,8 +12,8 @@ pub(crate) struct TimesProps {
     pub(crate) job: Option<Rc<Job>>,
 }
 
-/// First and last frame since the click, or the finished picture and the last of the steps that follow it; queue, networks
-/// and decoder as the server measured them.
+/// First and last frame since the click, or the finished picture and the last of the steps that
+/// follow it; queue, networks and decoder as the server measured them.
 #[component]
 pub(crate) fn Times(props: &TimesProps) -> Html {
     let facts = props.job.as_ref().map(|job| facts(job)).unwrap_or_default();
@@ -35,7 +35,11 @@ fn facts(job: &Job) -> Vec<(&'static str, f64)> {
     };
     let last = times().reduce(f64::max).filter(|_| job.is_finished()).map(|ms| (last, ms));
     let server = job.timings.filter(|_| job.is_finished()).map(|timings| {
-        [("queue", timings.queue_ms), ("transformer", timings.transformer_ms), ("decoder", timings.decode_ms)]
+        [
+            ("queue", timings.queue_ms),
+            ("transformer", timings.transformer_ms),
+            ("decoder", timings.decode_ms),
+        ]
     });
     first.into_iter().chain(last).chain(server.into_iter().flatten()).collect()
 }

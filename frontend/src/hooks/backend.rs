@@ -91,7 +91,8 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
     };
     {
         let dispatch = store.dispatcher();
-        // At the start, and after a lost connection: the server may have come back with other models.
+        // At the start, and after a lost connection: the server may have come back with other
+        // models.
         use_effect_with(store.connection.clone(), move |connection| {
             if matches!(connection, Connection::Connecting | Connection::Open) {
                 spawn_local(learn_what_is_offered(dispatch));

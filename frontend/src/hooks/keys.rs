@@ -86,8 +86,8 @@ impl Key {
     }
 }
 
-/// Hears the keys of the page while the component is there. `heard` says whether it had a use for the key; what one
-/// component has no use for is left to the others and to the browser.
+/// Hears the keys of the page while the component is there. `heard` says whether it had a use for
+/// the key; what one component has no use for is left to the others and to the browser.
 #[hook]
 pub(crate) fn use_keys(heard: Callback<Key, bool>) {
     // The listener stays; what it calls changes with every drawing.

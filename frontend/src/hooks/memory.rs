@@ -15,7 +15,8 @@ const CURRENT: &str = "var-dd.current";
 /// Chosen colours.
 const THEME: &str = "var-dd.theme";
 
-// A browser that keeps nothing (private windows, full storage) still draws pictures, so failures pass silently.
+// A browser that keeps nothing (private windows, full storage) still draws pictures, so failures
+// pass silently.
 
 /// Keeps the secret of an own job.
 pub(super) fn keep_owner_token(job: &JobId, token: &OwnerToken) {

@@ -1,4 +1,5 @@
-//! What components share: the server, the settings, the player, keys, and what the browser remembers.
+//! What components share: the server, the settings, the player, keys, and what the browser
+//! remembers.
 
 mod backend;
 mod controls;
@@ -10,6 +11,8 @@ mod theme;
 pub(crate) use backend::{BackendProvider, use_backend, use_recent, use_result};
 pub(crate) use controls::{Controls, use_controls};
 pub(crate) use keys::{Key, use_keys};
-pub(crate) use memory::{current_job, forget_current_job, keep_current_job, owner_token, random_below};
+pub(crate) use memory::{
+    current_job, forget_current_job, keep_current_job, owner_token, random_below,
+};
 pub(crate) use player::{Playing, use_clock, use_player};
 pub(crate) use theme::{use_theme, use_title};

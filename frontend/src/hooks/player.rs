@@ -17,7 +17,8 @@ use crate::{
 /// Between two looks at the clock.
 const TICK_MS: u32 = 25;
 
-/// A number that changes every few milliseconds while `running`: now, by the clock of this document.
+/// A number that changes every few milliseconds while `running`: now, by the clock of this
+/// document.
 #[hook]
 pub(crate) fn use_clock(running: bool) -> f64 {
     let now = use_state_eq(now_ms);
@@ -79,13 +80,15 @@ impl Playing {
     }
 }
 
-/// The player of `job`; a new one for every other job. With `by_itself` a finished job plays once when it comes.
+/// The player of `job`; a new one for every other job. With `by_itself` a finished job plays once
+/// when it comes.
 #[hook]
 pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself: bool) -> Playing {
     let player = use_state_eq(Player::default);
     let timeline = use_memo((job.clone(), forward), |(job, forward)| {
-        job.as_ref()
-            .map_or(Timeline { tiles: Vec::new(), groups: Vec::new() }, |job| Timeline::of(job, *forward))
+        job.as_ref().map_or(Timeline { tiles: Vec::new(), groups: Vec::new() }, |job| {
+            Timeline::of(job, *forward)
+        })
     });
     let times = use_memo(timeline.clone(), |timeline| timeline.times());
     let ended = job.as_ref().is_some_and(|job| job.state.is_final());
@@ -108,7 +111,7 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
 
 /// Whether the person asked for less motion.
 fn prefers_stillness() -> bool {
-    let query =
-        web_sys::window().and_then(|window| window.match_media("(prefers-reduced-motion: reduce)").ok());
+    let query = web_sys::window()
+        .and_then(|window| window.match_media("(prefers-reduced-motion: reduce)").ok());
     query.flatten().is_some_and(|query| query.matches())
 }

@@ -39,7 +39,10 @@ impl Theme {
 
     fn remembered() -> Self {
         let name = memory::theme();
-        Self::ALL.into_iter().find(|theme| Some(theme.name()) == name.as_deref()).unwrap_or_default()
+        Self::ALL
+            .into_iter()
+            .find(|theme| Some(theme.name()) == name.as_deref())
+            .unwrap_or_default()
     }
 }
 
@@ -48,8 +51,9 @@ impl Theme {
 pub(crate) fn use_theme() -> (Theme, Callback<Theme>) {
     let theme = use_state_eq(Theme::remembered);
     use_effect_with(*theme, |theme| {
-        let root =
-            web_sys::window().and_then(|window| window.document()).and_then(|doc| doc.document_element());
+        let root = web_sys::window()
+            .and_then(|window| window.document())
+            .and_then(|doc| doc.document_element());
         if let Some(root) = root {
             // The style sheet has a rule for each.
             let _ = root.set_attribute("data-theme", theme.name());

@@ -66,8 +66,8 @@ pub(crate) fn Compare() -> Html {
             _ => None,
         })
         .collect();
-    let all_finished =
-        !jobs.is_empty() && jobs.iter().all(|job| job.as_ref().is_some_and(|job| job.is_finished()));
+    let all_finished = !jobs.is_empty()
+        && jobs.iter().all(|job| job.as_ref().is_some_and(|job| job.is_finished()));
     {
         let clock = clock.clone();
         // When the last one is done, they are played in step.
@@ -117,7 +117,10 @@ pub(crate) fn Compare() -> Html {
                     ..(*settings).clone()
                 };
                 let request = settings.request(model).ok()?;
-                Some(Column { name: model.plans[plan].name.clone(), tag: backend.generate(request) })
+                Some(Column {
+                    name: model.plans[plan].name.clone(),
+                    tag: backend.generate(request),
+                })
             };
             columns.set(chosen.iter().filter_map(ask).collect());
         })
@@ -261,7 +264,8 @@ fn draw_column(
             </>
         }
     });
-    let took = job.filter(|job| job.is_finished()).map(|job| words::duration(comparison::length_ms(job)));
+    let took =
+        job.filter(|job| job.is_finished()).map(|job| words::duration(comparison::length_ms(job)));
     let link = job.zip(navigator).map(|(job, _)| Route::Result { id: job.id().to_string() });
     html! {
         <section

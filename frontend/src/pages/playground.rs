@@ -7,8 +7,8 @@ use yew_router::prelude::*;
 use crate::{
     components::{Actions, CountPicker, OrderSwitch, Pickers, PlanPicker, Recent, Status, Viewer},
     hooks::{
-        Controls, Key, current_job, forget_current_job, keep_current_job, random_below, use_backend,
-        use_controls, use_keys, use_result, use_title,
+        Controls, Key, current_job, forget_current_job, keep_current_job, random_below,
+        use_backend, use_controls, use_keys, use_result, use_title,
     },
     state::{
         settings::{PICKED_SEEDS, PlanChoice, Settings, SettingsQuery},
@@ -34,7 +34,10 @@ pub(crate) fn Playground() -> Html {
     let store = &backend.store;
     let location = use_location();
     let query = use_memo(location, |location| {
-        location.as_ref().and_then(|location| location.query::<SettingsQuery>().ok()).unwrap_or_default()
+        location
+            .as_ref()
+            .and_then(|location| location.query::<SettingsQuery>().ok())
+            .unwrap_or_default()
     });
     let controls = use_controls();
     let Controls { settings, models, model } = &controls;
@@ -59,7 +62,8 @@ pub(crate) fn Playground() -> Html {
     };
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
     let is_example = matches!(*current, Current::Example);
-    let status = job.as_ref().map_or_else(|| Status::of_answer(answer.as_ref()), |job| Status::of_job(job));
+    let status =
+        job.as_ref().map_or_else(|| Status::of_answer(answer.as_ref()), |job| Status::of_job(job));
     use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
     {
         let accepted = match &answer {

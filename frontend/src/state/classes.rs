@@ -1,7 +1,8 @@
 //! Search among the names of classes.
 
-/// Numbers of the classes that match what was typed, best first: those whose number it is, whose name begins with it,
-/// in which a word begins with it, that contain it. Several words must all match. Everything matches nothing typed.
+/// Numbers of the classes that match what was typed, best first: those whose number it is, whose
+/// name begins with it, in which a word begins with it, that contain it. Several words must all
+/// match. Everything matches nothing typed.
 pub(crate) fn search(classes: &[String], typed: &str) -> Vec<usize> {
     let typed = typed.trim().to_lowercase();
     if typed.is_empty() {
@@ -25,7 +26,11 @@ fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
     }
     let words = || name.split(|c: char| !c.is_alphanumeric());
     let of_word = |typed: &str| {
-        if words().any(|word| word.starts_with(typed)) { Some(2) } else { name.contains(typed).then_some(3) }
+        if words().any(|word| word.starts_with(typed)) {
+            Some(2)
+        } else {
+            name.contains(typed).then_some(3)
+        }
     };
     typed.split_whitespace().map(of_word).try_fold(0, |worst: u8, rank| Some(worst.max(rank?)))
 }
@@ -35,8 +40,13 @@ mod tests {
     use super::*;
 
     fn found(typed: &str) -> Vec<usize> {
-        let classes =
-            ["tench, Tinca tinca", "great white shark", "tiger shark", "hot-air balloon", "shark tank"];
+        let classes = [
+            "tench, Tinca tinca",
+            "great white shark",
+            "tiger shark",
+            "hot-air balloon",
+            "shark tank",
+        ];
         search(&classes.map(str::to_owned), typed)
     }
 

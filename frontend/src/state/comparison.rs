@@ -2,7 +2,8 @@
 
 use super::{job::Job, timeline::Timeline};
 
-/// Milliseconds from the start of a job on the device to each tile; absent where a tile is not drawn.
+/// Milliseconds from the start of a job on the device to each tile; absent where a tile is not
+/// drawn.
 fn since_start(job: &Job, timeline: &Timeline) -> Vec<Option<f64>> {
     let queue_ms = job.timings.map_or(0.0, |timings| timings.queue_ms);
     let since = |at_ms: f64| (at_ms - queue_ms).max(0.0);

@@ -1,4 +1,5 @@
-//! What this side has to say on a WebSocket: the greeting, requests, and what to take up again after a lost connection.
+//! What this side has to say on a WebSocket: the greeting, requests, and what to take up again
+//! after a lost connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,12 +23,14 @@ impl Conversation {
         ClientMessage::Hello { version: PROTOCOL_VERSION }
     }
 
-    /// The page wants to say something; what to send now. The rest follows when there is a connection.
+    /// The page wants to say something; what to send now. The rest follows when there is a
+    /// connection.
     pub(crate) fn say(&mut self, message: ClientMessage) -> Option<ClientMessage> {
         match &message {
             ClientMessage::Watch { job, after } => {
                 let news = self.watched.insert(job.clone(), *after).is_none();
-                // Taken up by the greeting otherwise; and a job that is followed need not be asked for again.
+                // Taken up by the greeting otherwise; and a job that is followed need not be asked
+                // for again.
                 return (self.open && news).then_some(message);
             }
             ClientMessage::Unwatch { job } => {
@@ -137,7 +140,10 @@ mod tests {
         let mut conversation = Conversation::default();
         assert_eq!(conversation.say(generate(1)), None);
         assert_eq!(conversation.say(watch(5, None)), None);
-        assert_eq!(conversation.hear(&ServerMessage::Hello { version: 1 }), [watch(5, None), generate(1)]);
+        assert_eq!(
+            conversation.hear(&ServerMessage::Hello { version: 1 }),
+            [watch(5, None), generate(1)]
+        );
         assert_eq!(conversation.lost(), [1], "the request was sent and not answered");
     }
 

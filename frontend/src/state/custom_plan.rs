@@ -120,7 +120,10 @@ impl CustomPlan {
             CustomKind::FewStep => {
                 let t_list = self.t_list()?;
                 if t_list.first() != Some(&0) {
-                    return Err(Problem::new(Field::TList, "the first pass starts at scale 0".into()));
+                    return Err(Problem::new(
+                        Field::TList,
+                        "the first pass starts at scale 0".into(),
+                    ));
                 }
                 if let Some(pair) = t_list.windows(2).find(|pair| pair[0] >= pair[1]) {
                     return Err(Problem::new(
@@ -135,7 +138,10 @@ impl CustomPlan {
                         format!("{step} is above the last scale, {most}"),
                     ));
                 }
-                Ok(Plan::FewStep { t_list, loss_split_t: at_most(Field::Split, &self.split, scales)? })
+                Ok(Plan::FewStep {
+                    t_list,
+                    loss_split_t: at_most(Field::Split, &self.split, scales)?,
+                })
             }
             CustomKind::TeacherInvolved => {
                 let t_list = self.t_list()?;
@@ -148,7 +154,10 @@ impl CustomPlan {
                 }
                 if a >= scales {
                     let most = scales.saturating_sub(1);
-                    return Err(Problem::new(Field::TList, format!("{a} is above the last scale, {most}")));
+                    return Err(Problem::new(
+                        Field::TList,
+                        format!("{a} is above the last scale, {most}"),
+                    ));
                 }
                 let most = b.min(scales.saturating_sub(1));
                 let teacher_start = at_most(Field::Start, &self.start, most)?;
@@ -175,7 +184,8 @@ impl CustomPlan {
     fn t_list(&self) -> Result<Vec<u32>, Problem> {
         let parts = self.t_list.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty());
         let number = |part: &str| {
-            part.parse().map_err(|_| Problem::new(Field::TList, format!("{part:?} is not a whole number")))
+            part.parse()
+                .map_err(|_| Problem::new(Field::TList, format!("{part:?} is not a whole number")))
         };
         parts.map(number).collect()
     }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt, rc::Rc};
 
 use var_dd_protocol::{
-    ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ModelInfo, Pass, Timings,
+    ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ModelInfo, Pass,
+    Timings,
 };
 
 /// The address of an encoded picture, given up when nothing shows it any more.
@@ -22,7 +23,8 @@ impl Picture {
         Self(Rc::new(Address { url: url.into(), release: None }))
     }
 
-    /// A picture in the memory of the browser; `release` is called with its address when the last copy is dropped.
+    /// A picture in the memory of the browser; `release` is called with its address when the last
+    /// copy is dropped.
     pub(crate) fn held(url: String, release: fn(&str)) -> Self {
         Self(Rc::new(Address { url, release: Some(release) }))
     }
@@ -140,7 +142,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// A job of which nothing was heard yet. `clicked_ms` is the time of the click, if it was on this page.
+    /// A job of which nothing was heard yet. `clicked_ms` is the time of the click, if it was on
+    /// this page.
     pub(crate) fn new(about: About, clicked_ms: Option<f64>) -> Self {
         let frames = vec![BTreeMap::new(); about.request.count.max(1) as usize];
         Self {
@@ -156,7 +159,8 @@ impl Job {
         }
     }
 
-    /// A job as the server describes it. One that has not ended starts empty: its events are to follow.
+    /// A job as the server describes it. One that has not ended starts empty: its events are to
+    /// follow.
     pub(crate) fn from_view(view: &JobView) -> Self {
         let mut job = Self::new(About::of_view(view), None);
         job.state = view.state;
@@ -188,7 +192,8 @@ impl Job {
     pub(crate) fn last_picture(&self) -> Option<&Frame> {
         let pass = self.about.passes.len().checked_sub(1)?;
         let place = (pass as u32, self.scales().checked_sub(1)?);
-        let pictures: Option<Vec<_>> = self.frames.iter().map(|frames| frames.get(&place)).collect();
+        let pictures: Option<Vec<_>> =
+            self.frames.iter().map(|frames| frames.get(&place)).collect();
         pictures?.into_iter().max_by_key(|frame| frame.seq)
     }
 
@@ -242,7 +247,10 @@ impl Job {
     fn insert(&mut self, seq: u64, header: &FrameHeader, ms: f64, picture: Picture) {
         self.last_seq = self.last_seq.max(Some(seq));
         if let Some(frames) = self.frames.get_mut(header.picture as usize) {
-            frames.insert((header.pass, header.scale), Frame { seq, ms, at_ms: header.at_ms, picture });
+            frames.insert(
+                (header.pass, header.scale),
+                Frame { seq, ms, at_ms: header.at_ms, picture },
+            );
         }
     }
 
@@ -360,12 +368,20 @@ pub(crate) mod tests {
         assert_eq!(hurried(two_steps(), 2, 1).last_picture(), None);
         for arrived in [2, 3, 12] {
             let job = hurried(two_steps(), 2, arrived);
-            assert_eq!(job.last_picture().map(|frame| frame.at_ms), Some(110.0), "{arrived} frames");
+            assert_eq!(
+                job.last_picture().map(|frame| frame.at_ms),
+                Some(110.0),
+                "{arrived} frames"
+            );
             assert_eq!(job.frames.iter().map(BTreeMap::len).sum::<usize>(), arrived);
         }
         let mut in_order = job(two_steps(), 1);
         in_order.frame(1, &header(0, (0, 3), 5.0), Picture::at("a"), 0.0);
-        assert_eq!(in_order.last_picture(), None, "the last scale of the first pass is no finished picture");
+        assert_eq!(
+            in_order.last_picture(),
+            None,
+            "the last scale of the first pass is no finished picture"
+        );
     }
 
     #[test]

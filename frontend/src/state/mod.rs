@@ -1,4 +1,5 @@
-//! What the page knows and what that means: pure types, tested natively. No file here touches the browser.
+//! What the page knows and what that means: pure types, tested natively. No file here touches the
+//! browser.
 
 pub(crate) mod classes;
 pub(crate) mod comparison;

@@ -83,7 +83,11 @@ impl Player {
     /// Plays from the beginning.
     pub(crate) fn playing(self, now_ms: f64, times: &[Option<f64>]) -> Self {
         let from = (0..times.len()).find(|&at| times[at].is_some());
-        from.map_or(self, |from| Self { mode: Mode::Play { began_ms: now_ms, from }, at: from, ..self })
+        from.map_or(self, |from| Self {
+            mode: Mode::Play { began_ms: now_ms, from },
+            at: from,
+            ..self
+        })
     }
 
     /// Plays from the tile on the stage, or from the beginning if that is the last one.
@@ -103,7 +107,8 @@ impl Player {
         if self.is_playing() { other.resumed(now_ms, times) } else { other.playing(now_ms, times) }
     }
 
-    /// Time went on. What is played to its end is held there; with `more_to_come` it goes on with what comes.
+    /// Time went on. What is played to its end is held there; with `more_to_come` it goes on with
+    /// what comes.
     pub(crate) fn at_time(self, now_ms: f64, times: &[Option<f64>], more_to_come: bool) -> Self {
         let Mode::Play { began_ms, from } = self.mode else { return self };
         let Some(start) = times.get(from).copied().flatten() else { return self.following() };
@@ -167,8 +172,14 @@ mod tests {
             player.at_time(1000.0 + ms, &TIMES, false)
         };
         let shown = |pace, ms| tile_after(pace, ms).tile(&TIMES);
-        assert_eq!([0.0, 9.0, 10.0, 99.0, 100.0].map(|ms| shown(Pace::True, ms)), [0, 0, 1, 1, 2].map(Some));
-        assert_eq!([49.0, 50.0, 499.0, 500.0].map(|ms| shown(Pace::Slow, ms)), [0, 1, 1, 2].map(Some));
+        assert_eq!(
+            [0.0, 9.0, 10.0, 99.0, 100.0].map(|ms| shown(Pace::True, ms)),
+            [0, 0, 1, 1, 2].map(Some)
+        );
+        assert_eq!(
+            [49.0, 50.0, 499.0, 500.0].map(|ms| shown(Pace::Slow, ms)),
+            [0, 1, 1, 2].map(Some)
+        );
         assert_eq!([599.0, 600.0, 1200.0].map(|ms| shown(Pace::Scales, ms)), [0, 1, 2].map(Some));
         assert!(tile_after(Pace::True, 99.0).is_playing());
         assert!(!tile_after(Pace::True, 100.0).is_playing());

@@ -94,7 +94,8 @@ impl Settings {
     pub(crate) fn customised(self, model: &ModelInfo) -> Self {
         match self.plan {
             PlanChoice::Preset(index) => {
-                let custom = model.plans.get(index).map(|preset| CustomPlan::of(&preset.plan, &self.custom));
+                let custom =
+                    model.plans.get(index).map(|preset| CustomPlan::of(&preset.plan, &self.custom));
                 Self { plan: PlanChoice::Custom, custom: custom.unwrap_or_default(), ..self }
             }
             PlanChoice::Custom => self,
@@ -110,7 +111,8 @@ impl Settings {
             Ok(seed) if seed <= MAX_SEED => Ok(seed),
             Ok(seed) => Err(Problem::new(Field::Seed, format!("{seed} is above {MAX_SEED}"))),
             Err(_) => {
-                let message = format!("{:?} is not a whole number from 0 to {MAX_SEED}", self.seed.trim());
+                let message =
+                    format!("{:?} is not a whole number from 0 to {MAX_SEED}", self.seed.trim());
                 Err(Problem::new(Field::Seed, message))
             }
         }
@@ -121,14 +123,15 @@ impl Settings {
     /// # Errors
     /// When the editor holds none that the model can run.
     pub(crate) fn plan(&self, model: &ModelInfo) -> Result<Plan, Problem> {
-        let plan = match self.plan {
-            PlanChoice::Preset(index) => model
-                .plans
-                .get(index)
-                .map(|preset| preset.plan.clone())
-                .ok_or_else(|| Problem::new(Field::Plan, "the model has no such plan".into()))?,
-            PlanChoice::Custom => self.custom.plan(model.scales())?,
-        };
+        let plan =
+            match self.plan {
+                PlanChoice::Preset(index) => {
+                    model.plans.get(index).map(|preset| preset.plan.clone()).ok_or_else(|| {
+                        Problem::new(Field::Plan, "the model has no such plan".into())
+                    })?
+                }
+                PlanChoice::Custom => self.custom.plan(model.scales())?,
+            };
         if plan.needs_teacher() && !model.has_teacher {
             let message = format!("it needs a teacher, which {:?} does not have", model.name);
             return Err(Problem::new(Field::Plan, message));
@@ -193,7 +196,8 @@ impl SettingsQuery {
 
     /// Settings with everything that the address says and a loaded model can do.
     pub(crate) fn apply(&self, settings: Settings, models: &[ModelInfo]) -> Settings {
-        let mut settings = Settings { model: self.model.clone().or(settings.model.clone()), ..settings };
+        let mut settings =
+            Settings { model: self.model.clone().or(settings.model.clone()), ..settings };
         let Some(model) = settings.model(models).cloned() else { return settings };
         if let Some(class) = self.class {
             settings.class = class;
@@ -260,7 +264,8 @@ pub(crate) mod tests {
     #[test]
     fn settings_survive_the_address() {
         let models = [model("a", 3), model("b", 9)];
-        let chosen = Settings { class: 7, plan: PlanChoice::Preset(1), count: 3, ..Settings::new(11) };
+        let chosen =
+            Settings { class: 7, plan: PlanChoice::Preset(1), count: 3, ..Settings::new(11) };
         let chosen = chosen.for_model(&models[1]);
         let request = chosen.request(&models[1]).unwrap();
         let query = SettingsQuery::of(&request);
@@ -301,7 +306,8 @@ pub(crate) mod tests {
     #[test]
     fn the_editor_opens_on_the_plan_that_was_chosen() {
         let model = model("a", 3);
-        let settings = Settings { plan: PlanChoice::Preset(1), ..Settings::new(1) }.customised(&model);
+        let settings =
+            Settings { plan: PlanChoice::Preset(1), ..Settings::new(1) }.customised(&model);
         assert_eq!(settings.plan, PlanChoice::Custom);
         assert_eq!(settings.plan(&model), Ok(two_steps()));
     }

@@ -129,7 +129,8 @@ impl Store {
         self.asks.get(&tag).map(|ask| &ask.answer)
     }
 
-    /// How long the newest finished job of this kind took on the device for its pictures, in milliseconds.
+    /// How long the newest finished job of this kind took on the device for its pictures, in
+    /// milliseconds.
     pub(crate) fn measured_ms(&self, like: &GenerateRequest) -> Option<f64> {
         let alike = |job: &Job| {
             let request = &job.about.request;
@@ -142,7 +143,8 @@ impl Store {
         jobs.filter(|job| alike(job)).find_map(|job| {
             let timings = job.timings?;
             // The steps may come after the pictures.
-            let pictures_ms = job.last_picture().map_or(timings.last_frame_ms, |picture| picture.at_ms);
+            let pictures_ms =
+                job.last_picture().map_or(timings.last_frame_ms, |picture| picture.at_ms);
             Some((pictures_ms - timings.queue_ms).max(0.0))
         })
     }
@@ -193,8 +195,10 @@ impl Store {
             ask.answer = Answer::Accepted(id.clone());
         }
         let models = self.info.as_ref().map_or(&[][..], |info| &info.models);
-        let model =
-            models.iter().find(|model| Some(&model.name) == request.model.as_ref()).or(models.first());
+        let model = models
+            .iter()
+            .find(|model| Some(&model.name) == request.model.as_ref())
+            .or(models.first());
         if let Some(model) = model {
             let about = About::accepted(id, request, model);
             self.insert(Job::new(about, clicked_ms));
@@ -219,7 +223,9 @@ impl Store {
         }
         while self.order.len() > JOBS_KEPT {
             let ended = |id: &JobId| self.jobs.get(id).is_none_or(|job| job.state.is_final());
-            let Some(oldest) = self.order[..self.order.len() - 1].iter().find(|id| ended(id)).cloned() else {
+            let Some(oldest) =
+                self.order[..self.order.len() - 1].iter().find(|id| ended(id)).cloned()
+            else {
                 break;
             };
             self.forget(&oldest);
@@ -307,7 +313,8 @@ mod tests {
         let mut store = accepted(&store(), 0, 1000);
         for job in 0..60 {
             store = accepted(&store, job, job.into());
-            store = event(&store, job.into(), 1, JobEvent::Finished { timings: Default::default() });
+            store =
+                event(&store, job.into(), 1, JobEvent::Finished { timings: Default::default() });
         }
         assert!(store.job(&id(1000)).is_some(), "it has not ended");
         assert!(store.job(&id(59)).is_some() && store.job(&id(3)).is_none());
@@ -348,8 +355,11 @@ mod tests {
     fn a_plan_is_known_by_how_long_it_took_last() {
         let store = accepted(&store(), 1, 5);
         assert_eq!(store.measured_ms(&request(two_steps(), 1)), None);
-        let timings =
-            var_dd_protocol::Timings { queue_ms: 100.0, last_frame_ms: 350.0, ..Default::default() };
+        let timings = var_dd_protocol::Timings {
+            queue_ms: 100.0,
+            last_frame_ms: 350.0,
+            ..Default::default()
+        };
         let store = event(&store, 5, 1, JobEvent::Finished { timings });
         assert_eq!(store.measured_ms(&request(two_steps(), 1)), Some(250.0));
         assert_eq!(store.measured_ms(&request(two_steps(), 2)), None);
@@ -359,15 +369,23 @@ mod tests {
     fn whoever_is_in_a_hurry_waits_for_the_picture_and_not_for_the_steps() {
         let hurried = GenerateRequest { last_frame_first: true, ..request(two_steps(), 1) };
         let asked = store().after(Action::Asked { tag: 1, now_ms: 10.0 });
-        let mut store = asked.after(Action::Accepted { tag: 1, job: id(5), request: hurried.clone() });
+        let mut store =
+            asked.after(Action::Accepted { tag: 1, job: id(5), request: hurried.clone() });
         for (seq, place, at_ms) in [(1, (1, 3), 300.0), (2, (0, 0), 320.0), (3, (0, 1), 340.0)] {
             let (header, picture) = (header(0, place, at_ms), Picture::at("a"));
             store = store.after(Action::Frame { job: id(5), seq, header, picture, now_ms: at_ms });
         }
-        let timings =
-            var_dd_protocol::Timings { queue_ms: 100.0, last_frame_ms: 340.0, ..Default::default() };
+        let timings = var_dd_protocol::Timings {
+            queue_ms: 100.0,
+            last_frame_ms: 340.0,
+            ..Default::default()
+        };
         let store = event(&store, 5, 4, JobEvent::Finished { timings });
         assert_eq!(store.measured_ms(&hurried), Some(200.0));
-        assert_eq!(store.measured_ms(&request(two_steps(), 1)), None, "another order takes another time");
+        assert_eq!(
+            store.measured_ms(&request(two_steps(), 1)),
+            None,
+            "another order takes another time"
+        );
     }
 }

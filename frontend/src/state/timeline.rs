@@ -12,7 +12,8 @@ pub(crate) struct Tile {
     pub(crate) place: Place,
     /// Side of the token map of its scale.
     pub(crate) side: u32,
-    /// The frame that stands for it: of the picture brought forward, else of the first picture that has one.
+    /// The frame that stands for it: of the picture brought forward, else of the first picture that
+    /// has one.
     pub(crate) frame: Option<Frame>,
 }
 
@@ -56,7 +57,12 @@ impl Timeline {
                 Some(group) if of.kind == PassKind::Teacher && group.kind == PassKind::Teacher => {
                     group.tiles.end = tiles.len();
                 }
-                _ => groups.push(Group { kind: of.kind, pass, tiles: first..tiles.len(), superseded: false }),
+                _ => groups.push(Group {
+                    kind: of.kind,
+                    pass,
+                    tiles: first..tiles.len(),
+                    superseded: false,
+                }),
             }
         }
         for index in 0..groups.len() {
@@ -70,7 +76,8 @@ impl Timeline {
         Self { tiles, groups }
     }
 
-    /// Milliseconds at which each tile was drawn, for playing them in order; absent where it is not.
+    /// Milliseconds at which each tile was drawn, for playing them in order; absent where it is
+    /// not.
     pub(crate) fn times(&self) -> Vec<Option<f64>> {
         let frames = || self.tiles.iter().map(|tile| tile.frame.as_ref());
         let mut times: Vec<_> = frames().map(|frame| frame.map(|frame| frame.ms)).collect();
@@ -78,8 +85,9 @@ impl Timeline {
         if let Some((first, finished)) = first.zip(frames().next_back().flatten())
             && finished.seq < first.seq
         {
-            // The finished picture came before the steps to it. Played, it comes after them, and as long after the last
-            // step as it was drawn before the first: at its own time it would be over before anything was seen.
+            // The finished picture came before the steps to it. Played, it comes after them, and as
+            // long after the last step as it was drawn before the first: at its own time it would
+            // be over before anything was seen.
             let newest = times.iter().flatten().copied().fold(first.ms, f64::max);
             if let Some(time) = times.last_mut() {
                 *time = Some(newest + (first.ms - finished.ms).max(0.0));
@@ -88,7 +96,8 @@ impl Timeline {
         times
     }
 
-    /// What picture number `picture` shows while `tile` is on the stage: its newest frame up to there.
+    /// What picture number `picture` shows while `tile` is on the stage: its newest frame up to
+    /// there.
     pub(crate) fn frame_at<'a>(
         &self,
         job: &'a Job,
@@ -129,7 +138,8 @@ mod tests {
     #[test]
     fn tiles_are_the_frames_of_the_plan_in_order() {
         for plan in [two_steps(), three_steps(), Plan::Teacher { cfg: 1.0, top_k: 0, top_p: 0.0 }] {
-            let expected: Vec<_> = plan.frames(4).into_iter().map(|at| (at.pass, at.scale)).collect();
+            let expected: Vec<_> =
+                plan.frames(4).into_iter().map(|at| (at.pass, at.scale)).collect();
             let timeline = Timeline::of(&job(plan, 1), None);
             assert_eq!(timeline.tiles.iter().map(|tile| tile.place).collect::<Vec<_>>(), expected);
         }
@@ -150,8 +160,9 @@ mod tests {
     fn a_draft_is_superseded_once_something_is_drawn_over_it() {
         let mut job = job(three_steps(), 1);
         job.frame(1, &header(0, (0, 0), 1.0), Picture::at("a"), 0.0);
-        let superseded =
-            |job: &Job| Timeline::of(job, None).groups.iter().map(|g| g.superseded).collect::<Vec<_>>();
+        let superseded = |job: &Job| {
+            Timeline::of(job, None).groups.iter().map(|g| g.superseded).collect::<Vec<_>>()
+        };
         assert_eq!(superseded(&job), [false, false, false]);
         job.frame(2, &header(0, (1, 1), 2.0), Picture::at("b"), 0.0);
         assert_eq!(superseded(&job), [true, false, false]);
@@ -182,7 +193,8 @@ mod tests {
                 let (place, frame) = timeline.frame_at(&job, 0, 5).unwrap();
                 assert_eq!((place, frame.seq), ((1, 3), 1));
             }
-            // The other picture is not there until its own is finished: nothing coarse stands in for it.
+            // The other picture is not there until its own is finished: nothing coarse stands in
+            // for it.
             let timeline = Timeline::of(&job, None);
             let other = timeline.frame_at(&job, 1, 5).map(|(place, _)| place);
             assert_eq!(other, (arrived > 1).then_some((1, 3)));
@@ -197,7 +209,11 @@ mod tests {
     fn a_finished_picture_that_came_first_is_played_last() {
         let timeline = Timeline::of(&hurried(two_steps(), 1, 6), None);
         assert_eq!(timeline.times(), [110.0, 120.0, 130.0, 140.0, 150.0, 160.0].map(Some));
-        assert_eq!(timeline.tiles[5].frame.as_ref().unwrap().ms, 100.0, "the strip tells when it came");
+        assert_eq!(
+            timeline.tiles[5].frame.as_ref().unwrap().ms,
+            100.0,
+            "the strip tells when it came"
+        );
         for (pace, tile_ms) in [(Pace::True, 10.0), (Pace::Slow, 50.0), (Pace::Scales, 600.0)] {
             let playing = Player::default().paced(pace, 0.0, &timeline.times());
             let seen: Vec<_> = (0..6)

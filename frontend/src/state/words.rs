@@ -32,8 +32,11 @@ pub(crate) fn state(job: &Job) -> String {
         },
         // After the last pass there is nothing to tell of the networks any more.
         JobState::Running if job.about.request.last_frame_first && job.last_picture().is_some() => {
-            let (what, them) =
-                if job.about.request.count == 1 { ("picture is", "it") } else { ("pictures are", "them") };
+            let (what, them) = if job.about.request.count == 1 {
+                ("picture is", "it")
+            } else {
+                ("pictures are", "them")
+            };
             format!("The {what} there; the steps to {them} follow")
         }
         JobState::Running => match job.running {
@@ -84,7 +87,9 @@ pub(crate) fn state_name(state: JobState) -> &'static str {
 pub(crate) fn refusal(error: &ErrorBody) -> String {
     let what = match error.code {
         ErrorCode::QueueFull => "The queue is full".into(),
-        ErrorCode::RateLimited | ErrorCode::TooManyConnections => "That was too much at once".into(),
+        ErrorCode::RateLimited | ErrorCode::TooManyConnections => {
+            "That was too much at once".into()
+        }
         ErrorCode::ShuttingDown => "The server is shutting down".into(),
         ErrorCode::StorageFailed => "The server cannot keep pictures at the moment".into(),
         _ => sentence(&error.message),
@@ -137,8 +142,11 @@ pub(crate) fn group(group: &Group, timeline: &Timeline) -> (&'static str, String
         PassKind::Draft => ("student’s draft", format!("pass {}", group.pass + 1)),
         PassKind::Teacher => {
             let (first, last) = (scales.clone().min().unwrap_or(0), scales.max().unwrap_or(0));
-            let which =
-                if first == last { format!("scale {first}") } else { format!("scales {first}–{last}") };
+            let which = if first == last {
+                format!("scale {first}")
+            } else {
+                format!("scales {first}–{last}")
+            };
             ("teacher", which)
         }
     }
@@ -146,8 +154,10 @@ pub(crate) fn group(group: &Group, timeline: &Timeline) -> (&'static str, String
 
 /// What a picture shows, for those who do not see it.
 pub(crate) fn alternative(about: &About, picture: usize, side: Option<u32>) -> String {
-    let which = if about.request.count > 1 { format!(", picture {}", picture + 1) } else { String::new() };
-    let how_far = side.map(|side| format!(", up to the {side}×{side} token map")).unwrap_or_default();
+    let which =
+        if about.request.count > 1 { format!(", picture {}", picture + 1) } else { String::new() };
+    let how_far =
+        side.map(|side| format!(", up to the {side}×{side} token map")).unwrap_or_default();
     format!("{}{which}{how_far}", about.class_name)
 }
 
@@ -178,7 +188,10 @@ mod tests {
         job = hurried(two_steps(), 1, 1);
         assert_eq!(state(&job), "The picture is there; the steps to it follow");
         assert_eq!(state(&hurried(two_steps(), 2, 1)), "Drawing", "one of two");
-        assert_eq!(state(&hurried(two_steps(), 2, 3)), "The pictures are there; the steps to them follow");
+        assert_eq!(
+            state(&hurried(two_steps(), 2, 3)),
+            "The pictures are there; the steps to them follow"
+        );
         job = hurried(two_steps(), 1, 6);
         let timings = Timings { first_frame_ms: 100.0, last_frame_ms: 150.0, ..Timings::default() };
         job.event(9, JobEvent::Finished { timings });
@@ -189,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_helps() {
-        let error = ErrorBody::new(ErrorCode::QueueFull, "the queue holds 64 of 64 jobs").retry_after(1);
+        let error =
+            ErrorBody::new(ErrorCode::QueueFull, "the queue holds 64 of 64 jobs").retry_after(1);
         assert_eq!(refusal(&error), "The queue is full. Try again in 1 second.");
         let error = ErrorBody::new(ErrorCode::ClassOutOfRange, "class 12 of 10");
         assert_eq!(refusal(&error), "Class 12 of 10.");

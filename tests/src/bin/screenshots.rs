@@ -18,7 +18,8 @@ const SETTLED: Duration = Duration::from_millis(700);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let directory = env::args_os().nth(1).map(PathBuf::from).context("usage: screenshots <directory>")?;
+    let directory =
+        env::args_os().nth(1).map(PathBuf::from).context("usage: screenshots <directory>")?;
     fs::create_dir_all(&directory)?;
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
@@ -35,7 +36,8 @@ async fn main() -> Result<()> {
     .await
 }
 
-/// The playground after a job, the page of its result, a grid of several pictures, and a comparison.
+/// The playground after a job, the page of its result, a grid of several pictures, and a
+/// comparison.
 async fn take(
     browsers: &Browsers,
     program: &Program,

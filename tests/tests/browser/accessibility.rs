@@ -52,8 +52,12 @@ async fn no_page_has_a_serious_fault_on_any_screen_in_any_colours() -> Result<()
 async fn check(playground: &Playground, place: &str, look: Look) -> Result<()> {
     let problems = playground.page.accessibility_problems().await?;
     ensure!(problems.is_empty(), "{place}, {look:?}:\n{}", problems.join("\n"));
-    let too_wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
-    ensure!(playground.page.value(too_wide).await? == false, "{place}, {look:?}: it scrolls sideways");
+    let too_wide =
+        "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+    ensure!(
+        playground.page.value(too_wide).await? == false,
+        "{place}, {look:?}: it scrolls sideways"
+    );
     Ok(())
 }
 

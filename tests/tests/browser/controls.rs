@@ -1,4 +1,5 @@
-//! The controls: first visit, plans of one's own, the seed's lock, several pictures, colours, deleting.
+//! The controls: first visit, plans of one's own, the seed's lock, several pictures, colours,
+//! deleting.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -37,7 +38,11 @@ async fn a_plan_of_ones_own_is_checked_and_drawn() -> Result<()> {
         let shut = "return document.querySelector('[data-testid=generate]:disabled') !== null";
         for (field, wrong, words) in [
             ("custom-t-list", "0, 2, 2", "2 does not come after 2"),
-            ("custom-t-list", &format!("0, {scales}"), &format!("{scales} is above the last scale")),
+            (
+                "custom-t-list",
+                &format!("0, {scales}"),
+                &format!("{scales} is above the last scale"),
+            ),
             ("custom-split", "99", &format!("99 is above {scales}")),
         ] {
             let before = playground.attribute(field, "value").await?;
@@ -52,7 +57,9 @@ async fn a_plan_of_ones_own_is_checked_and_drawn() -> Result<()> {
         playground.wait_for_state(&job, "finished").await?;
         let view: var_dd_protocol::JobView =
             reqwest::get(program.url(&format!("/api/results/{job}"))).await?.json().await?;
-        let Plan::FewStep { t_list, .. } = &view.request.plan else { anyhow::bail!("{:?}", view.request) };
+        let Plan::FewStep { t_list, .. } = &view.request.plan else {
+            anyhow::bail!("{:?}", view.request)
+        };
         ensure!(*t_list == [0, 1, 3], "{t_list:?}");
         Ok(())
     })
@@ -142,7 +149,8 @@ async fn a_result_is_deleted_after_asking_and_its_link_says_so() -> Result<()> {
         let job = playground.generate().await?;
         playground.wait_for_state(&job, "finished").await?;
 
-        let stranger = Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
+        let stranger =
+            Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
         stranger.wait_for_state(&job, "finished").await?;
         let offered = "return document.querySelector('[data-testid=delete]') !== null";
         ensure!(stranger.page.value(offered).await? == false, "a stranger may delete it");

@@ -14,7 +14,8 @@ use var_dd_tests::{
 use crate::{set_up, slowest_plan};
 
 #[tokio::test]
-async fn each_kind_of_plan_shows_its_frames_in_order_and_the_link_has_the_same_bytes() -> Result<()> {
+async fn each_kind_of_plan_shows_its_frames_in_order_and_the_link_has_the_same_bytes() -> Result<()>
+{
     let program = Program::start(&[])?;
     let model = program.info().await?.models.remove(0);
     let kinds: BTreeSet<_> = model.plans.iter().map(|preset| kind(&preset.plan)).collect();
@@ -39,7 +40,8 @@ async fn each_kind_of_plan_shows_its_frames_in_order_and_the_link_has_the_same_b
             check_shown(&playground, &received).await.with_context(|| preset.name.clone())?;
             check_tiles(&playground, &received).await.with_context(|| preset.name.clone())?;
 
-            let other = Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
+            let other =
+                Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
             other.wait_for_state(&job, "finished").await?;
             other.choose_tile(received.len() - 1).await?;
             let picture = other.settled_on_stage(received.len() - 1).await?;
@@ -65,7 +67,8 @@ fn kind(plan: &Plan) -> &'static str {
     }
 }
 
-/// What the stage showed while the job ran: received frames only, in order, the finished picture at the end.
+/// What the stage showed while the job ran: received frames only, in order, the finished picture at
+/// the end.
 async fn check_shown(playground: &Playground, received: &[ReceivedFrame]) -> Result<()> {
     let digests: BTreeMap<_, _> = received.iter().map(|frame| (frame.seq, &frame.digest)).collect();
     let last = received.last().context("no frame was received")?;
@@ -73,8 +76,12 @@ async fn check_shown(playground: &Playground, received: &[ReceivedFrame]) -> Res
     let shown = playground.shown().await?;
     let shown: Vec<_> =
         shown.iter().filter(|shown| digests.get(&shown.seq) == Some(&&shown.digest)).collect();
-    ensure!(shown.iter().any(|shown| shown.seq == last.seq), "the finished picture was never on the stage");
-    let first_pass: Vec<_> = shown.iter().map(|shown| shown.seq).take_while(|&seq| seq != last.seq).collect();
+    ensure!(
+        shown.iter().any(|shown| shown.seq == last.seq),
+        "the finished picture was never on the stage"
+    );
+    let first_pass: Vec<_> =
+        shown.iter().map(|shown| shown.seq).take_while(|&seq| seq != last.seq).collect();
     ensure!(first_pass.is_sorted(), "the stage showed frames out of order: {first_pass:?}");
     Ok(())
 }
@@ -93,7 +100,8 @@ async fn check_tiles(playground: &Playground, received: &[ReceivedFrame]) -> Res
 }
 
 #[tokio::test]
-async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_strip_fills() -> Result<()> {
+async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_strip_fills()
+-> Result<()> {
     let program = Program::start(&[])?;
     let (model, slow) = slowest_plan(&program).await?;
     let expected = expected_frames(&model.plans[slow].plan, model.scales());
@@ -102,8 +110,14 @@ async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_st
         set_up(&playground, slow, 2).await?;
         // By the keyboard: Space is the box's own there, not the player's.
         let ticked = "return document.querySelector('[data-testid=last-frame-first]').checked";
-        ensure!(playground.page.value(ticked).await? == false, "the finished picture comes first unasked");
-        playground.page.value("document.querySelector('[data-testid=last-frame-first]').focus()").await?;
+        ensure!(
+            playground.page.value(ticked).await? == false,
+            "the finished picture comes first unasked"
+        );
+        playground
+            .page
+            .value("document.querySelector('[data-testid=last-frame-first]').focus()")
+            .await?;
         playground.page.keys(" ").await?;
         playground.page.wait_for("a ticked box", ticked).await?;
         let job = playground.generate().await?;
@@ -123,11 +137,18 @@ async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_st
         // The stage came to show the finished pictures and nothing after them.
         let own = |shown: &[ShownPicture]| -> Vec<(u32, u64, bool)> {
             let of = |shown: &ShownPicture| {
-                received.iter().find(|frame| (frame.seq, &frame.digest) == (shown.seq, &shown.digest))
+                received
+                    .iter()
+                    .find(|frame| (frame.seq, &frame.digest) == (shown.seq, &shown.digest))
             };
-            shown.iter().filter_map(of).map(|frame| (frame.picture, frame.seq, frame.last)).collect()
+            shown
+                .iter()
+                .filter_map(of)
+                .map(|frame| (frame.picture, frame.seq, frame.last))
+                .collect()
         };
-        let finished: Vec<_> = received[..2].iter().map(|frame| (frame.picture, frame.seq, true)).collect();
+        let finished: Vec<_> =
+            received[..2].iter().map(|frame| (frame.picture, frame.seq, true)).collect();
         let shown = own(&playground.shown().await?);
         ensure!(shown == finished, "the stage showed {shown:?}");
         let on_stage = own(&playground.on_stage().await?);
@@ -137,8 +158,12 @@ async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_st
         // Each step can be looked at, and the link shows the finished picture too.
         playground.choose_tile(0).await?;
         let first = playground.settled_on_stage(0).await?;
-        ensure!(received.iter().any(|frame| frame.digest == first.digest && frame.scale == 0), "{first:?}");
-        let other = Playground::open(browsers, &program, Look::DESKTOP, &format!("/r/{job}")).await?;
+        ensure!(
+            received.iter().any(|frame| frame.digest == first.digest && frame.scale == 0),
+            "{first:?}"
+        );
+        let other =
+            Playground::open(browsers, &program, Look::DESKTOP, &format!("/r/{job}")).await?;
         other.wait_for_state(&job, "finished").await?;
         let picture = other.settled_on_stage(expected.len() - 1).await?;
         ensure!(picture.digest == received[0].digest, "the link shows other bytes");
@@ -173,7 +198,11 @@ async fn a_reload_in_the_middle_loses_no_frame() -> Result<()> {
         let tiles: Vec<_> = tiles.iter().map(|tile| (tile.pass, tile.scale)).collect();
         ensure!(tiles == expected, "after the reload the strip shows {tiles:?}");
         let pictures = playground.on_stage().await?;
-        ensure!(pictures.len() == 8, "after the reload the stage shows {} pictures", pictures.len());
+        ensure!(
+            pictures.len() == 8,
+            "after the reload the stage shows {} pictures",
+            pictures.len()
+        );
         Ok(())
     })
     .await

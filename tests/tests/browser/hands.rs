@@ -82,7 +82,8 @@ async fn the_keyboard_is_enough() -> Result<()> {
 
         let seed = playground.attribute("seed", "value").await?;
         playground.page.keys("r").await?;
-        let changed = format!("return document.querySelector('[data-testid=seed]').value !== {seed:?}");
+        let changed =
+            format!("return document.querySelector('[data-testid=seed]').value !== {seed:?}");
         playground.page.wait_for("another seed", &changed).await?;
 
         let before = playground.accepted().await?.len();

@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use var_dd_protocol::{ModelInfo, Plan};
 use var_dd_tests::{playground::Playground, program::Program};
 
-/// The model and the number of the preset that takes longest, for tests that need a job to be still running.
+/// The model and the number of the preset that takes longest, for tests that need a job to be still
+/// running.
 async fn slowest_plan(program: &Program) -> Result<(ModelInfo, usize)> {
     let model = program.info().await?.models.remove(0);
     let slow = model.plans.iter().position(|preset| matches!(preset.plan, Plan::Teacher { .. }));

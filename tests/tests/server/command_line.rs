@@ -26,7 +26,8 @@ fn flags(kind: &str, scales: u32) -> Vec<String> {
         "1 step" => format!("--t-list 0 --loss-split-t {split}"),
         "2 steps" => format!("--t-list 0,{split} --loss-split-t {split}"),
         "teacher-involved" => format!(
-            "--t-list 0,{split} --loss-split-t {split} --t-teacher-start {} --cfg 2.0 --top-k 200 --top-p 0.95",
+            "--t-list 0,{split} --loss-split-t {split} --t-teacher-start {} --cfg 2.0 --top-k 200 \
+             --top-p 0.95",
             split - 1
         ),
         _ => "--autoregressive --cfg 2.0 --top-k 200 --top-p 0.95".to_owned(),
@@ -81,7 +82,8 @@ async fn sample_draws_the_pictures_of_the_server() -> Result<()> {
 async fn trace_on_the_noise_of_a_seed_gives_the_pictures_of_the_server() -> Result<()> {
     let (model, pictures) = served().await?;
     let directory = tempfile::tempdir()?;
-    let (input, output) = (directory.path().join("in.safetensors"), directory.path().join("out.safetensors"));
+    let (input, output) =
+        (directory.path().join("in.safetensors"), directory.path().join("out.safetensors"));
     write_input(&input, &model)?;
     for (kind, expected) in pictures {
         let mut trace = var_dd()?;
@@ -109,8 +111,8 @@ fn write_input(path: &Path, model: &ModelInfo) -> Result<()> {
     Ok(safetensors::serialize_to_file(tensors, None, path)?)
 }
 
-/// The starting noise of a picture, made here a second time from its definition: ChaCha8 keyed by seed, index and
-/// purpose 0, and Box–Muller on 53-bit fractions.
+/// The starting noise of a picture, made here a second time from its definition: ChaCha8 keyed by
+/// seed, index and purpose 0, and Box–Muller on 53-bit fractions.
 fn gaussian(seed: u64, index: u64, count: usize) -> Vec<f32> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -140,5 +142,7 @@ fn last_picture(path: &Path, scales: u32) -> Result<Vec<u8>> {
         .collect();
     let pixels = values.len() / 3;
     let eight_bits = |value: f32| (255.0 * value + 0.5).floor().clamp(0.0, 255.0) as u8;
-    Ok((0..pixels).flat_map(|at| [0, 1, 2].map(|colour| eight_bits(values[colour * pixels + at]))).collect())
+    Ok((0..pixels)
+        .flat_map(|at| [0, 1, 2].map(|colour| eight_bits(values[colour * pixels + at])))
+        .collect())
 }

@@ -44,7 +44,10 @@ async fn every_accepted_job_ends_exactly_once_after_a_kill_in_mid_job() -> Resul
         if matches!(event.what, What::Frame(..)) {
             break;
         }
-        ensure!(event.final_state().is_none(), "the first job ended before the server could be killed");
+        ensure!(
+            event.final_state().is_none(),
+            "the first job ended before the server could be killed"
+        );
     }
     program.kill()?;
     drop(client);
@@ -66,15 +69,23 @@ async fn every_accepted_job_ends_exactly_once_after_a_kill_in_mid_job() -> Resul
             .filter(|event| matches!(event.what, What::Control(JobEvent::Started { .. })))
             .count();
         let ended = events.iter().filter_map(Event::final_state).count();
-        ensure!((started, ended) == (1, 1), "{job} started {started} times and ended {ended} times");
-        let finals =
-            events.iter().filter(|event| matches!(&event.what, What::Frame(header, _) if header.last));
+        ensure!(
+            (started, ended) == (1, 1),
+            "{job} started {started} times and ended {ended} times"
+        );
+        let finals = events
+            .iter()
+            .filter(|event| matches!(&event.what, What::Frame(header, _) if header.last));
         ensure!(finals.count() == 8, "{job} does not have one last frame per picture");
     }
-    let list: serde_json::Value = reqwest::get(program.url("/api/results?limit=50")).await?.json().await?;
+    let list: serde_json::Value =
+        reqwest::get(program.url("/api/results?limit=50")).await?.json().await?;
     for job in &jobs {
-        let times =
-            list["results"].as_array().into_iter().flatten().filter(|result| result["id"] == job.as_str());
+        let times = list["results"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|result| result["id"] == job.as_str());
         ensure!(times.count() == 1, "{job} is not exactly once in the list of results");
     }
 
@@ -83,7 +94,10 @@ async fn every_accepted_job_ends_exactly_once_after_a_kill_in_mid_job() -> Resul
     program.kill()?;
     program.restart()?;
     for job in &jobs {
-        ensure!(view(&program, job).await?.timings == timings[job], "{job} was drawn a second time");
+        ensure!(
+            view(&program, job).await?.timings == timings[job],
+            "{job} was drawn a second time"
+        );
     }
     Ok(())
 }

@@ -28,9 +28,17 @@ async fn impossible_requests_are_refused_with_the_bound_and_the_value() -> Resul
     let one_step = json!({"kind": "few_step", "t_list": [0], "loss_split_t": 3});
     let steps = |t_list: &[u32]| json!({"kind": "few_step", "t_list": t_list, "loss_split_t": 3});
     let cases = [
-        (json!({"class": classes, "plan": one_step}), ErrorCode::ClassOutOfRange, classes.to_string()),
+        (
+            json!({"class": classes, "plan": one_step}),
+            ErrorCode::ClassOutOfRange,
+            classes.to_string(),
+        ),
         (json!({"class": 0, "plan": steps(&[0, 2, 2])}), ErrorCode::InvalidPlan, "2".into()),
-        (json!({"class": 0, "plan": steps(&[0, scales])}), ErrorCode::InvalidPlan, scales.to_string()),
+        (
+            json!({"class": 0, "plan": steps(&[0, scales])}),
+            ErrorCode::InvalidPlan,
+            scales.to_string(),
+        ),
         (json!({"class": 0, "plan": steps(&[])}), ErrorCode::InvalidPlan, "t_list".into()),
         (json!({"class": 0, "plan": one_step, "count": 9}), ErrorCode::CountOutOfRange, "9".into()),
         (json!({"class": 0, "plan": one_step, "count": 0}), ErrorCode::CountOutOfRange, "0".into()),
@@ -89,7 +97,10 @@ async fn a_full_queue_says_when_to_try_again() -> Result<()> {
         ensure!(error.code == ErrorCode::QueueFull, "{error:?}");
         let seconds: u32 =
             retry_after.map_or(Ok(0), |value| Ok::<_, anyhow::Error>(value.to_str()?.parse()?))?;
-        ensure!(seconds > 0 && error.retry_after_s == Some(seconds), "Retry-After is {seconds}: {error:?}");
+        ensure!(
+            seconds > 0 && error.retry_after_s == Some(seconds),
+            "Retry-After is {seconds}: {error:?}"
+        );
         return Ok(());
     }
     anyhow::bail!("thirty jobs fit into a queue of one")
@@ -111,7 +122,10 @@ async fn pages_of_other_origins_are_refused() -> Result<()> {
         .send()
         .await?;
     let (status, error) = refusal(response).await?;
-    ensure!(status == StatusCode::FORBIDDEN && error.code == ErrorCode::OriginRefused, "{status}: {error:?}");
+    ensure!(
+        status == StatusCode::FORBIDDEN && error.code == ErrorCode::OriginRefused,
+        "{status}: {error:?}"
+    );
     Ok(())
 }
 

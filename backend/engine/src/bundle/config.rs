@@ -34,7 +34,8 @@ pub struct Config {
 pub struct VaeConfig {
     /// Channels at full resolution.
     pub channels: i64,
-    /// Channels of each level as multiples of [`VaeConfig::channels`]; each level but the first halves the side.
+    /// Channels of each level as multiples of [`VaeConfig::channels`]; each level but the first
+    /// halves the side.
     pub channel_multipliers: Vec<i64>,
     /// Res-blocks per encoder level; a decoder level has one more.
     pub residual_blocks: i64,
@@ -82,7 +83,8 @@ pub struct PlanPreset {
     pub fid: Option<f64>,
 }
 
-/// A configuration that cannot be used. The messages hold their causes, which are therefore no `source`.
+/// A configuration that cannot be used. The messages hold their causes, which are therefore no
+/// `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -132,9 +134,10 @@ impl Config {
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
         let path = directory.join("config.json");
         let shown = path.display().to_string();
-        let text = fs::read(&path).map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
-        let config: Self =
-            serde_json::from_slice(&text).map_err(|cause| ConfigError::Parse { path: shown, cause })?;
+        let text =
+            fs::read(&path).map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
+        let config: Self = serde_json::from_slice(&text)
+            .map_err(|cause| ConfigError::Parse { path: shown, cause })?;
         config.validate()?;
         Ok(config)
     }
@@ -164,8 +167,8 @@ impl Config {
         self.latent_side() << (self.vae.channel_multipliers.len().max(1) - 1)
     }
 
-    /// Weights of the student's blocks, which are nearly all of its weights: 12 C² of a block's layers, 6 C² that adapt
-    /// it to the class and C² of its noise and data.
+    /// Weights of the student's blocks, which are nearly all of its weights: 12 C² of a block's
+    /// layers, 6 C² that adapt it to the class and C² of its noise and data.
     pub fn transformer_parameters(&self) -> i64 {
         19 * self.transformer.depth * self.transformer.width.pow(2)
     }
@@ -175,8 +178,9 @@ impl Config {
     /// # Errors
     /// The first value that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let size =
-            |field, value: String, bound: &str| Err(ConfigError::Size { field, value, bound: bound.into() });
+        let size = |field, value: String, bound: &str| {
+            Err(ConfigError::Size { field, value, bound: bound.into() })
+        };
         let sides = &self.patch_nums;
         let increasing = sides.windows(2).all(|pair| pair[0] < pair[1]);
         if sides.first() != Some(&1) || sides.len() < 2 || !increasing || self.latent_side() > 256 {
@@ -203,7 +207,11 @@ impl Config {
         }
         let TransformerConfig { width, heads, .. } = self.transformer;
         if width % heads != 0 {
-            return size("transformer.heads", heads.to_string(), &format!("a divisor of the width {width}"));
+            return size(
+                "transformer.heads",
+                heads.to_string(),
+                &format!("a divisor of the width {width}"),
+            );
         }
         let multipliers = &self.vae.channel_multipliers;
         if multipliers.is_empty()
@@ -250,8 +258,12 @@ impl PlanPreset {
 
     /// The teacher alone.
     pub fn teacher(name: &str, guidance: Guidance) -> Self {
-        let alone =
-            Self { t_list: None, loss_split_t: None, autoregressive: true, ..Self::few_step(name, &[], 0) };
+        let alone = Self {
+            t_list: None,
+            loss_split_t: None,
+            autoregressive: true,
+            ..Self::few_step(name, &[], 0)
+        };
         alone.guided(guidance)
     }
 
@@ -279,6 +291,12 @@ impl PlanPreset {
             return Ok(Plan::Teacher { guidance });
         }
         let t_list = self.t_list.as_deref().unwrap_or(&[]);
-        Plan::from_flags(t_list, self.loss_split_t.unwrap_or(0), self.t_teacher_start, guidance, false)
+        Plan::from_flags(
+            t_list,
+            self.loss_split_t.unwrap_or(0),
+            self.t_teacher_start,
+            guidance,
+            false,
+        )
     }
 }

@@ -14,8 +14,9 @@ const PIECE: u64 = 64 << 10;
 /// Places looked at in a file.
 const PIECES: u64 = 64;
 
-/// A digest of files in the order given, 16 hexadecimal digits. Of a large file it takes the length and 64 places evenly
-/// spread: training or converting anew changes every one of them, and a model of gigabytes need not be read whole.
+/// A digest of files in the order given, 16 hexadecimal digits. Of a large file it takes the length
+/// and 64 places evenly spread: training or converting anew changes every one of them, and a model
+/// of gigabytes need not be read whole.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -64,7 +65,8 @@ mod tests {
         let empty = file("empty", b"");
         let of = |paths: &[&Path]| fingerprint(paths.iter().copied()).unwrap();
         assert_eq!(of(&[&a, &b]), of(&[&same, &b]));
-        let different = [of(&[&a]), of(&[&b]), of(&[&c]), of(&[&empty]), of(&[&a, &b]), of(&[&b, &a])];
+        let different =
+            [of(&[&a]), of(&[&b]), of(&[&c]), of(&[&empty]), of(&[&a, &b]), of(&[&b, &a])];
         for (i, one) in different.iter().enumerate() {
             assert_eq!(one.len(), 16);
             assert!(different[i + 1..].iter().all(|other| other != one), "{different:?}");

@@ -1,6 +1,7 @@
 //! Weights and noise from names alone: networks that anyone can rebuild bit for bit without a file.
 //!
-//! Reference outputs of the released method were made with these weights; see `tests/data/README.md` of this crate.
+//! Reference outputs of the released method were made with these weights; see
+//! `tests/data/README.md` of this crate.
 
 use std::f64::consts::TAU;
 
@@ -9,9 +10,9 @@ use tch::Tensor;
 /// Uniform numbers in 0…1 named `name`: FNV-1a of the name seeds SplitMix64.
 fn uniform(name: &str) -> impl Iterator<Item = f64> + use<> {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let seed = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| {
+        (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
     (1u64..).map(move |i| {
         let mut z = seed.wrapping_add(i.wrapping_mul(GOLDEN));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -44,8 +45,10 @@ pub fn tensor(name: &str, shape: &[i64]) -> Tensor {
         (0.0, 0.1)
     };
     let count: i64 = shape.iter().product();
-    let values: Vec<f32> =
-        uniform(name).take(count as usize).map(|u| (offset + scale * (2.0 * u - 1.0)) as f32).collect();
+    let values: Vec<f32> = uniform(name)
+        .take(count as usize)
+        .map(|u| (offset + scale * (2.0 * u - 1.0)) as f32)
+        .collect();
     Tensor::from_slice(&values).reshape(shape)
 }
 
@@ -53,6 +56,7 @@ pub fn tensor(name: &str, shape: &[i64]) -> Tensor {
 pub fn noise(name: &str, shape: &[i64]) -> Tensor {
     let count: i64 = shape.iter().product();
     let pairs = uniform(&format!("{name}#a")).zip(uniform(&format!("{name}#b")));
-    let gaussian = |(a, b): (f64, f64)| (libm::sqrt(-2.0 * libm::log(1.0 - a)) * libm::cos(TAU * b)) as f32;
+    let gaussian =
+        |(a, b): (f64, f64)| (libm::sqrt(-2.0 * libm::log(1.0 - a)) * libm::cos(TAU * b)) as f32;
     Tensor::from_slice(&pairs.take(count as usize).map(gaussian).collect::<Vec<_>>()).reshape(shape)
 }

@@ -1,7 +1,8 @@
 //! Model bundles: what a model is on disk, and how released checkpoints become one.
 //!
-//! A bundle is a directory with `config.json`, `student.safetensors`, `vae.safetensors` and, if the model carries its
-//! teacher, `teacher.safetensors`. Tensor names are those of the released checkpoints.
+//! A bundle is a directory with `config.json`, `student.safetensors`, `vae.safetensors` and, if the
+//! model carries its teacher, `teacher.safetensors`. Tensor names are those of the released
+//! checkpoints.
 
 pub mod checkpoint;
 pub mod config;
@@ -56,12 +57,14 @@ impl Bundle {
         self.file("teacher").exists()
     }
 
-    /// A digest of configuration and weights, 16 hexadecimal digits: equal for the same model, whatever its directory.
+    /// A digest of configuration and weights, 16 hexadecimal digits: equal for the same model,
+    /// whatever its directory.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn fingerprint(&self) -> std::io::Result<String> {
-        let mut files = vec![self.directory.join("config.json"), self.file("student"), self.file("vae")];
+        let mut files =
+            vec![self.directory.join("config.json"), self.file("student"), self.file("vae")];
         files.extend(self.has_teacher().then(|| self.file("teacher")));
         fingerprint::fingerprint(files.iter().map(PathBuf::as_path))
     }
@@ -83,8 +86,8 @@ impl Bundle {
     }
 }
 
-/// Networks of the sizes in `config` whose weights come from their names, with or without a teacher: for tests and
-/// timings.
+/// Networks of the sizes in `config` whose weights come from their names, with or without a
+/// teacher: for tests and timings.
 pub fn formula_sampler(
     config: &Config,
     teacher: bool,

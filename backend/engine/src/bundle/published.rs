@@ -30,21 +30,40 @@ const PUBLISHED: [Published; 3] = [
         with_teacher: &[(3, 5, 4, 6.54), (4, 8, 3, 5.47), (6, 9, 0, 5.03)],
         teacher: 4.19,
     },
-    Published { depth: 20, split: 4, one_step: 9.55, two_steps: 7.33, with_teacher: &[], teacher: 3.35 },
-    Published { depth: 24, split: 4, one_step: 8.92, two_steps: 6.95, with_teacher: &[], teacher: 2.51 },
+    Published {
+        depth: 20,
+        split: 4,
+        one_step: 9.55,
+        two_steps: 7.33,
+        with_teacher: &[],
+        teacher: 3.35,
+    },
+    Published {
+        depth: 24,
+        split: 4,
+        one_step: 8.92,
+        two_steps: 6.95,
+        with_teacher: &[],
+        teacher: 2.51,
+    },
 ];
 
 /// Depths of the published transformers; the names of the models are `d16` and so on.
 pub const DEPTHS: [i64; 3] = [16, 20, 24];
 
-/// A model of the published sizes: the transformer of this depth, the published VAE, ImageNet's classes.
+/// A model of the published sizes: the transformer of this depth, the published VAE, ImageNet's
+/// classes.
 pub fn config(depth: i64) -> Config {
     let mut config = Config {
         name: format!("d{depth}"),
         patch_nums: SCALES.to_vec(),
         vocabulary: 4096,
         latent_channels: 32,
-        vae: VaeConfig { channels: 160, channel_multipliers: vec![1, 1, 2, 2, 4], residual_blocks: 2 },
+        vae: VaeConfig {
+            channels: 160,
+            channel_multipliers: vec![1, 1, 2, 2, 4],
+            residual_blocks: 2,
+        },
         transformer: TransformerConfig { depth, width: 64 * depth, heads: depth },
         num_classes: 1000,
         classes: class_names(1000),
@@ -86,7 +105,8 @@ pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
     ];
     if has_teacher {
         for &(steps, split, start, fid) in published.with_teacher {
-            let preset = few_step(&format!("{steps} steps with teacher"), &[0, 5], split, Some(fid));
+            let preset =
+                few_step(&format!("{steps} steps with teacher"), &[0, 5], split, Some(fid));
             plans.push(preset.involving_teacher(start, guidance));
         }
         let fid = Some(published.teacher);
@@ -104,8 +124,10 @@ mod tests {
         assert_eq!(names.len(), 1000);
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 1000);
         assert!(names.iter().all(|name| !name.trim().is_empty() && name.trim() == name));
-        let known = [(0, "tench"), (1, "goldfish"), (207, "golden retriever"), (388, "giant panda")];
-        for (class, name) in known.into_iter().chain([(817, "sports car"), (999, "toilet tissue")]) {
+        let known =
+            [(0, "tench"), (1, "goldfish"), (207, "golden retriever"), (388, "giant panda")];
+        for (class, name) in known.into_iter().chain([(817, "sports car"), (999, "toilet tissue")])
+        {
             assert_eq!(names[class], name);
         }
         assert_eq!(class_names(2), ["class 0", "class 1"]);

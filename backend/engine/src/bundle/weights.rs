@@ -1,6 +1,7 @@
-//! Weights by name, strictly: every tensor that a network asks for must be there in the shape it asks for, and
-//! nothing may be left over. What a network asks for while it is built is the only list of names and shapes; opening
-//! a bundle, converting a checkpoint and inventing weights for tests all go through it.
+//! Weights by name, strictly: every tensor that a network asks for must be there in the shape it
+//! asks for, and nothing may be left over. What a network asks for while it is built is the only
+//! list of names and shapes; opening a bundle, converting a checkpoint and inventing weights for
+//! tests all go through it.
 
 use std::{
     cell::RefCell,
@@ -15,8 +16,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::formula;
 
-/// Buffers that only training needs. They may be present with any size, or absent (DESIGN: model bundle).
-pub const TRAINING_ONLY: [&str; 4] = ["attn_bias_for_masking", "lvl_1L", "zero_k_bias", "ema_vocab_hit_SV"];
+/// Buffers that only training needs. They may be present with any size, or absent (DESIGN: model
+/// bundle).
+pub const TRAINING_ONLY: [&str; 4] =
+    ["attn_bias_for_masking", "lvl_1L", "zero_k_bias", "ema_vocab_hit_SV"];
 
 /// Whether `name` is one of the buffers that only training needs.
 pub fn is_training_only(name: &str) -> bool {
@@ -82,7 +85,9 @@ impl Display for Problem {
             Problem::Shape { name, expected, found } => {
                 write!(f, "{name} is {found:?} and should be {expected:?}")
             }
-            Problem::Kind { name, found } => write!(f, "{name} holds {found}; weights are f32, f16 or bf16"),
+            Problem::Kind { name, found } => {
+                write!(f, "{name} holds {found}; weights are f32, f16 or bf16")
+            }
             Problem::Unknown { name, shape } => write!(f, "{name} {shape:?} is unknown"),
         }
     }
@@ -152,7 +157,8 @@ pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
     let mut tensors = StateDict::new();
     for (name, view) in file.iter() {
-        let kind = kind_of(view.dtype()).ok_or_else(|| format(format!("{name} holds {:?}", view.dtype())))?;
+        let kind = kind_of(view.dtype())
+            .ok_or_else(|| format(format!("{name} holds {:?}", view.dtype())))?;
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
             .map_err(|e| format(format!("{name}: {e}")))?;
@@ -170,8 +176,8 @@ impl Weights {
         Ok(Self::from_tensors(path.display().to_string(), read_safetensors(path)?, device, kind))
     }
 
-    /// Weights from tensors at hand; `origin` names them in errors. A tensor that already is of `kind` on `device` is
-    /// given out as it is, so that gradients reach it.
+    /// Weights from tensors at hand; `origin` names them in errors. A tensor that already is of
+    /// `kind` on `device` is given out as it is, so that gradients reach it.
     pub fn from_tensors(origin: String, tensors: StateDict, device: Device, kind: Kind) -> Self {
         Self::new(Source::Tensors { origin, tensors }, device, kind)
     }
@@ -199,11 +205,20 @@ impl Weights {
         let mut problems = self.problems.into_inner();
         let Source::Tensors { origin, tensors } = self.source else { return Ok(asked) };
         let known: BTreeSet<_> = asked.iter().map(|(name, _)| name.as_str()).collect();
-        let left =
-            tensors.iter().filter(|(name, _)| !known.contains(name.as_str()) && !is_training_only(name));
-        problems
-            .extend(left.map(|(name, tensor)| Problem::Unknown { name: name.clone(), shape: tensor.size() }));
-        if problems.is_empty() { Ok(asked) } else { Err(WeightsError::Mismatch { origin, problems }) }
+        let left = tensors
+            .iter()
+            .filter(|(name, _)| !known.contains(name.as_str()) && !is_training_only(name));
+        problems.extend(
+            left.map(|(name, tensor)| Problem::Unknown {
+                name: name.clone(),
+                shape: tensor.size(),
+            }),
+        );
+        if problems.is_empty() {
+            Ok(asked)
+        } else {
+            Err(WeightsError::Mismatch { origin, problems })
+        }
     }
 
     fn take(&self, name: String, shape: &[i64], kind: Kind) -> Tensor {
@@ -211,9 +226,11 @@ impl Weights {
             Source::Formula => Ok(formula::tensor(&name, shape)),
             Source::Tensors { tensors, .. } => match tensors.get(&name) {
                 None => Err(Problem::Missing { name: name.clone(), shape: shape.to_vec() }),
-                Some(tensor) if tensor.size() != shape => {
-                    Err(Problem::Shape { name: name.clone(), expected: shape.to_vec(), found: tensor.size() })
-                }
+                Some(tensor) if tensor.size() != shape => Err(Problem::Shape {
+                    name: name.clone(),
+                    expected: shape.to_vec(),
+                    found: tensor.size(),
+                }),
                 Some(tensor) if !tensor.is_floating_point() => {
                     Err(Problem::Kind { name: name.clone(), found: format!("{:?}", tensor.kind()) })
                 }
@@ -232,8 +249,9 @@ impl Weights {
     }
 }
 
-/// Whether a tensor only stands in for one: a single number in place of all, where a tensor is missing or where nobody
-/// wants its numbers. Nothing may be made of it that takes room for all of them.
+/// Whether a tensor only stands in for one: a single number in place of all, where a tensor is
+/// missing or where nobody wants its numbers. Nothing may be made of it that takes room for all of
+/// them.
 fn is_stand_in(tensor: &Tensor) -> bool {
     tensor.numel() > 1 && tensor.stride().iter().all(|&stride| stride == 0)
 }

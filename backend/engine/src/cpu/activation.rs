@@ -28,16 +28,18 @@ fn times_sigmoid(x: __m512, y: __m512) -> __m512 {
     _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp))
 }
 
-/// `eˣ` to about the last bit of f32: 2ⁿ times the exponential of what is left, `|r| ≤ ln 2 / 2`, whose series is cut after
-/// the seventh power.
+/// `eˣ` to about the last bit of f32: 2ⁿ times the exponential of what is left, `|r| ≤ ln 2 / 2`,
+/// whose series is cut after the seventh power.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn exp(x: __m512) -> __m512 {
     /// ln 2 in two parts, the first with so few digits that `n` times it is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     /// From the seventh power down.
-    const SERIES: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    // Beyond these e^x is 0 or infinite in f32. NaN stays: of two numbers the second counts if one is NaN.
+    const SERIES: [f32; 8] =
+        [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    // Beyond these e^x is 0 or infinite in f32. NaN stays: of two numbers the second counts if one
+    // is NaN.
     let x = _mm512_min_ps(_mm512_set1_ps(104.0), _mm512_max_ps(_mm512_set1_ps(-104.0), x));
     let n = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E)));
     let r = _mm512_fnmadd_ps(n, _mm512_set1_ps(LN_2[0]), x);

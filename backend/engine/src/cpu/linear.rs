@@ -18,7 +18,8 @@ use crate::device::native::cpu as native;
 /// 32-bit words of rows that run at once: those of one block of columns stay in a core's own cache.
 const WORDS_AT_ONCE: usize = 512;
 
-/// Rows that stay there too, with their sums; few, so that a thread that is held up leaves the rest to others.
+/// Rows that stay there too, with their sums; few, so that a thread that is held up leaves the rest
+/// to others.
 const ROWS_AT_ONCE: usize = 96;
 
 /// `x·Wᵀ + b`.
@@ -46,8 +47,9 @@ pub(crate) struct Piece<'a, T> {
 }
 
 impl Linear {
-    /// Of a weight `[to, from]` and a bias `[to]`. `None` where it is not for this processor, these sizes (`to` a multiple
-    /// of 32, `from` even) or this kind of number, or where the weight is learnt.
+    /// Of a weight `[to, from]` and a bias `[to]`. `None` where it is not for this processor, these
+    /// sizes (`to` a multiple of 32, `from` even) or this kind of number, or where the weight is
+    /// learnt.
     pub(crate) fn of(weight: &Tensor, bias: &Tensor) -> Option<Self> {
         let processor = Avx512::detect_for_weight(weight)?;
         let (to, from) = match weight.size()[..] {
@@ -56,7 +58,8 @@ impl Linear {
         };
         let kind = weight.kind();
         let bias = in_f32(bias)?;
-        let mut matrix = Vec::with_capacity(to * from * kind.elt_size_in_bytes() / size_of::<__m512i>());
+        let mut matrix =
+            Vec::with_capacity(to * from * kind.elt_size_in_bytes() / size_of::<__m512i>());
         for first in (0..to).step_by(WIDE * LANES) {
             let columns = (to - first).min(WIDE * LANES);
             let block = in_f32(&weight.narrow(0, first as i64, columns as i64).tr())?;
@@ -86,7 +89,8 @@ impl Linear {
         let threads = threads();
         let n = x.numel() / self.from;
         let blocks = self.to.div_ceil(WIDE * LANES);
-        // Few rows wait for the weights to come from memory: each thread then has some of the outputs, else some of the rows.
+        // Few rows wait for the weights to come from memory: each thread then has some of the
+        // outputs, else some of the rows.
         let (rows, outputs) = if n < 16 * threads {
             (n, blocks.div_ceil(threads) * WIDE * LANES)
         } else {
@@ -147,9 +151,12 @@ mod tests {
         if Avx512::detect().is_none() {
             return;
         }
-        for (rows, from, to) in [(1, 32, 32), (3, 64, 96), (5, 2050, 160), (40, 30, 64), (131, 1200, 352)] {
+        for (rows, from, to) in
+            [(1, 32, 32), (3, 64, 96), (5, 2050, 160), (40, 30, 64), (131, 1200, 352)]
+        {
             for (kind, bound) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1e-2)] {
-                let any = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind);
+                let any =
+                    |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind);
                 let (x, weight, bias) = (any(&[2, rows, from]), any(&[to, from]), any(&[to]));
                 let linear = Linear::of(&weight, &bias).expect("a processor with AVX-512 and bf16");
                 let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
@@ -157,9 +164,14 @@ mod tests {
                 for (gelu, wanted) in [(false, plain.shallow_clone()), (true, plain.gelu("tanh"))] {
                     let made = linear.forward(&x, gelu);
                     assert_eq!((made.size(), made.kind()), (wanted.size(), kind));
-                    let off = ((double(&made) - &wanted).abs() / (wanted.abs() + (from as f64).sqrt())).max();
+                    let off = ((double(&made) - &wanted).abs()
+                        / (wanted.abs() + (from as f64).sqrt()))
+                    .max();
                     let off = off.double_value(&[]);
-                    assert!(off < bound, "{rows} rows, {from} to {to}, {kind:?}, GELU {gelu}: {off}");
+                    assert!(
+                        off < bound,
+                        "{rows} rows, {from} to {to}, {kind:?}, GELU {gelu}: {off}"
+                    );
                 }
             }
         }
@@ -179,7 +191,8 @@ mod tests {
             return;
         }
         let any = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-        let linear = Linear::of(&any(&[64, 96]), &any(&[64])).expect("a processor with AVX-512 and bf16");
+        let linear =
+            Linear::of(&any(&[64, 96]), &any(&[64])).expect("a processor with AVX-512 and bf16");
         let x = any(&[77, 96]);
         let all = linear.forward(&x, false);
         for (from, n) in [(0, 1), (3, 2), (10, 41), (76, 1)] {

@@ -38,8 +38,9 @@ pub(super) fn store<T: Number>(x: __m512, out: &mut [T]) {
     }
 }
 
-/// A matrix `[rows, columns]` as [`multiply`] reads it in numbers of `kind`: for every 32 bits of rows (two rows of bf16, one
-/// of f32), those of each column side by side. `columns` is that of one block, a multiple of [`LANES`].
+/// A matrix `[rows, columns]` as [`multiply`] reads it in numbers of `kind`: for every 32 bits of
+/// rows (two rows of bf16, one of f32), those of each column side by side. `columns` is that of one
+/// block, a multiple of [`LANES`].
 pub(super) fn pack(kind: Kind, matrix: &[f32], columns: usize) -> Vec<__m512i> {
     match kind {
         Kind::BFloat16 => pack_as::<bf16>(matrix, columns),
@@ -48,7 +49,8 @@ pub(super) fn pack(kind: Kind, matrix: &[f32], columns: usize) -> Vec<__m512i> {
 }
 
 fn pack_as<T: Number>(matrix: &[f32], columns: usize) -> Vec<__m512i> {
-    let mut words = vec![<__m512i as bytemuck::Zeroable>::zeroed(); matrix.len() / T::IN_WORD / LANES];
+    let mut words =
+        vec![<__m512i as bytemuck::Zeroable>::zeroed(); matrix.len() / T::IN_WORD / LANES];
     let numbers: &mut [T] = bytemuck::cast_slice_mut(&mut words);
     for (row, values) in matrix.chunks_exact(columns).enumerate() {
         let (word, half) = (row / T::IN_WORD, row % T::IN_WORD);
@@ -59,9 +61,10 @@ fn pack_as<T: Number>(matrix: &[f32], columns: usize) -> Vec<__m512i> {
     words
 }
 
-/// `rows · matrix`: rows of 32-bit words lie `row_stride` apart, and so many words of each are multiplied as the matrix,
-/// which is [`pack`]ed and of `N` vectors of columns, has. The sums of row `i` go to `sums[i·stride..][..N]`, or with `more`
-/// are added to what is there. A row's sums are the same whichever rows run beside it.
+/// `rows · matrix`: rows of 32-bit words lie `row_stride` apart, and so many words of each are
+/// multiplied as the matrix, which is [`pack`]ed and of `N` vectors of columns, has. The sums of
+/// row `i` go to `sums[i·stride..][..N]`, or with `more` are added to what is there. A row's sums
+/// are the same whichever rows run beside it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) fn multiply<T: Number, const N: usize>(
@@ -110,7 +113,11 @@ fn tile<T: Number, const M: usize, const N: usize>(
                 sum[i][j] = if T::IN_WORD == 2 {
                     _mm512_dpbf16_ps(sum[i][j], bytemuck::cast(x), bytemuck::cast(columns[j]))
                 } else {
-                    _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(columns[j]), sum[i][j])
+                    _mm512_fmadd_ps(
+                        _mm512_castsi512_ps(x),
+                        _mm512_castsi512_ps(columns[j]),
+                        sum[i][j],
+                    )
                 };
             }
         }

@@ -1,10 +1,11 @@
-//! Pieces of networks written for one kind of processor: x86-64 with AVX-512 that multiplies bf16 natively (AMD from Zen 4,
-//! Intel from Cooper Lake on). Everywhere else, and wherever gradients are wanted, the networks use libtorch's.
+//! Pieces of networks written for one kind of processor: x86-64 with AVX-512 that multiplies bf16
+//! natively (AMD from Zen 4, Intel from Cooper Lake on). Everywhere else, and wherever gradients
+//! are wanted, the networks use libtorch's.
 //!
-//! What is here does less than libtorch: a 3×3 convolution with 4/9 of the multiplications, a group norm with its SiLU in
-//! two passes over memory instead of three, a sum joined to what makes its second term. Safe code throughout: vectors are
-//! cut from slices, and the one call from ordinary code into code compiled for these processors is in
-//! `device/native/cpu.rs`.
+//! What is here does less than libtorch: a 3×3 convolution with 4/9 of the multiplications, a group
+//! norm with its SiLU in two passes over memory instead of three, a sum joined to what makes its
+//! second term. Safe code throughout: vectors are cut from slices, and the one call from ordinary
+//! code into code compiled for these processors is in `device/native/cpu.rs`.
 
 mod activation;
 mod linear;
@@ -47,7 +48,8 @@ impl Avx512 {
         found.then_some(Self(()))
     }
 
-    /// The same for numbers of `kind`. A processor with a matrix unit for bf16 (AMX) does far better with libtorch's.
+    /// The same for numbers of `kind`. A processor with a matrix unit for bf16 (AMX) does far
+    /// better with libtorch's.
     fn detect_for(kind: Kind) -> Option<Self> {
         /// Bit of EDX in leaf 7.
         const AMX_BF16: u32 = 1 << 22;
@@ -104,8 +106,8 @@ fn threads() -> usize {
     tch::get_num_threads().max(1) as usize
 }
 
-/// Does `work` with each item, on all threads, each of which takes the next one when it is done with its last. What
-/// `scratch` makes is each thread's own.
+/// Does `work` with each item, on all threads, each of which takes the next one when it is done
+/// with its last. What `scratch` makes is each thread's own.
 fn in_turn<I: Send, S>(
     items: impl Iterator<Item = I> + Send,
     scratch: impl Fn() -> S + Sync,

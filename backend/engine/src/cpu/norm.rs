@@ -40,16 +40,16 @@ pub(crate) struct Scale<'a> {
 }
 
 impl GroupNorm {
-    /// Of weight and bias, `[C]`. `None` where it is not for this processor or this kind of number, or where the weight is
-    /// learnt.
+    /// Of weight and bias, `[C]`. `None` where it is not for this processor or this kind of number,
+    /// or where the weight is learnt.
     pub(crate) fn of(weight: &Tensor, bias: &Tensor) -> Option<Self> {
         let processor = Avx512::detect_for_weight(weight)?;
         let (kind, weight, bias) = (weight.kind(), in_f32(weight)?, in_f32(bias)?);
         weight.len().is_multiple_of(GROUPS).then_some(Self { processor, kind, weight, bias })
     }
 
-    /// Norms maps `[B, C, H, W]`, with channels last, then runs SiLU over them if asked to. `None` where a gradient would be
-    /// lost.
+    /// Norms maps `[B, C, H, W]`, with channels last, then runs SiLU over them if asked to. `None`
+    /// where a gradient would be lost.
     pub(crate) fn forward(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
         if x.requires_grad() {
             return None;
@@ -70,7 +70,11 @@ impl GroupNorm {
         for (map, out) in maps.zip(native::numbers_mut::<T>(&mut out).chunks_exact_mut(size)) {
             let scale = self.scale(&self.moments(map, row_length), width as usize);
             let rows = map.chunks_exact(row_length).zip(out.chunks_exact_mut(row_length));
-            in_turn(rows, || (), |(row, out), ()| native::scale_row(self.processor, row, &scale, silu, out));
+            in_turn(
+                rows,
+                || (),
+                |(row, out), ()| native::scale_row(self.processor, row, &scale, silu, out),
+            );
         }
         out.permute([0, 3, 1, 2])
     }
@@ -90,15 +94,17 @@ impl GroupNorm {
         moments
     }
 
-    /// What makes this norm of a map. The rows' moments are put together about the mean of all (Chan, Golub and LeVeque
-    /// 1979), so that a large mean does not eat the variance.
+    /// What makes this norm of a map. The rows' moments are put together about the mean of all
+    /// (Chan, Golub and LeVeque 1979), so that a large mean does not eat the variance.
     fn scale(&self, rows: &[Moments], width: usize) -> Scale<'_> {
         let channels = self.weight.len() / GROUPS;
         let count = (rows.len() * channels) as f64;
         let (mut centre, mut factor) = (Vec::new(), Vec::new());
         for first in (0..self.weight.len()).step_by(channels) {
             let group = first..first + channels;
-            let means = || rows.iter().flat_map(|row| &row.means[group.clone()]).map(|&mean| f64::from(mean));
+            let means = || {
+                rows.iter().flat_map(|row| &row.means[group.clone()]).map(|&mean| f64::from(mean))
+            };
             let squares = rows.iter().flat_map(|row| &row.squares[group.clone()]);
             let within: f64 = squares.map(|&square| f64::from(square)).sum();
             let mean = means().sum::<f64>() / count;
@@ -141,7 +147,8 @@ pub(crate) fn scale_row<T: Number>(row: &[T], scale: &Scale, silu: bool, out: &m
     for (place, out) in row.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
         for channel in (0..channels).step_by(LANES) {
             let off = _mm512_sub_ps(load(&place[channel..]), load(&scale.centre[channel..]));
-            let x = _mm512_fmadd_ps(off, load(&scale.factor[channel..]), load(&scale.shift[channel..]));
+            let x =
+                _mm512_fmadd_ps(off, load(&scale.factor[channel..]), load(&scale.shift[channel..]));
             store(if silu { activation::silu(x) } else { x }, &mut out[channel..]);
         }
     }
@@ -172,8 +179,9 @@ mod tests {
                     for (silu, wanted) in [(false, plain.shallow_clone()), (true, plain.silu())] {
                         let made = norm.forward(&x, silu).expect("no gradient");
                         assert_eq!((made.size(), made.kind()), (wanted.size(), kind));
-                        let off =
-                            ((double(&made) - &wanted).abs() / (wanted.abs() + 1.0)).max().double_value(&[]);
+                        let off = ((double(&made) - &wanted).abs() / (wanted.abs() + 1.0))
+                            .max()
+                            .double_value(&[]);
                         assert!(off < bound, "{shape:?} {kind:?} about {mean}: {off}");
                     }
                 }
@@ -190,8 +198,10 @@ mod tests {
         let bias = Tensor::from_slice(&ends).repeat([4]);
         let norm = GroupNorm::of(&bias.ones_like(), &bias).expect("a processor with AVX-512");
         // Each group is one number, which is its own mean: the bias alone is left.
-        let made =
-            norm.forward(&bias.zeros_like().view([1, 32, 1, 1]), true).expect("no gradient").view([-1]);
+        let made = norm
+            .forward(&bias.zeros_like().view([1, 32, 1, 1]), true)
+            .expect("no gradient")
+            .view([-1]);
         let off = ((made - bias.silu()).abs() / (bias.abs() + 1.0)).max().double_value(&[]);
         assert!(off < 1e-6, "{off}");
     }

@@ -1,12 +1,13 @@
-//! 3×3 convolutions by Winograd's minimal filtering, F(2×2, 3×3): four places at once by 16 multiplications a channel
-//! instead of 36 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015). Where the map is doubled
-//! first (each place repeated twice down and across), 9 remain, since two of the four sums along either direction fall
-//! together or away.
+//! 3×3 convolutions by Winograd's minimal filtering, F(2×2, 3×3): four places at once by 16
+//! multiplications a channel instead of 36 (Lavin and Gray, "Fast Algorithms for Convolutional
+//! Neural Networks", 2015). Where the map is doubled first (each place repeated twice down and
+//! across), 9 remain, since two of the four sums along either direction fall together or away.
 //!
-//! For a 4×4 patch `d` of the map and the kernel `g` of a pair of channels the 2×2 outcome is `Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`;
-//! the product `⊙` summed over channels is one product of matrices for each of its 16 points, patches by channels. In f32
-//! that rounds no worse than the sum as it is written; in bf16, where patches and kernels are rounded once more after their
-//! transforms, some three times as coarsely as one rounding of the outcome.
+//! For a 4×4 patch `d` of the map and the kernel `g` of a pair of channels the 2×2 outcome is
+//! `Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A`; the product `⊙` summed over channels is one product of matrices
+//! for each of its 16 points, patches by channels. In f32 that rounds no worse than the sum as it
+//! is written; in bf16, where patches and kernels are rounded once more after their transforms,
+//! some three times as coarsely as one rounding of the outcome.
 
 use std::arch::x86_64::*;
 
@@ -47,7 +48,8 @@ pub(crate) struct Band<'a, T> {
     width: usize,
     /// Number of the first row of tiles.
     first: usize,
-    /// What is added, if anything, and where the sum goes: whole rows of places, `[rows, width, to]`.
+    /// What is added, if anything, and where the sum goes: whole rows of places,
+    /// `[rows, width, to]`.
     plus: Option<&'a [T]>,
     out: &'a mut [T],
 }
@@ -61,8 +63,9 @@ pub(crate) struct Scratch {
 }
 
 impl Winograd {
-    /// Of a weight `[to, from, 3, 3]` and a bias `[to]`. `None` where it is not for this processor, these channels (both a
-    /// multiple of 32) or this kind of number, or where the weight is learnt.
+    /// Of a weight `[to, from, 3, 3]` and a bias `[to]`. `None` where it is not for this processor,
+    /// these channels (both a multiple of 32) or this kind of number, or where the weight is
+    /// learnt.
     pub(crate) fn of(weight: &Tensor, bias: &Tensor, doubles: bool) -> Option<Self> {
         let processor = Avx512::detect_for_weight(weight)?;
         let (to, from) = match weight.size()[..] {
@@ -82,8 +85,8 @@ impl Winograd {
         Some(Self { processor, kind, from, to, doubles, kernels, bias })
     }
 
-    /// Convolves maps `[B, from, H, W]`, and adds `plus` to the outcome: `[B, to, H, W]` or, doubled,
-    /// `[B, to, 2H, 2W]`, with channels last.
+    /// Convolves maps `[B, from, H, W]`, and adds `plus` to the outcome: `[B, to, H, W]` or,
+    /// doubled, `[B, to, 2H, 2W]`, with channels last.
     pub(crate) fn forward(&self, x: &Tensor, plus: Option<&Tensor>) -> Tensor {
         assert!(!x.requires_grad(), "no gradient passes a convolution that is not learnt");
         match self.kind {
@@ -154,7 +157,8 @@ impl Winograd {
     }
 }
 
-/// On a doubled map the second and third place of a patch are one, and the point that is their difference is 0.
+/// On a doubled map the second and third place of a patch are one, and the point that is their
+/// difference is 0.
 const fn used(point: usize, doubled: bool) -> bool {
     !doubled || (point / 4 != 2 && point % 4 != 2)
 }
@@ -215,14 +219,19 @@ impl<T: Number> Band<'_, T> {
                 let (these, rest) = kernels.split_at(of.points() * words * vectors);
                 kernels = rest;
                 let each = these.chunks_exact(words * vectors).zip(patches.chunks_exact(n * words));
-                for (point, (kernels, patches)) in (0..POINTS).filter(|&p| used(p, DOUBLED)).zip(each) {
+                for (point, (kernels, patches)) in
+                    (0..POINTS).filter(|&p| used(p, DOUBLED)).zip(each)
+                {
                     let sums = &mut scratch.sums[point * WIDE..];
                     match vectors {
-                        WIDE => multiply::<T, WIDE>(patches, words, kernels, sums, POINTS * WIDE, false),
+                        WIDE => {
+                            multiply::<T, WIDE>(patches, words, kernels, sums, POINTS * WIDE, false)
+                        }
                         _ => multiply::<T, 2>(patches, words, kernels, sums, POINTS * WIDE, false),
                     }
                 }
-                for (tile, sums) in (start..start + n).zip(scratch.sums.chunks_exact(POINTS * WIDE)) {
+                for (tile, sums) in (start..start + n).zip(scratch.sums.chunks_exact(POINTS * WIDE))
+                {
                     for vector in 0..vectors {
                         let places = transform_sums::<DOUBLED>(sums, vector);
                         self.write(&places, tile / across, tile % across, first + vector * LANES);
@@ -240,7 +249,8 @@ impl<T: Number> Band<'_, T> {
         zeros: &'a [T],
     ) -> [[&'a [T]; 4]; 4] {
         // Places are numbered from 1 here, so that the one before the first is 0.
-        let place = |tile: usize, i: usize| if DOUBLED { tile + [0, 1, 1, 2][i] } else { 2 * tile + i };
+        let place =
+            |tile: usize, i: usize| if DOUBLED { tile + [0, 1, 1, 2][i] } else { 2 * tile + i };
         let channels = |y: usize, x: usize| {
             if (1..=self.height).contains(&y) && (1..=self.width).contains(&x) {
                 &self.map[((y - 1) * self.width + x - 1) * self.of.from..][..self.of.from]
@@ -251,7 +261,8 @@ impl<T: Number> Band<'_, T> {
         std::array::from_fn(|i| std::array::from_fn(|j| channels(place(row, i), place(column, j))))
     }
 
-    /// Writes the four places of a tile of the band, some channels of each, unless they lie outside.
+    /// Writes the four places of a tile of the band, some channels of each, unless they lie
+    /// outside.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn write(&mut self, places: &[__m512; 4], row: usize, column: usize, channel: usize) {
@@ -286,7 +297,8 @@ fn together<const DOUBLED: bool>([a, b, c, d]: [__m512; 4]) -> [__m512; 2] {
 
 /// `Bᵀ d B` of a patch, to each point's row `tile` of `tiles`.
 //
-// Loops rather than `array::from_fn` and `map`: closures for this processor do not inline into those.
+// Loops rather than `array::from_fn` and `map`: closures for this processor do not inline into
+// those.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn transform_patch<T: Number, const DOUBLED: bool>(
@@ -351,8 +363,10 @@ mod tests {
     /// Largest difference to libtorch's convolution in f32, as a share of the outcome's own spread.
     fn off(kind: Kind, shape: [i64; 4], to: i64, doubles: bool) -> f64 {
         let from = shape[1];
-        let (x, weight, bias) = (any(&shape).to_kind(kind), any(&[to, from, 3, 3]).to_kind(kind), any(&[to]));
-        let kernel = Winograd::of(&weight, &bias, doubles).expect("a processor with AVX-512 and bf16");
+        let (x, weight, bias) =
+            (any(&shape).to_kind(kind), any(&[to, from, 3, 3]).to_kind(kind), any(&[to]));
+        let kernel =
+            Winograd::of(&weight, &bias, doubles).expect("a processor with AVX-512 and bf16");
         let seen = if doubles {
             x.to_kind(Kind::Float)
                 .repeat_interleave_self_int(2, 2, None)
@@ -360,7 +374,8 @@ mod tests {
         } else {
             x.to_kind(Kind::Float)
         };
-        let plain = seen.conv2d(&weight.to_kind(Kind::Float), Some(&bias), [1, 1], [1, 1], [1, 1], 1);
+        let plain =
+            seen.conv2d(&weight.to_kind(Kind::Float), Some(&bias), [1, 1], [1, 1], [1, 1], 1);
         let plus = any(&plain.size()).to_kind(kind);
         let (alone, both) = (kernel.forward(&x, None), kernel.forward(&x, Some(&plus)));
         assert_eq!((alone.size(), alone.kind()), (plain.size(), kind));
@@ -386,8 +401,12 @@ mod tests {
         ];
         for (shape, to) in shapes {
             for doubles in [false, true] {
-                let off = [off(Kind::Float, shape, to, doubles), off(Kind::BFloat16, shape, to, doubles)];
-                assert!(off[0] < 1e-5 && off[1] < 4e-2, "{shape:?} to {to}, doubled {doubles}: {off:?}");
+                let off =
+                    [off(Kind::Float, shape, to, doubles), off(Kind::BFloat16, shape, to, doubles)];
+                assert!(
+                    off[0] < 1e-5 && off[1] < 4e-2,
+                    "{shape:?} to {to}, doubled {doubles}: {off:?}"
+                );
             }
         }
     }

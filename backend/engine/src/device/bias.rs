@@ -1,5 +1,5 @@
-//! The bias of convolutions on a GPU. cuDNN's have none: libtorch adds it in a pass over memory of its own. Here it joins
-//! whatever comes next.
+//! The bias of convolutions on a GPU. cuDNN's have none: libtorch adds it in a pass over memory of
+//! its own. Here it joins whatever comes next.
 
 use std::sync::Once;
 
@@ -28,7 +28,8 @@ impl Bias {
         Self { kernels, of_channels: bias.to_kind(Kind::Float).contiguous() }
     }
 
-    /// Adds it to a map `[B, C, H, W]` that a convolution just made, and `plus`, which is like it. Gradients flow.
+    /// Adds it to a map `[B, C, H, W]` that a convolution just made, and `plus`, which is like it.
+    /// Gradients flow.
     pub(crate) fn add_to(&self, x: Tensor, plus: Option<&Tensor>) -> Tensor {
         if x.requires_grad() || plus.is_some_and(Tensor::requires_grad) {
             return self.plain(&x, plus);
@@ -50,8 +51,9 @@ impl Bias {
         plus.map_or(sum.shallow_clone(), |plus| sum + plus)
     }
 
-    /// Puts the phases of a doubled map together, `[B, 4C, H + 1, W + 1]` to `[B, C, 2H, 2W]`, and adds the bias; `None` where the
-    /// kernels do not do it, and where a gradient would be lost. The place `(2i + r, 2j + s)` is that of phase `2r + s` at `(i + r, j + s)`.
+    /// Puts the phases of a doubled map together, `[B, 4C, H + 1, W + 1]` to `[B, C, 2H, 2W]`, and
+    /// adds the bias; `None` where the kernels do not do it, and where a gradient would be lost.
+    /// The place `(2i + r, 2j + s)` is that of phase `2r + s` at `(i + r, j + s)`.
     pub(crate) fn interleave(&self, phases: &Tensor) -> Option<Tensor> {
         if phases.requires_grad() {
             return None;
@@ -80,7 +82,8 @@ pub(super) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
             }
             let [b, c, h, w] = size;
             let phases = numbers(&[b, 4 * c, h, w], 5.77, device).to_kind(kind);
-            let whole = bias.interleave(&phases).ok_or("the kernels refused to put phases together")?;
+            let whole =
+                bias.interleave(&phases).ok_or("the kernels refused to put phases together")?;
             let whole = whole.view([b, c, h - 1, 2, w - 1, 2]);
             for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let phase = phases.narrow(1, (2 * row + column) * c, c).narrow(2, row, h - 1);
@@ -117,10 +120,14 @@ mod tests {
         let map = || numbers(&[1, 32, 3, 3], 1.3, Device::Cpu).to_kind(Kind::Float);
         let [x, plus] = [map(), map()].map(|map| map.set_requires_grad(true));
         bias.add_to(&x * 2.0, Some(&plus)).sum(Kind::Float).backward();
-        assert_eq!((x.grad().mean(Kind::Float), plus.grad().mean(Kind::Float)), (2.0.into(), 1.0.into()));
+        assert_eq!(
+            (x.grad().mean(Kind::Float), plus.grad().mean(Kind::Float)),
+            (2.0.into(), 1.0.into())
+        );
         assert!(bias.add_to(map(), Some(&plus)).requires_grad());
         assert!(
-            bias.interleave(&numbers(&[1, 128, 3, 3], 1.1, Device::Cpu).set_requires_grad(true)).is_none()
+            bias.interleave(&numbers(&[1, 128, 3, 3], 1.1, Device::Cpu).set_requires_grad(true))
+                .is_none()
         );
     }
 }

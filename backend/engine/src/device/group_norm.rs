@@ -1,8 +1,8 @@
-//! Group norm: libtorch's, or with SiLU in one pass over maps with channels last, on a GPU (`engine/cuda/group_norm.cu`) and
-//! on some processors ([`crate::cpu`]).
+//! Group norm: libtorch's, or with SiLU in one pass over maps with channels last, on a GPU
+//! (`engine/cuda/group_norm.cu`) and on some processors ([`crate::cpu`]).
 //!
-//! libtorch's own runs with channels first on a GPU. Convolutions run fastest with channels last, and every map between
-//! two of them would be turned round twice.
+//! libtorch's own runs with channels first on a GPU. Convolutions run fastest with channels last,
+//! and every map between two of them would be turned round twice.
 
 use std::sync::Once;
 
@@ -52,7 +52,8 @@ impl GroupNorm {
         self.fused(x, true).unwrap_or_else(|| self.plain(x).silu())
     }
 
-    /// The norm of `x` `[B, C, H, W]` after `before`, f32 `[C]`, was added to each channel; then SiLU.
+    /// The norm of `x` `[B, C, H, W]` after `before`, f32 `[C]`, was added to each channel; then
+    /// SiLU.
     pub(crate) fn then_silu_after(&self, x: &Tensor, before: &Tensor) -> Tensor {
         let fused = match &self.fused {
             Some(Fused::Gpu(norm)) => norm.run(x, Some(before), true),
@@ -83,8 +84,8 @@ pub struct FusedNorm {
 }
 
 impl FusedNorm {
-    /// A norm with weight and bias `[C]` of any number type; `None` where [`kernels::ready`] says that there are none, and for those
-    /// who learn.
+    /// A norm with weight and bias `[C]` of any number type; `None` where [`kernels::ready`] says
+    /// that there are none, and for those who learn.
     pub fn new(weight: &Tensor, bias: &Tensor) -> Option<Self> {
         if weight.requires_grad() || bias.requires_grad() {
             return None;
@@ -94,8 +95,9 @@ impl FusedNorm {
         Some(Self { kernels, weight, bias })
     }
 
-    /// The norm of `x` `[B, C, H, W]`, f32, bf16 or f16, then SiLU if asked for: the same shape and number type, channels
-    /// last in memory. The numbers of a picture are the same to the bit in any batch.
+    /// The norm of `x` `[B, C, H, W]`, f32, bf16 or f16, then SiLU if asked for: the same shape and
+    /// number type, channels last in memory. The numbers of a picture are the same to the bit in
+    /// any batch.
     ///
     /// `None` where a gradient would be lost, and for what the kernels are not made for.
     pub fn forward(&self, x: &Tensor, silu: bool) -> Option<Tensor> {
@@ -110,7 +112,8 @@ impl FusedNorm {
         let x = x.permute([0, 2, 3, 1]).contiguous(); // [B, H, W, C]
         // Part of another tensor may begin between two vectors.
         let x = if x.data_ptr().addr().is_multiple_of(16) { x } else { x.copy() };
-        match self.kernels.group_norm(&x, before, [&self.weight, &self.bias], EPSILON as f32, silu) {
+        match self.kernels.group_norm(&x, before, [&self.weight, &self.bias], EPSILON as f32, silu)
+        {
             Ok(y) => Some(y.permute([0, 3, 1, 2])),
             Err(reason) => {
                 static ONCE: Once = Once::new();
@@ -128,8 +131,11 @@ pub(super) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
             let [x, weight, bias] = sample([batch, channels, height, width], kind, device);
             let norm = FusedNorm { kernels, weight, bias };
             for silu in [false, true] {
-                let what = || format!("{} [{batch}, {channels}, {height}, {width}]", kind_name(kind));
-                let ours = norm.forward(&x, silu).ok_or_else(|| format!("the kernels refused {}", what()))?;
+                let what =
+                    || format!("{} [{batch}, {channels}, {height}, {width}]", kind_name(kind));
+                let ours = norm
+                    .forward(&x, silu)
+                    .ok_or_else(|| format!("the kernels refused {}", what()))?;
                 let off = distance(&ours, &plain(&x, &norm, silu));
                 if off.is_nan() || off > tolerance(kind) {
                     return Err(format!("the kernels are off by {off:.1e} for {}", what()));
@@ -145,7 +151,8 @@ fn sample(size: [i64; 4], kind: Kind, device: Device) -> [Tensor; 3] {
     let channels = size[1];
     let mean = numbers(&[1, channels, 1, 1], 1.7, device) * 3.0;
     let x = numbers(&size, 12.9898, device) * 1.5 + mean;
-    let [weight, bias] = [numbers(&[channels], 0.9, device) * 0.5 + 1.0, numbers(&[channels], 2.3, device)];
+    let [weight, bias] =
+        [numbers(&[channels], 0.9, device) * 0.5 + 1.0, numbers(&[channels], 2.3, device)];
     [x.to_kind(kind), weight.to_kind(Kind::Float), bias.to_kind(Kind::Float)]
 }
 
@@ -197,7 +204,10 @@ pub(crate) mod tests {
                     let off = distance(&ours, &plain(&x, &one, silu));
                     assert!(off <= tolerance(kind), "{kind:?} {size:?} {silu}: {off:.1e}");
                     let again = other.forward(&x, silu).unwrap();
-                    assert!(bits_are_equal(&ours, &again), "{kind:?} {size:?} {silu}: threads race");
+                    assert!(
+                        bits_are_equal(&ours, &again),
+                        "{kind:?} {size:?} {silu}: threads race"
+                    );
                 }
             }
         }

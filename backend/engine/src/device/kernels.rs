@@ -1,4 +1,5 @@
-//! The engine's own kernels on a GPU: made ready at the first call, and held against libtorch before they count.
+//! The engine's own kernels on a GPU: made ready at the first call, and held against libtorch
+//! before they count.
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,14 @@ pub const SWITCH: &str = "VAR_DD_CUDA_KERNELS";
 /// Makes the kernels ready on a device.
 ///
 /// # Errors
-/// Why there are none: on a CPU; without a compiler at run time; or because they gave other numbers than libtorch.
+/// Why there are none: on a CPU; without a compiler at run time; or because they gave other numbers
+/// than libtorch.
 pub fn ready(device: Device) -> Result<(), String> {
     on(device).map(drop)
 }
 
-/// The kernels as NVIDIA's run-time compiler at `compiler` (a `libnvrtc.so`) makes them for GPUs of a compute capability,
-/// 90 for 9.0.
+/// The kernels as NVIDIA's run-time compiler at `compiler` (a `libnvrtc.so`) makes them for GPUs of
+/// a compute capability, 90 for 9.0.
 ///
 /// # Errors
 /// What the compiler says.
@@ -50,7 +52,9 @@ pub(crate) fn on(device: Device) -> Result<Kernels, String> {
             Err(panic) => Err(panic_text(panic.as_ref()).to_owned()),
         });
         match &outcome {
-            Ok(_) => tracing::info!("the engine's own kernels are in use on {}", device_name(device)),
+            Ok(_) => {
+                tracing::info!("the engine's own kernels are in use on {}", device_name(device))
+            }
             Err(reason) => tracing::warn!(
                 "{} runs without the engine's own kernels, which is slower: {reason}",
                 device_name(device)
@@ -61,8 +65,8 @@ pub(crate) fn on(device: Device) -> Result<Kernels, String> {
     outcome.clone()
 }
 
-/// Compares the kernels with libtorch on small tensors: this is also how a GPU that nobody has tried shows that they run
-/// on it at all, and loads every one before a graph is captured.
+/// Compares the kernels with libtorch on small tensors: this is also how a GPU that nobody has
+/// tried shows that they run on it at all, and loads every one before a graph is captured.
 fn check(kernels: Kernels, device: Device) -> Result<(), String> {
     let _no_grad = tch::no_grad_guard();
     group_norm::check(kernels, device)?;
@@ -70,8 +74,8 @@ fn check(kernels: Kernels, device: Device) -> Result<(), String> {
     transformer::check(kernels, device)
 }
 
-/// Numbers that look like any others, from −1 to 1; made without the random numbers of libtorch, whose stream belongs to
-/// others.
+/// Numbers that look like any others, from −1 to 1; made without the random numbers of libtorch,
+/// whose stream belongs to others.
 pub(super) fn numbers(size: &[i64], step: f64, device: Device) -> Tensor {
     (Tensor::arange(size.iter().product::<i64>(), (Kind::Double, device)) * step).sin().view(size)
 }
@@ -112,7 +116,15 @@ pub(crate) mod tests {
             let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cuda/stand_in.cpp");
             let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
             let outcome = Command::new(compiler)
-                .args(["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas"])
+                .args([
+                    "-std=c++17",
+                    "-O1",
+                    "-shared",
+                    "-fPIC",
+                    "-Wall",
+                    "-Werror",
+                    "-Wno-unknown-pragmas",
+                ])
                 .arg(source)
                 .arg("-o")
                 .arg(&library)
@@ -120,7 +132,10 @@ pub(crate) mod tests {
                 .unwrap();
             assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
             let load = |order: &CStr| Kernels::stand_in(&library, order).unwrap();
-            Mutex::new(StandIn { orders: [load(c"forward"), load(c"backward")], _directory: directory })
+            Mutex::new(StandIn {
+                orders: [load(c"forward"), load(c"backward")],
+                _directory: directory,
+            })
         });
         made.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -122,7 +122,8 @@ impl fmt::Display for DtypeChoice {
 }
 
 impl DeviceChoice {
-    /// The device, ready to use. CUDA's part of libtorch is loaded first, where a driver is present.
+    /// The device, ready to use. CUDA's part of libtorch is loaded first, where a driver is
+    /// present.
     ///
     /// # Errors
     /// When a GPU is asked for that cannot be used.
@@ -147,7 +148,9 @@ impl DeviceChoice {
                 tracing::debug!(asked, reason, "no GPU");
                 Err(DeviceError::NoCuda(reason))
             }
-            Self::Cuda(asked) if asked as i64 >= found => Err(DeviceError::OutOfRange { asked, found }),
+            Self::Cuda(asked) if asked as i64 >= found => {
+                Err(DeviceError::OutOfRange { asked, found })
+            }
             Self::Cuda(number) => Ok(Device::Cuda(number)),
             _ if found > 0 => Ok(Device::Cuda(0)),
             _ => Ok(Device::Cpu),
@@ -156,10 +159,12 @@ impl DeviceChoice {
 }
 
 impl DtypeChoice {
-    /// The number type on `device` for a model of these sizes: with [`DtypeChoice::Auto`] the fastest that is close enough.
+    /// The number type on `device` for a model of these sizes: with [`DtypeChoice::Auto`] the
+    /// fastest that is close enough.
     ///
-    /// Small models are drawn in f32 on a CPU. Large ones are in bf16 where the processor multiplies it natively, which
-    /// is measured once, in some milliseconds, since neither makers nor flags tell it reliably.
+    /// Small models are drawn in f32 on a CPU. Large ones are in bf16 where the processor
+    /// multiplies it natively, which is measured once, in some milliseconds, since neither makers
+    /// nor flags tell it reliably.
     pub fn kind_for(self, device: Device, config: &Config) -> Kind {
         let large = || config.transformer_parameters() >= LARGE;
         match self {
@@ -168,7 +173,8 @@ impl DtypeChoice {
         }
     }
 
-    /// The number type on `device` where results are compared or learnt from: f32 on a CPU unless asked otherwise.
+    /// The number type on `device` where results are compared or learnt from: f32 on a CPU unless
+    /// asked otherwise.
     pub fn kind(self, device: Device) -> Kind {
         match self {
             Self::Auto if device.is_cuda() => Kind::BFloat16,
@@ -179,8 +185,9 @@ impl DtypeChoice {
     }
 }
 
-/// One thread for each core that this program may use. A core has one multiplier for all its threads, and OpenMP would start
-/// as many as the machine has even where a container is given few. `OMP_NUM_THREADS` counts where it is set.
+/// One thread for each core that this program may use. A core has one multiplier for all its
+/// threads, and OpenMP would start as many as the machine has even where a container is given few.
+/// `OMP_NUM_THREADS` counts where it is set.
 fn set_threads() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -208,8 +215,9 @@ fn multiplies_bf16() -> bool {
     })
 }
 
-/// Operations per second (a multiplication with an addition is two) at which the device multiplies square matrices: the best
-/// of as many as `time` has room for, so that others on the machine count little.
+/// Operations per second (a multiplication with an addition is two) at which the device multiplies
+/// square matrices: the best of as many as `time` has room for, so that others on the machine count
+/// little.
 pub fn matrix_rate(device: Device, kind: Kind, side: i64, time: Duration) -> f64 {
     let matrix = || Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind);
     let (a, b) = (matrix(), matrix());
@@ -225,8 +233,8 @@ pub fn matrix_rate(device: Device, kind: Kind, side: i64, time: Duration) -> f64
     2.0 * (side as f64).powi(3) / best.as_secs_f64()
 }
 
-/// The most bytes that tensors had on a GPU since this was asked last, or since the start; `None` where nobody knows, as on a
-/// CPU.
+/// The most bytes that tensors had on a GPU since this was asked last, or since the start; `None`
+/// where nobody knows, as on a CPU.
 pub fn peak_memory(device: Device) -> Option<i64> {
     match device {
         Device::Cuda(number) => native::cuda::peak_memory(number),
@@ -237,12 +245,14 @@ pub fn peak_memory(device: Device) -> Option<i64> {
 /// Set to `off` it keeps cuDNN from trying its ways of convolutions.
 pub const CONVOLUTION_TRIALS: &str = "VAR_DD_CUDNN_TRIALS";
 
-/// Maps of a batch from which on trials are worth their time: some milliseconds for each convolution and size.
+/// Maps of a batch from which on trials are worth their time: some milliseconds for each
+/// convolution and size.
 const WORTH_TRIALS: i64 = 8;
 
-/// Before convolutions of so many maps: whether cuDNN shall try its ways of each once, and keep the fastest, in place of what
-/// it takes to be the best. With many maps that saves a seventh of the decoder's time; with few those who wait for a first
-/// picture would wait longer. Which way wins may differ between two runs of the program, and with it the rounding.
+/// Before convolutions of so many maps: whether cuDNN shall try its ways of each once, and keep the
+/// fastest, in place of what it takes to be the best. With many maps that saves a seventh of the
+/// decoder's time; with few those who wait for a first picture would wait longer. Which way wins
+/// may differ between two runs of the program, and with it the rounding.
 pub(crate) fn prepare_convolutions(device: Device, maps: i64) {
     if device.is_cuda() {
         let wanted = maps >= WORTH_TRIALS && env::var(CONVOLUTION_TRIALS).as_deref() != Ok("off");
@@ -322,6 +332,9 @@ mod tests {
     fn numbers_are_f32_on_the_cpu_unless_asked_otherwise() {
         assert_eq!(DtypeChoice::Auto.kind(Device::Cpu), Kind::Float);
         assert_eq!(DtypeChoice::Auto.kind(Device::Cuda(0)), Kind::BFloat16);
-        assert_eq!("f16".parse::<DtypeChoice>().map(|choice| choice.kind(Device::Cpu)), Ok(Kind::Half));
+        assert_eq!(
+            "f16".parse::<DtypeChoice>().map(|choice| choice.kind(Device::Cpu)),
+            Ok(Kind::Half)
+        );
     }
 }

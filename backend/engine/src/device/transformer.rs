@@ -1,5 +1,5 @@
-//! What a transformer does between its matrix products, on a GPU: the engine's own kernels (`engine/cuda/transformer.cu`),
-//! where they are ready.
+//! What a transformer does between its matrix products, on a GPU: the engine's own kernels
+//! (`engine/cuda/transformer.cu`), where they are ready.
 
 use std::sync::Once;
 
@@ -12,8 +12,8 @@ pub(crate) use super::native::transformer_kernels::{Addition, Norm};
 /// What a layer norm adds to a variance.
 pub(crate) const EPSILON: f64 = 1e-6;
 
-/// The stream `x`, f32 `[B, L, C]`, with an addition, f32; and its norm in the number type asked for. `None` where the kernels
-/// do not do it.
+/// The stream `x`, f32 `[B, L, C]`, with an addition, f32; and its norm in the number type asked
+/// for. `None` where the kernels do not do it.
 pub(crate) fn residual_norm(
     kernels: &Kernels,
     x: &Tensor,
@@ -31,14 +31,20 @@ pub(crate) fn residual_norm(
     told(kernels.residual_norm(x, addition, norm))
 }
 
-/// Gives queries and keys of `qkv`, `[B, L, 3C]` and just made, the length 1 in every head, and queries the head's sharpness
-/// `exp(min(log_sharpness, most))`. False where the kernels do not do it.
-pub(crate) fn unit_heads(kernels: &Kernels, qkv: &mut Tensor, log_sharpness: &Tensor, most: f64) -> bool {
+/// Gives queries and keys of `qkv`, `[B, L, 3C]` and just made, the length 1 in every head, and
+/// queries the head's sharpness `exp(min(log_sharpness, most))`. False where the kernels do not do
+/// it.
+pub(crate) fn unit_heads(
+    kernels: &Kernels,
+    qkv: &mut Tensor,
+    log_sharpness: &Tensor,
+    most: f64,
+) -> bool {
     told(kernels.unit_heads(qkv, log_sharpness, most as f32)).is_some()
 }
 
-/// GELU by its tanh formula of a linear layer on a GPU: `x` `[…, from]`, a weight `[to, from]` and a bias `[to]` of its number
-/// type. As one matrix product where that can be had.
+/// GELU by its tanh formula of a linear layer on a GPU: `x` `[…, from]`, a weight `[to, from]` and
+/// a bias `[to]` of its number type. As one matrix product where that can be had.
 pub(crate) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     let (mut size, from, to) = (x.size(), weight.size()[1], weight.size()[0]);
     if let Some(last) = size.last_mut() {
@@ -63,8 +69,9 @@ fn told<T>(outcome: Result<T, String>) -> Option<T> {
 pub(super) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
         for [batch, length, channels] in [[2, 5, 64], [3, 7, 1024], [1, 2, 1920]] {
-            check_norm(&kernels, kind, [batch, length, channels], device)
-                .map_err(|reason| format!("{reason} for [{batch}, {length}, {channels}] {kind:?}"))?;
+            check_norm(&kernels, kind, [batch, length, channels], device).map_err(|reason| {
+                format!("{reason} for [{batch}, {length}, {channels}] {kind:?}")
+            })?;
         }
         if device.is_cuda() {
             check_gelu(kind, device).map_err(|reason| format!("{reason} {kind:?}"))?;
@@ -80,7 +87,8 @@ pub(super) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
 /// The product with GELU is libtorch's own, but asked for in C++.
 fn check_gelu(kind: Kind, device: Device) -> Result<(), String> {
     let number = |size: &[i64], step: f64| numbers(size, step, device).to_kind(kind);
-    let (x, weight, bias) = (number(&[24, 64], 12.9898), number(&[128, 64], 7.31) * 0.3, number(&[128], 3.7));
+    let (x, weight, bias) =
+        (number(&[24, 64], 12.9898), number(&[128, 64], 7.31) * 0.3, number(&[128], 3.7));
     let exact = |tensor: &Tensor| tensor.to_kind(Kind::Float);
     let plain = exact(&x).linear(&exact(&weight), Some(&exact(&bias))).gelu("tanh");
     close("a layer with GELU", &cuda::linear_gelu(&x, &weight, &bias)?, &plain, kind)
@@ -95,7 +103,8 @@ fn close(what: &str, ours: &Tensor, plain: &Tensor, kind: Kind) -> Result<(), St
 fn check_norm(kernels: &Kernels, kind: Kind, size: [i64; 3], device: Device) -> Result<(), String> {
     let [batch, length, channels] = size;
     let number = |size: &[i64], step: f64| numbers(size, step, device).to_kind(Kind::Float);
-    // As they come: a stream that is part of a longer one, and rows of a table of what the class determines.
+    // As they come: a stream that is part of a longer one, and rows of a table of what the class
+    // determines.
     let whole = number(&[batch, length + 1, channels], 12.9898) * 2.0 + 0.5;
     let x = whole.narrow(1, 1, length);
     let branch = number(&size, 7.31).to_kind(kind);
@@ -156,7 +165,8 @@ mod tests {
     #[test]
     fn threads_do_not_race() {
         let stand_in = stand_in();
-        let number = |size: &[i64], step: f64| numbers(size, step, Device::Cpu).to_kind(Kind::Float);
+        let number =
+            |size: &[i64], step: f64| numbers(size, step, Device::Cpu).to_kind(Kind::Float);
         let (x, branch, table) =
             (number(&[2, 3, 520], 1.1), number(&[2, 3, 520], 2.3), number(&[1, 1, 520], 0.7));
         let (qkv, sharpness) = (number(&[2, 3, 3 * 4 * 16], 1.9), number(&[1, 4, 1, 1], 0.3));
@@ -198,7 +208,10 @@ mod tests {
         }
         for (width, heads) in [(3 * 2 * 24, 2), (3 * 2 * 12, 2), (3 * 512, 1), (100, 2)] {
             let mut qkv = zeros(&[1, 2, width]);
-            assert!(kernels.unit_heads(&mut qkv, &zeros(&[1, heads, 1, 1]), 4.6).is_err(), "{width} {heads}");
+            assert!(
+                kernels.unit_heads(&mut qkv, &zeros(&[1, heads, 1, 1]), 4.6).is_err(),
+                "{width} {heads}"
+            );
         }
     }
 }

@@ -14,7 +14,8 @@ pub struct ChiSquare {
     pub p: f64,
 }
 
-/// Tests `counts` against probabilities `law` of the same length; cells under 5 expected are pooled.
+/// Tests `counts` against probabilities `law` of the same length; cells under 5 expected are
+/// pooled.
 pub fn chi_square(counts: &[u64], law: &[f64]) -> ChiSquare {
     let n = counts.iter().sum::<u64>() as f64;
     let (mut cells, mut pooled) = (Vec::new(), (0.0, 0.0));
@@ -34,8 +35,8 @@ pub fn chi_square(counts: &[u64], law: &[f64]) -> ChiSquare {
     ChiSquare { statistic, cells: cells.len(), p: upper_gamma(freedom / 2.0, statistic / 2.0) }
 }
 
-/// The regularised upper incomplete gamma function `Q(a, x)`: a series below `a + 1`, a continued fraction above
-/// (Abramowitz and Stegun 6.5.29 and 6.5.31, the latter by Lentz's method).
+/// The regularised upper incomplete gamma function `Q(a, x)`: a series below `a + 1`, a continued
+/// fraction above (Abramowitz and Stegun 6.5.29 and 6.5.31, the latter by Lentz's method).
 fn upper_gamma(a: f64, x: f64) -> f64 {
     if a <= 0.0 || x <= 0.0 {
         return 1.0;
@@ -87,7 +88,10 @@ mod tests {
             let found = upper_gamma(freedom / 2.0, at / 2.0);
             assert!((found - p).abs() < 1e-5, "{freedom} degrees, χ² {at}: {found}, not {p}");
         }
-        assert!((upper_gamma(1.0, 0.5) - (-0.5f64).exp()).abs() < 1e-14, "two degrees are exponential");
+        assert!(
+            (upper_gamma(1.0, 0.5) - (-0.5f64).exp()).abs() < 1e-14,
+            "two degrees are exponential"
+        );
     }
 
     #[test]

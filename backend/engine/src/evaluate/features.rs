@@ -77,8 +77,8 @@ pub struct InceptionFeatures {
 }
 
 impl InceptionFeatures {
-    /// Loads `.pth` or `.safetensors` with the names of pytorch-fid's network. The classifier may be absent; there is no
-    /// Inception Score then.
+    /// Loads `.pth` or `.safetensors` with the names of pytorch-fid's network. The classifier may
+    /// be absent; there is no Inception Score then.
     ///
     /// # Errors
     /// When the file cannot be read, or a tensor is missing, misshaped or not one of the network's.
@@ -111,7 +111,10 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
     }
     let checkpoint = Checkpoint::open(path)?;
     let entries = checkpoint.root().entries().ok_or_else(|| {
-        FeaturesError::Contents(format!("{} holds no state dict (a dictionary of tensors)", path.display()))
+        FeaturesError::Contents(format!(
+            "{} holds no state dict (a dictionary of tensors)",
+            path.display()
+        ))
     })?;
     let mut tensors = StateDict::new();
     for (name, item) in entries {
@@ -142,7 +145,11 @@ impl InceptionFeatures {
             }
             None => None,
         };
-        Ok(Features { pooled: activations.pooled, spatial: Some(activations.spatial), probabilities })
+        Ok(Features {
+            pooled: activations.pooled,
+            spatial: Some(activations.spatial),
+            probabilities,
+        })
     }
 }
 
@@ -170,8 +177,9 @@ impl FeatureNetwork for InceptionFeatures {
     }
 
     fn describe(&self, pictures: &Tensor) -> Result<Features, TchError> {
-        // On a CPU each picture by itself: its features are then the same to the last bit whatever shares its batch, and so
-        // are the scores of pictures that are drawn and of the same ones in files.
+        // On a CPU each picture by itself: its features are then the same to the last bit whatever
+        // shares its batch, and so are the scores of pictures that are drawn and of the same ones
+        // in files.
         let together = if self.device == Device::Cpu { 1 } else { pictures.size()[0].max(1) };
         no_grad(|| {
             let parts: Vec<Features> = pictures
@@ -179,12 +187,16 @@ impl FeatureNetwork for InceptionFeatures {
                 .iter()
                 .map(|pictures| self.describe_together(pictures))
                 .collect::<Result<_, _>>()?;
-            let joined = |of: fn(&Features) -> Option<&Tensor>| -> Result<Option<Tensor>, TchError> {
-                let all: Option<Vec<&Tensor>> = parts.iter().map(of).collect();
-                all.map(|all| Tensor::f_cat(&all, 0)).transpose()
-            };
+            let joined =
+                |of: fn(&Features) -> Option<&Tensor>| -> Result<Option<Tensor>, TchError> {
+                    let all: Option<Vec<&Tensor>> = parts.iter().map(of).collect();
+                    all.map(|all| Tensor::f_cat(&all, 0)).transpose()
+                };
             Ok(Features {
-                pooled: Tensor::f_cat(&parts.iter().map(|part| &part.pooled).collect::<Vec<_>>(), 0)?,
+                pooled: Tensor::f_cat(
+                    &parts.iter().map(|part| &part.pooled).collect::<Vec<_>>(),
+                    0,
+                )?,
                 spatial: joined(|part| part.spatial.as_ref())?,
                 probabilities: joined(|part| part.probabilities.as_ref())?,
             })

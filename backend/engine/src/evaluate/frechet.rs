@@ -1,8 +1,10 @@
-//! The Fréchet distance between two normal distributions (Dowson and Landau 1982; as FID, Heusel et al. 2017).
+//! The Fréchet distance between two normal distributions (Dowson and Landau 1982; as FID, Heusel et
+//! al. 2017).
 //!
-//! `|μ_a − μ_b|² + tr(C_a) + tr(C_b) − 2·tr((C_a C_b)^½)`. With factors `C = FᵀF`, the last trace is the sum
-//! of the singular values of `F_a F_bᵀ`: no square root of a product of covariances is ever taken, so
-//! covariances of deficient rank (fewer pictures than features) are exact and never turn complex.
+//! `|μ_a − μ_b|² + tr(C_a) + tr(C_b) − 2·tr((C_a C_b)^½)`. With factors `C = FᵀF`, the last trace
+//! is the sum of the singular values of `F_a F_bᵀ`: no square root of a product of covariances is
+//! ever taken, so covariances of deficient rank (fewer pictures than features) are exact and never
+//! turn complex.
 
 use tch::{Kind, Tensor};
 
@@ -22,7 +24,10 @@ pub enum FrechetError {
     #[error("features are of shape {0:?}; they must be [n, d] with n at least 2 and d at least 1")]
     Features(Vec<i64>),
     /// Not a mean and its covariance.
-    #[error("mean is of shape {mean:?} and covariance of shape {covariance:?}; they must be [d] and [d, d]")]
+    #[error(
+        "mean is of shape {mean:?} and covariance of shape {covariance:?}; they must be [d] and \
+         [d, d]"
+    )]
     Moments {
         /// Shape of the mean.
         mean: Vec<i64>,
@@ -67,7 +72,8 @@ impl Statistics {
         finite("the list of features", &features)?;
         let mean = features.f_mean_dim([0].as_slice(), false, Kind::Double)?;
         let centred = (features - &mean) / ((n - 1) as f64).sqrt();
-        // FᵀF does not change when F is replaced by the triangle of its QR decomposition, which is small.
+        // FᵀF does not change when F is replaced by the triangle of its QR decomposition, which is
+        // small.
         let factor = if n > d { Tensor::f_linalg_qr(&centred, "r")?.1 } else { centred };
         Ok(Self { mean, factor })
     }
@@ -87,7 +93,8 @@ impl Statistics {
         finite("the covariance", &covariance)?;
         let (values, vectors) = covariance.f_linalg_eigh("L")?;
         // Rounding makes some zero eigenvalues negative.
-        let factor = vectors.f_transpose(0, 1)? * values.f_clamp_min(0.0)?.f_sqrt()?.f_unsqueeze(1)?;
+        let factor =
+            vectors.f_transpose(0, 1)? * values.f_clamp_min(0.0)?.f_sqrt()?.f_unsqueeze(1)?;
         Ok(Self { mean, factor })
     }
 
@@ -103,9 +110,10 @@ impl Statistics {
         let squares = |tensor: &Tensor| tensor.f_square()?.f_sum(Kind::Double)?.f_double_value(&[]);
         let product = self.factor.f_matmul(&other.factor.f_transpose(0, 1)?)?;
         let common = product.f_svd(true, false)?.1.f_sum(Kind::Double)?.f_double_value(&[])?;
-        let distance =
-            squares(&self.mean.f_sub(&other.mean)?)? + squares(&self.factor)? + squares(&other.factor)?
-                - 2.0 * common;
+        let distance = squares(&self.mean.f_sub(&other.mean)?)?
+            + squares(&self.factor)?
+            + squares(&other.factor)?
+            - 2.0 * common;
         // Rounding may take equal sets just below zero.
         Ok(distance.max(0.0))
     }
@@ -170,8 +178,10 @@ mod tests {
     #[test]
     fn diagonal_covariances_give_the_closed_form() {
         let vector = |values: &[f64]| Tensor::from_slice(values);
-        let a = Statistics::of_moments(&vector(&[0., 1.]), &vector(&[4., 9.]).diag_embed(0, 0, 1)).unwrap();
-        let b = Statistics::of_moments(&vector(&[3., 1.]), &vector(&[1., 0.]).diag_embed(0, 0, 1)).unwrap();
+        let a = Statistics::of_moments(&vector(&[0., 1.]), &vector(&[4., 9.]).diag_embed(0, 0, 1))
+            .unwrap();
+        let b = Statistics::of_moments(&vector(&[3., 1.]), &vector(&[1., 0.]).diag_embed(0, 0, 1))
+            .unwrap();
         // 3² + (2 − 1)² + (3 − 0)²
         assert!((a.distance(&b).unwrap() - 19.0).abs() < 1e-12);
     }

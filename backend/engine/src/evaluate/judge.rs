@@ -1,4 +1,5 @@
-//! Scores in the features of a judge, for models of drawn pictures: what Inception knows of photographs says little there.
+//! Scores in the features of a judge, for models of drawn pictures: what Inception knows of
+//! photographs says little there.
 
 use std::path::Path;
 
@@ -19,13 +20,15 @@ pub struct JudgeFeatures {
 }
 
 impl JudgeFeatures {
-    /// Opens the judge whose weights are `judge.safetensors` at `path`; `judge.json` lies beside it.
+    /// Opens the judge whose weights are `judge.safetensors` at `path`; `judge.json` lies beside
+    /// it.
     ///
     /// # Errors
     /// When one of the files is missing, or they do not fit each other.
     pub fn open(path: &Path, device: Device) -> Result<Self, TrainError> {
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-        let place = Workplace { directory: directory.clone(), device, kind: Kind::Float, start: None };
+        let place =
+            Workplace { directory: directory.clone(), device, kind: Kind::Float, start: None };
         let (judge, config) = Judge::open(&directory, &place)?;
         Ok(Self { judge, config, device })
     }
@@ -63,10 +66,15 @@ impl FeatureNetwork for JudgeFeatures {
         }
         no_grad(|| {
             let pictures = pictures.f_to_device(self.device)?.f_permute([0, 3, 1, 2])?;
-            let pictures = pictures.f_to_kind(Kind::Float)?.f_mul_scalar(2.0 / 255.0)?.f_sub_scalar(1.0)?;
+            let pictures =
+                pictures.f_to_kind(Kind::Float)?.f_mul_scalar(2.0 / 255.0)?.f_sub_scalar(1.0)?;
             let verdict = self.judge.judge(&pictures);
             let probabilities = verdict.logits.f_softmax(-1, Kind::Float)?;
-            Ok(Features { pooled: verdict.features, spatial: None, probabilities: Some(probabilities) })
+            Ok(Features {
+                pooled: verdict.features,
+                spatial: None,
+                probabilities: Some(probabilities),
+            })
         })
     }
 }

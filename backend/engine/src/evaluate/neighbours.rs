@@ -1,8 +1,8 @@
 //! Improved precision and recall (Kynkäänniemi et al. 2019).
 //!
-//! A set of features stands for the union of balls around each of its vectors that reach to its k-th nearest neighbour.
-//! Precision is the share of drawn pictures inside the reference's balls, recall that of reference pictures inside the drawn
-//! ones'.
+//! A set of features stands for the union of balls around each of its vectors that reach to its
+//! k-th nearest neighbour. Precision is the share of drawn pictures inside the reference's balls,
+//! recall that of reference pictures inside the drawn ones'.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -29,7 +29,8 @@ fn squared_distances(a: &Tensor, b: &Tensor) -> Result<Tensor, TchError> {
 }
 
 impl Manifold {
-    /// Balls around `features`, `[n, d]` with n above `neighbour`, each as far as its nearest neighbour of that number.
+    /// Balls around `features`, `[n, d]` with n above `neighbour`, each as far as its nearest
+    /// neighbour of that number.
     ///
     /// # Errors
     /// When there are too few vectors, or the device cannot.
@@ -68,8 +69,8 @@ impl Manifold {
     }
 }
 
-/// Precision and recall of drawn features against those of a reference, both `[·, d]` with more rows than
-/// [`NEIGHBOUR`].
+/// Precision and recall of drawn features against those of a reference, both `[·, d]` with more
+/// rows than [`NEIGHBOUR`].
 ///
 /// # Errors
 /// When there are too few vectors, or the device cannot.
@@ -90,11 +91,14 @@ mod tests {
 
     /// The same by its definition, one pair after the other, in double precision.
     fn by_definition(drawn: &[Vec<f64>], reference: &[Vec<f64>]) -> (f64, f64) {
-        let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let distance =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
         let radii = |set: &[Vec<f64>]| -> Vec<f64> {
             let of = |i: usize| {
-                let mut all: Vec<f64> =
-                    (0..set.len()).filter(|&j| j != i).map(|j| distance(&set[i], &set[j])).collect();
+                let mut all: Vec<f64> = (0..set.len())
+                    .filter(|&j| j != i)
+                    .map(|j| distance(&set[i], &set[j]))
+                    .collect();
                 all.sort_by(f64::total_cmp);
                 all[NEIGHBOUR as usize - 1]
             };
@@ -102,14 +106,17 @@ mod tests {
         };
         let share = |balls: &[Vec<f64>], others: &[Vec<f64>]| {
             let radii = radii(balls);
-            let inside = |x: &&Vec<f64>| balls.iter().zip(&radii).any(|(ball, r)| distance(ball, x) <= *r);
+            let inside =
+                |x: &&Vec<f64>| balls.iter().zip(&radii).any(|(ball, r)| distance(ball, x) <= *r);
             others.iter().filter(inside).count() as f64 / others.len() as f64
         };
         (share(reference, drawn), share(drawn, reference))
     }
 
     fn rows(tensor: &Tensor) -> Vec<Vec<f64>> {
-        (0..tensor.size()[0]).map(|i| Vec::try_from(tensor.get(i).to_kind(Kind::Double)).unwrap()).collect()
+        (0..tensor.size()[0])
+            .map(|i| Vec::try_from(tensor.get(i).to_kind(Kind::Double)).unwrap())
+            .collect()
     }
 
     #[test]

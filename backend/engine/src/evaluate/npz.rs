@@ -1,7 +1,8 @@
 //! NumPy's `.npz` archives: zip files of `.npy` arrays.
 //!
-//! The format is that of `numpy/lib/format.py`, versions 1 to 3. Arrays are read piece by piece, so a set of pictures may be
-//! larger than the memory; sizes are compared with the file before anything is allocated.
+//! The format is that of `numpy/lib/format.py`, versions 1 to 3. Arrays are read piece by piece, so
+//! a set of pictures may be larger than the memory; sizes are compared with the file before
+//! anything is allocated.
 
 use std::{
     fs::File,
@@ -68,9 +69,12 @@ impl Npz {
     /// When the file cannot be read, is cut off, or is no zip archive.
     pub fn open(path: &Path) -> Result<Self, NpzError> {
         let refuse = |reason: String| NpzError { path: path.to_owned(), reason };
-        let file = File::open(path).map_err(|error| refuse(format!("it cannot be opened: {error}")))?;
+        let file =
+            File::open(path).map_err(|error| refuse(format!("it cannot be opened: {error}")))?;
         let cut_off = |error: zip::result::ZipError| {
-            refuse(format!("it is no whole .npz archive, its list of arrays cannot be read ({error})"))
+            refuse(format!(
+                "it is no whole .npz archive, its list of arrays cannot be read ({error})"
+            ))
         };
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(cut_off)?;
         let mut arrays = Vec::new();
@@ -117,30 +121,37 @@ impl Npz {
     /// Opens an array.
     ///
     /// # Errors
-    /// When there is none of this name, its header is damaged, or its size is not what the header says.
+    /// When there is none of this name, its header is damaged, or its size is not what the header
+    /// says.
     pub fn array(&self, name: &str) -> Result<Array, NpzError> {
         let entry = self.arrays.iter().find(|entry| entry.name == name).ok_or_else(|| {
             let names: Vec<_> = self.names().collect();
             self.refuse(format!("it has no array {name:?}; it has: {}", names.join(", ")))
         })?;
-        let failed = |error: io::Error| self.refuse(format!("array {name:?} cannot be read: {error}"));
+        let failed =
+            |error: io::Error| self.refuse(format!("array {name:?} cannot be read: {error}"));
         let mut file = File::open(&self.path).map_err(failed)?;
         file.seek(SeekFrom::Start(entry.start)).map_err(failed)?;
         let bytes = BufReader::with_capacity(1 << 18, file).take(entry.compressed);
         let bytes: Box<dyn Read + Send> =
             if entry.deflated { Box::new(DeflateDecoder::new(bytes)) } else { Box::new(bytes) };
         let mut bytes = Checked { bytes, digest: crc32fast::Hasher::new(), crc32: entry.crc32 };
-        let (header, length) =
-            read_header(&mut bytes).map_err(|reason| self.refuse(format!("array {name:?}: {reason}")))?;
+        let (header, length) = read_header(&mut bytes)
+            .map_err(|reason| self.refuse(format!("array {name:?}: {reason}")))?;
         let array = Array { path: self.path.clone(), name: name.to_owned(), header, bytes };
-        let elements =
-            array.header.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size as u64));
-        let announced =
-            elements.and_then(|n| n.checked_mul(array.element_bytes()? as u64)?.checked_add(length));
+        let elements = array
+            .header
+            .shape
+            .iter()
+            .try_fold(1_u64, |product, &size| product.checked_mul(size as u64));
+        let announced = elements
+            .and_then(|n| n.checked_mul(array.element_bytes()? as u64)?.checked_add(length));
         match announced {
             Some(announced) if announced == entry.size => Ok(array),
-            None if array.element_bytes().is_none() => Err(array
-                .refuse(format!("it holds {:?}, which is no number type known here", array.header.descr))),
+            None if array.element_bytes().is_none() => Err(array.refuse(format!(
+                "it holds {:?}, which is no number type known here",
+                array.header.descr
+            ))),
             _ => Err(array.refuse(format!(
                 "its shape is {:?}, which does not fit its {} bytes",
                 array.header.shape, entry.size
@@ -171,7 +182,10 @@ impl Read for Checked {
 fn read_header(bytes: &mut impl Read) -> Result<(Header, u64), String> {
     let mut read = |count: usize| {
         let mut piece = vec![0; count];
-        bytes.read_exact(&mut piece).map(|()| piece).map_err(|error| format!("it is cut off ({error})"))
+        bytes
+            .read_exact(&mut piece)
+            .map(|()| piece)
+            .map_err(|error| format!("it is cut off ({error})"))
     };
     let start = read(MAGIC.len() + 2)?;
     if !start.starts_with(MAGIC) {
@@ -186,8 +200,8 @@ fn read_header(bytes: &mut impl Read) -> Result<(Header, u64), String> {
         return Err(format!("its header of {length} bytes is absurd"));
     }
     let text = String::from_utf8_lossy(&read(length)?).into_owned();
-    let header =
-        parse_header(&text).ok_or_else(|| format!("its header {:?} is not understood", text.trim_end()))?;
+    let header = parse_header(&text)
+        .ok_or_else(|| format!("its header {:?} is not understood", text.trim_end()))?;
     Ok((header, (start.len() + size + length) as u64))
 }
 
@@ -245,8 +259,10 @@ impl Array {
         if bytes.len() as u64 != size {
             return Err(self.refuse(format!("it has {} bytes and should have {size}", bytes.len())));
         }
-        let sizes = |sizes: &mut dyn Iterator<Item = &usize>| sizes.map(|&n| n as i64).collect::<Vec<_>>();
-        let stored = if fortran_order { sizes(&mut shape.iter().rev()) } else { sizes(&mut shape.iter()) };
+        let sizes =
+            |sizes: &mut dyn Iterator<Item = &usize>| sizes.map(|&n| n as i64).collect::<Vec<_>>();
+        let stored =
+            if fortran_order { sizes(&mut shape.iter().rev()) } else { sizes(&mut shape.iter()) };
         let tensor = Tensor::f_from_data_size(&bytes, &stored, kind);
         let tensor = tensor.map_err(|error| self.refuse(error.to_string()))?;
         let axes: Vec<i64> = (0..shape.len() as i64).rev().collect();
@@ -302,7 +318,8 @@ pub struct PictureReader {
 }
 
 impl PictureReader {
-    /// The next pictures, `most` at most: u8 `[B, H, W, 3]`. `None` at the end, where the checksum is compared.
+    /// The next pictures, `most` at most: u8 `[B, H, W, 3]`. `None` at the end, where the checksum
+    /// is compared.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -401,8 +418,9 @@ pub fn write_tensors(file: impl Write + Seek, tensors: &[(&str, &Tensor)]) -> io
         archive.start_file(format!("{name}.npy"), options())?;
         let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
         archive.write_all(&header_bytes("<f8", &shape))?;
-        let numbers =
-            tensor.f_to_kind(Kind::Double).and_then(|tensor| Vec::<f64>::try_from(tensor.f_reshape([-1])?));
+        let numbers = tensor
+            .f_to_kind(Kind::Double)
+            .and_then(|tensor| Vec::<f64>::try_from(tensor.f_reshape([-1])?));
         for number in numbers.map_err(io::Error::other)? {
             archive.write_all(&number.to_le_bytes())?;
         }

@@ -56,8 +56,9 @@ pub fn is_npz(path: &Path) -> bool {
 }
 
 impl Reference {
-    /// Reads `.npz` with `mu` and `sigma` (pytorch-fid; with `mu_s` and `sigma_s`, a reference batch of ADM), or a PyTorch
-    /// file with `m` and `s` (as the `statistic.pth` of Distilled Decoding).
+    /// Reads `.npz` with `mu` and `sigma` (pytorch-fid; with `mu_s` and `sigma_s`, a reference
+    /// batch of ADM), or a PyTorch file with `m` and `s` (as the `statistic.pth` of Distilled
+    /// Decoding).
     ///
     /// # Errors
     /// When the file cannot be read or holds something else.
@@ -95,8 +96,13 @@ impl Reference {
             Some(((mean, root.get(mean)?), (covariance, root.get(covariance)?)))
         });
         let Some((mean, covariance)) = pair else {
-            let names: Vec<_> =
-                root.entries().unwrap_or_default().into_iter().map(|(name, _)| name).take(8).collect();
+            let names: Vec<_> = root
+                .entries()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, _)| name)
+                .take(8)
+                .collect();
             let has = if names.is_empty() {
                 "is no dictionary".into()
             } else {
@@ -105,12 +111,15 @@ impl Reference {
             return Err(contents(format!("it needs the entries m and s, and {has}")));
         };
         let tensor = |(name, item): (&str, Item<'_>)| -> Result<Tensor, ReferenceError> {
-            let array = item.tensor(name)?.ok_or_else(|| contents(format!("{name} is no array")))?;
+            let array =
+                item.tensor(name)?.ok_or_else(|| contents(format!("{name} is no array")))?;
             let kind = match array.dtype() {
                 Dtype::F64 => Kind::Double,
                 Dtype::F32 => Kind::Float,
                 Dtype::F16 => Kind::Half,
-                other => return Err(contents(format!("{name} holds {other:?}; statistics are floats"))),
+                other => {
+                    return Err(contents(format!("{name} holds {other:?}; statistics are floats")));
+                }
             };
             let shape: Vec<i64> = array.shape().iter().map(|&size| size as i64).collect();
             Tensor::f_from_data_size(&array.read()?, &shape, kind)
@@ -121,7 +130,11 @@ impl Reference {
     }
 }
 
-fn statistics(path: &Path, mean: &Tensor, covariance: &Tensor) -> Result<(Statistics, i64), ReferenceError> {
+fn statistics(
+    path: &Path,
+    mean: &Tensor,
+    covariance: &Tensor,
+) -> Result<(Statistics, i64), ReferenceError> {
     let features = mean.size().first().copied().unwrap_or(0);
     let statistics = Statistics::of_moments(mean, covariance)
         .map_err(|source| ReferenceError::Statistics { path: path.to_owned(), source })?;

@@ -2,10 +2,12 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Pictures of one split, as in the evaluator of ADM (Dhariwal and Nichol 2021): 50,000 pictures have ten.
+/// Pictures of one split, as in the evaluator of ADM (Dhariwal and Nichol 2021): 50,000 pictures
+/// have ten.
 pub const SPLIT: u64 = 5_000;
 
-/// `exp` of the mean Kullback–Leibler divergence between a picture's class probabilities and those of its split.
+/// `exp` of the mean Kullback–Leibler divergence between a picture's class probabilities and those
+/// of its split.
 #[derive(Debug)]
 pub struct InceptionScore {
     split: u64,
@@ -65,8 +67,10 @@ impl InceptionScore {
         while start < all {
             let taken = (all - start).min((self.split - self.count) as i64);
             let part = probabilities.f_narrow(0, start, taken)?;
-            self.sum = self.sum.f_add(&part.f_sum_dim_intlist([0].as_slice(), false, Kind::Double)?)?;
-            self.negative_entropy += part.f_xlogy(&part)?.f_sum(Kind::Double)?.f_double_value(&[])?;
+            self.sum =
+                self.sum.f_add(&part.f_sum_dim_intlist([0].as_slice(), false, Kind::Double)?)?;
+            self.negative_entropy +=
+                part.f_xlogy(&part)?.f_sum(Kind::Double)?.f_double_value(&[])?;
             self.count += taken as u64;
             start += taken;
             if self.count == self.split {
@@ -85,7 +89,8 @@ impl InceptionScore {
         Ok((self.negative_entropy / n - of_mean).exp())
     }
 
-    /// Mean and standard deviation over the splits, the last of which may be smaller; `None` without a picture.
+    /// Mean and standard deviation over the splits, the last of which may be smaller; `None`
+    /// without a picture.
     ///
     /// # Errors
     /// When the numerics fail.
@@ -131,12 +136,16 @@ mod tests {
         let all = Tensor::randn([23, 3], (Kind::Double, Device::Cpu)).softmax(-1, Kind::Double);
         let of_split = |part: &Tensor| {
             let mean = part.mean_dim([0].as_slice(), true, Kind::Double);
-            let divergence =
-                (part * (part.log() - mean.log())).sum_dim_intlist([1].as_slice(), false, Kind::Double);
+            let divergence = (part * (part.log() - mean.log())).sum_dim_intlist(
+                [1].as_slice(),
+                false,
+                Kind::Double,
+            );
             divergence.mean(Kind::Double).exp().double_value(&[])
         };
-        let splits: Vec<f64> =
-            [(0, 10), (10, 10), (20, 3)].map(|(start, n)| of_split(&all.narrow(0, start, n))).into();
+        let splits: Vec<f64> = [(0, 10), (10, 10), (20, 3)]
+            .map(|(start, n)| of_split(&all.narrow(0, start, n)))
+            .into();
         let expected = splits.iter().sum::<f64>() / 3.0;
         for piece in [1, 4, 10, 23] {
             let mut score = InceptionScore::new(3, 10);

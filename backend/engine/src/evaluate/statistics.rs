@@ -6,11 +6,12 @@ use super::frechet::{FrechetError, Statistics};
 
 /// Count, mean and scatter of feature vectors in float64, on the CPU.
 ///
-/// Up to as many vectors as they have numbers are kept as they are: their covariance is of deficient rank, and a distance from
-/// the vectors themselves is both quicker and more exact. That takes no more room than the covariance.
+/// Up to as many vectors as they have numbers are kept as they are: their covariance is of
+/// deficient rank, and a distance from the vectors themselves is both quicker and more exact. That
+/// takes no more room than the covariance.
 ///
-/// Batches are merged by the method of Chan, Golub and LeVeque (1983): means and centred products only, so nothing cancels
-/// however far from zero the features lie.
+/// Batches are merged by the method of Chan, Golub and LeVeque (1983): means and centred products
+/// only, so nothing cancels however far from zero the features lie.
 #[derive(Debug)]
 pub struct RunningStatistics {
     count: u64,
@@ -34,7 +35,8 @@ impl RunningStatistics {
         }
     }
 
-    /// Statistics as they were kept: `count` vectors, mean `[d]`, scatter `[d, d]`, and the vectors if all were kept.
+    /// Statistics as they were kept: `count` vectors, mean `[d]`, scatter `[d, d]`, and the vectors
+    /// if all were kept.
     ///
     /// # Errors
     /// When the shapes do not belong together.
@@ -48,7 +50,9 @@ impl RunningStatistics {
         if d < 1 || mean.size() != [d] || scatter.size() != [d, d] {
             return Err(FrechetError::Moments { mean: mean.size(), covariance: scatter.size() });
         }
-        if let Some(rows) = rows.as_ref().map(Tensor::size).filter(|size| *size != [count as i64, d]) {
+        if let Some(rows) =
+            rows.as_ref().map(Tensor::size).filter(|size| *size != [count as i64, d])
+        {
             return Err(FrechetError::Features(rows));
         }
         let double = |tensor: Tensor| tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double);
@@ -71,7 +75,8 @@ impl RunningStatistics {
         &self.mean
     }
 
-    /// Sum of the products of what differs from the mean, f64 `[d, d]`; divided by `count − 1` it is the covariance.
+    /// Sum of the products of what differs from the mean, f64 `[d, d]`; divided by `count − 1` it
+    /// is the covariance.
     pub fn scatter(&self) -> &Tensor {
         &self.scatter
     }
@@ -230,7 +235,8 @@ mod tests {
             let mut whole = RunningStatistics::new(4);
             whole.push(&all.narrow(0, 0, first)).unwrap();
             let kept = (whole.mean().copy(), whole.scatter().copy(), whole.rows());
-            let mut resumed = RunningStatistics::from_parts(whole.count(), kept.0, kept.1, kept.2).unwrap();
+            let mut resumed =
+                RunningStatistics::from_parts(whole.count(), kept.0, kept.1, kept.2).unwrap();
             for statistics in [&mut whole, &mut resumed] {
                 statistics.push(&all.narrow(0, first, 1)).unwrap();
             }
@@ -251,6 +257,9 @@ mod tests {
         assert!(running.statistics().unwrap_err().to_string().contains("[1, 3]"));
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, Device::Cpu));
         assert!(RunningStatistics::from_parts(4, zeros(&[3]), zeros(&[3, 2]), None).is_err());
-        assert!(RunningStatistics::from_parts(4, zeros(&[3]), zeros(&[3, 3]), Some(zeros(&[2, 3]))).is_err());
+        assert!(
+            RunningStatistics::from_parts(4, zeros(&[3]), zeros(&[3, 3]), Some(zeros(&[2, 3])))
+                .is_err()
+        );
     }
 }

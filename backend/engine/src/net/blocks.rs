@@ -22,8 +22,9 @@ pub(super) enum Sight<'a> {
     All,
     /// What an additive mask `[l, keys]` lets through.
     Masked(Tensor),
-    /// Everything of earlier levels, and themselves. Where among the keys each level of the pass begins, and the end;
-    /// a level that begins at 0 is one position. On a CPU, where no gradient is wanted.
+    /// Everything of earlier levels, and themselves. Where among the keys each level of the pass
+    /// begins, and the end; a level that begins at 0 is one position. On a CPU, where no gradient
+    /// is wanted.
     EarlierLevels(&'a [i64]),
 }
 
@@ -62,7 +63,8 @@ impl SelfAttention {
         let (b, l, c) = x.size3().unwrap_or_default();
         let mut qkv = self.qkv.forward(x); // [B, L, 3C]
         let most = 100f64.ln();
-        let done = kernels.is_some_and(|kernels| unit_heads(kernels, &mut qkv, &self.scale_mul_1h11, most));
+        let done = kernels
+            .is_some_and(|kernels| unit_heads(kernels, &mut qkv, &self.scale_mul_1h11, most));
         let qkv = qkv.view([b, l, 3, self.heads, c / self.heads]).permute([2, 0, 3, 1, 4]); // [3, B, H, L, D]
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2)); // [B, H, L, D]
         let (q, k) = if done {
@@ -87,11 +89,13 @@ impl SelfAttention {
     }
 }
 
-/// Attention of each position to all earlier levels and itself, without a mask: what no position of a level sees is not
-/// computed. `q` is `[B, H, l, D]`, `k` and `v` are `[B, H, keys, D]`; see [`Sight::EarlierLevels`].
+/// Attention of each position to all earlier levels and itself, without a mask: what no position of
+/// a level sees is not computed. `q` is `[B, H, l, D]`, `k` and `v` are `[B, H, keys, D]`; see
+/// [`Sight::EarlierLevels`].
 ///
-/// A position's own key joins the others by the sum of exponentials `e^s` that its attention to them is divided by: with
-/// its own score `s`, its value has the share `e^s / (e^s + sum) = sigmoid(s − ln sum)`.
+/// A position's own key joins the others by the sum of exponentials `e^s` that its attention to
+/// them is divided by: with its own score `s`, its value has the share
+/// `e^s / (e^s + sum) = sigmoid(s − ln sum)`.
 fn attend_earlier_levels(q: &Tensor, k: &Tensor, v: &Tensor, bounds: &[i64]) -> Tensor {
     let of_level = |level: &[i64]| {
         let (from, n) = (level[0], level[1] - level[0]);
@@ -226,7 +230,8 @@ impl LogitsHead {
         }
     }
 
-    /// What the head needs of the class's embedding after SiLU, f32 `[B, C]`: `(scale, shift)`, `[B, 1, C]` each.
+    /// What the head needs of the class's embedding after SiLU, f32 `[B, C]`: `(scale, shift)`,
+    /// `[B, 1, C]` each.
     pub(super) fn adapt(&self, active: &Tensor) -> [Tensor; 2] {
         let c = active.size()[1];
         let both = self.ada_lin.forward(active).to_kind(Kind::Float).view([-1, 2, 1, c]); // [B, 2, 1, C]
@@ -240,12 +245,14 @@ impl LogitsHead {
         [scale, shift]: &[Tensor; 2],
         kernels: Option<&Kernels>,
     ) -> Tensor {
-        self.head.forward(&norm_for(h, [scale, shift], self.head.kind(), kernels)).to_kind(Kind::Float)
+        self.head
+            .forward(&norm_for(h, [scale, shift], self.head.kind(), kernels))
+            .to_kind(Kind::Float)
     }
 }
 
-/// Additive attention mask `[L, L]`: 0 where `allowed` is true, −∞ elsewhere. Rows lie `8·⌈L/8⌉` apart, which
-/// memory-efficient attention on CUDA wants.
+/// Additive attention mask `[L, L]`: 0 where `allowed` is true, −∞ elsewhere. Rows lie `8·⌈L/8⌉`
+/// apart, which memory-efficient attention on CUDA wants.
 pub(super) fn additive_mask(allowed: &Tensor, kind: Kind) -> Tensor {
     let l = allowed.size()[0];
     let wide = Tensor::full([l, (l + 7) / 8 * 8], f64::NEG_INFINITY, (kind, allowed.device()));
@@ -274,12 +281,21 @@ mod tests {
         let mask = additive_mask(&Tensor::from_slice(&allowed).view([31, 31]), Kind::Float);
         let any = || Tensor::randn([2, 3, 31, 16], (Kind::Float, Device::Cpu));
         let (q, k, v) = (any(), any(), any());
-        let masked =
-            Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, Some(1.0), false);
+        let masked = Tensor::scaled_dot_product_attention(
+            &q,
+            &k,
+            &v,
+            Some(&mask),
+            0.0,
+            false,
+            Some(1.0),
+            false,
+        );
         // All levels at once, and those that are left after some ran before.
         for first in 0..4 {
             let start = bounds[first];
-            let seen = attend_earlier_levels(&q.narrow(2, start, 31 - start), &k, &v, &bounds[first..]);
+            let seen =
+                attend_earlier_levels(&q.narrow(2, start, 31 - start), &k, &v, &bounds[first..]);
             let off = (seen - masked.narrow(2, start, 31 - start)).abs().max().double_value(&[]);
             assert!(off < 1e-5, "from {start}: {off}");
         }
@@ -290,10 +306,12 @@ mod tests {
         let _no_grad = tch::no_grad_guard();
         let stand_in = stand_in();
         let config = crate::bundle::published::config(16);
-        let config = Config { transformer: TransformerConfig { depth: 2, width: 64, heads: 2 }, ..config };
+        let config =
+            Config { transformer: TransformerConfig { depth: 2, width: 64, heads: 2 }, ..config };
         let weights = Weights::from_formula(Device::Cpu, Kind::Float);
-        let blocks: Vec<Block> =
-            (0..2).map(|i| Block::load(&weights.root().enter("blocks").enter(i), &config)).collect();
+        let blocks: Vec<Block> = (0..2)
+            .map(|i| Block::load(&weights.root().enter("blocks").enter(i), &config))
+            .collect();
         let any = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
         let (x, cond, between) = (any(&[3, 5, 64]), any(&[3, 64]), any(&[5, 64]));
         let adaptations: Vec<Adaptation> = blocks.iter().map(|block| block.adapt(&cond)).collect();

@@ -75,7 +75,8 @@ fn weight_and_bias(at: &Cursor, from: i64, to: i64, size: i64) -> (Tensor, Tenso
 }
 
 impl Convolution {
-    /// One that keeps the side, of a weight `[to, from, size, size]` with an odd size and a bias `[to]`.
+    /// One that keeps the side, of a weight `[to, from, size, size]` with an odd size and a bias
+    /// `[to]`.
     fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         let padding = weight.size()[2] / 2;
         Self { weight: laid_out(weight), bias, stride: 1, padding }
@@ -87,14 +88,16 @@ impl Convolution {
     }
 }
 
-/// A weight as convolutions run fastest with it. That is with channels last, which everything after the first convolution
-/// follows; not on a GPU whose group norm would turn every map round, and not in training, since gradients run slower so.
+/// A weight as convolutions run fastest with it. That is with channels last, which everything after
+/// the first convolution follows; not on a GPU whose group norm would turn every map round, and not
+/// in training, since gradients run slower so.
 fn laid_out(weight: Tensor) -> Tensor {
     let last = |device| device == Device::Cpu || kernels::ready(device).is_ok();
     if is_fixed(&weight) && last(weight.device()) { channels_last(&weight) } else { weight }
 }
 
-/// As many channels as a GPU's matrix units take at once; what has a few is convolved without them, fifteen times as slowly.
+/// As many channels as a GPU's matrix units take at once; what has a few is convolved without them,
+/// fifteen times as slowly.
 const FEWEST_CHANNELS: i64 = 64;
 
 /// A few channels.
@@ -104,7 +107,11 @@ const FEW_CHANNELS: i64 = 8;
 fn widened(weight: Tensor) -> Tensor {
     let channels = weight.size()[0];
     let lacking = FEWEST_CHANNELS - channels;
-    if channels < FEW_CHANNELS { weight.constant_pad_nd([0, 0, 0, 0, 0, 0, 0, lacking]) } else { weight }
+    if channels < FEW_CHANNELS {
+        weight.constant_pad_nd([0, 0, 0, 0, 0, 0, 0, lacking])
+    } else {
+        weight
+    }
 }
 
 /// The same maps `[B, C, H, W]` with the numbers of one place side by side in memory.
@@ -132,7 +139,8 @@ impl ResnetBlock {
             conv1: Conv2d::load(&at.enter("conv1"), from, to, 3),
             norm2: norm(&at.enter("norm2"), to),
             conv2: Conv2d::load(&at.enter("conv2"), to, to, 3),
-            nin_shortcut: (from != to).then(|| Conv2d::load(&at.enter("nin_shortcut"), from, to, 1)),
+            nin_shortcut: (from != to)
+                .then(|| Conv2d::load(&at.enter("nin_shortcut"), from, to, 1)),
         }
     }
 
@@ -189,8 +197,8 @@ pub(super) enum Upsample {
     Doubling(Convolution),
     /// By this processor's own code, which reads the map as if it were doubled.
     Winograd(Winograd),
-    /// One convolution of the map before it is doubled, with four ninths of the multiplications. On a GPU its bias is added by
-    /// the engine's own kernels.
+    /// One convolution of the map before it is doubled, with four ninths of the multiplications. On
+    /// a GPU its bias is added by the engine's own kernels.
     Phases(Convolution, Option<Bias>),
 }
 
@@ -204,12 +212,14 @@ impl Upsample {
         }
     }
 
-    /// Of the nine places that an output place looks at on the doubled map, several are copies of one: four weights, the
-    /// sums of those nine, remain for each of the four places that a place becomes. `[4·C, C, 2, 2]`, of which the
-    /// quarter `2·row + column` makes the places at odd or even rows and columns.
+    /// Of the nine places that an output place looks at on the doubled map, several are copies of
+    /// one: four weights, the sums of those nine, remain for each of the four places that a place
+    /// becomes. `[4·C, C, 2, 2]`, of which the quarter `2·row + column` makes the places at odd or
+    /// even rows and columns.
     fn phases(weight: &Tensor, bias: &Tensor) -> Self {
         let (kind, weight) = (weight.kind(), weight.to_kind(Kind::Float));
-        // Along one direction: an even place sees the place before its own once and its own twice, an odd one the reverse.
+        // Along one direction: an even place sees the place before its own once and its own twice,
+        // an odd one the reverse.
         let halves = |weight: &Tensor, dim: i64, odd: bool| {
             let tap = |i| weight.narrow(dim, i, 1);
             let pair = if odd { [tap(0) + tap(1), tap(2)] } else { [tap(0), tap(1) + tap(2)] };
@@ -228,8 +238,9 @@ impl Upsample {
         let (phases, bias) = match self {
             Self::Doubling(conv) => {
                 // Torch's own doubling takes thirty times as long on a CPU.
-                let doubled =
-                    x.reshape([b, c, height, 1, width, 1]).expand([b, c, height, 2, width, 2], false);
+                let doubled = x
+                    .reshape([b, c, height, 1, width, 1])
+                    .expand([b, c, height, 2, width, 2], false);
                 return conv.forward(&doubled.reshape([b, c, 2 * height, 2 * width]));
             }
             Self::Winograd(winograd) => return winograd.forward(x, None),

@@ -1,5 +1,6 @@
-//! The Inception network that FID is defined by, in the variant of the `pytorch-fid` package: the TensorFlow weights
-//! of 2015-12-05, average pools that leave padding out of the mean, and a maximum pool in the last block.
+//! The Inception network that FID is defined by, in the variant of the `pytorch-fid` package: the
+//! TensorFlow weights of 2015-12-05, average pools that leave padding out of the mean, and a
+//! maximum pool in the last block.
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
@@ -14,9 +15,10 @@ pub const SPATIAL_FEATURES: i64 = 17 * 17 * SPATIAL_CHANNELS;
 /// Channels of the spatial features.
 const SPATIAL_CHANNELS: i64 = 7;
 
-/// The block of the spatial features, `Mixed_6d`. The evaluator of ADM (Dhariwal and Nichol 2021) takes the first seven
-/// channels of `mixed_6/conv:0`; its graph counts the blocks from `mixed` (`Mixed_5b`) on, and `conv` is the branch of one
-/// 1×1 convolution, whose channels come first in the block's output.
+/// The block of the spatial features, `Mixed_6d`. The evaluator of ADM (Dhariwal and Nichol 2021)
+/// takes the first seven channels of `mixed_6/conv:0`; its graph counts the blocks from `mixed`
+/// (`Mixed_5b`) on, and `conv` is the branch of one 1×1 convolution, whose channels come first in
+/// the block's output.
 const SPATIAL_BLOCK: usize = 6;
 
 /// Side to which pictures are resized.
@@ -163,7 +165,9 @@ pub struct Inception {
 
 /// Whether a tensor belongs to parts of the published state dict that features do not need.
 pub fn is_unneeded(name: &str) -> bool {
-    name.starts_with("fc.") || name.starts_with("AuxLogits.") || name.ends_with(".num_batches_tracked")
+    name.starts_with("fc.")
+        || name.starts_with("AuxLogits.")
+        || name.ends_with(".num_batches_tracked")
 }
 
 impl Inception {
@@ -190,13 +194,24 @@ impl Inception {
             Branch::load(
                 root,
                 3,
-                &[("Conv2d_1a_3x3", 32, DOWN3), ("Conv2d_2a_3x3", 32, INNER3), ("Conv2d_2b_3x3", 64, K3)],
+                &[
+                    ("Conv2d_1a_3x3", 32, DOWN3),
+                    ("Conv2d_2a_3x3", 32, INNER3),
+                    ("Conv2d_2b_3x3", 64, K3),
+                ],
                 &[],
             ),
-            Branch::load(root, 64, &[("Conv2d_3b_1x1", 80, K1), ("Conv2d_4a_3x3", 192, INNER3)], &[]),
+            Branch::load(
+                root,
+                64,
+                &[("Conv2d_3b_1x1", 80, K1), ("Conv2d_4a_3x3", 192, INNER3)],
+                &[],
+            ),
         ];
         let mut blocks = Vec::new();
-        for (name, inputs, pooled) in [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)] {
+        for (name, inputs, pooled) in
+            [("Mixed_5b", 192, 32), ("Mixed_5c", 256, 64), ("Mixed_5d", 288, 64)]
+        {
             let path = root.enter(name);
             let branch = |chain: &[ConvSpec]| Branch::load(&path, inputs, chain, &[]);
             blocks.push(Block {
@@ -227,7 +242,9 @@ impl Inception {
             pool: Pool::Down,
             after_pool: branch(&[]),
         });
-        for (name, width) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
+        for (name, width) in
+            [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)]
+        {
             let path = root.enter(name);
             let branch = |chain: &[ConvSpec]| Branch::load(&path, 768, chain, &[]);
             blocks.push(Block {
@@ -265,9 +282,11 @@ impl Inception {
             pool: Pool::Down,
             after_pool: branch(&[]),
         });
-        for (name, inputs, pool) in [("Mixed_7b", 1280, Pool::Mean), ("Mixed_7c", 2048, Pool::Max)] {
+        for (name, inputs, pool) in [("Mixed_7b", 1280, Pool::Mean), ("Mixed_7c", 2048, Pool::Max)]
+        {
             let path = root.enter(name);
-            let branch = |chain: &[ConvSpec], fork: &[ConvSpec]| Branch::load(&path, inputs, chain, fork);
+            let branch =
+                |chain: &[ConvSpec], fork: &[ConvSpec]| Branch::load(&path, inputs, chain, fork);
             blocks.push(Block {
                 branches: vec![
                     branch(&[("branch1x1", 320, K1)], &[]),
@@ -287,7 +306,8 @@ impl Inception {
         Self { stem, blocks }
     }
 
-    /// Features `[B, 2048]` of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the weights.
+    /// Features `[B, 2048]` of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the
+    /// weights.
     ///
     /// # Errors
     /// When the device cannot.
@@ -295,14 +315,16 @@ impl Inception {
         Ok(self.activations(pictures)?.pooled)
     }
 
-    /// What the scores look at, of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the weights.
+    /// What the scores look at, of pictures `[B, 3, H, W]` in 0…1, in float32 on the device of the
+    /// weights.
     ///
     /// # Errors
     /// When the device cannot.
     pub fn activations(&self, pictures: &Tensor) -> Result<Activations, TchError> {
         no_grad(|| {
             let pictures = pictures.f_to_kind(Kind::Float)?;
-            let resized = pictures.f_upsample_bilinear2d([SIDE, SIDE], false, None::<f64>, None::<f64>)?;
+            let resized =
+                pictures.f_upsample_bilinear2d([SIDE, SIDE], false, None::<f64>, None::<f64>)?;
             let mut x = resized.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
             for branch in &self.stem {
                 x = max_pool(&branch.forward(&x)?, 2, 0)?;

@@ -1,7 +1,8 @@
-//! The networks. One file each; fields carry the names of the checkpoint, so that loading reads like a state dict.
+//! The networks. One file each; fields carry the names of the checkpoint, so that loading reads
+//! like a state dict.
 //!
-//! Shapes at the end of lines: `B` pictures, `N` tokens, `L` positions, `C` width, `H` heads, `D` head size, `V`
-//! codewords, `Cv` latent channels, `p` side of a token map.
+//! Shapes at the end of lines: `B` pictures, `N` tokens, `L` positions, `C` width, `H` heads, `D`
+//! head size, `V` codewords, `Cv` latent channels, `p` side of a token map.
 
 mod blocks;
 mod conv;

@@ -35,9 +35,11 @@ impl Phi {
 /// Number of different φ in every released VAE.
 const PHIS: usize = 4;
 
-/// Which φ each of `scales` scales uses: the one whose tick is nearest to `k/(S−1)`, the first of equally near ones.
+/// Which φ each of `scales` scales uses: the one whose tick is nearest to `k/(S−1)`, the first of
+/// equally near ones.
 ///
-/// Many are ties but for rounding. The ticks are NumPy's `linspace(1/12, 11/12, 4)`, in this order of operations.
+/// Many are ties but for rounding. The ticks are NumPy's `linspace(1/12, 11/12, 4)`, in this order
+/// of operations.
 fn phi_of_scale(scales: usize) -> Vec<usize> {
     let (first, last) = (1.0 / 3.0 / 4.0, 1.0 - 1.0 / 3.0 / 4.0);
     let step: f64 = (last - first) / 3.0;
@@ -50,8 +52,9 @@ fn phi_of_scale(scales: usize) -> Vec<usize> {
     (0..scales).map(nearest).collect()
 }
 
-/// Matrices `[p, p_k]` that take a line of each scale to the full side as bicubic interpolation does. It is linear and treats
-/// rows and columns alike, so two small products are all of it; torch's own takes a hundred times as long on a GPU.
+/// Matrices `[p, p_k]` that take a line of each scale to the full side as bicubic interpolation
+/// does. It is linear and treats rows and columns alike, so two small products are all of it;
+/// torch's own takes a hundred times as long on a GPU.
 fn enlargements(patch_nums: &[i64], device: Device) -> Vec<Tensor> {
     let full = patch_nums.last().copied().unwrap_or(1);
     let matrix = |&side: &i64| {
@@ -78,8 +81,11 @@ impl Quantizer {
             }
         };
         Self {
-            half_square_norms: embedding.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
-                * 0.5,
+            half_square_norms: embedding.square().sum_dim_intlist(
+                [1i64].as_slice(),
+                false,
+                Kind::Float,
+            ) * 0.5,
             embedding,
             quant_resi: (0..PHIS).map(phi).collect(),
             phi_of_scale: phi_of_scale(config.scales()),
@@ -92,7 +98,8 @@ impl Quantizer {
         self.patch_nums[self.patch_nums.len() - 1]
     }
 
-    /// Number of the codeword nearest to each vector, `[…, Cv]` to i64 `[…]`, by one matrix product.
+    /// Number of the codeword nearest to each vector, `[…, Cv]` to i64 `[…]`, by one matrix
+    /// product.
     pub fn nearest(&self, vectors: &Tensor) -> Tensor {
         (vectors.to_kind(Kind::Float).matmul(&self.embedding.tr()) - &self.half_square_norms)
             .argmax(-1, false)
@@ -133,16 +140,20 @@ impl Quantizer {
             .collect()
     }
 
-    /// `f_hat` seen at the side of scale `k`, as tokens: `[B, Cv, p, p]` to `[B, p_k², Cv]` (the teacher's next input).
+    /// `f_hat` seen at the side of scale `k`, as tokens: `[B, Cv, p, p]` to `[B, p_k², Cv]` (the
+    /// teacher's next input).
     pub fn downsample(&self, f_hat: &Tensor, k: usize) -> Tensor {
         let side = self.patch_nums[k];
-        let small =
-            if side == self.side() { f_hat.shallow_clone() } else { f_hat.adaptive_avg_pool2d([side, side]) };
+        let small = if side == self.side() {
+            f_hat.shallow_clone()
+        } else {
+            f_hat.adaptive_avg_pool2d([side, side])
+        };
         small.flatten(2, 3).transpose(1, 2)
     }
 
-    /// Codeword numbers of a latent map, f32 `[B, Cv, p, p]`: i64 `[B, p_k²]` for every scale. Each scale takes the
-    /// codewords nearest to what the scales before it left over.
+    /// Codeword numbers of a latent map, f32 `[B, Cv, p, p]`: i64 `[B, p_k²]` for every scale. Each
+    /// scale takes the codewords nearest to what the scales before it left over.
     pub fn encode(&self, latent: &Tensor) -> Vec<Tensor> {
         let mut rest = latent.shallow_clone();
         (0..self.patch_nums.len())
@@ -165,7 +176,8 @@ mod tests {
         for (side, enlarge) in sides.iter().zip(enlargements(&sides, Device::Cpu)) {
             let h = Tensor::randn([2, 3, *side, *side], (Kind::Float, Device::Cpu));
             let expected = h.upsample_bicubic2d([16, 16], false, None, None);
-            let off = (enlarge.matmul(&h).matmul(&enlarge.tr()) - expected).abs().max().double_value(&[]);
+            let off =
+                (enlarge.matmul(&h).matmul(&enlarge.tr()) - expected).abs().max().double_value(&[]);
             assert!(off < 2e-6, "{side}: {off:.1e}");
         }
     }

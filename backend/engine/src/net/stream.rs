@@ -7,8 +7,8 @@ use crate::device::{
     transformer::{Addition, EPSILON, Norm, residual_norm},
 };
 
-/// The residual stream of a transformer, f32 `[B, L, C]`. On a GPU what a branch adds waits for the next norm, since both then
-/// take one pass over memory.
+/// The residual stream of a transformer, f32 `[B, L, C]`. On a GPU what a branch adds waits for the
+/// next norm, since both then take one pass over memory.
 #[derive(Debug)]
 pub(super) struct Stream<'a> {
     x: Tensor,
@@ -39,7 +39,8 @@ impl Waiting<'_> {
 }
 
 impl<'a> Stream<'a> {
-    /// A stream that begins with `x`; `kernels` of its device, where there are any. They pass no gradient on.
+    /// A stream that begins with `x`; `kernels` of its device, where there are any. They pass no
+    /// gradient on.
     pub(super) fn new(x: Tensor, kernels: Option<&'a Kernels>) -> Self {
         let kernels = kernels.filter(|_| !x.requires_grad());
         Self { x, waiting: None, kernels }
@@ -61,7 +62,8 @@ impl<'a> Stream<'a> {
         if let Some(kernels) = self.kernels {
             let norm = Norm { scale, shift, epsilon: EPSILON as f32, kind };
             let waiting = self.waiting.as_ref().map(Waiting::addition);
-            if let Some((sum, Some(normed))) = residual_norm(kernels, &self.x, waiting, Some(norm)) {
+            if let Some((sum, Some(normed))) = residual_norm(kernels, &self.x, waiting, Some(norm))
+            {
                 if let Some(sum) = sum {
                     (self.x, self.waiting) = (sum, None);
                 }
@@ -99,12 +101,14 @@ pub(super) fn norm_for(
     Stream::new(x.shallow_clone(), kernels).normed(scale, shift, kind)
 }
 
-/// Layer norm without weights, in f32, then scale and shift, `[B, 1, C]`: `LN(x)·(1 + scale) + shift`.
+/// Layer norm without weights, in f32, then scale and shift, `[B, 1, C]`:
+/// `LN(x)·(1 + scale) + shift`.
 fn modulated_norm(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Tensor {
     let (x, scale) = (x.to_kind(Kind::Float), scale + 1.0);
     let width = x.size()[x.dim() - 1];
     if scale.size()[0] == 1 {
-        // One class: they are what layer norm calls weight and bias, and it all takes one pass over memory.
+        // One class: they are what layer norm calls weight and bias, and it all takes one pass over
+        // memory.
         return x.layer_norm(
             [width],
             Some(&scale.view([width])),

@@ -1,4 +1,5 @@
-//! The Distilled Decoding student: all tokens of all scales in one pass (`dd.py` of the released code).
+//! The Distilled Decoding student: all tokens of all scales in one pass (`dd.py` of the released
+//! code).
 
 use tch::{Device, Kind, Tensor};
 
@@ -55,7 +56,8 @@ pub struct Conditioning {
     cond: Tensor,
     blocks: Vec<Adaptation>,
     head: [Tensor; 2],
-    /// `layerwise_n_d_embed[l]` of the two rows of `n_d_embed`, f32 `[2, C]` each; independent of the class.
+    /// `layerwise_n_d_embed[l]` of the two rows of `n_d_embed`, f32 `[2, C]` each; independent of
+    /// the class.
     noise_data: Vec<Tensor>,
 }
 
@@ -84,19 +86,22 @@ impl Student {
         let positions = config.tokens() + 1;
         let levels = levels(config);
         let level = Tensor::from_slice(&levels).to_device(root.device());
-        let lvl_embed = root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64 + 1, width]);
+        let lvl_embed =
+            root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64 + 1, width]);
         let pos_1lc = root.tensor_f32("pos_1LC", &[1, positions, width]);
         let final_layer = root.enter("final_layer_conti");
         // A position sees every earlier level, and itself; not the rest of its own scale.
         let earlier = level.unsqueeze(0).lt_tensor(&level.unsqueeze(1));
         let itself = Tensor::eye(positions, (Kind::Bool, root.device()));
-        let class_emb = root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
+        let class_emb =
+            root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
         let n_d_embed = root.enter("n_d_embed").tensor_f32("weight", &[2, width]);
         let layerwise_n_d_embed: Vec<Linear> = (0..=depth)
             .map(|l| Linear::load(&root.enter("layerwise_n_d_embed").enter(l), width, width))
             .collect();
-        let bounds: Vec<i64> =
-            std::iter::once(0).chain((0..=config.scales()).map(|k| config.tokens_before(k) + 1)).collect();
+        let bounds: Vec<i64> = std::iter::once(0)
+            .chain((0..=config.scales()).map(|k| config.tokens_before(k) + 1))
+            .collect();
         Self {
             kernels: kernels_for(&class_emb),
             word_embed: Linear::load(&root.enter("word_embed"), latent, width),
@@ -106,7 +111,9 @@ impl Student {
             noise_data: is_fixed(&n_d_embed).then(|| noise_data(&layerwise_n_d_embed, &n_d_embed)),
             n_d_embed,
             layerwise_n_d_embed,
-            blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
+            blocks: (0..depth)
+                .map(|l| Block::load(&root.enter("blocks").enter(l), config))
+                .collect(),
             head: LogitsHead::load(root, config),
             final_layer_conti: FinalLayer {
                 scale_shift_table: final_layer.tensor_f32("scale_shift_table", &[2, width]),
@@ -133,14 +140,17 @@ impl Student {
         }
     }
 
-    /// Runs the network on a sequence, f32 `[B, N, Cv]`, whose first `given` tokens are data and the rest noise.
+    /// Runs the network on a sequence, f32 `[B, N, Cv]`, whose first `given` tokens are data and
+    /// the rest noise.
     pub fn forward(&self, sequence: &Tensor, given: i64, conditioning: &Conditioning) -> Hidden {
         StudentPass { student: self, conditioning, given, caches: None }.advance(sequence, 0)
     }
 
-    /// Begins a pass that runs the scales one after another; the first `given` tokens are data and the rest noise.
+    /// Begins a pass that runs the scales one after another; the first `given` tokens are data and
+    /// the rest noise.
     ///
-    /// A scale depends on earlier scales alone, so the outcome is that of [`Student::forward`] up to rounding.
+    /// A scale depends on earlier scales alone, so the outcome is that of [`Student::forward`] up
+    /// to rounding.
     pub fn begin<'a>(&'a self, conditioning: &'a Conditioning, given: i64) -> StudentPass<'a> {
         let capacity = self.lvl_pos.size()[1];
         let caches = self.blocks.iter().map(|_| KeyValueCache::new(capacity)).collect();
@@ -148,12 +158,28 @@ impl Student {
     }
 
     /// Logits of tokens `from..to` of those just run, f32 `[B, to − from, V]`.
-    pub fn logits(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
-        self.head.forward(&hidden.h.narrow(1, from, to - from), &conditioning.head, self.kernels.as_ref())
+    pub fn logits(
+        &self,
+        hidden: &Hidden,
+        from: i64,
+        to: i64,
+        conditioning: &Conditioning,
+    ) -> Tensor {
+        self.head.forward(
+            &hidden.h.narrow(1, from, to - from),
+            &conditioning.head,
+            self.kernels.as_ref(),
+        )
     }
 
     /// Regressed vectors of tokens `from..to` of those just run, f32 `[B, to − from, Cv]`.
-    pub fn vectors(&self, hidden: &Hidden, from: i64, to: i64, conditioning: &Conditioning) -> Tensor {
+    pub fn vectors(
+        &self,
+        hidden: &Hidden,
+        from: i64,
+        to: i64,
+        conditioning: &Conditioning,
+    ) -> Tensor {
         let FinalLayer { scale_shift_table, linear } = &self.final_layer_conti;
         let modulation = scale_shift_table.unsqueeze(0) + conditioning.cond.unsqueeze(1); // [B, 2, C]
         let (shift, scale) = (modulation.narrow(1, 0, 1), modulation.narrow(1, 1, 1));
@@ -175,15 +201,16 @@ impl Student {
 
     /// 1 for the class position and the given tokens, 0 after: i64 `[L]`.
     fn flags(&self, given: i64) -> Tensor {
-        let flags = Tensor::full([self.lvl_pos.size()[1]], NOISE, (Kind::Int64, self.lvl_pos.device()));
+        let flags =
+            Tensor::full([self.lvl_pos.size()[1]], NOISE, (Kind::Int64, self.lvl_pos.device()));
         let _ = flags.narrow(0, 0, given + 1).fill_(DATA);
         flags
     }
 }
 
 impl StudentPass<'_> {
-    /// Runs the tokens of the next scales, f32 `[B, n, Cv]`; `from` tokens have been run before. The class position runs
-    /// with the first ones.
+    /// Runs the tokens of the next scales, f32 `[B, n, Cv]`; `from` tokens have been run before.
+    /// The class position runs with the first ones.
     pub fn advance(&mut self, tokens: &Tensor, from: i64) -> Hidden {
         let Self { student, conditioning, given, .. } = *self;
         let n = tokens.size()[1];
@@ -197,14 +224,17 @@ impl StudentPass<'_> {
         let (end, l) = (from + 1 + n, from + 1 + n - start);
         let flags = student.flags(given).narrow(0, start, l);
         let sight = student.sight(start, end, embedded.requires_grad());
-        let x = embedded + student.lvl_pos.narrow(1, start, l) + student.n_d_embed.index_select(0, &flags);
+        let x = embedded
+            + student.lvl_pos.narrow(1, start, l)
+            + student.n_d_embed.index_select(0, &flags);
         let mut stream = Stream::new(x, student.kernels.as_ref());
         for (i, block) in student.blocks.iter().enumerate() {
             let noise_data = conditioning.noise_data[i].index_select(0, &flags); // [l, C]
             let cache = self.caches.as_mut().and_then(|caches| caches.get_mut(i));
             block.forward(&mut stream, &conditioning.blocks[i], Some(&noise_data), &sight, cache);
         }
-        let h = stream.end() + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
+        let h =
+            stream.end() + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
         Hidden { h: h.narrow(1, l - n, n) }
     }
 }
@@ -217,6 +247,7 @@ fn noise_data(layerwise_n_d_embed: &[Linear], n_d_embed: &Tensor) -> Vec<Tensor>
 
 /// Level of each position: 0 for the class, `k + 1` for tokens of scale `k`.
 fn levels(config: &Config) -> Vec<i64> {
-    let scale = |(k, side): (usize, &i64)| std::iter::repeat_n(k as i64 + 1, (side * side) as usize);
+    let scale =
+        |(k, side): (usize, &i64)| std::iter::repeat_n(k as i64 + 1, (side * side) as usize);
     std::iter::once(0).chain(config.patch_nums.iter().enumerate().flat_map(scale)).collect()
 }

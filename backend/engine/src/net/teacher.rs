@@ -55,16 +55,20 @@ impl Teacher {
             .flat_map(|(k, side)| std::iter::repeat_n(k, (side * side) as usize))
             .collect();
         let level = Tensor::from_slice(&levels).to_device(root.device());
-        let lvl_embed = root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64, width]);
+        let lvl_embed =
+            root.enter("lvl_embed").tensor_f32("weight", &[config.scales() as i64, width]);
         let pos_1lc = root.tensor_f32("pos_1LC", &[1, config.tokens(), width]);
-        let class_emb = root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
+        let class_emb =
+            root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
         Self {
             kernels: kernels_for(&class_emb),
             word_embed: Linear::load(&root.enter("word_embed"), config.latent_channels, width),
             class_emb,
             pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
             lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
-            blocks: (0..depth).map(|l| Block::load(&root.enter("blocks").enter(l), config)).collect(),
+            blocks: (0..depth)
+                .map(|l| Block::load(&root.enter("blocks").enter(l), config))
+                .collect(),
             head: LogitsHead::load(root, config),
             mask: additive_mask(&level.unsqueeze(0).le_tensor(&level.unsqueeze(1)), root.kind()),
             starts: (0..=config.scales()).map(|k| config.tokens_before(k)).collect(),
@@ -90,11 +94,15 @@ impl Teacher {
     /// Begins pictures of the classes in `conditioning`.
     pub fn begin<'a>(&self, conditioning: &'a Conditioning) -> Progress<'a> {
         let capacity = self.starts[self.starts.len() - 1];
-        Progress { conditioning, caches: self.blocks.iter().map(|_| KeyValueCache::new(capacity)).collect() }
+        Progress {
+            conditioning,
+            caches: self.blocks.iter().map(|_| KeyValueCache::new(capacity)).collect(),
+        }
     }
 
-    /// Input of scales `from..=to`: `downsampled[i]` is `f_hat` before scale `from + i` at that scale's side, f32
-    /// `[R, p², Cv]`; that of scale 0 is not looked at, since the class stands there.
+    /// Input of scales `from..=to`: `downsampled[i]` is `f_hat` before scale `from + i` at that
+    /// scale's side, f32 `[R, p², Cv]`; that of scale 0 is not looked at, since the class stands
+    /// there.
     fn embed(&self, conditioning: &Conditioning, from: usize, downsampled: &[Tensor]) -> Tensor {
         let parts: Vec<Tensor> = (from..)
             .zip(downsampled)
@@ -110,9 +118,9 @@ impl Teacher {
         Tensor::cat(&parts, 1)
     }
 
-    /// Runs scales `from..` on their inputs (see [`downsampled_inputs`]) and gives the logits of the last of them, f32
-    /// `[R, p², V]`. Earlier scales must have been run. Without `causal`, positions of one call all see each other, as
-    /// in the released teacher-involved sampler.
+    /// Runs scales `from..` on their inputs (see [`downsampled_inputs`]) and gives the logits of
+    /// the last of them, f32 `[R, p², V]`. Earlier scales must have been run. Without `causal`,
+    /// positions of one call all see each other, as in the released teacher-involved sampler.
     pub fn advance(
         &self,
         progress: &mut Progress<'_>,
@@ -134,14 +142,20 @@ impl Teacher {
             block.forward(&mut stream, adaptation, None, &sight, Some(cache));
         }
         let x = stream.end();
-        let last = self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
+        let last =
+            self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
         let last = x.narrow(1, x.size()[1] - last, last);
         self.head.forward(&last, &progress.conditioning.head, self.kernels.as_ref())
     }
 
-    /// Logits of every token given the true codes of all scales before its own (teacher forcing): codes i64
-    /// `[B, p_k²]` a scale to f32 `[B, N, V]`. Gradients flow.
-    pub fn teacher_forcing(&self, labels: &Tensor, codes: &[Tensor], quantize: &Quantizer) -> Tensor {
+    /// Logits of every token given the true codes of all scales before its own (teacher forcing):
+    /// codes i64 `[B, p_k²]` a scale to f32 `[B, N, V]`. Gradients flow.
+    pub fn teacher_forcing(
+        &self,
+        labels: &Tensor,
+        codes: &[Tensor],
+        quantize: &Quantizer,
+    ) -> Tensor {
         let conditioning = self.condition(labels);
         let vectors: Vec<Tensor> = codes.iter().map(|codes| quantize.lookup(codes)).collect();
         let inputs = downsampled_inputs(quantize, &vectors[..vectors.len() - 1], labels.size()[0]);
@@ -154,8 +168,8 @@ impl Teacher {
     }
 }
 
-/// Inputs of scales `0..=n` from the tokens of scales `0..n`, f32 `[B, p², Cv]` each: `f_hat` before each scale at
-/// the scale's side.
+/// Inputs of scales `0..=n` from the tokens of scales `0..n`, f32 `[B, p², Cv]` each: `f_hat`
+/// before each scale at the scale's side.
 pub fn downsampled_inputs(quantize: &Quantizer, tokens: &[Tensor], batch: i64) -> Vec<Tensor> {
     let mut f_hat = quantize.empty(batch);
     let mut inputs = vec![quantize.downsample(&f_hat, 0)];

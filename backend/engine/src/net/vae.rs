@@ -42,7 +42,8 @@ impl Vae {
         self.decoder.forward(&self.post_quant_conv.forward(f_hat))
     }
 
-    /// Latent map of pictures before quantization: `[B, 3, side, side]` in −1…1 to f32 `[B, Cv, p, p]`.
+    /// Latent map of pictures before quantization: `[B, 3, side, side]` in −1…1 to f32
+    /// `[B, Cv, p, p]`.
     pub fn encode(&self, pictures: &Tensor) -> Tensor {
         self.quant_conv.forward(&self.encoder.forward(pictures)).to_kind(Kind::Float)
     }
@@ -67,7 +68,8 @@ struct Level {
 
 impl Level {
     fn load(at: &Cursor, from: i64, to: i64, blocks: i64, attends: bool) -> Self {
-        let block = |i| ResnetBlock::load(&at.enter("block").enter(i), if i == 0 { from } else { to }, to);
+        let block =
+            |i| ResnetBlock::load(&at.enter("block").enter(i), if i == 0 { from } else { to }, to);
         let attn = |i| AttnBlock::load(&at.enter("attn").enter(i), to);
         Self {
             block: (0..blocks).map(block).collect(),
@@ -138,7 +140,12 @@ impl Decoder {
             (blocks, (level > 0).then(|| Upsample::load(&at.enter("upsample"), to)))
         };
         Self {
-            conv_in: Conv2d::load(&at.enter("conv_in"), config.latent_channels, channels(config, last), 3),
+            conv_in: Conv2d::load(
+                &at.enter("conv_in"),
+                config.latent_channels,
+                channels(config, last),
+                3,
+            ),
             mid: Middle::load(&at.enter("mid"), channels(config, last)),
             up: (0..=last).map(up).collect(),
             output: Output::load(at, channels(config, 0), 3),

@@ -4,9 +4,9 @@ use tch::{Kind, Tensor};
 
 /// Probabilities of `logits` (f32 `[…, V]`) after top-k, then top-p; same shape.
 ///
-/// Top-k keeps every logit not below the k-th largest, ties included; 0 and k ≥ V keep all. Top-p drops codewords in
-/// ascending order of probability while their cumulative probability is at most `1 − top_p`; the best is always kept;
-/// 0 keeps all.
+/// Top-k keeps every logit not below the k-th largest, ties included; 0 and k ≥ V keep all. Top-p
+/// drops codewords in ascending order of probability while their cumulative probability is at most
+/// `1 − top_p`; the best is always kept; 0 keeps all.
 pub fn filtered_probs(logits: &Tensor, top_k: usize, top_p: f64) -> Tensor {
     let vocabulary = logits.size()[logits.dim() - 1];
     let mut logits = logits.to_kind(Kind::Float);

@@ -1,6 +1,8 @@
-//! Randomness of a picture: a function of (seed, picture index, purpose) alone, computed on the CPU.
+//! Randomness of a picture: a function of (seed, picture index, purpose) alone, computed on the
+//! CPU.
 //!
-//! A picture is therefore the same alone and in any batch, on any device, and after any interruption.
+//! A picture is therefore the same alone and in any batch, on any device, and after any
+//! interruption.
 
 use std::{f64::consts::TAU, thread};
 
@@ -46,7 +48,8 @@ impl PictureSeed {
 
     /// A class at random, each of `classes` (at least 1) as likely as any other.
     pub fn class(self, classes: u64) -> u64 {
-        // 64 random bits times the bound, of which the upper half counts: off by less than one in 2^44 for a million.
+        // 64 random bits times the bound, of which the upper half counts: off by less than one in
+        // 2^44 for a million.
         let bits = self.generator(Purpose::Class).next_u64();
         ((u128::from(bits) * u128::from(classes.max(1))) >> 64) as u64
     }
@@ -56,8 +59,8 @@ impl PictureSeed {
         noise(&[self], tokens, channels).get(0)
     }
 
-    /// Standard Gaussian numbers (Box–Muller in f64, with functions that are the same on every machine), from the one
-    /// numbered `first` on, which is even.
+    /// Standard Gaussian numbers (Box–Muller in f64, with functions that are the same on every
+    /// machine), from the one numbered `first` on, which is even.
     fn fill_with_noise(self, first: usize, values: &mut [f32]) {
         let mut generator = self.generator(Purpose::Noise);
         // Two numbers are made of two random words of 64 bits.
@@ -90,8 +93,8 @@ impl PictureSeed {
 /// Numbers that a core makes at once.
 const PIECE: usize = 4096;
 
-/// Numbers of each picture, f32 `[B, rows, columns]` on the CPU. `fill` gives those of one from a number on; pieces are shared
-/// out among the cores.
+/// Numbers of each picture, f32 `[B, rows, columns]` on the CPU. `fill` gives those of one from a
+/// number on; pieces are shared out among the cores.
 fn of_each(
     pictures: &[PictureSeed],
     [rows, columns]: [i64; 2],
@@ -102,7 +105,10 @@ fn of_each(
     let of_pictures = pictures.iter().zip(values.chunks_mut(numbers.max(1)));
     let mut pieces: Vec<_> = of_pictures
         .flat_map(|(picture, values)| {
-            (0..).step_by(PIECE).zip(values.chunks_mut(PIECE)).map(|(first, piece)| (*picture, first, piece))
+            (0..)
+                .step_by(PIECE)
+                .zip(values.chunks_mut(PIECE))
+                .map(|(first, piece)| (*picture, first, piece))
         })
         .collect();
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -130,9 +136,9 @@ pub fn noise(pictures: &[PictureSeed], tokens: i64, channels: i64) -> Tensor {
 
 /// A draw from `probs`, f32 `[B, n, V]`, for each token of `scale`: codeword numbers, i64 `[B, n]`.
 ///
-/// Each codeword waits an exponential time with its probability as rate, and the first one wins, which is a
-/// multinomial draw. Unlike inverting the cumulative sum it hardly ever changes when probabilities move by a rounding
-/// error, as they do from one batch size to another.
+/// Each codeword waits an exponential time with its probability as rate, and the first one wins,
+/// which is a multinomial draw. Unlike inverting the cumulative sum it hardly ever changes when
+/// probabilities move by a rounding error, as they do from one batch size to another.
 pub fn draw(probs: &Tensor, pictures: &[PictureSeed], scale: usize) -> Tensor {
     let (_, tokens, vocabulary) = probs.size3().unwrap_or_default();
     let uniform = of_each(pictures, [tokens, vocabulary], |picture, first, values| {
@@ -156,7 +162,10 @@ mod tests {
         }
         let mean = f64::try_from(noise.mean(tch::Kind::Double)).unwrap();
         let variance = f64::try_from(noise.square().mean(tch::Kind::Double)).unwrap();
-        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.03, "mean {mean}, variance {variance}");
+        assert!(
+            mean.abs() < 0.03 && (variance - 1.0).abs() < 0.03,
+            "mean {mean}, variance {variance}"
+        );
     }
 
     #[test]
@@ -189,8 +198,9 @@ mod tests {
 
     #[test]
     fn draws_follow_the_probabilities() {
-        let probs =
-            Tensor::from_slice(&[0.5f32, 0.0, 0.2, 0.3]).reshape([1, 1, 4]).expand([1, 20_000, 4], false);
+        let probs = Tensor::from_slice(&[0.5f32, 0.0, 0.2, 0.3])
+            .reshape([1, 1, 4])
+            .expand([1, 20_000, 4], false);
         let codes = draw(&probs, &[PictureSeed { seed: 5, index: 0 }], 2);
         let counts = Vec::<i64>::try_from(codes.view([-1]).bincount(None::<&Tensor>, 4)).unwrap();
         for (count, expected) in counts.iter().zip([10_000, 0, 4_000, 6_000]) {

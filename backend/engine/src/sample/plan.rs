@@ -1,4 +1,5 @@
-//! Step plans (Distilled Decoding, sections 3.3 and 3.4; the released `sample.py` and its teacher-involved twin).
+//! Step plans (Distilled Decoding, sections 3.3 and 3.4; the released `sample.py` and its
+//! teacher-involved twin).
 
 use std::ops::Range;
 
@@ -32,7 +33,8 @@ pub enum Plan {
         /// Scales before this one become codewords, the others regressed vectors.
         loss_split_t: usize,
     },
-    /// Student draft at `t_list[0]`, teacher over `teacher_start..t_list[1]`, student at `t_list[1]`.
+    /// Student draft at `t_list[0]`, teacher over `teacher_start..t_list[1]`, student at
+    /// `t_list[1]`.
     TeacherInvolved {
         /// Draft scale and scale of the last student pass.
         t_list: [usize; 2],
@@ -42,8 +44,8 @@ pub enum Plan {
         teacher_start: usize,
         /// The teacher's law.
         guidance: Guidance,
-        /// Run the given prefix block-causally. The released code, whose scores are published, lets every prefix
-        /// position see every other.
+        /// Run the given prefix block-causally. The released code, whose scores are published, lets
+        /// every prefix position see every other.
         causal_prefix: bool,
     },
     /// The teacher alone (VAR), scale by scale.
@@ -100,12 +102,14 @@ pub enum PlanError {
     },
     /// Steps of a teacher-involved plan other than two.
     #[error(
-        "a teacher-involved plan has exactly two steps (draft and rest), not {0}; give them as in --t-list 0,5"
+        "a teacher-involved plan has exactly two steps (draft and rest), not {0}; give them as in \
+         --t-list 0,5"
     )]
     TwoSteps(usize),
     /// The teacher starts after the scale where the student takes over again.
     #[error(
-        "the teacher starts at scale {start}, after step {end} where the student takes over; start must be at most {end}"
+        "the teacher starts at scale {start}, after step {end} where the student takes over; start \
+         must be at most {end}"
     )]
     StartAfterEnd {
         /// The teacher's first scale.
@@ -114,7 +118,8 @@ pub enum PlanError {
         end: usize,
     },
     /// The teacher starts where there is no scale.
-    #[error("the teacher starts at scale {start}; the model has {scales} scales, so the start goes from 0 to {}", scales - 1)]
+    #[error("the teacher starts at scale {start}; the model has {scales} scales, so the start goes \
+        from 0 to {}", scales - 1)]
     StartOutOfRange {
         /// The teacher's first scale.
         start: usize,
@@ -123,7 +128,8 @@ pub enum PlanError {
     },
     /// The last student step lies beyond the end.
     #[error(
-        "step {step} is out of range; the model has {scales} scales, so the last step of a teacher-involved plan is at most {scales}"
+        "step {step} is out of range; the model has {scales} scales, so the last step of a \
+         teacher-involved plan is at most {scales}"
     )]
     EndOutOfRange {
         /// The step.
@@ -132,7 +138,9 @@ pub enum PlanError {
         scales: usize,
     },
     /// A split beyond the end.
-    #[error("loss_split_t is {split}; the model has {scales} scales, so it goes from 0 to {scales}")]
+    #[error(
+        "loss_split_t is {split}; the model has {scales} scales, so it goes from 0 to {scales}"
+    )]
     SplitOutOfRange {
         /// The split.
         split: usize,
@@ -162,11 +170,12 @@ impl Guidance {
 }
 
 impl Plan {
-    /// A few-step or teacher-involved plan from the flags of the released scripts: with a `teacher_start`, 0
-    /// included, it is teacher-involved.
+    /// A few-step or teacher-involved plan from the flags of the released scripts: with a
+    /// `teacher_start`, 0 included, it is teacher-involved.
     ///
     /// # Errors
-    /// When a teacher-involved plan has other than two steps; bounds are left to [`Plan::validate`].
+    /// When a teacher-involved plan has other than two steps; bounds are left to
+    /// [`Plan::validate`].
     pub fn from_flags(
         t_list: &[usize],
         loss_split_t: usize,
@@ -204,7 +213,9 @@ impl Plan {
                 }
                 check_split(loss_split_t)
             }
-            Plan::TeacherInvolved { t_list: [a, b], loss_split_t, teacher_start, guidance, .. } => {
+            Plan::TeacherInvolved {
+                t_list: [a, b], loss_split_t, teacher_start, guidance, ..
+            } => {
                 if b > scales {
                     return Err(PlanError::EndOutOfRange { step: b, scales });
                 }

@@ -1,9 +1,10 @@
 //! Labels and noise in the order in which the released scripts draw them.
 //!
-//! `sample.py` and `combine_sample.py` draw the labels of all pictures from PyTorch's CPU generator, then the noise of
-//! one batch after the other. So the noise of a batch depends on the number of pictures and on the size of the batches
-//! before it. The scripts seed the generator before they build their networks, which use it up further; this stream
-//! begins with a fresh generator.
+//! `sample.py` and `combine_sample.py` draw the labels of all pictures from PyTorch's CPU
+//! generator, then the noise of one batch after the other. So the noise of a batch depends on the
+//! number of pictures and on the size of the batches before it. The scripts seed the generator
+//! before they build their networks, which use it up further; this stream begins with a fresh
+//! generator.
 
 use tch::Tensor;
 
@@ -24,11 +25,27 @@ pub struct ReleasedStream {
 }
 
 impl ReleasedStream {
-    /// The stream of `pictures` pictures of `classes` classes in batches of `batch`, with noise `[B, tokens, channels]`.
-    pub fn new(seed: u64, pictures: usize, classes: u64, batch: usize, tokens: i64, channels: i64) -> Self {
+    /// The stream of `pictures` pictures of `classes` classes in batches of `batch`, with noise
+    /// `[B, tokens, channels]`.
+    pub fn new(
+        seed: u64,
+        pictures: usize,
+        classes: u64,
+        batch: usize,
+        tokens: i64,
+        channels: i64,
+    ) -> Self {
         let mut start = TorchGenerator::new(seed);
         let labels = start.integers(classes, pictures);
-        Self { labels, batch: batch.max(1), tokens, channels, generator: start.clone(), start, next: 0 }
+        Self {
+            labels,
+            batch: batch.max(1),
+            tokens,
+            channels,
+            generator: start.clone(),
+            start,
+            next: 0,
+        }
     }
 
     /// Class of each picture.
@@ -41,8 +58,8 @@ impl ReleasedStream {
         self.labels.len().saturating_sub(batch * self.batch).min(self.batch)
     }
 
-    /// Noise of a batch, f32 `[B, tokens, channels]` on the CPU. Going on to the next batch costs nothing more, going
-    /// on to a later one little, and going back begins anew.
+    /// Noise of a batch, f32 `[B, tokens, channels]` on the CPU. Going on to the next batch costs
+    /// nothing more, going on to a later one little, and going back begins anew.
     pub fn noise(&mut self, batch: usize) -> Tensor {
         let each = (self.tokens * self.channels) as usize;
         if batch < self.next {

@@ -21,8 +21,8 @@ use crate::net::{
 /// Most pictures that a GPU decodes at once, several scales of a pass together.
 const DECODED_AT_ONCE: usize = 16;
 
-/// On a CPU the first part of a student pass is at least this fraction of all tokens: fewer would wait for the weights
-/// nearly as long.
+/// On a CPU the first part of a student pass is at least this fraction of all tokens: fewer would
+/// wait for the weights nearly as long.
 const EARLY_SHARE: i64 = 16;
 
 /// One batch on its way. `None` as an answer means that the sink said stop.
@@ -81,9 +81,15 @@ impl<'a, 'b> Run<'a, 'b> {
             Group {
                 classes: labels.iter::<i64>().map(Iterator::collect).unwrap_or_default(),
                 labels: labels.to_device(device),
-                noise: batch.noise.map_or_else(Tensor::new, |noise| rows_of(noise, &rows).to_device(device)),
+                noise: batch
+                    .noise
+                    .map_or_else(Tensor::new, |noise| rows_of(noise, &rows).to_device(device)),
                 // A plan without teacher needs no seeds.
-                seeds: batch.seeds.get(rows.start as usize..rows.end as usize).unwrap_or_default().to_vec(),
+                seeds: batch
+                    .seeds
+                    .get(rows.start as usize..rows.end as usize)
+                    .unwrap_or_default()
+                    .to_vec(),
             }
         };
         let groups = sampler.rows_together(labels.size()[0]).map(group).collect();
@@ -138,7 +144,8 @@ impl<'a, 'b> Run<'a, 'b> {
                 Some(tokens)
             }
             Plan::Teacher { guidance } => {
-                let nothing: Vec<_> = self.groups.iter().map(|group| self.no_tokens(group)).collect();
+                let nothing: Vec<_> =
+                    self.groups.iter().map(|group| self.no_tokens(group)).collect();
                 self.teacher_passes(&nothing, 0..scales, guidance, false)
             }
         }
@@ -153,7 +160,8 @@ impl<'a, 'b> Run<'a, 'b> {
         Tensor::empty(shape, (tch::Kind::Float, self.sampler.device))
     }
 
-    /// What the classes determine in the student, once for groups of the same classes; nothing where passes run whole.
+    /// What the classes determine in the student, once for groups of the same classes; nothing
+    /// where passes run whole.
     fn condition(&self) -> Vec<Rc<Conditioning>> {
         if self.sampler.runs_whole() {
             return Vec::new();
@@ -164,7 +172,8 @@ impl<'a, 'b> Run<'a, 'b> {
     fn per_classes<T>(&self, make: impl Fn(&Group) -> T) -> Vec<Rc<T>> {
         let mut made: Vec<Rc<T>> = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
-            let same = self.groups[..made.len()].iter().position(|other| other.classes == group.classes);
+            let same =
+                self.groups[..made.len()].iter().position(|other| other.classes == group.classes);
             made.push(same.map_or_else(|| Rc::new(make(group)), |index| made[index].clone()));
         }
         made
@@ -195,7 +204,8 @@ impl<'a, 'b> Run<'a, 'b> {
         (outcome, began.elapsed())
     }
 
-    /// Decodes and shows scales of this pass from `first` on, now or later; the `f_hat`s are by scale, then by group.
+    /// Decodes and shows scales of this pass from `first` on, now or later; the `f_hat`s are by
+    /// scale, then by group.
     fn show(&mut self, first: usize, f_hats: Vec<Vec<Tensor>>) -> Option<()> {
         let pass = self.pass;
         let pass_is_last = pass + 1 == self.passes.len();
@@ -219,7 +229,8 @@ impl<'a, 'b> Run<'a, 'b> {
 
     fn decode(&mut self, &Undecoded { pass, first, ref f_hats }: &Undecoded) -> Option<()> {
         let batch: usize = self.groups.iter().map(|group| group.classes.len()).sum();
-        let together = if self.sampler.device == Device::Cpu { 1 } else { (DECODED_AT_ONCE / batch).max(1) };
+        let together =
+            if self.sampler.device == Device::Cpu { 1 } else { (DECODED_AT_ONCE / batch).max(1) };
         let mut scale = first;
         for some in f_hats.chunks(together) {
             let sampler = self.sampler;
@@ -236,7 +247,8 @@ impl<'a, 'b> Run<'a, 'b> {
         Some(())
     }
 
-    /// One student pass: keeps the first `K(t)` tokens of each group, draws the others from its noise.
+    /// One student pass: keeps the first `K(t)` tokens of each group, draws the others from its
+    /// noise.
     fn student_pass(
         &mut self,
         step: Step,
@@ -259,8 +271,10 @@ impl<'a, 'b> Run<'a, 'b> {
         if sampler.runs_whole() {
             return self.whole_student_pass(step, &inputs);
         }
-        let mut passes: Vec<_> = conditionings.iter().map(|c| sampler.student.begin(c, given)).collect();
-        let mut tokens: Vec<Tensor> = self.groups.iter().map(|group| self.no_tokens(group)).collect();
+        let mut passes: Vec<_> =
+            conditionings.iter().map(|c| sampler.student.begin(c, given)).collect();
+        let mut tokens: Vec<Tensor> =
+            self.groups.iter().map(|group| self.no_tokens(group)).collect();
         let mut f_hats: Vec<Tensor> =
             self.groups.iter().map(|group| quantize.empty(group.classes.len() as i64)).collect();
         let mut transformer = Duration::ZERO;
@@ -283,7 +297,8 @@ impl<'a, 'b> Run<'a, 'b> {
             }
             let mut shown = Vec::with_capacity(part.len());
             for scale in part.clone() {
-                let (start, n) = (config.tokens_before(scale) - from, config.patch_nums[scale].pow(2));
+                let (start, n) =
+                    (config.tokens_before(scale) - from, config.patch_nums[scale].pow(2));
                 for (f_hat, drawn) in f_hats.iter_mut().zip(&drawn) {
                     *f_hat = &*f_hat + quantize.contribution(scale, &drawn.narrow(1, start, n));
                 }
@@ -301,7 +316,8 @@ impl<'a, 'b> Run<'a, 'b> {
     fn whole_student_pass(&mut self, step: Step, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
         let sampler = self.sampler;
         let (drawn, transformer) = self.timed(|| {
-            let of_group = |(group, input): (&Group, &Tensor)| sampler.whole_step(step, &group.labels, input);
+            let of_group =
+                |(group, input): (&Group, &Tensor)| sampler.whole_step(step, &group.labels, input);
             self.groups.iter().zip(inputs).map(of_group).collect::<Vec<_>>()
         });
         let all = |which: usize| drawn.iter().map(|drawn| drawn[which].shallow_clone()).collect();
@@ -312,20 +328,22 @@ impl<'a, 'b> Run<'a, 'b> {
         Some(tokens)
     }
 
-    /// The scales that a student pass runs together on a CPU. Where a pass takes long,
-    /// the first few tokens run before the others, so that the first pictures come early: decoding those takes longer
-    /// than all the other tokens, and more parts would fetch all weights more often.
+    /// The scales that a student pass runs together on a CPU. Where a pass takes long, the first
+    /// few tokens run before the others, so that the first pictures come early: decoding those
+    /// takes longer than all the other tokens, and more parts would fetch all weights more often.
     fn parts(&self, t: usize) -> Vec<Range<usize>> {
         let config = &self.sampler.config;
         let scales = config.scales();
-        let first = (t + 1..scales).find(|&end| config.tokens_before(end) * EARLY_SHARE >= config.tokens());
+        let first =
+            (t + 1..scales).find(|&end| config.tokens_before(end) * EARLY_SHARE >= config.tokens());
         match first {
             Some(first) => vec![0..first, first..scales],
             None => std::iter::once(0..scales).collect(),
         }
     }
 
-    /// The teacher over `scales`, given the earlier scales of each group: tokens up to the end of `scales`.
+    /// The teacher over `scales`, given the earlier scales of each group: tokens up to the end of
+    /// `scales`.
     fn teacher_passes(
         &mut self,
         before: &[Tensor],
@@ -335,23 +353,32 @@ impl<'a, 'b> Run<'a, 'b> {
     ) -> Option<Vec<Tensor>> {
         let sampler = self.sampler;
         let (config, quantize) = (&sampler.config, &sampler.vae.quantize);
-        let scale_of =
-            |tokens: &Tensor, k| tokens.narrow(1, config.tokens_before(k), config.patch_nums[k].pow(2));
-        let mut tokens: Vec<Tensor> =
-            before.iter().map(|tokens| tokens.narrow(1, 0, config.tokens_before(scales.start))).collect();
-        let (Some(teacher), false) = (&sampler.teacher, scales.is_empty()) else { return Some(tokens) };
+        let scale_of = |tokens: &Tensor, k| {
+            tokens.narrow(1, config.tokens_before(k), config.patch_nums[k].pow(2))
+        };
+        let mut tokens: Vec<Tensor> = before
+            .iter()
+            .map(|tokens| tokens.narrow(1, 0, config.tokens_before(scales.start)))
+            .collect();
+        let (Some(teacher), false) = (&sampler.teacher, scales.is_empty()) else {
+            return Some(tokens);
+        };
         self.begin_pass()?;
         let (conditionings, mut transformer) =
             self.timed(|| self.per_classes(|group| guided_condition(teacher, &group.labels)));
         let mut progress: Vec<_> = conditionings.iter().map(|c| teacher.begin(c)).collect();
-        let given: Vec<Vec<Tensor>> =
-            tokens.iter().map(|tokens| (0..scales.start).map(|k| scale_of(tokens, k)).collect()).collect();
+        let given: Vec<Vec<Tensor>> = tokens
+            .iter()
+            .map(|tokens| (0..scales.start).map(|k| scale_of(tokens, k)).collect())
+            .collect();
         let mut f_hats: Vec<Tensor> = given
             .iter()
             .zip(&self.groups)
             .map(|(given, group)| {
                 let empty = quantize.empty(group.classes.len() as i64);
-                (0..).zip(given).fold(empty, |sum, (k, tokens)| sum + quantize.contribution(k, tokens))
+                (0..)
+                    .zip(given)
+                    .fold(empty, |sum, (k, tokens)| sum + quantize.contribution(k, tokens))
             })
             .collect();
         for k in scales.clone() {
@@ -368,7 +395,8 @@ impl<'a, 'b> Run<'a, 'b> {
                     };
                     let both: Vec<Tensor> =
                         inputs.iter().map(|input| Tensor::cat(&[input, input], 0)).collect();
-                    let logits = teacher.advance(&mut progress[index], from, &both, causal_prefix && first);
+                    let logits =
+                        teacher.advance(&mut progress[index], from, &both, causal_prefix && first);
                     let probs = guided_probs(&logits, guidance, k, config.scales());
                     quantize.lookup(&draw(&probs, &group.seeds, k))
                 };
@@ -388,27 +416,32 @@ impl<'a, 'b> Run<'a, 'b> {
 }
 
 impl Sampler {
-    /// Whether all scales of a student pass run together: a GPU wants all its work at once, and as a graph where it can.
+    /// Whether all scales of a student pass run together: a GPU wants all its work at once, and as
+    /// a graph where it can.
     fn runs_whole(&self) -> bool {
         self.device != Device::Cpu || self.graphs.wanted()
     }
 
-    /// A student step on a sequence `[b, N, Cv]` for labels `[b]`: the new sequence, and the `f_hat` after each scale.
+    /// A student step on a sequence `[b, N, Cv]` for labels `[b]`: the new sequence, and the
+    /// `f_hat` after each scale.
     fn whole_step(&self, step: Step, labels: &Tensor, sequence: &Tensor) -> Vec<Tensor> {
         let Step { t, loss_split_t, quantized } = step;
-        let what = format!("the student from scale {t} on, split {loss_split_t}, quantized {quantized}");
+        let what =
+            format!("the student from scale {t} on, split {loss_split_t}, quantized {quantized}");
         self.graphs.run(&what, &[labels, sequence], |inputs| {
             let conditioning = self.student.condition(&inputs[0]);
-            let hidden = self.student.forward(&inputs[1], self.config.tokens_before(t), &conditioning);
+            let hidden =
+                self.student.forward(&inputs[1], self.config.tokens_before(t), &conditioning);
             let tokens = self.tokens_after(step, &inputs[1], 0, &hidden, &conditioning);
             let f_hats = self.vae.quantize.partial_sums(&tokens);
             std::iter::once(tokens).chain(f_hats).collect()
         })
     }
 
-    /// What a student step makes of tokens `[b, n, Cv]`, which are those from `from` on: before `K(loss_split_t)`
-    /// codewords, from there on vectors. Kept tokens become their nearest codewords before the split and stay after it.
-    /// Heads run only over tokens whose answer is used.
+    /// What a student step makes of tokens `[b, n, Cv]`, which are those from `from` on: before
+    /// `K(loss_split_t)` codewords, from there on vectors. Kept tokens become their nearest
+    /// codewords before the split and stay after it. Heads run only over tokens whose answer is
+    /// used.
     fn tokens_after(
         &self,
         step: Step,

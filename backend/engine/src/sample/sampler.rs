@@ -54,7 +54,8 @@ pub struct Batch<'a> {
 pub enum Frames {
     /// None: for whoever wants the final tokens alone.
     None,
-    /// The last scale of the last pass: for whoever wants the final pictures alone, and spares the decoder the rest.
+    /// The last scale of the last pass: for whoever wants the final pictures alone, and spares the
+    /// decoder the rest.
     Last,
     /// Every scale of every pass as soon as it is drawn.
     #[default]
@@ -63,9 +64,10 @@ pub enum Frames {
     LastFirst,
 }
 
-/// What happens while a batch is drawn: for each pass that it began, its scales in order, and that the network ran. A
-/// pass that runs scale by scale shows its first pictures before its network has run to the end; the last one always
-/// follows that. With [`Frames::LastFirst`] and [`Frames::Last`] the scales come after all passes.
+/// What happens while a batch is drawn: for each pass that it began, its scales in order, and that
+/// the network ran. A pass that runs scale by scale shows its first pictures before its network has
+/// run to the end; the last one always follows that. With [`Frames::LastFirst`] and
+/// [`Frames::Last`] the scales come after all passes.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A network pass begins.
@@ -81,7 +83,8 @@ pub enum Event<'a> {
     PassEnded {
         /// Pass, from 0.
         pass: usize,
-        /// Tokens as they now stand, f32 `[B, n, Cv]`: all after a student pass, those drawn so far after a teacher's.
+        /// Tokens as they now stand, f32 `[B, n, Cv]`: all after a student pass, those drawn so far
+        /// after a teacher's.
         sequence: &'a Tensor,
         /// Time in the transformer.
         transformer: Duration,
@@ -110,7 +113,8 @@ pub enum SampleError {
     Plan(#[from] PlanError),
     /// The plan needs a teacher.
     #[error(
-        "this plan needs the teacher, and model {0:?} has none; convert it with --teacher, or choose a few-step plan"
+        "this plan needs the teacher, and model {0:?} has none; convert it with --teacher, or \
+         choose a few-step plan"
     )]
     NoTeacher(String),
     /// Inputs of the wrong shape.
@@ -139,11 +143,12 @@ pub enum SampleError {
 impl Sampler {
     /// Draws a batch and gives its final tokens, f32 `[B, N, Cv]`; `None` if the sink said stop.
     ///
-    /// On a CPU each picture runs for itself, which costs next to nothing there: a picture is then the same to the last
-    /// bit whatever shares its batch. On a GPU the batch runs as one.
+    /// On a CPU each picture runs for itself, which costs next to nothing there: a picture is then
+    /// the same to the last bit whatever shares its batch. On a GPU the batch runs as one.
     ///
     /// # Errors
-    /// When plan, labels or noise do not fit the model. Failures of the device surface as panics of the tensor library.
+    /// When plan, labels or noise do not fit the model. Failures of the device surface as panics of
+    /// the tensor library.
     pub fn run(
         &self,
         plan: &Plan,
@@ -182,12 +187,20 @@ impl Sampler {
             let expected = [pictures, self.config.tokens(), self.config.latent_channels];
             let found = batch.noise.map(Tensor::size).unwrap_or_default();
             if found != expected {
-                return Err(SampleError::Shape { what: "noise", found, expected: format!("{expected:?}") });
+                return Err(SampleError::Shape {
+                    what: "noise",
+                    found,
+                    expected: format!("{expected:?}"),
+                });
             }
         }
         if plan.needs_teacher() && batch.seeds.len() as i64 != pictures {
             let found = vec![batch.seeds.len() as i64];
-            return Err(SampleError::Shape { what: "seeds", found, expected: format!("[{pictures}]") });
+            return Err(SampleError::Shape {
+                what: "seeds",
+                found,
+                expected: format!("[{pictures}]"),
+            });
         }
         Ok(())
     }
@@ -201,7 +214,9 @@ impl Sampler {
             .map(|rows| self.vae.quantize.partial_sums(&rows_of(&sequence, &rows)))
             .collect();
         (0..self.config.scales())
-            .map(|scale| Tensor::cat(&each.iter().map(|f_hats| &f_hats[scale]).collect::<Vec<_>>(), 0))
+            .map(|scale| {
+                Tensor::cat(&each.iter().map(|f_hats| &f_hats[scale]).collect::<Vec<_>>(), 0)
+            })
             .collect()
     }
 
@@ -232,7 +247,8 @@ impl Sampler {
     }
 }
 
-/// Some rows of a tensor, as a tensor of their own: rounding may depend on where in memory numbers lie.
+/// Some rows of a tensor, as a tensor of their own: rounding may depend on where in memory numbers
+/// lie.
 pub(super) fn rows_of(tensor: &Tensor, rows: &Range<i64>) -> Tensor {
     if *rows == (0..tensor.size()[0]) {
         return tensor.contiguous();
@@ -240,8 +256,8 @@ pub(super) fn rows_of(tensor: &Tensor, rows: &Range<i64>) -> Tensor {
     tensor.narrow(0, rows.start, rows.end - rows.start).copy()
 }
 
-/// The teacher's law at scale `k`: logits of the pictures and, after them, of the same without class, `[2B, n, V]`, to
-/// probabilities `[B, n, V]` after guidance, top-k and top-p.
+/// The teacher's law at scale `k`: logits of the pictures and, after them, of the same without
+/// class, `[2B, n, V]`, to probabilities `[B, n, V]` after guidance, top-k and top-p.
 pub fn guided_probs(logits: &Tensor, guidance: Guidance, k: usize, scales: usize) -> Tensor {
     let strength = guidance.cfg * k as f64 / (scales - 1) as f64;
     let halves = logits.chunk(2, 0);
@@ -249,8 +265,8 @@ pub fn guided_probs(logits: &Tensor, guidance: Guidance, k: usize, scales: usize
     filtered_probs(&guided, guidance.top_k, guidance.top_p)
 }
 
-/// Pictures f32 `[B, 3, side, side]` in 0…1 as bytes: red, green and blue of each pixel, row by row, by
-/// `floor(255·x + 0.5)`.
+/// Pictures f32 `[B, 3, side, side]` in 0…1 as bytes: red, green and blue of each pixel, row by
+/// row, by `floor(255·x + 0.5)`.
 ///
 /// # Errors
 /// When the device fails.

@@ -1,12 +1,14 @@
 //! The random streams of PyTorch's CPU generator, bit for bit.
 //!
-//! The released scripts draw labels and noise from it, so whoever wants their pictures needs its numbers. A
-//! 32-bit Mersenne Twister (Matsumoto and Nishimura 1998, as in `ATen/core/MT19937RNGEngine.h`) gives the bits;
-//! `randn` turns them into normal numbers by Box and Muller's method in blocks of sixteen, with the single-precision
-//! Cephes polynomials of `ATen/native/cpu/avx_mathfun.h`, whose multiplications and additions are fused. This
-//! is what PyTorch does on an x86-64 processor with AVX2.
+//! The released scripts draw labels and noise from it, so whoever wants their pictures needs its
+//! numbers. A 32-bit Mersenne Twister (Matsumoto and Nishimura 1998, as in
+//! `ATen/core/MT19937RNGEngine.h`) gives the bits; `randn` turns them into normal numbers by Box
+//! and Muller's method in blocks of sixteen, with the single-precision Cephes polynomials of
+//! `ATen/native/cpu/avx_mathfun.h`, whose multiplications and additions are fused. This is what
+//! PyTorch does on an x86-64 processor with AVX2.
 
-// Polynomial coefficients as published: rounding them to what f32 holds would hide where they come from.
+// Polynomial coefficients as published: rounding them to what f32 holds would hide where they come
+// from.
 #![allow(clippy::excessive_precision)]
 
 use std::f32::consts::{FRAC_1_SQRT_2, TAU};
@@ -175,7 +177,8 @@ fn sin_cos(angle: f32) -> (f32, f32) {
     // π/4 in three parts, each exact when multiplied by a small integer.
     const PI_OVER_4: [f32; 3] =
         [-0.785_156_25, -2.418_756_484_985_351_562_5e-4, -3.774_894_977_445_941_08e-8];
-    const COS: [f32; 3] = [2.443_315_711_809_948e-5, -1.388_731_625_493_765e-3, 4.166_664_568_298_827e-2];
+    const COS: [f32; 3] =
+        [2.443_315_711_809_948e-5, -1.388_731_625_493_765e-3, 4.166_664_568_298_827e-2];
     const SIN: [f32; 3] = [-1.951_529_589_1e-4, 8.332_160_873_6e-3, -1.666_665_461_1e-1];
     let octant = ((angle * FOUR_OVER_PI) as i32 + 1) & !1;
     let x = PI_OVER_4.iter().fold(angle, |x, &part| (octant as f32).mul_add(part, x));
@@ -203,7 +206,8 @@ mod tests {
         let reference = reference();
         let mut generator = TorchGenerator::new(0);
         let labels = reference.tensor("rng.seed0.n5.labels").unwrap();
-        let drawn: Vec<u8> = generator.integers(1000, 5).iter().flat_map(|x| x.to_le_bytes()).collect();
+        let drawn: Vec<u8> =
+            generator.integers(1000, 5).iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(drawn, labels.data());
         for batch in 0..3 {
             let noise = reference.tensor(&format!("rng.seed0.n5.bs2.noise{batch}")).unwrap();
@@ -231,13 +235,16 @@ mod tests {
         }
     }
 
-    /// Drawn by PyTorch 2.11 with seed 7: five numbers one by one, then twenty in two blocks that overlap, then
-    /// integers of 64 bits.
+    /// Drawn by PyTorch 2.11 with seed 7: five numbers one by one, then twenty in two blocks that
+    /// overlap, then integers of 64 bits.
     #[test]
     fn odd_counts_and_large_ranges_are_drawn_as_pytorch_draws_them() {
         let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
         let mut generator = TorchGenerator::new(7 | 1 << 32);
-        assert_eq!(bits(generator.normal(5)), [0xbe165174, 0x3f49408e, 0x3f7262e7, 0xbf8ea2d3, 0x3fd86bd0]);
+        assert_eq!(
+            bits(generator.normal(5)),
+            [0xbe165174, 0x3f49408e, 0x3f7262e7, 0xbf8ea2d3, 0x3fd86bd0]
+        );
         assert_eq!(
             bits(generator.normal(20)),
             [
@@ -246,6 +253,9 @@ mod tests {
                 0x3fd20a1a, 0xbf87416d, 0xbe85eeb2, 0xbe801162, 0x3f00497f, 0x3e852377
             ]
         );
-        assert_eq!(generator.integers(1 << 40, 3), [21_206_956_526, 590_338_211_671, 976_609_633_475]);
+        assert_eq!(
+            generator.integers(1 << 40, 3),
+            [21_206_956_526, 590_338_211_671, 976_609_633_475]
+        );
     }
 }

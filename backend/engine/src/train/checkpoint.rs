@@ -26,7 +26,10 @@ pub(super) struct Checkpoint {
     tensors: HashMap<String, Tensor>,
 }
 
-fn tensors<'a>(parameters: &'a Parameters, optimizer: &'a Optimizer) -> [(&'static str, &'a Tensor); 4] {
+fn tensors<'a>(
+    parameters: &'a Parameters,
+    optimizer: &'a Optimizer,
+) -> [(&'static str, &'a Tensor); 4] {
     [
         ("weights", parameters.flat()),
         ("first_moment", &optimizer.first),
@@ -62,14 +65,18 @@ pub(super) fn save(
         .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|error| failed(error.to_string()))?;
-    let header =
-        HashMap::from([(STEP.to_owned(), step.to_string()), (SETTINGS.to_owned(), settings.to_string())]);
-    let bytes = safetensors::serialize(views, Some(header)).map_err(|error| failed(error.to_string()))?;
+    let header = HashMap::from([
+        (STEP.to_owned(), step.to_string()),
+        (SETTINGS.to_owned(), settings.to_string()),
+    ]);
+    let bytes =
+        safetensors::serialize(views, Some(header)).map_err(|error| failed(error.to_string()))?;
     write_file(path, &bytes)
 }
 
 fn f32_bytes(tensor: &Tensor) -> Result<Vec<u8>, TrainError> {
-    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let tensor =
+        tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let count = tensor.numel();
     let mut bytes = vec![0; 4 * count];
     tensor.f_copy_data_u8(&mut bytes, count)?;
@@ -109,7 +116,10 @@ impl Checkpoint {
             if view.dtype() != Dtype::F32 {
                 return Err(damaged(format!("tensor {name} is no f32")));
             }
-            tensors.insert(name.to_owned(), Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?);
+            tensors.insert(
+                name.to_owned(),
+                Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?,
+            );
         }
         Ok(Some(Self { path: path.to_owned(), step, tensors }))
     }
@@ -129,7 +139,11 @@ impl Checkpoint {
     }
 
     /// Puts weights, moments and average back.
-    pub(super) fn restore(&self, parameters: &Parameters, optimizer: &Optimizer) -> Result<(), TrainError> {
+    pub(super) fn restore(
+        &self,
+        parameters: &Parameters,
+        optimizer: &Optimizer,
+    ) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
         for (name, tensor) in tensors(parameters, optimizer) {
             tensor.shallow_clone().f_copy_(self.tensor(name, &tensor.size())?)?;
@@ -142,11 +156,15 @@ impl Checkpoint {
 pub(super) fn differences(at: &str, before: &Value, now: &Value) -> Vec<String> {
     match (before, now) {
         (Value::Object(before), Value::Object(now)) => {
-            let keys: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-            let below = |key: &String| if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+            let keys: std::collections::BTreeSet<&String> =
+                before.keys().chain(now.keys()).collect();
+            let below =
+                |key: &String| if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
             keys.into_iter()
                 .flat_map(|key| {
-                    let of = |object: &serde_json::Map<_, _>| object.get(key).cloned().unwrap_or_default();
+                    let of = |object: &serde_json::Map<_, _>| {
+                        object.get(key).cloned().unwrap_or_default()
+                    };
                     differences(&below(key), &of(before), &of(now))
                 })
                 .collect()
@@ -182,7 +200,8 @@ mod tests {
         let found = Checkpoint::find(&path, &settings).unwrap().unwrap();
         assert_eq!(found.step, 7);
         assert_eq!(*found.tensor("usage", &[2]).unwrap(), usage);
-        let other = Parameters::new(parameters().layout().clone(), 5, &StateDict::new(), Device::Cpu);
+        let other =
+            Parameters::new(parameters().layout().clone(), 5, &StateDict::new(), Device::Cpu);
         assert_ne!(other.flat(), saved.flat());
         found.restore(&other, &Optimizer::new(&other)).unwrap();
         assert_eq!(other.flat(), saved.flat());
@@ -195,7 +214,9 @@ mod tests {
         let path = directory.path().join("checkpoint");
         let (saved, optimizer) = (parameters(), Optimizer::new(&parameters()));
         save(&path, 7, &json!({"sizes": {"num_classes": 16}}), &saved, &optimizer, &[]).unwrap();
-        let error = Checkpoint::find(&path, &json!({"sizes": {"num_classes": 10}})).unwrap_err().to_string();
+        let error = Checkpoint::find(&path, &json!({"sizes": {"num_classes": 10}}))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("sizes.num_classes was 16 and is 10"), "{error}");
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();

@@ -14,7 +14,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Takes the directory, makes it if there is none, and clears away what a killed process had not finished writing.
+    /// Takes the directory, makes it if there is none, and clears away what a killed process had
+    /// not finished writing.
     ///
     /// # Errors
     /// When another process has it, or it cannot be written.
@@ -24,7 +25,9 @@ impl Claim {
         let lock = File::create(directory.join(".lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(TrainError::Busy { path: directory.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(TrainError::Busy { path: directory.to_owned() });
+            }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         for entry in fs::read_dir(directory).map_err(failed)?.flatten() {

@@ -16,7 +16,8 @@ const MARGINS: [f32; 4] = [84.0, 56.0, 40.0, 20.0];
 const INKS: [[u8; 3]; 6] =
     [[35, 74, 140], [190, 80, 40], [60, 130, 70], [130, 70, 140], [150, 120, 30], [60, 140, 150]];
 
-/// Draws the figures `names` of a file of figures, on a logarithmic axis; names that the file has none of are left out.
+/// Draws the figures `names` of a file of figures, on a logarithmic axis; names that the file has
+/// none of are left out.
 ///
 /// Points are means of neighbours where there are more than the picture can show.
 ///
@@ -30,9 +31,12 @@ pub(super) fn draw(figures: &Path, picture: &Path, names: &[&str]) -> Result<(),
         .filter(|(_, points)| points.len() > 1)
         .collect();
     let all = || curves.iter().flat_map(|(_, points)| points);
-    let Some(canvas) = Pixmap::new(WIDTH, HEIGHT).filter(|_| !curves.is_empty()) else { return Ok(()) };
+    let Some(canvas) = Pixmap::new(WIDTH, HEIGHT).filter(|_| !curves.is_empty()) else {
+        return Ok(());
+    };
     let steps = all().map(|p| p.0).fold(1.0, f32::max);
-    let (low, high) = all().map(|p| p.1.log10()).fold((f32::MAX, f32::MIN), |(a, b), y| (a.min(y), b.max(y)));
+    let (low, high) =
+        all().map(|p| p.1.log10()).fold((f32::MAX, f32::MIN), |(a, b), y| (a.min(y), b.max(y)));
     let axes = Axes { steps, low: low - 0.02, high: high.max(low + 0.05) + 0.02 };
     let mut chart = Chart { canvas, axes };
     chart.canvas.fill(Color::from_rgba8(250, 248, 245, 255));
@@ -46,8 +50,12 @@ pub(super) fn draw(figures: &Path, picture: &Path, names: &[&str]) -> Result<(),
         }
         left = chart.text(left, top, &words, *ink) + 28.0;
     }
-    let rgb: Vec<u8> =
-        chart.canvas.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
+    let rgb: Vec<u8> = chart
+        .canvas
+        .pixels()
+        .iter()
+        .flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()])
+        .collect();
     write_file(picture, &sheet::png(&rgb, WIDTH, HEIGHT)?)
 }
 
@@ -114,7 +122,8 @@ impl Chart {
         const GREY: [u8; 3] = [120, 116, 110];
         const RULE: [u8; 3] = [225, 221, 214];
         for i in 0..=4 {
-            let figure = 10f32.powf(self.axes.low + (self.axes.high - self.axes.low) * i as f32 / 4.0);
+            let figure =
+                10f32.powf(self.axes.low + (self.axes.high - self.axes.low) * i as f32 / 4.0);
             let (_, y) = self.axes.place(0.0, figure);
             self.fill(MARGINS[0], y, WIDTH as f32 - MARGINS[0] - MARGINS[3], 1.0, RULE);
             self.text(10.0, y - 7.0, &number(figure), GREY);
@@ -223,14 +232,16 @@ mod tests {
     fn a_picture_is_written_and_holds_ink() {
         let directory = tempfile::tempdir().unwrap();
         let figures = directory.path().join("metrics.jsonl");
-        let text: String =
-            (1..20).map(|step| format!("{{\"step\":{step},\"loss\":{}}}\n", 1.0 / f64::from(step))).collect();
+        let text: String = (1..20)
+            .map(|step| format!("{{\"step\":{step},\"loss\":{}}}\n", 1.0 / f64::from(step)))
+            .collect();
         std::fs::write(&figures, text).unwrap();
         let picture = directory.path().join("curve.png");
         draw(&figures, &picture, &["loss", "absent"]).unwrap();
-        let mut reader = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&picture).unwrap()))
-            .read_info()
-            .unwrap();
+        let mut reader =
+            png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&picture).unwrap()))
+                .read_info()
+                .unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
         assert!(pixels.chunks_exact(3).filter(|pixel| *pixel == INKS[0]).count() > 100);

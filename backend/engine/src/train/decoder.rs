@@ -1,5 +1,6 @@
-//! The last stage: the decoder alone learns on, from tokens as they are. Pictures get sharper, and nothing that teacher and
-//! student have learned changes, since tokens depend on encoder and quantizer alone.
+//! The last stage: the decoder alone learns on, from tokens as they are. Pictures get sharper, and
+//! nothing that teacher and student have learned changes, since tokens depend on encoder and
+//! quantizer alone.
 
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -23,12 +24,17 @@ use crate::{
 /// Number of this stage among those that draw chances.
 const STAGE: u64 = 5;
 
-/// Trains the decoder of a run's VAE on and puts it in the run's bundle, in place of the one that was there.
+/// Trains the decoder of a run's VAE on and puts it in the run's bundle, in place of the one that
+/// was there.
 ///
 /// # Errors
-/// When the recipe has no such stage or cannot be followed, the VAE is missing, a checkpoint is damaged or of another
-/// recipe, or a file cannot be written.
-pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+/// When the recipe has no such stage or cannot be followed, the VAE is missing, a checkpoint is
+/// damaged or of another recipe, or a file cannot be written.
+pub fn train(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let Some(decoder) = &recipe.decoder else {
         return Err(TrainError::Recipe(
@@ -36,7 +42,9 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         ));
     };
     let config = recipe.config();
-    let Some(likeness) = Likeness::prepare(recipe, place, watch)? else { return Ok(Outcome::Stopped) };
+    let Some(likeness) = Likeness::prepare(recipe, place, watch)? else {
+        return Ok(Outcome::Stopped);
+    };
     let model = product::model_directory(&place.directory);
     let vae = product::load_vae(&model, place, &config, Kind::Float)?;
     let start = product::start("vae", place, |at| {
@@ -128,7 +136,8 @@ impl Lesson for DecoderLesson {
             seen(&self.recipe, STAGE, &quantize.partial_sums(&quantize.lookup(&codes)), step)
         };
         let weights = together(&self.fixed, weights);
-        let vae = build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
+        let vae =
+            build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
         Ok(self.likeness.loss(&vae.decode_unclamped(&f_hat), &x))
     }
 

@@ -50,8 +50,11 @@ impl Stream {
             drawn.map_err(|error| TrainError::Picture(error.to_string()))
         };
         let indices: Vec<u64> = (from..from + count as u64).collect();
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(count.div_ceil(8)).max(1);
-        let some = |indices: &[u64]| indices.iter().map(|&index| one(index)).collect::<Result<Vec<_>, _>>();
+        let threads =
+            thread::available_parallelism().map_or(1, usize::from).min(count.div_ceil(8)).max(1);
+        let some = |indices: &[u64]| {
+            indices.iter().map(|&index| one(index)).collect::<Result<Vec<_>, _>>()
+        };
         let parts: Vec<Result<Vec<_>, _>> = if threads == 1 {
             vec![some(&indices)]
         } else {
@@ -59,14 +62,20 @@ impl Stream {
                 let part = |part| scope.spawn(move || some(part));
                 let handles: Vec<_> = indices.chunks(count.div_ceil(threads)).map(part).collect();
                 let panicked = || Err(TrainError::Picture("drawing panicked".into()));
-                handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| panicked())).collect()
+                handles
+                    .into_iter()
+                    .map(|handle| handle.join().unwrap_or_else(|_| panicked()))
+                    .collect()
             })
         };
         let mut pictures = Vec::with_capacity(count);
         for part in parts {
             pictures.extend(part?);
         }
-        Ok(Drawn { pictures, classes: indices.iter().map(|&index| self.class(index) as i64).collect() })
+        Ok(Drawn {
+            pictures,
+            classes: indices.iter().map(|&index| self.class(index) as i64).collect(),
+        })
     }
 }
 
@@ -133,6 +142,9 @@ mod tests {
 
     #[test]
     fn held_out_pictures_are_others() {
-        assert_ne!(STREAM.draw(0, 1).unwrap().pictures, STREAM.held_out().draw(0, 1).unwrap().pictures);
+        assert_ne!(
+            STREAM.draw(0, 1).unwrap().pictures,
+            STREAM.held_out().draw(0, 1).unwrap().pictures
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! The flow from noise to token: a deterministic map whose output follows the teacher's law.
 //!
-//! At one position the teacher gives a law `p` over codewords `c_j`: a mixture of point masses. Along the straight
-//! path `x_t = (1 − t)·c + t·z` from a Gaussian `z` (`t = 1`) to a codeword (`t = 0`) the flow-matching velocity of
-//! this mixture has a closed form (Lipman et al., *Flow Matching for Generative Modeling*; Liu et al.,
-//! *Distilled Decoding*, section 3.2): with weights
-//! `w_j ∝ p_j · exp(((1−t)·⟨x, c_j⟩ − (1−t)²·‖c_j‖²/2) / t²)` and posterior mean `x̂ = Σ_j w_j c_j` it is `(x − x̂) / t`.
-//! Following it from `z` ends at exactly one codeword, and over many `z` these ends follow `p`.
+//! At one position the teacher gives a law `p` over codewords `c_j`: a mixture of point masses.
+//! Along the straight path `x_t = (1 − t)·c + t·z` from a Gaussian `z` (`t = 1`) to a codeword
+//! (`t = 0`) the flow-matching velocity of this mixture has a closed form (Lipman et al., *Flow
+//! Matching for Generative Modeling*; Liu et al., *Distilled Decoding*, section 3.2): with weights
+//! `w_j ∝ p_j · exp(((1−t)·⟨x, c_j⟩ − (1−t)²·‖c_j‖²/2) / t²)` and posterior mean `x̂ = Σ_j w_j c_j`
+//! it is `(x − x̂) / t`. Following it from `z` ends at exactly one codeword, and over many `z`
+//! these ends follow `p`.
 //!
 //! Here `t` is the flow's time, not a scale.
 
@@ -13,9 +14,10 @@ use tch::{Kind, Tensor};
 
 /// Solver of the flow for one codebook.
 ///
-/// The linear part of the equation is integrated exactly and `x̂` is extrapolated linearly in `λ = ln((1−t)/t)` from
-/// the last two evaluations (second-order multistep; Lu et al., *DPM-Solver++*), with times evenly spaced in `λ`.
-/// One step is attention with the codebook as keys and values.
+/// The linear part of the equation is integrated exactly and `x̂` is extrapolated linearly in
+/// `λ = ln((1−t)/t)` from the last two evaluations (second-order multistep; Lu et al.,
+/// *DPM-Solver++*), with times evenly spaced in `λ`. One step is attention with the codebook as
+/// keys and values.
 #[derive(Debug)]
 pub struct Flow {
     /// `[Cv, V]`
@@ -28,8 +30,8 @@ pub struct Flow {
     times: Vec<f64>,
 }
 
-/// Steps that suffice: over 100,000 draws from laws of 8 to 512 codewords χ² passes from 40 steps on, and 99.5 % or
-/// more of the ends are those of 400 steps at 50.
+/// Steps that suffice: over 100,000 draws from laws of 8 to 512 codewords χ² passes from 40 steps
+/// on, and 99.5 % or more of the ends are those of 400 steps at 50.
 pub const DEFAULT_STEPS: usize = 50;
 
 impl Flow {
@@ -41,7 +43,8 @@ impl Flow {
         )
         .unwrap_or(1.0)
         .max(1e-6);
-        // r = t/(1−t) is the noise relative to the signal: from where codewords cannot be told apart …
+        // r = t/(1−t) is the noise relative to the signal: from where codewords cannot be told
+        // apart …
         let (far, near) = ((40.0 * spread).ln(), (spread / 50.0).ln());
         let last = steps.max(2) - 1;
         let times = (0..=last)
@@ -53,7 +56,10 @@ impl Flow {
             .collect();
         Self {
             keys: values.tr().contiguous(),
-            square_norms: values.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float).unsqueeze(0),
+            square_norms: values
+                .square()
+                .sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+                .unsqueeze(0),
             values,
             times,
         }
@@ -61,18 +67,20 @@ impl Flow {
 
     /// Where each noise vector ends: codeword numbers, i64 `[M]`.
     ///
-    /// `noise` is `[M, Cv]`; `log_probs` is the teacher's law after guidance and filter, `[M, V]` (dropped codewords
-    /// −∞). Every row is solved on its own.
+    /// `noise` is `[M, Cv]`; `log_probs` is the teacher's law after guidance and filter, `[M, V]`
+    /// (dropped codewords −∞). Every row is solved on its own.
     pub fn solve(&self, noise: &Tensor, log_probs: &Tensor) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let log_probs = log_probs.to_kind(Kind::Float);
-        // From t = 1, where every weight is the law itself, to the first time in one exact first-order step.
+        // From t = 1, where every weight is the law itself, to the first time in one exact
+        // first-order step.
         let mut mean = log_probs.softmax(-1, Kind::Float).matmul(&self.values);
         let mut before: Option<(Tensor, f64)> = None;
         let mut x = noise.to_kind(Kind::Float) * self.times[0] + &mean * (1.0 - self.times[0]);
         for pair in self.times.windows(2) {
             let (t, s) = (pair[0], pair[1]);
-            mean = self.log_weights(&x, &log_probs, t).softmax(-1, Kind::Float).matmul(&self.values);
+            mean =
+                self.log_weights(&x, &log_probs, t).softmax(-1, Kind::Float).matmul(&self.values);
             let step = log_snr(s) - log_snr(t);
             let ahead = match &before {
                 Some((previous, previous_step)) => {
@@ -105,14 +113,16 @@ mod tests {
 
     const DRAWS: i64 = 100_000;
 
-    /// Largest χ² of `cells` cells that chance exceeds in one of a hundred (Wilson and Hilferty's approximation).
+    /// Largest χ² of `cells` cells that chance exceeds in one of a hundred (Wilson and Hilferty's
+    /// approximation).
     fn chi_square_bound(cells: usize) -> f64 {
         let freedom = (cells - 1) as f64;
         let spread = 2.0 / (9.0 * freedom);
         freedom * (1.0 - spread + 2.326 * spread.sqrt()).powi(3)
     }
 
-    /// χ² of codes drawn against the law `p`, cells under 5 expected pooled, and the number of cells.
+    /// χ² of codes drawn against the law `p`, cells under 5 expected pooled, and the number of
+    /// cells.
     fn chi_square(codes: &Tensor, p: &[f64]) -> (f64, usize) {
         let mut counts = vec![0.0; p.len()];
         for code in Vec::<i64>::try_from(codes).unwrap() {
@@ -130,10 +140,14 @@ mod tests {
         if pooled.1 > 0.0 || pooled.0 > 0.0 {
             cells.push((pooled.0, pooled.1.max(1e-9)));
         }
-        (cells.iter().map(|(seen, expected)| (seen - expected).powi(2) / expected).sum(), cells.len())
+        (
+            cells.iter().map(|(seen, expected)| (seen - expected).powi(2) / expected).sum(),
+            cells.len(),
+        )
     }
 
-    /// A codebook of `codes` Gaussian codewords and a law over them with a long tail, some codewords dropped.
+    /// A codebook of `codes` Gaussian codewords and a law over them with a long tail, some
+    /// codewords dropped.
     fn law(codes: i64, channels: i64, sharpness: f64, seed: i64) -> (Tensor, Tensor, Vec<f64>) {
         tch::manual_seed(seed);
         let codebook = Tensor::randn([codes, channels], (Kind::Float, tch::Device::Cpu));
@@ -150,17 +164,21 @@ mod tests {
         let rows: Vec<_> = noise
             .split(10_000, 0)
             .iter()
-            .map(|rows| flow.solve(rows, &log_probs.unsqueeze(0).expand([rows.size()[0], -1], false)))
+            .map(|rows| {
+                flow.solve(rows, &log_probs.unsqueeze(0).expand([rows.size()[0], -1], false))
+            })
             .collect();
         Tensor::cat(&rows, 0)
     }
 
     #[test]
     fn ends_of_the_flow_follow_the_law() {
-        for (codes, channels, sharpness, seed) in [(8, 2, 1.0, 1), (64, 8, 1.5, 2), (64, 8, 4.0, 3)] {
+        for (codes, channels, sharpness, seed) in [(8, 2, 1.0, 1), (64, 8, 1.5, 2), (64, 8, 4.0, 3)]
+        {
             let (codebook, log_probs, p) = law(codes, channels, sharpness, seed);
             let noise = Tensor::randn([DRAWS, channels], (Kind::Float, tch::Device::Cpu));
-            let (found, cells) = chi_square(&ends(&codebook, &log_probs, &noise, DEFAULT_STEPS), &p);
+            let (found, cells) =
+                chi_square(&ends(&codebook, &log_probs, &noise, DEFAULT_STEPS), &p);
             let bound = chi_square_bound(cells);
             assert!(
                 found < bound,
@@ -182,7 +200,8 @@ mod tests {
         let (codebook, log_probs, _) = law(64, 8, 1.5, 5);
         let noise = Tensor::randn([2_000, 8], (Kind::Float, tch::Device::Cpu));
         let moved = &noise + noise.randn_like() * 1e-4;
-        let (a, b) = (ends(&codebook, &log_probs, &noise, 50), ends(&codebook, &log_probs, &moved, 50));
+        let (a, b) =
+            (ends(&codebook, &log_probs, &noise, 50), ends(&codebook, &log_probs, &moved, 50));
         let same = f64::try_from(a.eq_tensor(&b).to_kind(Kind::Double).mean(Kind::Double)).unwrap();
         assert!(same > 0.99, "only {same} of the ends stay where they were");
     }

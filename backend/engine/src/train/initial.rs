@@ -1,12 +1,12 @@
-//! Weights before the first step, by name: those of the VAR and VQGAN papers' code in distribution, computed from (seed,
-//! name) alone, so that they are the same on every machine.
+//! Weights before the first step, by name: those of the VAR and VQGAN papers' code in distribution,
+//! computed from (seed, name) alone, so that they are the same on every machine.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::sample::noise::PictureSeed;
 
-/// How much of its attention and feed-forward a block adds at first (γ₁ and γ₂). The papers begin with nothing, which
-/// costs a short run much of its steps.
+/// How much of its attention and feed-forward a block adds at first (γ₁ and γ₂). The papers begin
+/// with nothing, which costs a short run much of its steps.
 const BRANCH: f64 = 0.5;
 
 /// Standard deviation of `name` before it is corrected for its part in the network.
@@ -16,13 +16,18 @@ fn spread(name: &str, shape: &[i64]) -> f64 {
     let embedding = (1.0 / width / 3.0).sqrt();
     match name {
         "quantize.embedding.weight" => 0.5,
-        "class_emb.weight" | "lvl_embed.weight" | "pos_start" | "pos_1LC" | "n_d_embed.weight" => embedding,
+        "class_emb.weight" | "lvl_embed.weight" | "pos_start" | "pos_1LC" | "n_d_embed.weight" => {
+            embedding
+        }
         "head.weight" => 0.02 * embedding,
         // Both heads begin with next to nothing, and so does what tells noise from data.
         "final_layer_conti.linear.weight" => 0.02,
         "final_layer_conti.scale_shift_table" => 0.1 * embedding,
         _ if name.starts_with("layerwise_n_d_embed") => 0.02 * embedding,
-        _ if name.ends_with("mat_qkv.weight") || name.contains(".ada_lin.") || name.contains(".ffn.") => {
+        _ if name.ends_with("mat_qkv.weight")
+            || name.contains(".ada_lin.")
+            || name.contains(".ffn.") =>
+        {
             embedding
         }
         "word_embed.weight" => (1.0 / fan_in as f64).sqrt(),
@@ -48,9 +53,9 @@ pub(super) fn tensor(seed: u64, name: &str, shape: &[i64]) -> Tensor {
         return Tensor::full(shape, f64::from(u8::from(is_norm_scale)), options);
     }
     // FNV-1a, so that every name has numbers of its own.
-    let index = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let index = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| {
+        (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
     let count = shape.iter().product();
     let values = PictureSeed { seed, index }.noise(1, count).reshape(shape) * spread(name, shape);
     if name.starts_with("blocks.") && name.contains(".ada_lin.") {

@@ -1,7 +1,7 @@
 //! The judge: a small classifier of drawn pictures, used only to score.
 //!
-//! Convolutions of stride 2 with group norm and SiLU; the mean over the last map is the feature vector in which Fréchet
-//! distances are measured, and one linear layer names the class.
+//! Convolutions of stride 2 with group norm and SiLU; the mean over the last map is the feature
+//! vector in which Fréchet distances are measured, and one linear layer names the class.
 
 use std::path::Path;
 
@@ -98,13 +98,18 @@ impl Judge {
         if !path.exists() {
             return Err(TrainError::Missing { path, advice: advice() });
         }
-        let text = std::fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
-        let config: JudgeConfig = serde_json::from_slice(&text)
-            .map_err(|error| TrainError::Damaged { path: path.clone(), reason: error.to_string() })?;
+        let text = std::fs::read(&path)
+            .map_err(|source| TrainError::Read { path: path.clone(), source })?;
+        let config: JudgeConfig = serde_json::from_slice(&text).map_err(|error| {
+            TrainError::Damaged { path: path.clone(), reason: error.to_string() }
+        })?;
         if config.channels.iter().any(|n| *n < GROUPS || n % GROUPS != 0 || *n > 1 << 16)
             || config.classes.is_empty()
         {
-            return Err(TrainError::Damaged { path, reason: "its channels or classes are none".into() });
+            return Err(TrainError::Damaged {
+                path,
+                reason: "its channels or classes are none".into(),
+            });
         }
         let file = directory.join("judge.safetensors");
         let weights = Weights::from_tensors(
@@ -136,22 +141,29 @@ impl Judge {
     pub fn judge(&self, pictures: &Tensor) -> Verdict {
         let last = self.levels(pictures).pop().unwrap_or_default();
         let features = last.to_kind(Kind::Float).mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-        let logits =
-            features.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias)).to_kind(Kind::Float);
+        let logits = features
+            .to_kind(self.weight.kind())
+            .linear(&self.weight, Some(&self.bias))
+            .to_kind(Kind::Float);
         Verdict { features, logits }
     }
 }
 
-/// How different two sets of pictures look to a classifier: the mean squared distance of its maps, each place's vector made
-/// of length 1, summed over the levels (Zhang et al. 2018, without their weights).
+/// How different two sets of pictures look to a classifier: the mean squared distance of its maps,
+/// each place's vector made of length 1, summed over the levels (Zhang et al. 2018, without their
+/// weights).
 pub(super) fn look_apart(eye: &Judge, a: &Tensor, b: &Tensor) -> Tensor {
     let unit = |x: &Tensor| {
         let x = x.to_kind(Kind::Float);
-        let length = (x.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float) + 1e-6).sqrt();
+        let length =
+            (x.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float) + 1e-6).sqrt();
         x / length
     };
     let distance = |(a, b): (&Tensor, &Tensor)| {
-        (unit(a) - unit(b)).square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
+        (unit(a) - unit(b))
+            .square()
+            .sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+            .mean(Kind::Float)
     };
     eye.levels(a).iter().zip(&eye.levels(b)).map(distance).sum()
 }
@@ -159,13 +171,18 @@ pub(super) fn look_apart(eye: &Judge, a: &Tensor, b: &Tensor) -> Tensor {
 /// Trains the judge of a run.
 ///
 /// # Errors
-/// When the recipe cannot be followed, a checkpoint is damaged or of another recipe, or a file cannot be written.
-pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+/// When the recipe cannot be followed, a checkpoint is damaged or of another recipe, or a file
+/// cannot be written.
+pub fn train(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
     train_classifier("judge", 0x6a75_6467_0000, recipe, place, watch)
 }
 
-/// Trains a classifier that the VAE is shown its pictures through. It has seen other pictures than the judge and began
-/// elsewhere, so that scores are still given by a stranger.
+/// Trains a classifier that the VAE is shown its pictures through. It has seen other pictures than
+/// the judge and began elsewhere, so that scores are still given by a stranger.
 pub(super) fn train_eye(
     recipe: &Recipe,
     place: &Workplace,
@@ -225,8 +242,8 @@ fn train_classifier(
     if let Some(weights) = &weights {
         let directory = place.directory.join(name);
         product::write_half(&directory.join("judge.safetensors"), weights)?;
-        let mut text =
-            serde_json::to_vec_pretty(&config).map_err(|error| TrainError::Recipe(error.to_string()))?;
+        let mut text = serde_json::to_vec_pretty(&config)
+            .map_err(|error| TrainError::Recipe(error.to_string()))?;
         text.push(b'\n');
         write_file(&directory.join("judge.json"), &text)?;
     }
@@ -245,7 +262,8 @@ impl Lesson for JudgeLesson {
     fn loss(&mut self, weights: StateDict, _step: u64) -> Result<(Tensor, Figures), TrainError> {
         let drawn = self.feed.next()?;
         let x = to_network(&drawn.pictures, self.config.side, self.place.device);
-        let judge = build(weights, self.place.device, self.place.kind, |at| Judge::load(at, &self.config));
+        let judge =
+            build(weights, self.place.device, self.place.kind, |at| Judge::load(at, &self.config));
         let classes = Tensor::from_slice(&drawn.classes).to_device(self.place.device);
         let logits = judge.judge(&x).logits;
         let right = share_right(&logits, &classes);
@@ -254,7 +272,8 @@ impl Lesson for JudgeLesson {
     }
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
-        let judge = build(weights, self.place.device, Kind::Float, |at| Judge::load(at, &self.config));
+        let judge =
+            build(weights, self.place.device, Kind::Float, |at| Judge::load(at, &self.config));
         let logits: Vec<Tensor> = self
             .held_out
             .pictures
@@ -263,7 +282,10 @@ impl Lesson for JudgeLesson {
             .collect();
         let classes = Tensor::from_slice(&self.held_out.classes).to_device(self.place.device);
         Ok(Exam {
-            figures: vec![("held_out_named_right", share_right(&Tensor::cat(&logits, 0), &classes))],
+            figures: vec![(
+                "held_out_named_right",
+                share_right(&Tensor::cat(&logits, 0), &classes),
+            )],
             sheet: None,
         })
     }
@@ -271,5 +293,10 @@ impl Lesson for JudgeLesson {
 
 /// Share of pictures whose most likely class is theirs.
 pub(super) fn share_right(logits: &Tensor, classes: &Tensor) -> f64 {
-    logits.argmax(-1, false).eq_tensor(classes).to_kind(Kind::Float).mean(Kind::Float).double_value(&[])
+    logits
+        .argmax(-1, false)
+        .eq_tensor(classes)
+        .to_kind(Kind::Float)
+        .mean(Kind::Float)
+        .double_value(&[])
 }

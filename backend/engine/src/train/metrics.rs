@@ -21,7 +21,8 @@ pub(super) struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the file to go on after `steps` steps: what a run before wrote beyond that will be written again.
+    /// Opens the file to go on after `steps` steps: what a run before wrote beyond that will be
+    /// written again.
     ///
     /// # Errors
     /// When it cannot be read or written.
@@ -78,8 +79,11 @@ mod tests {
         file.file.write_all(b"{\"step\":6,\"lo").unwrap();
         let mut file = MetricsFile::resume(&path, 3).unwrap();
         file.add(4, &[("loss", 9.0)]).unwrap();
-        let found: Vec<_> =
-            lines(&path).unwrap().iter().map(|line| (line["step"].as_u64(), line["loss"].as_f64())).collect();
+        let found: Vec<_> = lines(&path)
+            .unwrap()
+            .iter()
+            .map(|line| (line["step"].as_u64(), line["loss"].as_f64()))
+            .collect();
         assert_eq!(found.len(), 4);
         assert_eq!(found[1], (Some(2), Some(0.5)));
         assert_eq!(found[3], (Some(4), Some(9.0)));

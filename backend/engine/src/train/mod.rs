@@ -1,8 +1,8 @@
 //! Training: from drawn pictures to a student.
 //!
-//! Every stage is a function of its recipe, its seed and what the stages before it made. Data order and noise are
-//! functions of (seed, step), so a stage that was killed and goes on from its checkpoint repeats, on a CPU to the bit, what
-//! it would have done. A run is a directory:
+//! Every stage is a function of its recipe, its seed and what the stages before it made. Data order
+//! and noise are functions of (seed, step), so a stage that was killed and goes on from its
+//! checkpoint repeats, on a CPU to the bit, what it would have done. A run is a directory:
 //!
 //! ```text
 //! vae/ teacher/ student/ decoder/ judge/   checkpoint.safetensors · metrics.jsonl · curve.png · sheet-NNNNNN.png
@@ -62,7 +62,8 @@ pub struct Workplace {
     pub device: Device,
     /// Number type of the networks; master weights, sums and losses are f32 whatever it is.
     pub kind: Kind,
-    /// A bundle whose networks a stage begins with, instead of anew: to train on where another run has ended.
+    /// A bundle whose networks a stage begins with, instead of anew: to train on where another run
+    /// has ended.
     pub start: Option<PathBuf>,
 }
 
@@ -70,8 +71,8 @@ pub struct Workplace {
 pub trait Watch {
     /// A stage begins, or goes on after `done` of `total`.
     fn begin(&mut self, stage: &str, done: u64, total: u64, unit: &'static str);
-    /// `done` of the total are done; `figures` are the latest. `Break` ends the stage as a kill would: what is not in a
-    /// checkpoint is lost.
+    /// `done` of the total are done; `figures` are the latest. `Break` ends the stage as a kill
+    /// would: what is not in a checkpoint is lost.
     fn advance(&mut self, done: u64, figures: &[(&str, f64)]) -> ControlFlow<()>;
     /// Something worth a line.
     fn tell(&mut self, text: &str);
@@ -92,7 +93,8 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A file cannot be written.
-    #[error("cannot write {}: {source}; nothing that was written before is lost: make room or choose another --output, then run the same command again", .path.display())]
+    #[error("cannot write {}: {source}; nothing that was written before is lost: make room or \
+        choose another --output, then run the same command again", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -122,7 +124,8 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// A stage was begun with other settings.
-    #[error("{} was made with other settings: {}; go on with those, or choose another --output (or delete the file to begin this stage again)", .path.display(), .changes.join(", "))]
+    #[error("{} was made with other settings: {}; go on with those, or choose another --output (or \
+        delete the file to begin this stage again)", .path.display(), .changes.join(", "))]
     OtherSettings {
         /// The checkpoint.
         path: PathBuf,
@@ -145,7 +148,8 @@ pub enum TrainError {
     Mismatch(String),
     /// The loss is no number.
     #[error(
-        "the loss of {stage} is {loss} at step {step}; the checkpoint before it is whole. Use a smaller learning rate, or f32"
+        "the loss of {stage} is {loss} at step {step}; the checkpoint before it is whole. Use a \
+         smaller learning rate, or f32"
     )]
     NotFinite {
         /// The stage.

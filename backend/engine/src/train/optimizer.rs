@@ -1,5 +1,5 @@
-//! AdamW (Loshchilov and Hutter 2019) with the norm of the gradient bounded, and the running average of the weights that
-//! is released.
+//! AdamW (Loshchilov and Hutter 2019) with the norm of the gradient bounded, and the running
+//! average of the weights that is released.
 //!
 //! Torch's own optimiser hides its moments, and without them a resumed run is another run.
 
@@ -26,8 +26,8 @@ pub struct OptimizerRecipe {
     pub averaging: f64,
 }
 
-/// The learning rate at `step` of `steps`: rises in a line over the warm-up, then falls along a half cosine to a
-/// hundredth.
+/// The learning rate at `step` of `steps`: rises in a line over the warm-up, then falls along a
+/// half cosine to a hundredth.
 pub(super) fn learning_rate(recipe: &OptimizerRecipe, step: u64, steps: u64) -> f64 {
     if step < recipe.warmup {
         return recipe.learning_rate * (step + 1) as f64 / recipe.warmup as f64;
@@ -44,14 +44,22 @@ pub(super) struct Optimizer {
     pub(super) first: Tensor,
     pub(super) second: Tensor,
     pub(super) average: Tensor,
-    /// 1 where a number belongs to a matrix, whose size decay bounds; 0 for biases, norms and embeddings.
+    /// 1 where a number belongs to a matrix, whose size decay bounds; 0 for biases, norms and
+    /// embeddings.
     decays: Tensor,
 }
 
 /// Whether weight decay applies to a tensor.
 fn decays(name: &str, shape: &[i64]) -> bool {
-    let embeds =
-        ["class_emb", "lvl_embed", "pos_", "n_d_embed.weight", "embedding", "scale_mul", "scale_shift"];
+    let embeds = [
+        "class_emb",
+        "lvl_embed",
+        "pos_",
+        "n_d_embed.weight",
+        "embedding",
+        "scale_mul",
+        "scale_shift",
+    ];
     shape.len() >= 2 && !embeds.iter().any(|part| name.contains(part))
 }
 
@@ -77,8 +85,8 @@ impl Optimizer {
         }
     }
 
-    /// Takes the gradient that a backward pass left, moves the weights and the average, and gives the norm that the
-    /// gradient had. `step` counts from 0.
+    /// Takes the gradient that a backward pass left, moves the weights and the average, and gives
+    /// the norm that the gradient had. `step` counts from 0.
     ///
     /// A gradient that is not finite moves nothing; the norm tells.
     pub(super) fn step(
@@ -107,7 +115,8 @@ impl Optimizer {
                 let _ = flat.g_sub_(&(&flat * &self.decays * (rate * recipe.weight_decay)));
             }
             let _ = flat.g_sub_(&(&self.first / reach * (rate / seen1)));
-            // A young average is the mean of what there was, so that the start does not linger in it.
+            // A young average is the mean of what there was, so that the start does not linger in
+            // it.
             let keep = recipe.averaging.min((step + 1) as f64 / (step + 10) as f64);
             let _ = self.average.lerp_(&flat, 1.0 - keep);
         }
@@ -137,7 +146,11 @@ mod tests {
     #[test]
     fn the_learning_rate_rises_then_falls_to_a_hundredth() {
         let at = |step| learning_rate(&recipe(), step, 100);
-        assert!((at(0) - 0.01).abs() < 1e-12 && (at(9) - 0.1).abs() < 1e-12 && (at(10) - 0.1).abs() < 1e-12);
+        assert!(
+            (at(0) - 0.01).abs() < 1e-12
+                && (at(9) - 0.1).abs() < 1e-12
+                && (at(10) - 0.1).abs() < 1e-12
+        );
         assert!((1..90).all(|i| at(10 + i) < at(9 + i)));
         assert!((at(99) - 0.001).abs() < 1e-9, "{}", at(99));
         assert!(learning_rate(&recipe(), 3, 2).is_finite());
@@ -145,12 +158,15 @@ mod tests {
 
     #[test]
     fn steps_are_those_of_adamw() {
-        // The first step of Adam moves by the learning rate against the sign; decay is apart from it.
+        // The first step of Adam moves by the learning rate against the sign; decay is apart from
+        // it.
         let layout = Layout::of(|at| {
             let _ = at.tensor("x.weight", &[2, 1]);
         });
-        let start =
-            StateDict::from([("x.weight".to_owned(), Tensor::from_slice(&[2f32, -1.0]).view([2, 1]))]);
+        let start = StateDict::from([(
+            "x.weight".to_owned(),
+            Tensor::from_slice(&[2f32, -1.0]).view([2, 1]),
+        )]);
         let parameters = Parameters::new(layout, 0, &start, Device::Cpu);
         let mut optimizer = Optimizer::new(&parameters);
         let recipe = OptimizerRecipe { weight_decay: 0.5, ..recipe() };

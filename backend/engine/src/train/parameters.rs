@@ -1,9 +1,9 @@
 //! The weights of a network in training: one flat f32 buffer, seen by name.
 //!
-//! The networks of [`crate::net`] are built anew for each step from views of the buffer, so that training and inference
-//! share every line of the architecture. In another number type the views are cast on the way, which is mixed precision
-//! with f32 master weights: gradients come back in f32. One buffer makes optimiser, average and checkpoint a few
-//! operations on single tensors.
+//! The networks of [`crate::net`] are built anew for each step from views of the buffer, so that
+//! training and inference share every line of the architecture. In another number type the views
+//! are cast on the way, which is mixed precision with f32 master weights: gradients come back in
+//! f32. One buffer makes optimiser, average and checkpoint a few operations on single tensors.
 
 use std::ops::Range;
 
@@ -90,8 +90,8 @@ impl Layout {
 }
 
 impl Parameters {
-    /// Weights before the first step: those of `known` where it has a tensor of the name and shape, else initial ones by
-    /// name and seed.
+    /// Weights before the first step: those of `known` where it has a tensor of the name and shape,
+    /// else initial ones by name and seed.
     pub(super) fn new(layout: Layout, seed: u64, known: &StateDict, device: Device) -> Self {
         let _no_grad = tch::no_grad_guard();
         let flat = layout.gather(seed, known, device).set_requires_grad(true);
@@ -115,7 +115,12 @@ impl Parameters {
 }
 
 /// Builds a network from named tensors; the layout has the names, so nothing is missing.
-pub(super) fn build<T>(tensors: StateDict, device: Device, kind: Kind, load: impl FnOnce(&Cursor) -> T) -> T {
+pub(super) fn build<T>(
+    tensors: StateDict,
+    device: Device,
+    kind: Kind,
+    load: impl FnOnce(&Cursor) -> T,
+) -> T {
     let weights = Weights::from_tensors("training".into(), tensors, device, kind);
     load(&weights.root())
 }
@@ -149,8 +154,10 @@ mod tests {
                 let _ = at.tensor("b.weight", &[2, 2]);
             })
         };
-        let known =
-            StateDict::from([("b.weight".to_owned(), Tensor::full([2, 2], 7.0, (Kind::Float, Device::Cpu)))]);
+        let known = StateDict::from([(
+            "b.weight".to_owned(),
+            Tensor::full([2, 2], 7.0, (Kind::Float, Device::Cpu)),
+        )]);
         let with = Parameters::new(layout(), 1, &known, Device::Cpu);
         let without = Parameters::new(layout(), 1, &StateDict::new(), Device::Cpu);
         assert_eq!(with.live()["a.weight"], without.live()["a.weight"]);

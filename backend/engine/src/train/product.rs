@@ -27,7 +27,8 @@ pub fn model_directory(run: &Path) -> PathBuf {
 pub(super) fn write_half(path: &Path, weights: &StateDict) -> Result<(), TrainError> {
     let mut buffers = Vec::with_capacity(weights.len());
     for (name, tensor) in weights {
-        let half = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
+        let half =
+            tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
         if half.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(TrainError::Mismatch(format!(
                 "{name} has weights beyond half precision; train with a smaller learning rate"
@@ -76,7 +77,8 @@ pub(super) fn makes_tokens(name: &str) -> bool {
 /// Loads a network of the bundle in `model`, strictly.
 ///
 /// # Errors
-/// When the file is not there, or every tensor that does not fit, by name: those of a bundle of other sizes.
+/// When the file is not there, or every tensor that does not fit, by name: those of a bundle of
+/// other sizes.
 fn load_from<T>(
     model: &Path,
     network: &str,
@@ -86,9 +88,13 @@ fn load_from<T>(
 ) -> Result<Made<T>, TrainError> {
     let path = model.join(network).with_extension("safetensors");
     if !path.exists() {
-        return Err(TrainError::Missing { path, advice: format!("`var-dd train {network}` makes it") });
+        return Err(TrainError::Missing {
+            path,
+            advice: format!("`var-dd train {network}` makes it"),
+        });
     }
-    let bytes = std::fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
+    let bytes =
+        std::fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
     let tensors = read_safetensors(&path)?;
     let network = load_strictly(&path.display().to_string(), &tensors, place, kind, load)?;
     Ok(Made { network, tensors, fingerprint: crc32fast::hash(&bytes) })
@@ -106,7 +112,8 @@ pub(super) fn load_strictly<T>(
     load: impl FnOnce(&Cursor) -> T,
 ) -> Result<T, TrainError> {
     let _no_grad = tch::no_grad_guard();
-    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    let tensors =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     let weights = Weights::from_tensors(origin.to_owned(), tensors, place.device, kind);
     let network = load(&weights.root());
     weights.finish()?;
@@ -144,7 +151,8 @@ pub(super) fn load_teacher(
     load_from(model, "teacher", place, kind, |at| Teacher::load(at, config))
 }
 
-/// What a stage begins with where the workplace names a bundle to start from: its tensors, and their fingerprint.
+/// What a stage begins with where the workplace names a bundle to start from: its tensors, and
+/// their fingerprint.
 ///
 /// # Errors
 /// When the bundle has no such network, or one of other sizes.
@@ -202,8 +210,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.safetensors");
         let big = Tensor::from_slice(&[1e6f32]);
-        let error =
-            write_half(&path, &StateDict::from([("a.weight".to_owned(), big)])).unwrap_err().to_string();
+        let error = write_half(&path, &StateDict::from([("a.weight".to_owned(), big)]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a.weight") && !path.exists(), "{error}");
     }
 }

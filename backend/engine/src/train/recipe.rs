@@ -73,14 +73,17 @@ pub struct Steps {
 pub struct VaeRecipe {
     /// Steps.
     pub run: Steps,
-    /// Weight of the distance of codewords and latents that moves the encoder; that which moves the codewords has 1.
+    /// Weight of the distance of codewords and latents that moves the encoder; that which moves the
+    /// codewords has 1.
     pub commitment: f64,
     /// Weight of the difference of neighbouring pixels' differences.
     pub gradient_loss: f64,
-    /// Weight of how different pictures look to a classifier of drawn pictures, which is trained first; 0 is without.
+    /// Weight of how different pictures look to a classifier of drawn pictures, which is trained
+    /// first; 0 is without.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub look_loss: f64,
-    /// Share of pictures that the decoder sees from a prefix of the scales, so that frames on the way are pictures too.
+    /// Share of pictures that the decoder sees from a prefix of the scales, so that frames on the
+    /// way are pictures too.
     pub prefix_share: f64,
     /// Steps from one revival of dead codewords to the next.
     pub revive_every: u64,
@@ -126,7 +129,8 @@ pub struct TrajectoryRecipe {
 pub struct StudentRecipe {
     /// Steps.
     pub run: Steps,
-    /// Second entry of `t_list`; scales before it are given in part of the examples. Also `loss_split_t`.
+    /// Second entry of `t_list`; scales before it are given in part of the examples. Also
+    /// `loss_split_t`.
     pub second_step: usize,
     /// Share of examples in which they are.
     pub second_share: f64,
@@ -162,14 +166,21 @@ fn is_zero(number: &f64) -> bool {
 pub const PRESETS: [&str; 2] = ["demo", "smoke"];
 
 fn optimizer(learning_rate: f64, warmup: u64, averaging: f64) -> OptimizerRecipe {
-    OptimizerRecipe { learning_rate, warmup, weight_decay: 0.05, betas: [0.9, 0.95], clip: 2.0, averaging }
+    OptimizerRecipe {
+        learning_rate,
+        warmup,
+        weight_decay: 0.05,
+        betas: [0.9, 0.95],
+        clip: 2.0,
+        averaging,
+    }
 }
 
 impl Recipe {
     /// A built-in recipe.
     ///
-    /// `demo` is the model that the repository carries: 64×64 pictures, some hours on two CPU cores. `smoke` runs the
-    /// whole chain in a minute or two and learns next to nothing.
+    /// `demo` is the model that the repository carries: 64×64 pictures, some hours on two CPU
+    /// cores. `smoke` runs the whole chain in a minute or two and learns next to nothing.
     ///
     /// # Errors
     /// When there is none of this name.
@@ -192,7 +203,11 @@ impl Recipe {
                 patch_nums: vec![1, 2, 3, 4, 6, 8],
                 vocabulary: 512,
                 latent_channels: 16,
-                vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1, 2, 4], residual_blocks: 1 },
+                vae: VaeConfig {
+                    channels: 32,
+                    channel_multipliers: vec![1, 1, 2, 4],
+                    residual_blocks: 1,
+                },
                 transformer: TransformerConfig { depth: 4, width: 256, heads: 4 },
                 num_classes: 16,
             },
@@ -283,7 +298,11 @@ impl Recipe {
                 patch_nums: vec![1, 2, 3],
                 vocabulary: 32,
                 latent_channels: 4,
-                vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1, 1], residual_blocks: 1 },
+                vae: VaeConfig {
+                    channels: 32,
+                    channel_multipliers: vec![1, 1, 1],
+                    residual_blocks: 1,
+                },
                 transformer: TransformerConfig { depth: 2, width: 32, heads: 2 },
                 num_classes: 16,
             },
@@ -329,7 +348,8 @@ impl Recipe {
     pub fn config(&self) -> Config {
         let Sizes { patch_nums, vocabulary, latent_channels, vae, transformer, num_classes } =
             self.sizes.clone();
-        let names = pictures::CLASSES.iter().take(num_classes.max(0) as usize).map(ToString::to_string);
+        let names =
+            pictures::CLASSES.iter().take(num_classes.max(0) as usize).map(ToString::to_string);
         Config {
             name: self.name.clone(),
             vocabulary,
@@ -365,7 +385,8 @@ impl Recipe {
         let classes = self.sizes.num_classes;
         if !(2..=pictures::CLASSES.len() as i64).contains(&classes) {
             return refuse(format!(
-                "sizes.num_classes is {classes}; there are {} kinds of scenes, so it must be from 2 to {0}",
+                "sizes.num_classes is {classes}; there are {} kinds of scenes, so it must be from \
+                 2 to {0}",
                 pictures::CLASSES.len()
             ));
         }
@@ -395,9 +416,13 @@ impl Recipe {
             ));
         }
         let levels = self.judge.channels.len();
-        if levels == 0 || side >> levels == 0 || self.judge.channels.iter().any(|&n| n < 8 || n % 8 != 0) {
+        if levels == 0
+            || side >> levels == 0
+            || self.judge.channels.iter().any(|&n| n < 8 || n % 8 != 0)
+        {
             return refuse(format!(
-                "judge.channels is {:?}; it must be one or more multiples of 8, and each halves the side of {side}",
+                "judge.channels is {:?}; it must be one or more multiples of 8, and each halves \
+                 the side of {side}",
                 self.judge.channels
             ));
         }
@@ -410,14 +435,20 @@ impl Recipe {
         .into_iter()
         .chain(self.decoder.iter().map(|run| ("decoder", run)))
         {
-            if run.steps == 0 || run.batch < 2 || run.examine_every == 0 || run.checkpoint_every == 0 {
+            if run.steps == 0
+                || run.batch < 2
+                || run.examine_every == 0
+                || run.checkpoint_every == 0
+            {
                 return refuse(format!(
                     "{stage}.run: steps and intervals must be at least 1, and batch at least 2"
                 ));
             }
             let rate = run.optimizer.learning_rate;
             if !(rate > 0.0 && rate.is_finite()) {
-                return refuse(format!("{stage}.run.optimizer.learning_rate is {rate}; it must be above 0"));
+                return refuse(format!(
+                    "{stage}.run.optimizer.learning_rate is {rate}; it must be above 0"
+                ));
             }
         }
         for (name, share) in [
@@ -434,17 +465,25 @@ impl Recipe {
             || self.judge.held_out < 2
             || self.vae.revive_every == 0
         {
-            return refuse("vae.held_out and judge.held_out must be at least 2, teacher.held_out and vae.revive_every at least 1".into());
+            return refuse(
+                "vae.held_out and judge.held_out must be at least 2, teacher.held_out \
+                and vae.revive_every at least 1"
+                    .into(),
+            );
         }
         let TrajectoryRecipe { pairs, shard, batch, flow_steps, .. } = self.trajectories;
         if pairs <= self.student.held_out || shard == 0 || batch == 0 || flow_steps < 2 {
             return refuse(format!(
-                "trajectories.pairs is {pairs}; it must be above student.held_out = {}, with shard and batch at least 1 and flow_steps at least 2",
+                "trajectories.pairs is {pairs}; it must be above student.held_out = {}, with shard \
+                 and batch at least 1 and flow_steps at least 2",
                 self.student.held_out
             ));
         }
         if !(self.vae.look_loss >= 0.0 && self.vae.look_loss.is_finite()) {
-            return refuse(format!("vae.look_loss is {}; it must be 0 or more", self.vae.look_loss));
+            return refuse(format!(
+                "vae.look_loss is {}; it must be 0 or more",
+                self.vae.look_loss
+            ));
         }
         if self.teacher.pictures == 0 {
             return refuse("teacher.pictures must be at least 1".into());

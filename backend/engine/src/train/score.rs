@@ -53,7 +53,12 @@ impl Judged {
         Statistics::of_features(&Tensor::cat(&self.features, 0)).map_err(failed)
     }
 
-    fn score(&self, way: &str, labels: &[i64], reference: &Statistics) -> Result<Score, TrainError> {
+    fn score(
+        &self,
+        way: &str,
+        labels: &[i64],
+        reference: &Statistics,
+    ) -> Result<Score, TrainError> {
         Ok(Score {
             way: way.into(),
             named_right: share_right(&Tensor::cat(&self.logits, 0), &Tensor::from_slice(labels)),
@@ -66,8 +71,9 @@ fn failed(error: FrechetError) -> TrainError {
     TrainError::Mismatch(error.to_string())
 }
 
-/// Scores the bundle in `model`: drawn pictures and their reconstructions for comparison, every plan of the bundle, and,
-/// where it has a teacher, the naive step that draws every token from the teacher without seeing the others.
+/// Scores the bundle in `model`: drawn pictures and their reconstructions for comparison, every
+/// plan of the bundle, and, where it has a teacher, the naive step that draws every token from the
+/// teacher without seeing the others.
 ///
 /// `count` pictures of each way, classes in turn.
 ///
@@ -87,7 +93,8 @@ pub fn score(
     let config = &bundle.config;
     if knows.side != config.image_size() || knows.classes != config.classes {
         return Err(TrainError::Mismatch(format!(
-            "the judge knows {} classes of {}×{1} pictures, and the model makes {} classes of {}×{3}; train a judge for it",
+            "the judge knows {} classes of {}×{1} pictures, and the model makes {} classes of \
+             {}×{3}; train a judge for it",
             knows.classes.len(),
             knows.side,
             config.num_classes,
@@ -96,7 +103,8 @@ pub fn score(
     }
     if config.num_classes as usize > pictures::CLASSES.len() || count < 2 {
         return Err(TrainError::Mismatch(format!(
-            "{count} pictures of {} classes cannot be drawn to compare with; at least 2 of at most {} classes can",
+            "{count} pictures of {} classes cannot be drawn to compare with; at least 2 of at most \
+             {} classes can",
             config.num_classes,
             pictures::CLASSES.len()
         )));
@@ -161,7 +169,8 @@ impl Scoring {
         Ok(to_network(&drawn.pictures, i64::from(self.stream.side), self.place.device))
     }
 
-    /// Other drawn pictures, and what the VAE makes of them: the best that a score can be, and the best with this VAE.
+    /// Other drawn pictures, and what the VAE makes of them: the best that a score can be, and the
+    /// best with this VAE.
     fn of_drawn(
         &self,
         count: usize,
@@ -176,7 +185,8 @@ impl Scoring {
             let pictures = self.drawn(start as u64, TOGETHER.min(count - from))?;
             drawn.add(&self.judge, &pictures);
             let codes = Tensor::cat(&vae.tokenize(&pictures), 1);
-            let f_hat = vae.quantize.partial_sums(&vae.quantize.lookup(&codes)).pop().unwrap_or_default();
+            let f_hat =
+                vae.quantize.partial_sums(&vae.quantize.lookup(&codes)).pop().unwrap_or_default();
             again.add(&self.judge, &vae.decode(&f_hat));
             let _ = step(pictures.size()[0] as usize);
         }
@@ -200,10 +210,12 @@ impl Scoring {
             let seeds: Vec<PictureSeed> = (from..from + labels.len() as u64)
                 .map(|index| PictureSeed { seed: self.seed, index })
                 .collect();
-            let noise = (!is_teacher).then(|| noise::noise(&seeds, config.tokens(), config.latent_channels));
+            let noise = (!is_teacher)
+                .then(|| noise::noise(&seeds, config.tokens(), config.latent_channels));
             let labels = Tensor::from_slice(labels);
             let batch = Batch { labels: &labels, noise: noise.as_ref(), seeds: &seeds };
-            let tokens = self.sampler.run(plan, &batch, Frames::None, &mut |_| ControlFlow::Continue(()))?;
+            let tokens =
+                self.sampler.run(plan, &batch, Frames::None, &mut |_| ControlFlow::Continue(()))?;
             let tokens = tokens.unwrap_or_default();
             judged.add(&self.judge, &self.decoded(&tokens));
             let _ = step(tokens.size()[0] as usize);
@@ -229,17 +241,21 @@ impl Scoring {
         self.sampler.pictures(&f_hat) * 2.0 - 1.0
     }
 
-    /// Every token drawn from the teacher without seeing the others: the teacher's law at a position, given the class
-    /// alone, is that of its pictures' tokens there, so each position takes its token from another picture of the class.
+    /// Every token drawn from the teacher without seeing the others: the teacher's law at a
+    /// position, given the class alone, is that of its pictures' tokens there, so each position
+    /// takes its token from another picture of the class.
     fn apart(&self, tokens: &Tensor) -> Tensor {
         let (count, n, _) = tokens.size3().unwrap_or_default();
         let classes = self.stream.classes;
         let rounds = (count as usize / classes).max(1);
         let columns: Vec<Tensor> = (0..n)
             .map(|position| {
-                let order = Deck::new(self.seed.wrapping_add(position as u64), rounds).batch(0, rounds);
-                let of = |row: usize| (row % classes + classes * order[row / classes % rounds]) as i64;
-                let rows: Vec<i64> = (0..count as usize).map(of).map(|row| row.min(count - 1)).collect();
+                let order =
+                    Deck::new(self.seed.wrapping_add(position as u64), rounds).batch(0, rounds);
+                let of =
+                    |row: usize| (row % classes + classes * order[row / classes % rounds]) as i64;
+                let rows: Vec<i64> =
+                    (0..count as usize).map(of).map(|row| row.min(count - 1)).collect();
                 tokens
                     .narrow(1, position, 1)
                     .index_select(0, &Tensor::from_slice(&rows).to_device(tokens.device()))

@@ -1,8 +1,9 @@
 //! Pictures as tokens in files: (label, seed, codes) for each, many to a file.
 //!
-//! A shard is a safetensors file with `labels` i64 `[n]`, `seeds` u64 `[n, 2]` (seed and index of the picture or of its
-//! noise) and `codes` u16 `[n, N]`. Its header says what it was made with, and carries a checksum, so that a shard that is
-//! damaged, cut off or from other settings is found; it appears whole or not at all.
+//! A shard is a safetensors file with `labels` i64 `[n]`, `seeds` u64 `[n, 2]` (seed and index of
+//! the picture or of its noise) and `codes` u16 `[n, N]`. Its header says what it was made with,
+//! and carries a checksum, so that a shard that is damaged, cut off or from other settings is
+//! found; it appears whole or not at all.
 
 use std::{
     collections::HashMap,
@@ -63,8 +64,12 @@ impl Pairs {
     fn bytes(&self) -> [(&'static str, Dtype, Vec<usize>, Vec<u8>); 3] {
         let n = self.len();
         let labels = self.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
-        let seeds =
-            self.seeds.iter().flat_map(|seed| [seed.seed, seed.index]).flat_map(u64::to_le_bytes).collect();
+        let seeds = self
+            .seeds
+            .iter()
+            .flat_map(|seed| [seed.seed, seed.index])
+            .flat_map(u64::to_le_bytes)
+            .collect();
         let codes = self.codes.iter().flat_map(|code| code.to_le_bytes()).collect();
         [
             ("labels", Dtype::I64, vec![n], labels),
@@ -81,7 +86,10 @@ impl Pairs {
         let buffers = self.bytes();
         let header = HashMap::from([
             (SETTINGS.to_owned(), settings.to_string()),
-            (CHECKSUM.to_owned(), checksum(buffers.iter().map(|(.., bytes)| bytes.as_slice())).to_string()),
+            (
+                CHECKSUM.to_owned(),
+                checksum(buffers.iter().map(|(.., bytes)| bytes.as_slice())).to_string(),
+            ),
         ]);
         let failed = |error: safetensors::SafeTensorError| TrainError::Damaged {
             path: path.to_owned(),
@@ -89,7 +97,9 @@ impl Pairs {
         };
         let views: Vec<_> = buffers
             .iter()
-            .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+            .map(|(name, dtype, shape, bytes)| {
+                Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
+            })
             .collect::<Result<_, _>>()
             .map_err(failed)?;
         write_file(path, &safetensors::serialize(views, Some(header)).map_err(failed)?)
@@ -145,10 +155,12 @@ impl Shards {
         start..(start + self.per_file).min(self.total)
     }
 
-    /// Makes every shard that is not there or not whole. `make` gives some pictures by their numbers, `batch` at a time.
+    /// Makes every shard that is not there or not whole. `make` gives some pictures by their
+    /// numbers, `batch` at a time.
     ///
     /// # Errors
-    /// When a shard is of other settings, `make` fails, or a file cannot be written; whole shards stay.
+    /// When a shard is of other settings, `make` fails, or a file cannot be written; whole shards
+    /// stay.
     pub fn fill(
         &self,
         name: &str,
@@ -164,7 +176,10 @@ impl Shards {
                 Err(Flaw::Absent) => missing.push(file),
                 Err(Flaw::Damaged(reason)) => {
                     let path = self.path(file);
-                    watch.tell(&format!("{} is damaged ({reason}) and is made again", path.display()));
+                    watch.tell(&format!(
+                        "{} is damaged ({reason}) and is made again",
+                        path.display()
+                    ));
                     missing.push(file);
                 }
                 Err(Flaw::OtherSettings(changes)) => {
@@ -172,7 +187,9 @@ impl Shards {
                 }
             }
         }
-        let count = |files: &[u64]| files.iter().map(|&file| self.pictures(file).count() as u64).sum::<u64>();
+        let count = |files: &[u64]| {
+            files.iter().map(|&file| self.pictures(file).count() as u64).sum::<u64>()
+        };
         let mut done = self.total - count(&missing);
         watch.begin(name, done, self.total, "pictures");
         let (began, first) = (Instant::now(), done);
@@ -210,10 +227,14 @@ impl Shards {
                     });
                 }
                 Err(Flaw::Damaged(reason)) => {
-                    let advice = format!("it is damaged ({reason}); `var-dd train {command}` makes it again");
+                    let advice = format!(
+                        "it is damaged ({reason}); `var-dd train {command}` makes it again"
+                    );
                     return Err(TrainError::Missing { path, advice });
                 }
-                Err(Flaw::OtherSettings(changes)) => return Err(TrainError::OtherSettings { path, changes }),
+                Err(Flaw::OtherSettings(changes)) => {
+                    return Err(TrainError::OtherSettings { path, changes });
+                }
             }
         }
         Ok(all)
@@ -233,11 +254,16 @@ impl Shards {
         let text = |error: safetensors::SafeTensorError| Flaw::Damaged(error.to_string());
         let file = SafeTensors::deserialize(bytes).map_err(text)?;
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(text)?;
-        let header = |key: &str| metadata.metadata().as_ref().and_then(|header| header.get(key)).cloned();
-        let part =
-            |name: &str| file.tensor(name).map(|view| (view.dtype(), view.shape().to_vec(), view.data()));
-        let parts =
-            [part("labels").map_err(text)?, part("seeds").map_err(text)?, part("codes").map_err(text)?];
+        let header =
+            |key: &str| metadata.metadata().as_ref().and_then(|header| header.get(key)).cloned();
+        let part = |name: &str| {
+            file.tensor(name).map(|view| (view.dtype(), view.shape().to_vec(), view.data()))
+        };
+        let parts = [
+            part("labels").map_err(text)?,
+            part("seeds").map_err(text)?,
+            part("codes").map_err(text)?,
+        ];
         let sum = checksum(parts.iter().map(|(_, _, data)| *data)).to_string();
         if header(CHECKSUM).as_ref() != Some(&sum) {
             return Err(damaged("its checksum is not that of its contents"));
@@ -260,7 +286,13 @@ impl Shards {
             return Err(Flaw::Damaged(format!("it holds {shapes:?} and should hold {right:?}")));
         }
         let pairs = Pairs {
-            labels: labels.2.as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect(),
+            labels: labels
+                .2
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|&bytes| i64::from_le_bytes(bytes))
+                .collect(),
             seeds: seeds
                 .2
                 .as_chunks::<16>()
@@ -268,14 +300,24 @@ impl Shards {
                 .iter()
                 .map(|bytes| {
                     let (seed, index) = bytes.split_at(8);
-                    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
+                    let number =
+                        |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
                     PictureSeed { seed: number(seed), index: number(index) }
                 })
                 .collect(),
-            codes: codes.2.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect(),
+            codes: codes
+                .2
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&bytes| u16::from_le_bytes(bytes))
+                .collect(),
         };
         if pairs.labels.iter().any(|label| !(0..self.num_classes).contains(label)) {
-            return Err(Flaw::Damaged(format!("a label is not from 0 to {}", self.num_classes - 1)));
+            return Err(Flaw::Damaged(format!(
+                "a label is not from 0 to {}",
+                self.num_classes - 1
+            )));
         }
         if pairs.codes.iter().any(|&code| i64::from(code) >= self.vocabulary) {
             return Err(Flaw::Damaged(format!("a code is not from 0 to {}", self.vocabulary - 1)));
@@ -356,7 +398,10 @@ mod tests {
         assert_eq!(watch.1[0], "begin 4");
         shards(other.path()).fill("x", 3, &mut StopAt(99, Vec::new()), make).unwrap();
         assert_eq!(shards(one.path()).read("x").unwrap(), shards(other.path()).read("x").unwrap());
-        assert_eq!(shards(one.path()).read("x").unwrap(), make(&(0..10).collect::<Vec<_>>()).unwrap());
+        assert_eq!(
+            shards(one.path()).read("x").unwrap(),
+            make(&(0..10).collect::<Vec<_>>()).unwrap()
+        );
     }
 
     #[test]
@@ -366,9 +411,10 @@ mod tests {
         let mut watch = StopAt(99, Vec::new());
         shards.fill("x", 4, &mut watch, make).unwrap();
         let whole = shards.read("x").unwrap();
-        for damage in
-            [|bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1, |bytes: &mut Vec<u8>| bytes.truncate(90)]
-        {
+        for damage in [
+            |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1,
+            |bytes: &mut Vec<u8>| bytes.truncate(90),
+        ] {
             let path = directory.path().join("00001.safetensors");
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);
@@ -387,9 +433,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         shards(directory.path()).fill("x", 4, &mut StopAt(99, Vec::new()), make).unwrap();
         let other = Shards { settings: json!({"teacher": 8}), ..shards(directory.path()) };
-        for error in
-            [other.fill("x", 4, &mut StopAt(99, Vec::new()), make).unwrap_err(), other.read("x").unwrap_err()]
-        {
+        for error in [
+            other.fill("x", 4, &mut StopAt(99, Vec::new()), make).unwrap_err(),
+            other.read("x").unwrap_err(),
+        ] {
             assert!(error.to_string().contains("teacher was 7 and is 8"), "{error}");
         }
         assert_eq!(whole_files(directory.path()), 3);

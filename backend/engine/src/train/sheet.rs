@@ -29,7 +29,12 @@ pub(super) fn png(rgb: &[u8], width: u32, height: u32) -> Result<Vec<u8>, TrainE
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_sheet(path: &Path, pictures: &[Vec<u8>], side: usize, columns: usize) -> Result<(), TrainError> {
+pub fn write_sheet(
+    path: &Path,
+    pictures: &[Vec<u8>],
+    side: usize,
+    columns: usize,
+) -> Result<(), TrainError> {
     let columns = columns.clamp(1, pictures.len().max(1));
     let rows = pictures.len().div_ceil(columns);
     let span = |count: usize| GAP + count * (side + GAP);
@@ -62,9 +67,10 @@ mod tests {
         let path = directory.path().join("sheet.png");
         let flat = |n: u8| vec![n; 2 * 2 * 3];
         write_sheet(&path, &[flat(1), flat(2), flat(3)], 2, 2).unwrap();
-        let mut reader = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap()))
-            .read_info()
-            .unwrap();
+        let mut reader =
+            png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap()))
+                .read_info()
+                .unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
         let info = reader.info();

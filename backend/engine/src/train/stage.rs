@@ -24,7 +24,8 @@ use crate::bundle::weights::StateDict;
 
 /// What a network learns: its loss at a step, and what it can do.
 pub(super) trait Lesson: Debug {
-    /// The loss of step `step` (from 0), f32 `[]`, and figures of it. `weights` are the live ones; gradients flow to them.
+    /// The loss of step `step` (from 0), f32 `[]`, and figures of it. `weights` are the live ones;
+    /// gradients flow to them.
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError>;
 
     /// What else happens after the weights have moved.
@@ -80,8 +81,8 @@ impl Stage<'_> {
         stage_directory(&self.place.directory, self.name).join(name)
     }
 
-    /// Runs the stage from its checkpoint, or from the beginning, to its end: the averaged weights, or `None` if the
-    /// watcher stopped it. `lesson` gets the number of steps already done.
+    /// Runs the stage from its checkpoint, or from the beginning, to its end: the averaged weights,
+    /// or `None` if the watcher stopped it. `lesson` gets the number of steps already done.
     pub(super) fn run<L: Lesson>(
         self,
         watch: &mut dyn Watch,
@@ -89,7 +90,8 @@ impl Stage<'_> {
     ) -> Result<Option<StateDict>, TrainError> {
         let Steps { steps, batch, ref optimizer, examine_every, checkpoint_every } = *self.run;
         let _claim = Claim::take(&stage_directory(&self.place.directory, self.name))?;
-        let parameters = Parameters::new(self.layout.clone(), self.seed, &self.initial, self.place.device);
+        let parameters =
+            Parameters::new(self.layout.clone(), self.seed, &self.initial, self.place.device);
         let mut state = Optimizer::new(&parameters);
         let path = self.file("checkpoint.safetensors");
         let found = Checkpoint::find(&path, &self.settings)?;

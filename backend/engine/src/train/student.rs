@@ -1,8 +1,9 @@
 //! The student: from noise to the end of the teacher's flow in one pass.
 //!
-//! It begins with the teacher's weights and learns pairs of noise and tokens, from full noise (`t = 0`) and from where the
-//! first scales are given (`t₂`). Both heads learn every scale that is not given: cross-entropy for codes, squared error
-//! for vectors, and the squared error of the `f_hat` that the vectors of the late scales make.
+//! It begins with the teacher's weights and learns pairs of noise and tokens, from full noise
+//! (`t = 0`) and from where the first scales are given (`t₂`). Both heads learn every scale that is
+//! not given: cross-entropy for codes, squared error for vectors, and the squared error of the
+//! `f_hat` that the vectors of the late scales make.
 
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -36,9 +37,13 @@ const SHEET_EXAMPLES: usize = 2;
 /// Trains the student of a run and completes the run's bundle.
 ///
 /// # Errors
-/// When teacher or trajectories are missing or of other sizes, a checkpoint is of another recipe, or a file cannot be
-/// written.
-pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+/// When teacher or trajectories are missing or of other sizes, a checkpoint is of another recipe,
+/// or a file cannot be written.
+pub fn train(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let config = recipe.config();
     let model = model_directory(&place.directory);
@@ -95,17 +100,20 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
     Ok(outcome(weights))
 }
 
-/// Where a student begins: the teacher's weights, with a level and a position more after the first (Liu et al.: the
-/// class has a place of its own). Student row 0 is teacher row 0, row 1 is new, row `k + 1` is teacher row `k`.
+/// Where a student begins: the teacher's weights, with a level and a position more after the first
+/// (Liu et al.: the class has a place of its own). Student row 0 is teacher row 0, row 1 is new,
+/// row `k + 1` is teacher row `k`.
 ///
-/// The released code means to do the same, but redraws row 1 of `class_emb` where it means that of `lvl_embed`.
+/// The released code means to do the same, but redraws row 1 of `class_emb` where it means that of
+/// `lvl_embed`.
 pub fn initial_from_teacher(teacher: &StateDict, seed: u64) -> StateDict {
     let _no_grad = tch::no_grad_guard();
     let grown = |name: &str, tensor: &Tensor, dim: i64| {
         let rows = tensor.size()[dim as usize];
         let mut shape = tensor.size();
         shape[dim as usize] = 1;
-        let new = initial::tensor(seed, name, &shape).to_device(tensor.device()).to_kind(tensor.kind());
+        let new =
+            initial::tensor(seed, name, &shape).to_device(tensor.device()).to_kind(tensor.kind());
         Tensor::cat(&[tensor.narrow(dim, 0, 1), new, tensor.narrow(dim, 1, rows - 1)], dim)
     };
     let take = |(name, tensor): (&String, &Tensor)| {
@@ -153,7 +161,10 @@ impl Spread {
             (x - mean).square().mean(Kind::Float).double_value(&[]).max(1e-9)
         };
         let sums = quantize.partial_sums(&vectors);
-        Self { vectors: variance(&vectors, &[0, 1]), sums: variance(&sums[config.scales() - 1], &[0, 2, 3]) }
+        Self {
+            vectors: variance(&vectors, &[0, 1]),
+            sums: variance(&sums[config.scales() - 1], &[0, 2, 3]),
+        }
     }
 }
 
@@ -197,7 +208,8 @@ impl StudentLesson {
     ) -> Losses {
         let (given, n) = (self.config.tokens_before(t), self.config.tokens());
         let target = self.quantize.lookup(codes);
-        let input = Tensor::cat(&[target.narrow(1, 0, given), noise.narrow(1, given, n - given)], 1);
+        let input =
+            Tensor::cat(&[target.narrow(1, 0, given), noise.narrow(1, given, n - given)], 1);
         let conditioning = student.condition(labels);
         let hidden = student.forward(&input, given, &conditioning);
         let logits = student.logits(&hidden, given, n, &conditioning);
@@ -215,10 +227,12 @@ impl StudentLesson {
         // As a step makes it: codes before the split, vectors from there on.
         let split = self.config.tokens_before(self.recipe.student.second_step);
         let from = given.max(split);
-        let made = Tensor::cat(&[target.narrow(1, 0, from), vectors.narrow(1, from - given, n - from)], 1);
+        let made =
+            Tensor::cat(&[target.narrow(1, 0, from), vectors.narrow(1, from - given, n - from)], 1);
         let last = |tokens: &Tensor| self.quantize.partial_sums(tokens).pop().unwrap_or_default();
         let sums = (last(&made) - last(&target)).square().mean(Kind::Float) / self.spread.sums;
-        let right = logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
+        let right =
+            logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
         Losses { codes: codes_loss, vectors: vectors_loss, sums, right: right.double_value(&[]) }
     }
 }
@@ -228,8 +242,9 @@ impl Lesson for StudentLesson {
         let recipe = &self.recipe.student;
         let rows = self.deck.batch(step, recipe.run.batch);
         let (labels, codes, noise) = self.batch(&self.pairs, &rows);
-        let student =
-            build(weights, self.place.device, self.place.kind, |at| Student::load(at, &self.config));
+        let student = build(weights, self.place.device, self.place.kind, |at| {
+            Student::load(at, &self.config)
+        });
         let all = rows.len() as i64;
         let second = ((all as f64 * recipe.second_share).round() as i64).clamp(0, all - 1);
         let parts = [(0, all - second, 0), (all - second, second, recipe.second_step)];
@@ -244,11 +259,15 @@ impl Lesson for StudentLesson {
                 + &losses.sums * recipe.sum_loss;
             total += loss * share;
             let value = |tensor: &Tensor| tensor.double_value(&[]);
-            let some = [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
+            let some =
+                [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
             figures.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
         }
         let [codes, vectors, sums, right] = figures;
-        Ok((total, vec![("codes", codes), ("vectors", vectors), ("sums", sums), ("codes_right", right)]))
+        Ok((
+            total,
+            vec![("codes", codes), ("vectors", vectors), ("sums", sums), ("codes_right", right)],
+        ))
     }
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
@@ -261,7 +280,8 @@ impl Lesson for StudentLesson {
             let losses = self.pass(&student, (&labels, &codes, &noise), 0);
             let share = rows.len() as f64 / all.len() as f64;
             let value = |tensor: &Tensor| tensor.double_value(&[]);
-            let some = [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
+            let some =
+                [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
             sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
         }
         let model = model_directory(&place.directory);
@@ -287,11 +307,12 @@ impl Lesson for StudentLesson {
 }
 
 impl StudentLesson {
-    /// Teacher, one step and two steps from the same noise, side by side; and how near the steps' pictures are to the
-    /// teacher's, in dB.
+    /// Teacher, one step and two steps from the same noise, side by side; and how near the steps'
+    /// pictures are to the teacher's, in dB.
     fn compare(&self, sampler: &Sampler) -> Result<(Figures, Vec<Vec<u8>>), TrainError> {
         let classes = self.config.num_classes as usize;
-        let mut rows: Vec<usize> = (0..(classes * SHEET_EXAMPLES).min(self.held_out.len())).collect();
+        let mut rows: Vec<usize> =
+            (0..(classes * SHEET_EXAMPLES).min(self.held_out.len())).collect();
         rows.sort_by_key(|&row| self.held_out.labels[row]);
         let (labels, codes, noise) = self.batch(&self.held_out, &rows);
         let split = self.recipe.student.second_step;
@@ -302,20 +323,26 @@ impl StudentLesson {
         let drawn = |t_list: Vec<usize>| {
             let plan = Plan::FewStep { t_list, loss_split_t: split };
             let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &[] };
-            let tokens =
-                sampler.run(&plan, &batch, Frames::None, &mut |_| std::ops::ControlFlow::Continue(()))?;
+            let tokens = sampler
+                .run(&plan, &batch, Frames::None, &mut |_| std::ops::ControlFlow::Continue(()))?;
             Ok::<_, TrainError>(picture(&tokens.unwrap_or_default()))
         };
         let teacher = picture(&self.quantize.lookup(&codes));
         let (one, two) = (drawn(vec![0])?, drawn(vec![0, split])?);
         let nearness = |pictures: &Tensor| {
-            let square = (pictures - &teacher).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+            let square = (pictures - &teacher).square().mean_dim(
+                [1i64, 2, 3].as_slice(),
+                false,
+                Kind::Float,
+            );
             (square.clamp_min(1e-9).log10() * -10.0).mean(Kind::Double).double_value(&[])
         };
-        let figures = vec![("one_step_psnr_db", nearness(&one)), ("two_steps_psnr_db", nearness(&two))];
+        let figures =
+            vec![("one_step_psnr_db", nearness(&one)), ("two_steps_psnr_db", nearness(&two))];
         let columns = [to_rgb8(&teacher)?, to_rgb8(&one)?, to_rgb8(&two)?];
-        let sheet =
-            (0..rows.len()).flat_map(|row| columns.iter().map(move |column| column[row].clone())).collect();
+        let sheet = (0..rows.len())
+            .flat_map(|row| columns.iter().map(move |column| column[row].clone()))
+            .collect();
         Ok((figures, sheet))
     }
 }
@@ -334,7 +361,8 @@ mod tests {
             Teacher::load(at, &config);
         });
         let teacher =
-            super::super::parameters::Parameters::new(layout, 3, &StateDict::new(), Device::Cpu).live();
+            super::super::parameters::Parameters::new(layout, 3, &StateDict::new(), Device::Cpu)
+                .live();
         let student = initial_from_teacher(&teacher, 4);
         let (t, s) = (&teacher["lvl_embed.weight"], &student["lvl_embed.weight"]);
         assert_eq!(s.size()[0], t.size()[0] + 1);
@@ -360,12 +388,21 @@ mod tests {
     #[test]
     fn tokens_of_small_scales_weigh_more_and_one_in_the_mean() {
         let config = Recipe::preset("smoke").unwrap().config();
-        let place = Workplace { directory: ".".into(), device: Device::Cpu, kind: Kind::Float, start: None };
+        let place = Workplace {
+            directory: ".".into(),
+            device: Device::Cpu,
+            kind: Kind::Float,
+            start: None,
+        };
         let weights = Vec::<f32>::try_from(scale_weights(&config, 0.5, &place)).unwrap();
         assert!((weights.iter().sum::<f32>() / weights.len() as f32 - 1.0).abs() < 1e-6);
         assert!(
-            (weights[0] / weights[1] - 2.0).abs() < 1e-5 && (weights[0] / weights[13] - 3.0).abs() < 1e-5
+            (weights[0] / weights[1] - 2.0).abs() < 1e-5
+                && (weights[0] / weights[13] - 3.0).abs() < 1e-5
         );
-        assert!(scale_weights(&config, 0.0, &place).equal(&Tensor::ones([14], (Kind::Float, Device::Cpu))));
+        assert!(
+            scale_weights(&config, 0.0, &place)
+                .equal(&Tensor::ones([14], (Kind::Float, Device::Cpu)))
+        );
     }
 }

@@ -32,11 +32,17 @@ const TOGETHER: usize = 64;
 /// Pictures of each class on the contact sheet.
 const SHEET_COLUMNS: usize = 8;
 
-/// Trains the teacher of a run and puts it in the run's bundle. The pictures that it learns are tokenized first.
+/// Trains the teacher of a run and puts it in the run's bundle. The pictures that it learns are
+/// tokenized first.
 ///
 /// # Errors
-/// When the VAE is missing or of other sizes, a checkpoint or shard is of another recipe, or a file cannot be written.
-pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+/// When the VAE is missing or of other sizes, a checkpoint or shard is of another recipe, or a file
+/// cannot be written.
+pub fn train(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let config = recipe.config();
     let model = model_directory(&place.directory);
@@ -53,7 +59,8 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         return Ok(Outcome::Stopped);
     }
     let pairs = shards.read("teacher")?;
-    let held_out = numbers(stream.held_out(), &(0..recipe.teacher.held_out as u64).collect::<Vec<_>>())?;
+    let held_out =
+        numbers(stream.held_out(), &(0..recipe.teacher.held_out as u64).collect::<Vec<_>>())?;
     let start = product::start("teacher", place, |at| {
         Teacher::load(at, &config);
     })?;
@@ -86,7 +93,13 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
     Ok(outcome(weights))
 }
 
-fn token_shards(recipe: &Recipe, place: &Workplace, config: &Config, common: &Value, vae: u32) -> Shards {
+fn token_shards(
+    recipe: &Recipe,
+    place: &Workplace,
+    config: &Config,
+    common: &Value,
+    vae: u32,
+) -> Shards {
     Shards {
         directory: place.directory.join("tokens"),
         settings: json!({"common": common, "vae": vae}),
@@ -173,15 +186,21 @@ impl Lesson for TeacherLesson {
         let recipe = &self.recipe.teacher;
         let rows = self.deck.batch(step, recipe.run.batch);
         let (labels, codes) = batch_of(&self.pairs, &rows, self.place.device);
-        let teacher =
-            build(weights, self.place.device, self.place.kind, |at| Teacher::load(at, &self.config));
+        let teacher = build(weights, self.place.device, self.place.kind, |at| {
+            Teacher::load(at, &self.config)
+        });
         let chances = product::chances(self.recipe.seed, STAGE, step, rows.len());
-        let untold: Vec<bool> = chances.into_iter().map(|chance| chance < recipe.class_dropout).collect();
+        let untold: Vec<bool> =
+            chances.into_iter().map(|chance| chance < recipe.class_dropout).collect();
         let untold = Tensor::from_slice(&untold).to_device(self.place.device);
         let labels = labels.masked_fill(&untold, teacher.unconditional());
-        let logits =
-            teacher.teacher_forcing(&labels, &by_scale(&self.config, &codes), &self.vae.network.quantize);
-        let right = logits.argmax(-1, false).eq_tensor(&codes).to_kind(Kind::Float).mean(Kind::Float);
+        let logits = teacher.teacher_forcing(
+            &labels,
+            &by_scale(&self.config, &codes),
+            &self.vae.network.quantize,
+        );
+        let right =
+            logits.argmax(-1, false).eq_tensor(&codes).to_kind(Kind::Float).mean(Kind::Float);
         let loss = cross_entropy(&logits, &codes).mean(Kind::Float);
         Ok((loss, vec![("codes_right", right.double_value(&[]))]))
     }
@@ -198,8 +217,11 @@ impl Lesson for TeacherLesson {
         let mut losses = Vec::new();
         for rows in all.chunks(TOGETHER) {
             let (labels, codes) = batch_of(&self.held_out, rows, place.device);
-            let logits =
-                teacher.teacher_forcing(&labels, &by_scale(config, &codes), &self.vae.network.quantize);
+            let logits = teacher.teacher_forcing(
+                &labels,
+                &by_scale(config, &codes),
+                &self.vae.network.quantize,
+            );
             losses.push(cross_entropy(&logits, &codes));
         }
         let losses = Tensor::cat(&losses, 0);
@@ -219,27 +241,38 @@ impl Lesson for TeacherLesson {
             super::parameters::Parameters::new(layout, self.recipe.seed, &untrained, place.device);
         let sampler = Sampler {
             config: config.clone(),
-            student: build(parameters.live(), place.device, Kind::Float, |at| Student::load(at, config)),
+            student: build(parameters.live(), place.device, Kind::Float, |at| {
+                Student::load(at, config)
+            }),
             teacher: Some(teacher),
-            vae: product::load_vae(&model_directory(&place.directory), place, config, Kind::Float)?.network,
+            vae: product::load_vae(&model_directory(&place.directory), place, config, Kind::Float)?
+                .network,
             device: place.device,
             parameters: 0,
             graphs: Graphs::default(),
         };
         let plan = Plan::Teacher { guidance: self.recipe.trajectories.guidance };
         let classes = 0..config.num_classes;
-        let labels: Vec<i64> = classes.flat_map(|class| std::iter::repeat_n(class, SHEET_COLUMNS)).collect();
+        let labels: Vec<i64> =
+            classes.flat_map(|class| std::iter::repeat_n(class, SHEET_COLUMNS)).collect();
         let pictures = draw(&sampler, &plan, &labels, self.recipe.seed)?;
         Ok(Exam { figures, sheet: Some((pictures, config.image_size() as usize, SHEET_COLUMNS)) })
     }
 }
 
 /// Pictures of a plan as bytes, one a label.
-fn draw(sampler: &Sampler, plan: &Plan, labels: &[i64], seed: u64) -> Result<Vec<Vec<u8>>, TrainError> {
-    let seeds: Vec<PictureSeed> = (0..labels.len() as u64).map(|index| PictureSeed { seed, index }).collect();
+fn draw(
+    sampler: &Sampler,
+    plan: &Plan,
+    labels: &[i64],
+    seed: u64,
+) -> Result<Vec<Vec<u8>>, TrainError> {
+    let seeds: Vec<PictureSeed> =
+        (0..labels.len() as u64).map(|index| PictureSeed { seed, index }).collect();
     let labels = Tensor::from_slice(labels);
     let batch = Batch { labels: &labels, noise: None, seeds: &seeds };
-    let tokens = sampler.run(plan, &batch, Frames::None, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let tokens =
+        sampler.run(plan, &batch, Frames::None, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let f_hat = tokens.and_then(|tokens| sampler.f_hats(&tokens).pop());
     Ok(f_hat.map(|f_hat| to_rgb8(&sampler.pictures(&f_hat))).transpose()?.unwrap_or_default())
 }

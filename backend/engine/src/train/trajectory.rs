@@ -1,7 +1,8 @@
 //! Pairs of noise and tokens: the teacher's flow followed from noise to a whole picture.
 //!
-//! Position by position, scale by scale: the teacher's guided, filtered law at a position and the noise there determine its
-//! codeword (see [`super::flow`]); `f_hat` grows by the codewords, and the next scale's laws follow.
+//! Position by position, scale by scale: the teacher's guided, filtered law at a position and the
+//! noise there determine its codeword (see [`super::flow`]); `f_hat` grows by the codewords, and
+//! the next scale's laws follow.
 
 use std::path::Path;
 
@@ -26,10 +27,12 @@ use crate::{
     },
 };
 
-/// Added to the seed, so that no picture drawn for people or scores starts from noise that the student has seen.
+/// Added to the seed, so that no picture drawn for people or scores starts from noise that the
+/// student has seen.
 const APART: u64 = 0x7261_6a65_0000;
 
-/// Rows solved together; bounds the memory of a step to a few hundred megabytes for the published vocabulary.
+/// Rows solved together; bounds the memory of a step to a few hundred megabytes for the published
+/// vocabulary.
 const ROWS: i64 = 8192;
 
 /// A teacher and how its pictures are made.
@@ -116,7 +119,8 @@ impl Source {
     /// # Errors
     /// When shards of another teacher are there, or a file cannot be written.
     pub fn fill(&self, directory: &Path, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
-        self.shards(directory).fill("trajectories", self.recipe.batch, watch, |numbers| self.pairs(numbers))
+        self.shards(directory)
+            .fill("trajectories", self.recipe.batch, watch, |numbers| self.pairs(numbers))
     }
 
     /// Pairs by their numbers; classes take turns.
@@ -130,9 +134,14 @@ impl Source {
         Ok(Pairs { labels, seeds, codes: to_u16(&codes)? })
     }
 
-    /// Follows the flow from noise f32 `[B, N, Cv]` to codes i64 `[B, N]`. `see` is shown the teacher's law at every scale,
-    /// f32 `[B, p², V]`.
-    pub fn follow(&self, labels: &[i64], noise: &Tensor, see: &mut dyn FnMut(usize, &Tensor)) -> Tensor {
+    /// Follows the flow from noise f32 `[B, N, Cv]` to codes i64 `[B, N]`. `see` is shown the
+    /// teacher's law at every scale, f32 `[B, p², V]`.
+    pub fn follow(
+        &self,
+        labels: &[i64],
+        noise: &Tensor,
+        see: &mut dyn FnMut(usize, &Tensor),
+    ) -> Tensor {
         let labels = Tensor::from_slice(labels).to_device(self.place.device);
         let noise = noise.to_device(self.place.device);
         let (teacher, quantize) = (&self.teacher.network, &self.vae.network.quantize);
@@ -162,7 +171,8 @@ struct Law<'a> {
 }
 
 impl Law<'_> {
-    /// Goes through all scales; `choose` gives the codes of a scale, i64 `[B, p²]`, for its law, f32 `[B, p², V]`.
+    /// Goes through all scales; `choose` gives the codes of a scale, i64 `[B, p²]`, for its law,
+    /// f32 `[B, p², V]`.
     fn walk(&self, labels: &Tensor, choose: &mut dyn FnMut(usize, &Tensor) -> Tensor) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let without_class = labels.full_like(self.teacher.unconditional());
@@ -172,9 +182,14 @@ impl Law<'_> {
         let codes: Vec<Tensor> = (0..self.config.scales())
             .map(|k| {
                 let input = self.quantize.downsample(&f_hat, k);
-                let logits =
-                    self.teacher.advance(&mut progress, k, &[Tensor::cat(&[&input, &input], 0)], false);
-                let codes = choose(k, &guided_probs(&logits, self.guidance, k, self.config.scales()));
+                let logits = self.teacher.advance(
+                    &mut progress,
+                    k,
+                    &[Tensor::cat(&[&input, &input], 0)],
+                    false,
+                );
+                let codes =
+                    choose(k, &guided_probs(&logits, self.guidance, k, self.config.scales()));
                 f_hat = &f_hat + self.quantize.contribution(k, &self.quantize.lookup(&codes));
                 codes
             })

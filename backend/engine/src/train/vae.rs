@@ -1,4 +1,5 @@
-//! The first stage: a VQ-VAE learns drawn pictures (the losses of VAR's tokenizer without its critic).
+//! The first stage: a VQ-VAE learns drawn pictures (the losses of VAR's tokenizer without its
+//! critic).
 
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -34,11 +35,18 @@ const TOGETHER: usize = 64;
 /// Trains the VAE of a run and puts it in the run's bundle.
 ///
 /// # Errors
-/// When the recipe cannot be followed, a checkpoint is damaged or of another recipe, or a file cannot be written.
-pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+/// When the recipe cannot be followed, a checkpoint is damaged or of another recipe, or a file
+/// cannot be written.
+pub fn train(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
     recipe.validate()?;
     let config = recipe.config();
-    let Some(likeness) = Likeness::prepare(recipe, place, watch)? else { return Ok(Outcome::Stopped) };
+    let Some(likeness) = Likeness::prepare(recipe, place, watch)? else {
+        return Ok(Outcome::Stopped);
+    };
     let start = product::start("vae", place, |at| {
         Vae::load(at, &config);
     })?;
@@ -69,13 +77,17 @@ pub fn train(recipe: &Recipe, place: &Workplace, watch: &mut dyn Watch) -> Resul
         })
     })?;
     if let Some(weights) = &weights {
-        product::write_half(&product::model_directory(&place.directory).join("vae.safetensors"), weights)?;
+        product::write_half(
+            &product::model_directory(&place.directory).join("vae.safetensors"),
+            weights,
+        )?;
         product::write_config(&place.directory, &config)?;
     }
     Ok(outcome(weights))
 }
 
-/// What a VAE does on held-out pictures, with a sheet of them: as they are, then from each prefix of the scales.
+/// What a VAE does on held-out pictures, with a sheet of them: as they are, then from each prefix
+/// of the scales.
 pub(super) fn examine(
     weights: StateDict,
     held_out: &Drawn,
@@ -90,13 +102,17 @@ pub(super) fn examine(
     for (part, pictures) in held_out.pictures.chunks(TOGETHER).enumerate() {
         let x = to_network(pictures, side, place.device);
         let codes = Tensor::cat(&vae.tokenize(&x), 1);
-        let _ = used
-            .shallow_clone()
-            .g_add_(&codes.view([-1]).bincount(None::<&Tensor>, config.vocabulary).to_kind(Kind::Float));
+        let _ = used.shallow_clone().g_add_(
+            &codes.view([-1]).bincount(None::<&Tensor>, config.vocabulary).to_kind(Kind::Float),
+        );
         let sums = vae.quantize.partial_sums(&vae.quantize.lookup(&codes));
         let shown = |sum: &Tensor| (vae.decode(sum) + 1.0) * 0.5;
         let last = shown(&sums[sums.len() - 1]);
-        let each = (&last - (&x + 1.0) * 0.5).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+        let each = (&last - (&x + 1.0) * 0.5).square().mean_dim(
+            [1i64, 2, 3].as_slice(),
+            false,
+            Kind::Float,
+        );
         square += each.sum(Kind::Double).double_value(&[]);
         psnr += (each.log10() * -10.0).sum(Kind::Double).double_value(&[]);
         if part == 0 {
@@ -114,7 +130,11 @@ pub(super) fn examine(
     let n = held_out.pictures.len() as f64;
     let in_use = used.gt(0.0).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     Ok(Exam {
-        figures: vec![("held_out_psnr_db", psnr / n), ("held_out_mse", square / n), ("codes_in_use", in_use)],
+        figures: vec![
+            ("held_out_psnr_db", psnr / n),
+            ("held_out_mse", square / n),
+            ("codes_in_use", in_use),
+        ],
         sheet: Some((sheet, side as usize, config.scales() + 1)),
     })
 }
@@ -135,7 +155,11 @@ struct VaeLesson {
 
 /// The drawn pictures that a run's VAE learns.
 pub(super) fn stream(recipe: &Recipe, config: &Config) -> Stream {
-    Stream { seed: recipe.seed, classes: recipe.sizes.num_classes as usize, side: config.image_size() as u32 }
+    Stream {
+        seed: recipe.seed,
+        classes: recipe.sizes.num_classes as usize,
+        side: config.image_size() as u32,
+    }
 }
 
 /// How unlike pictures are to those that they should be.
@@ -171,7 +195,8 @@ impl Likeness {
         let difference = pictures - x;
         let pixels = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
         let edges = gradient_difference(pictures, x) * self.gradient_loss;
-        let mut figures = vec![("pixels", pixels.double_value(&[])), ("edges", edges.double_value(&[]))];
+        let mut figures =
+            vec![("pixels", pixels.double_value(&[])), ("edges", edges.double_value(&[]))];
         let mut loss = pixels + edges;
         if let Some(eye) = &self.eye {
             let look = judge::look_apart(eye, pictures, x);
@@ -182,7 +207,8 @@ impl Likeness {
     }
 }
 
-/// What each scale has to quantize and the codewords nearest to it: f32 `[B, p², Cv]` and i64 `[B, p²]` a scale.
+/// What each scale has to quantize and the codewords nearest to it: f32 `[B, p², Cv]` and i64
+/// `[B, p²]` a scale.
 fn quantize(quantizer: &Quantizer, latent: &Tensor, scales: usize) -> (Vec<Tensor>, Vec<Tensor>) {
     let _no_grad = tch::no_grad_guard();
     let mut rest = latent.detach();
@@ -213,7 +239,11 @@ pub(super) fn seen(recipe: &Recipe, stage: u64, sums: &[Tensor], step: u64) -> T
     let chances = product::chances(recipe.seed, stage, 2 * step, 2 * batch as usize);
     let prefix = |pair: &[f64]| {
         let shortened = pair[0] < recipe.vae.prefix_share;
-        if shortened { ((pair[1] * (scales - 1) as f64) as usize).min(scales - 2) } else { scales - 1 }
+        if shortened {
+            ((pair[1] * (scales - 1) as f64) as usize).min(scales - 2)
+        } else {
+            scales - 1
+        }
     };
     let rows: Vec<i64> = (0..batch)
         .zip(chances.chunks_exact(2))
@@ -228,12 +258,14 @@ impl Lesson for VaeLesson {
         let drawn = self.feed.next()?;
         let (recipe, scales) = (&self.recipe.vae, self.config.scales());
         let x = to_network(&drawn.pictures, self.config.image_size(), self.place.device);
-        let vae = build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
+        let vae =
+            build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
         let latent = vae.encode(&x);
         let (rests, codes) = quantize(&vae.quantize, &latent, scales);
         self.rests = rests;
         let all_codes = Tensor::cat(&codes, 1);
-        self.usage = &self.usage + all_codes.view([-1]).bincount(None::<&Tensor>, self.config.vocabulary);
+        self.usage =
+            &self.usage + all_codes.view([-1]).bincount(None::<&Tensor>, self.config.vocabulary);
         let sums = vae.quantize.partial_sums(&vae.quantize.lookup(&all_codes));
         // Codewords and φ move to the latents, latents to the codewords.
         let distance = |sum: &Tensor| {
@@ -257,7 +289,8 @@ impl Lesson for VaeLesson {
         step: u64,
     ) -> Result<(), TrainError> {
         let done = step + 1;
-        if done.is_multiple_of(self.recipe.vae.revive_every) && done <= self.recipe.vae.revive_until {
+        if done.is_multiple_of(self.recipe.vae.revive_every) && done <= self.recipe.vae.revive_until
+        {
             self.revive(weights, optimizer, step);
             let _ = self.usage.zero_();
         }

@@ -41,10 +41,12 @@ pub struct Trial {
     pub steps: Vec<usize>,
 }
 
-/// Takes laws of the teacher in `model` at an early, a middle and a late scale, on the way to a picture of the trial's class, and
-/// tests the ends of the noise vectors against each, for every number of solver steps; `found` is shown each law.
+/// Takes laws of the teacher in `model` at an early, a middle and a late scale, on the way to a
+/// picture of the trial's class, and tests the ends of the noise vectors against each, for every
+/// number of solver steps; `found` is shown each law.
 ///
-/// At each scale the position whose law has the largest entropy is taken: a law of one codeword tests nothing.
+/// At each scale the position whose law has the largest entropy is taken: a law of one codeword
+/// tests nothing.
 ///
 /// # Errors
 /// When the model has no teacher, or the class is out of range.
@@ -66,14 +68,16 @@ pub fn verify_flow(
             config.num_classes - 1
         )));
     }
-    let noise = PictureSeed { seed, index: 0 }.noise(config.tokens(), config.latent_channels).unsqueeze(0);
+    let noise =
+        PictureSeed { seed, index: 0 }.noise(config.tokens(), config.latent_channels).unsqueeze(0);
     let scales = config.scales();
     let wanted = [1.min(scales - 1), scales / 2, scales - 1];
     let mut laws: Vec<(usize, i64, f64, Tensor)> = Vec::new();
     let _ = source.follow(&[label], &noise, &mut |k, probs| {
         if wanted.contains(&k) {
             let probs = probs.get(0).to_kind(Kind::Double);
-            let entropy = -probs.xlogy(&probs).sum_dim_intlist([-1i64].as_slice(), false, Kind::Double);
+            let entropy =
+                -probs.xlogy(&probs).sum_dim_intlist([-1i64].as_slice(), false, Kind::Double);
             let position = entropy.argmax(0, false).int64_value(&[]);
             laws.push((k, position, entropy.double_value(&[position]), probs.get(position)));
         }
@@ -91,8 +95,9 @@ pub fn verify_flow(
                 let rows = ROWS.min(draws - from) as i64;
                 // Noise of its own for each scale and part, the same for every number of steps.
                 let index = (1 + scale as u64) << 32 | from;
-                let noise =
-                    PictureSeed { seed, index }.noise(rows, config.latent_channels).to_device(place.device);
+                let noise = PictureSeed { seed, index }
+                    .noise(rows, config.latent_channels)
+                    .to_device(place.device);
                 let ends = flow.solve(&noise, &log_probs.expand([rows, -1], false));
                 let some = ends.bincount(None::<&Tensor>, law.len() as i64);
                 let some: Vec<i64> = some.to_device(tch::Device::Cpu).try_into()?;

@@ -35,7 +35,11 @@ pub fn config(patch_nums: &[i64], depth: i64, vocabulary: i64, latent_channels: 
         patch_nums: patch_nums.to_vec(),
         vocabulary,
         latent_channels,
-        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1, 2, 2, 4], residual_blocks: 2 },
+        vae: VaeConfig {
+            channels: 32,
+            channel_multipliers: vec![1, 1, 2, 2, 4],
+            residual_blocks: 2,
+        },
         transformer: TransformerConfig { depth, width: 64 * depth, heads: depth },
         num_classes: 1000,
         classes: (0..1000).map(|class| format!("class {class}")).collect(),
@@ -105,7 +109,8 @@ pub fn run_showing(
     seeds: &[PictureSeed],
     shown: Frames,
 ) -> Drawn {
-    let (mut passes, mut sequences, mut frames, mut log) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut passes, mut sequences, mut frames, mut log) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let tokens = sampler
         .run(plan, &Batch { labels, noise: Some(noise), seeds }, shown, &mut |event| {
             match event {
@@ -134,12 +139,13 @@ pub fn seeds(seed: u64, count: u64) -> Vec<PictureSeed> {
     (0..count).map(|index| PictureSeed { seed, index }).collect()
 }
 
-/// Plans of every kind on a model with `scales` scales: one to three steps, teacher-involved with every start and end
-/// of interest, and the teacher alone.
+/// Plans of every kind on a model with `scales` scales: one to three steps, teacher-involved with
+/// every start and end of interest, and the teacher alone.
 pub fn plans(scales: usize, top_k: usize) -> Vec<Plan> {
     let guidance = Guidance { cfg: 2.0, top_k, top_p: 0.95 };
     let middle = scales / 2;
-    let few = |t_list: &[usize], loss_split_t| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t };
+    let few =
+        |t_list: &[usize], loss_split_t| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t };
     let involved = |t_list, loss_split_t, teacher_start, causal_prefix| Plan::TeacherInvolved {
         t_list,
         loss_split_t,

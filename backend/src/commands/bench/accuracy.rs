@@ -18,8 +18,9 @@ use crate::cli::UsageError;
 
 /// Draws `count` pictures of each plan in `kind` and in f32 and prints how far they differ.
 ///
-/// Codes are compared as the nearest codewords of the final tokens, which for regressed vectors is the stricter way. A
-/// teacher that draws from its law tells less than a student does: one draw that falls otherwise changes all after it.
+/// Codes are compared as the nearest codewords of the final tokens, which for regressed vectors is
+/// the stricter way. A teacher that draws from its law tells less than a student does: one draw
+/// that falls otherwise changes all after it.
 ///
 /// # Errors
 /// When the model cannot be used, or `kind` is f32 itself.
@@ -31,9 +32,12 @@ pub(super) fn run(
     kind: Kind,
 ) -> anyhow::Result<()> {
     if kind == Kind::Float {
-        return Err(UsageError("--accuracy compares with f32; give --dtype bf16 or f16".into()).into());
+        return Err(
+            UsageError("--accuracy compares with f32; give --dtype bf16 or f16".into()).into()
+        );
     }
-    let (short, full) = (source.sampler(plans, device, kind)?, source.sampler(plans, device, Kind::Float)?);
+    let (short, full) =
+        (source.sampler(plans, device, kind)?, source.sampler(plans, device, Kind::Float)?);
     let name = kind_name(kind);
     println!("{}: {count} pictures in {name} and in f32", source.config().name);
     println!("{:<24}  equal codes  PSNR of the mean square  worst picture   equal bytes", "plan");
@@ -109,13 +113,19 @@ mod tests {
 
     #[test]
     fn a_tally_tells_shares_and_noise() {
-        let drawn = |codes: [i64; 4], bytes: [u8; 2]| Drawn { codes: codes.to_vec(), bytes: bytes.to_vec() };
+        let drawn = |codes: [i64; 4], bytes: [u8; 2]| Drawn {
+            codes: codes.to_vec(),
+            bytes: bytes.to_vec(),
+        };
         let mut tally = Tally::default();
         tally.add(&drawn([1, 2, 3, 4], [0, 255]), &drawn([1, 2, 3, 5], [0, 255]));
         tally.add(&drawn([1, 2, 3, 4], [10, 0]), &drawn([1, 2, 3, 4], [0, 0]));
         // 7 of 8 codes, a mean square of 25, and of 50 in the worst picture.
         let line = tally.line();
-        assert!(line.contains("87.50 %") && line.contains("34.2 dB") && line.contains("31.1 dB"), "{line}");
+        assert!(
+            line.contains("87.50 %") && line.contains("34.2 dB") && line.contains("31.1 dB"),
+            "{line}"
+        );
         assert!(line.ends_with("75.0 %"), "{line}");
     }
 }

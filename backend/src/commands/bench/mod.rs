@@ -33,7 +33,8 @@ use crate::{
     scheduler::encoded_bytes,
 };
 
-/// Side of the matrices that the machine's rate is measured with, on a CPU and on a GPU, which small ones do not fill.
+/// Side of the matrices that the machine's rate is measured with, on a CPU and on a GPU, which
+/// small ones do not fill.
 const MATRIX_SIDES: [i64; 2] = [2048, 8192];
 
 /// How long the rate is measured.
@@ -53,8 +54,8 @@ var-dd bench --plan \"1 step\" --frames last --compare-to before.json")]
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// A published model with invented weights in place of --model: `d16`, `d20` or `d24`. Its times are those of the
-    /// true weights.
+    /// A published model with invented weights in place of --model: `d16`, `d20` or `d24`. Its
+    /// times are those of the true weights.
     #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = depth)]
     invented: Option<i64>,
     /// A plan of the model by its name; may be repeated [default: all plans].
@@ -69,7 +70,8 @@ pub struct BenchArgs {
     /// Frames that are decoded and encoded.
     #[arg(long, value_enum, default_value_t = Frames::All)]
     frames: Frames,
-    /// Instead of times: draw this many pictures in these numbers and in f32, and tell how far they differ.
+    /// Instead of times: draw this many pictures in these numbers and in f32, and tell how far they
+    /// differ.
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=10_000))]
     accuracy: Option<u32>,
     /// Runs that are counted.
@@ -81,7 +83,8 @@ pub struct BenchArgs {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Hold the figures against those of an earlier run; fails if a median is slower by more than --tolerance.
+    /// Hold the figures against those of an earlier run; fails if a median is slower by more than
+    /// --tolerance.
     #[arg(long, value_name = "FILE")]
     compare_to: Option<PathBuf>,
     /// Slow-down that is let pass, as a share.
@@ -105,7 +108,8 @@ enum Frames {
 fn depth(name: &str) -> Result<i64, String> {
     let depth = name.strip_prefix('d').and_then(|depth| depth.parse().ok());
     depth.filter(|depth| published::DEPTHS.contains(depth)).ok_or_else(|| {
-        let names: Vec<String> = published::DEPTHS.iter().map(|depth| format!("d{depth}")).collect();
+        let names: Vec<String> =
+            published::DEPTHS.iter().map(|depth| format!("d{depth}")).collect();
         format!("there are {}", names.join(", "))
     })
 }
@@ -123,7 +127,8 @@ struct Sample {
 /// Measures and prints.
 ///
 /// # Errors
-/// When a plan does not fit the model, the device fails, a file cannot be read or written, or something became slower.
+/// When a plan does not fit the model, the device fails, a file cannot be read or written, or
+/// something became slower.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let source = args.source()?;
     let config = source.config();
@@ -171,7 +176,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 }
                 Frames::Last => 1,
             };
-            let flops = cost::transformer_flops(plan, config) + frames as f64 * cost::decoder_flops(config);
+            let flops =
+                cost::transformer_flops(plan, config) + frames as f64 * cost::decoder_flops(config);
             let flops = flops * f64::from(batch);
             let memory = report::peak_memory_mb(device);
             let row = Row::of(name, batch, args.frames, &samples, flops, matrix_rate, memory);
@@ -208,7 +214,12 @@ impl Source {
     }
 
     /// The networks that the plans need.
-    fn sampler(&self, plans: &[(String, Plan)], device: Device, kind: Kind) -> Result<Sampler, BundleError> {
+    fn sampler(
+        &self,
+        plans: &[(String, Plan)],
+        device: Device,
+        kind: Kind,
+    ) -> Result<Sampler, BundleError> {
         match self {
             Self::Bundle(bundle) => bundle.sampler(device, kind),
             Self::Invented(config) => {
@@ -285,11 +296,14 @@ fn measure(engine: &mut Engine, plan: &Plan, batch: u32, frames: Frames) -> anyh
     let mut sink = |event: GeneratorEvent| {
         match event {
             GeneratorEvent::PassBegan { .. } => {}
-            GeneratorEvent::PassEnded { transformer_ms, .. } => sample.transformer_ms += transformer_ms,
+            GeneratorEvent::PassEnded { transformer_ms, .. } => {
+                sample.transformer_ms += transformer_ms
+            }
             GeneratorEvent::Decoded { pictures, decode_ms, .. } => {
                 sample.decode_ms += decode_ms;
                 let start = elapsed_ms();
-                // The finished picture is kept without loss; where it comes first, that is what comes first.
+                // The finished picture is kept without loss; where it comes first, that is what
+                // comes first.
                 let finished = frames == Frames::LastFirst && sample.first_ms == 0.0;
                 if let Err(error) = encode(&pictures, finished) {
                     failure = Some(error);

@@ -25,7 +25,8 @@ pub(super) struct Report {
     pub(super) rows: Vec<Row>,
 }
 
-/// Figures of one plan at one batch size. Times are medians over the runs unless they say otherwise.
+/// Figures of one plan at one batch size. Times are medians over the runs unless they say
+/// otherwise.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) plan: String,
@@ -45,7 +46,8 @@ pub(super) struct Row {
     pub(super) peak_memory_mb: Option<f64>,
 }
 
-pub(super) const HEADING: &str = "plan                      batch      frames  first ms   last ms    p95 ms  transf.   decode   encode  pictures/s  GFLOP  share  peak MB";
+pub(super) const HEADING: &str = "plan                      batch      frames  first ms   last ms  \
+      p95 ms  transf.   decode   encode  pictures/s  GFLOP  share  peak MB";
 
 impl Row {
     pub(super) fn of(
@@ -57,7 +59,8 @@ impl Row {
         matrix_rate: f64,
         peak_memory_mb: Option<f64>,
     ) -> Self {
-        let of = |what: fn(&Sample) -> f64, share| quantile(samples.iter().map(what).collect(), share);
+        let of =
+            |what: fn(&Sample) -> f64, share| quantile(samples.iter().map(what).collect(), share);
         let last_frame_ms = of(|sample| sample.last_ms, 0.5);
         let device_ms = of(|sample| sample.transformer_ms + sample.decode_ms, 0.5);
         Self {
@@ -85,7 +88,8 @@ impl Row {
         };
         let memory = self.peak_memory_mb.map_or_else(|| "-".into(), |mb| format!("{mb:.0}"));
         format!(
-            "{:<24}  {:>5}  {frames:>10}  {:>8.1}  {:>8.1}  {:>8.1}  {:>7.1}  {:>7.1}  {:>7.1}  {:>10.2}  {:>5.1}  {:>4.0} %  {memory:>7}",
+            "{:<24}  {:>5}  {frames:>10}  {:>8.1}  {:>8.1}  {:>8.1}  {:>7.1}  {:>7.1}  {:>7.1}  \
+             {:>10.2}  {:>5.1}  {:>4.0} %  {memory:>7}",
             self.plan,
             self.batch,
             self.first_frame_ms,
@@ -108,7 +112,8 @@ fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.get((share * last as f64).round() as usize).copied().unwrap_or(0.0)
 }
 
-/// From now on [`peak_memory_mb`] counts anew, where the system can; loading a model may take more than drawing.
+/// From now on [`peak_memory_mb`] counts anew, where the system can; loading a model may take more
+/// than drawing.
 pub(super) fn reset_peak_memory(device: Device) {
     match device {
         Device::Cpu => {
@@ -133,7 +138,8 @@ pub(super) fn peak_memory_mb(device: Device) -> Option<f64> {
 }
 
 pub(super) fn read(path: &Path) -> anyhow::Result<Report> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} is not what --json of an earlier run wrote", path.display()))
 }
@@ -150,7 +156,8 @@ pub(super) fn compare(before: &Report, now: &Report, tolerance: f64) -> anyhow::
     }
     let mut slower = Vec::new();
     for row in &now.rows {
-        let same = |old: &&Row| (&old.plan, old.batch, old.frames) == (&row.plan, row.batch, row.frames);
+        let same =
+            |old: &&Row| (&old.plan, old.batch, old.frames) == (&row.plan, row.batch, row.frames);
         let Some(old) = before.rows.iter().find(same) else {
             println!("{}, batch {}: not in the earlier run", row.plan, row.batch);
             continue;
@@ -163,7 +170,8 @@ pub(super) fn compare(before: &Report, now: &Report, tolerance: f64) -> anyhow::
         // Not every program makes files of its pictures.
         let drawn = |row: &Row| row.last_frame_ms - row.encode_ms;
         println!(
-            "{}, batch {}: {:.1} ms after {:.1} ms, {:.2} times as fast, {:.2} times without encoding{memory}",
+            "{}, batch {}: {:.1} ms after {:.1} ms, {:.2} times as fast, {:.2} times without \
+             encoding{memory}",
             row.plan,
             row.batch,
             row.last_frame_ms,
@@ -186,7 +194,8 @@ mod tests {
     use super::*;
 
     fn report(last_ms: f64) -> Report {
-        let sample = Sample { first_ms: 1.0, last_ms, transformer_ms: 2.0, decode_ms: 3.0, encode_ms: 0.5 };
+        let sample =
+            Sample { first_ms: 1.0, last_ms, transformer_ms: 2.0, decode_ms: 3.0, encode_ms: 0.5 };
         let row = Row::of("1 step", 2, Frames::All, &[sample; 3], 1e9, 1e12, None);
         Report {
             version: "0".into(),
@@ -211,7 +220,10 @@ mod tests {
     fn a_row_holds_its_rate_against_the_machine() {
         let row = &report(10.0).rows[0];
         assert_eq!((row.pictures_per_s, row.gflop), (200.0, 1.0));
-        assert!((row.share_of_matrix_rate - 0.2).abs() < 1e-9, "1 GFLOP in 5 ms is 200 of 1000 GFLOP/s");
+        assert!(
+            (row.share_of_matrix_rate - 0.2).abs() < 1e-9,
+            "1 GFLOP in 5 ms is 200 of 1000 GFLOP/s"
+        );
     }
 
     #[test]

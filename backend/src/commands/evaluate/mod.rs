@@ -61,7 +61,8 @@ pub struct EvaluateArgs {
     /// Directory to write to; made if there is none.
     #[arg(long, value_name = "DIR", default_value = "scores")]
     output: PathBuf,
-    /// Write mean and covariance of the pictures' features as a reference for others: `mu`, `sigma`, `mu_s`, `sigma_s`.
+    /// Write mean and covariance of the pictures' features as a reference for others: `mu`,
+    /// `sigma`, `mu_s`, `sigma_s`.
     #[arg(long, value_name = "FILE.npz")]
     save_statistics: Option<PathBuf>,
     #[command(flatten)]
@@ -82,15 +83,16 @@ const JUDGE: &str = "training/judge/judge.safetensors";
 /// Flags that say what pictures are compared with, and by what.
 #[derive(Args, Clone, Debug)]
 pub struct ComparedArgs {
-    /// Statistics or pictures to compare with [default: the published statistics, as `var-dd download statistics` fetches
-    /// them].
+    /// Statistics or pictures to compare with [default: the published statistics, as
+    /// `var-dd download statistics` fetches them].
     #[arg(long, value_name = "FILE|DIR")]
     reference: Option<PathBuf>,
     /// Network whose features are compared.
     #[arg(long, value_enum, default_value_t = FeaturesChoice::Inception)]
     features: FeaturesChoice,
-    /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network [default: what `var-dd
-    /// download inception` fetches], or the judge's `judge.safetensors` [default: training/judge/judge.safetensors].
+    /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network
+    /// [default: what `var-dd download inception` fetches], or the judge's `judge.safetensors`
+    /// [default: training/judge/judge.safetensors].
     #[arg(long, value_name = "FILE", env = "VAR_DD_INCEPTION")]
     weights: Option<PathBuf>,
     /// Points of the curve of FID against the number of pictures; 0 for none.
@@ -117,9 +119,10 @@ impl ComparedArgs {
     /// Every file that is missing, with the way to it.
     pub(super) fn resolve(&self) -> Result<Compared, Missing> {
         let (usual, way) = match self.features {
-            FeaturesChoice::Inception => {
-                (download::inception_path(), "weights of the FID network: run `var-dd download inception`")
-            }
+            FeaturesChoice::Inception => (
+                download::inception_path(),
+                "weights of the FID network: run `var-dd download inception`",
+            ),
             FeaturesChoice::Judge => (PathBuf::from(JUDGE), "a judge: run `var-dd train judge`"),
         };
         let usual = Some(usual).filter(|path| path.is_file());
@@ -143,7 +146,9 @@ impl ComparedArgs {
                 curve_points: self.curve_points,
                 pr_pictures: self.pr_pictures,
             }),
-            (weights, reference) => Err(Missing(weights.err().into_iter().chain(reference.err()).collect())),
+            (weights, reference) => {
+                Err(Missing(weights.err().into_iter().chain(reference.err()).collect()))
+            }
         }
     }
 }
@@ -166,7 +171,9 @@ impl Compared {
     /// The network, on a device.
     pub(super) fn network(&self, device: tch::Device) -> anyhow::Result<Box<dyn FeatureNetwork>> {
         match self.features {
-            FeaturesChoice::Inception => Ok(Box::new(InceptionFeatures::open(&self.weights, device)?)),
+            FeaturesChoice::Inception => {
+                Ok(Box::new(InceptionFeatures::open(&self.weights, device)?))
+            }
             FeaturesChoice::Judge => Ok(Box::new(JudgeFeatures::open(&self.weights, device)?)),
         }
     }
@@ -176,7 +183,11 @@ impl Compared {
         Target::open(&self.reference, network, self.pr_pictures)
     }
 
-    pub(super) fn scorer<'a>(&self, network: &'a dyn FeatureNetwork, target: &'a Target) -> Scorer<'a> {
+    pub(super) fn scorer<'a>(
+        &self,
+        network: &'a dyn FeatureNetwork,
+        target: &'a Target,
+    ) -> Scorer<'a> {
         Scorer {
             network,
             target,
@@ -188,10 +199,15 @@ impl Compared {
 
     /// Everything that the scores depend on beside the pictures, by name.
     pub(super) fn parameters(&self) -> anyhow::Result<Map<String, Value>> {
-        let digest =
-            |path: &Path| fingerprint([path]).with_context(|| format!("cannot read {}", path.display()));
+        let digest = |path: &Path| {
+            fingerprint([path]).with_context(|| format!("cannot read {}", path.display()))
+        };
         let reference = if self.reference.is_dir() {
-            format!("{} ({} pictures)", self.reference.display(), Pictures::open(&self.reference)?.count())
+            format!(
+                "{} ({} pictures)",
+                self.reference.display(),
+                Pictures::open(&self.reference)?.count()
+            )
         } else {
             digest(&self.reference)?
         };
@@ -208,7 +224,8 @@ impl Compared {
 /// Scores pictures.
 ///
 /// # Errors
-/// When pictures, reference or weights are not what they should be (nothing is written then), or a file cannot be written.
+/// When pictures, reference or weights are not what they should be (nothing is written then), or a
+/// file cannot be written.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let compared = args.compared.resolve()?;
     let device = args.model.device.open()?;
@@ -225,7 +242,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         None => {
             let directory = args.model.directory();
             let bundle = Bundle::open(&directory)?;
-            let series = args.series.resolve(args.sample_num.unwrap_or(DEFAULT_PICTURES), &bundle)?;
+            let series =
+                args.series.resolve(args.sample_num.unwrap_or(DEFAULT_PICTURES), &bundle)?;
             let dtype = kind_name(args.model.dtype.kind_for(device, &bundle.config));
             let drawing = Drawing { bundle: &bundle, series: &series, dtype, model: &args.model };
             let parameters = drawing.parameters(device, &compared)?;
@@ -251,7 +269,10 @@ impl EvaluateArgs {
         network: &'a dyn FeatureNetwork,
         target: &'a Target,
     ) -> Scorer<'a> {
-        Scorer { all_statistics: self.save_statistics.is_some(), ..compared.scorer(network, target) }
+        Scorer {
+            all_statistics: self.save_statistics.is_some(),
+            ..compared.scorer(network, target)
+        }
     }
 
     fn report(&self, title: &str, scorer: &Scorer<'_>, tally: &Tally) -> anyhow::Result<Scores> {
@@ -322,8 +343,8 @@ impl Drawing<'_> {
     }
 }
 
-/// The scores of an earlier, finished call with the same parameters. With `overwrite`, what is there is discarded if it
-/// belongs to others.
+/// The scores of an earlier, finished call with the same parameters. With `overwrite`, what is
+/// there is discarded if it belongs to others.
 ///
 /// # Errors
 /// When what is there belongs to other parameters.

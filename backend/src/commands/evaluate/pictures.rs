@@ -35,7 +35,8 @@ pub(super) enum Pictures {
 pub(super) type Each<'a> = dyn FnMut(&Tensor) -> anyhow::Result<ControlFlow<()>> + 'a;
 
 impl Pictures {
-    /// Opens a folder (or one whose pictures lie in `images` below it) or the array `arr_0` of an archive.
+    /// Opens a folder (or one whose pictures lie in `images` below it) or the array `arr_0` of an
+    /// archive.
     ///
     /// # Errors
     /// When there is no picture, or one is not RGB with 8 bits or of another size than the first.
@@ -101,7 +102,9 @@ impl Pictures {
                     }
                 }
                 Self::Archive(mut reader) => {
-                    while let Some(chunk) = reader.next(TOGETHER).map_err(anyhow::Error::from).transpose() {
+                    while let Some(chunk) =
+                        reader.next(TOGETHER).map_err(anyhow::Error::from).transpose()
+                    {
                         if chunk.is_err() | sender.send(chunk).is_err() {
                             break;
                         }
@@ -120,7 +123,8 @@ impl Pictures {
 
 /// Pictures in a directory, by number where their names are numbers.
 fn listed(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
@@ -130,14 +134,15 @@ fn listed(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
             paths.push(path);
         }
     }
-    let number = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+    let number =
+        |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
     paths.sort_by_cached_key(|path| (number(path).unwrap_or(u64::MAX), path.clone()));
     Ok(paths)
 }
 
 fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
-    let reader =
-        ImageReader::open(path).and_then(|reader: ImageReader<BufReader<File>>| reader.with_guessed_format());
+    let reader = ImageReader::open(path)
+        .and_then(|reader: ImageReader<BufReader<File>>| reader.with_guessed_format());
     let reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
     reader.into_decoder().with_context(|| format!("{} is not a whole picture", path.display()))
 }
@@ -147,7 +152,11 @@ fn checked_size(path: &Path) -> anyhow::Result<(u32, u32)> {
     let decoder = decoder(path)?;
     match decoder.color_type() {
         ColorType::Rgb8 => Ok(decoder.dimensions()),
-        other => bail!("{} is {}; scores are of RGB pictures with 8 bits", path.display(), colours(other)),
+        other => bail!(
+            "{} is {}; scores are of RGB pictures with 8 bits",
+            path.display(),
+            colours(other)
+        ),
     }
 }
 
@@ -165,7 +174,9 @@ fn colours(colours: ColorType) -> &'static str {
 fn decode_one(path: &Path) -> anyhow::Result<Vec<u8>> {
     let decoder = decoder(path)?;
     let mut bytes = vec![0; decoder.total_bytes() as usize];
-    decoder.read_image(&mut bytes).with_context(|| format!("{} is not a whole picture", path.display()))?;
+    decoder
+        .read_image(&mut bytes)
+        .with_context(|| format!("{} is not a whole picture", path.display()))?;
     Ok(bytes)
 }
 
@@ -193,7 +204,9 @@ fn decode(paths: &[PathBuf], width: u32, height: u32) -> anyhow::Result<Tensor> 
         running
             .into_iter()
             .flat_map(|thread| {
-                thread.join().unwrap_or_else(|_| vec![Err(anyhow::anyhow!("a decoding thread panicked"))])
+                thread
+                    .join()
+                    .unwrap_or_else(|_| vec![Err(anyhow::anyhow!("a decoding thread panicked"))])
             })
             .collect()
     });
@@ -208,7 +221,8 @@ fn decode(paths: &[PathBuf], width: u32, height: u32) -> anyhow::Result<Tensor> 
 /// Drawn pictures as the network takes them.
 pub(super) fn stacked(pictures: &[RgbImage]) -> anyhow::Result<Tensor> {
     let (width, height) = pictures.first().map_or((0, 0), |picture| picture.dimensions());
-    let bytes: Vec<u8> = pictures.iter().flat_map(|picture| picture.as_raw().iter().copied()).collect();
+    let bytes: Vec<u8> =
+        pictures.iter().flat_map(|picture| picture.as_raw().iter().copied()).collect();
     let shape = [pictures.len() as i64, height.into(), width.into(), 3];
     Ok(Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8)?)
 }

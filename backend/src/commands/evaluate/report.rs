@@ -21,8 +21,14 @@ p,li{color:var(--soft)}svg{width:100%;height:auto}img{max-width:100%;height:auto
 .axis{stroke:var(--line)}.curve{stroke:var(--mark);fill:none;stroke-width:2}.dot{fill:var(--mark)}text{fill:var(--soft);font-size:13px}";
 
 /// Writes `scores.json`, `contact-sheet.png` and `scores.html`.
-pub(super) fn write(directory: &Path, title: &str, scores: &Scores, tally: &Tally) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+pub(super) fn write(
+    directory: &Path,
+    title: &str,
+    scores: &Scores,
+    tally: &Tally,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     write_whole(&directory.join("contact-sheet.png"), &png(&contact_sheet(&tally.tiles), &[])?)?;
     write_whole(&directory.join("scores.html"), page(title, scores).as_bytes())?;
     let mut json = serde_json::to_vec_pretty(scores)?;
@@ -36,9 +42,9 @@ pub(super) fn rows(scores: &Scores) -> Vec<(&'static str, String)> {
     let mut rows = vec![(scores.distance_name(), format!("{:.4}", scores.fid))];
     rows.extend(scores.sfid.map(|sfid| ("sFID", format!("{sfid:.4}"))));
     rows.extend(
-        scores
-            .inception_score
-            .map(|score| ("Inception Score", format!("{:.4} ± {:.4}", score.mean, score.deviation))),
+        scores.inception_score.map(|score| {
+            ("Inception Score", format!("{:.4} ± {:.4}", score.mean, score.deviation))
+        }),
     );
     if let Some(shares) = scores.precision_and_recall {
         rows.push(("precision", format!("{:.4}", shares.precision)));
@@ -56,7 +62,11 @@ fn page(title: &str, scores: &Scores) -> String {
     );
     for (name, value) in rows(scores) {
         // Writing into a string cannot fail.
-        let _ = writeln!(page, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", encode_text(&value));
+        let _ = writeln!(
+            page,
+            "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>",
+            encode_text(&value)
+        );
     }
     let _ = write!(
         page,
@@ -80,7 +90,8 @@ fn page(title: &str, scores: &Scores) -> String {
     }
     let _ = writeln!(
         page,
-        "</ul>\n<h2>The first pictures</h2>\n<img src=\"contact-sheet.png\" alt=\"The first pictures side by side\">"
+        "</ul>\n<h2>The first pictures</h2>\n<img src=\"contact-sheet.png\" alt=\"The first \
+         pictures side by side\">"
     );
     page
 }
@@ -97,13 +108,15 @@ fn curve(points: &[CurvePoint]) -> String {
     let x = |pictures: f64| LEFT + pictures / most * (WIDTH - LEFT - MARGIN);
     let y = |fid: f64| HEIGHT - BOTTOM - fid / highest * (HEIGHT - BOTTOM - MARGIN);
     let mut drawing = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Fréchet distance against the number of pictures\">\n"
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Fréchet distance against \
+         the number of pictures\">\n"
     );
     for part in [0.0, 0.5, 1.0] {
         let (fid, at) = (highest * part, y(highest * part));
         let _ = writeln!(
             drawing,
-            "<path class=\"axis\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<path class=\"axis\" d=\"M{LEFT} {at:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" \
+             text-anchor=\"end\">{}</text>",
             WIDTH - MARGIN,
             LEFT - 8.0,
             at + 4.0,
@@ -125,7 +138,8 @@ fn curve(points: &[CurvePoint]) -> String {
         let (x, y) = at(point);
         let _ = writeln!(
             drawing,
-            "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{} pictures: {:.4}</title></circle>",
+            "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{} pictures: \
+             {:.4}</title></circle>",
             point.pictures, point.fid
         );
     }
@@ -151,16 +165,21 @@ mod tests {
 
     #[test]
     fn the_curve_shows_every_point_within_its_drawing() {
-        let points =
-            [(10, 300.0), (20, 40.0), (50_000, 9.94)].map(|(pictures, fid)| CurvePoint { pictures, fid });
+        let points = [(10, 300.0), (20, 40.0), (50_000, 9.94)]
+            .map(|(pictures, fid)| CurvePoint { pictures, fid });
         let drawing = curve(&points);
         assert_eq!(drawing.matches("<circle").count(), 3);
         assert!(drawing.contains("50000 pictures: 9.9400"));
-        for coordinates in drawing.split("points=\"").nth(1).unwrap().split('"').next().unwrap().split(' ') {
+        for coordinates in
+            drawing.split("points=\"").nth(1).unwrap().split('"').next().unwrap().split(' ')
+        {
             let (x, y) = coordinates.split_once(',').unwrap();
             let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
             assert!((0.0..=720.0).contains(&x) && (0.0..=260.0).contains(&y), "{coordinates}");
         }
-        assert_eq!([0.0, 0.004, 9.94, 300.4].map(short), ["0", "4.00e-3", "9.9", "300"].map(str::to_owned));
+        assert_eq!(
+            [0.0, 0.004, 9.94, 300.4].map(short),
+            ["0", "4.00e-3", "9.9", "300"].map(str::to_owned)
+        );
     }
 }

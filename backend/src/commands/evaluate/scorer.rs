@@ -113,8 +113,8 @@ impl Scorer<'_> {
         Ok(tally)
     }
 
-    /// Draws a series and looks at its pictures, which are kept nowhere. What is known of them is kept in `directory`, so
-    /// that the same call goes on where it was interrupted.
+    /// Draws a series and looks at its pictures, which are kept nowhere. What is known of them is
+    /// kept in `directory`, so that the same call goes on where it was interrupted.
     pub(super) fn of_series(
         &self,
         series: &Series,
@@ -161,8 +161,9 @@ impl Scorer<'_> {
     fn extend_curve(&self, tally: &mut Tally, total: usize) -> anyhow::Result<()> {
         let last = tally.curve.last().map_or(0, |point| point.pictures);
         let step = total as f64 / self.curve_points.max(1) as f64;
-        let due =
-            (1..self.curve_points).map(|k| (k as f64 * step).ceil() as u64).find(|&due| due > last.max(1));
+        let due = (1..self.curve_points)
+            .map(|k| (k as f64 * step).ceil() as u64)
+            .find(|&due| due > last.max(1));
         if due.is_some_and(|due| due <= tally.pictures) && tally.pictures < total as u64 {
             let fid = tally.pooled.statistics()?.distance(&self.target.pooled)?;
             tally.curve.push(CurvePoint { pictures: tally.pictures, fid });
@@ -177,7 +178,8 @@ impl Scorer<'_> {
             (Some(spatial), Some(target)) => Some(spatial.statistics()?.distance(target)?),
             _ => None,
         };
-        let inception = tally.inception.as_ref().map(|inception| inception.score()).transpose()?.flatten();
+        let inception =
+            tally.inception.as_ref().map(|inception| inception.score()).transpose()?.flatten();
         let precision_and_recall = match (tally.kept()?, &self.target.features) {
             (Some(drawn), Some(reference)) => {
                 let (pictures, reference_pictures) = (drawn.size()[0], reference.size()[0]);
@@ -226,20 +228,26 @@ impl Scorer<'_> {
         }
         if self.network.name() != "inception" {
             notes.push(
-                "Published scores are by Inception features; these are not comparable with them.".into(),
+                "Published scores are by Inception features; these are not comparable with them."
+                    .into(),
             );
         } else if self.target.about.kind != "statistic.pth (m, s)" {
             notes.push(
-                "The published scores of Distilled Decoding were measured against its statistic.pth; this reference is another one."
+                "The published scores of Distilled Decoding were measured against its \
+                 statistic.pth; this reference is another one."
                     .into(),
             );
         }
         if tally.inception.is_none() {
-            notes.push("The weights have no classifier (fc.weight), so there is no Inception Score.".into());
+            notes.push(
+                "The weights have no classifier (fc.weight), so there is no Inception Score."
+                    .into(),
+            );
         }
         if self.target.features.is_none() {
             notes.push(
-                "The reference has no single pictures, so there is neither precision nor recall.".into(),
+                "The reference has no single pictures, so there is neither precision nor recall."
+                    .into(),
             );
         }
         notes

@@ -52,7 +52,8 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(network: &dyn FeatureNetwork, wants: Wants) -> Self {
-        let spatial = network.spatial_features().filter(|_| wants.spatial).map(RunningStatistics::new);
+        let spatial =
+            network.spatial_features().filter(|_| wants.spatial).map(RunningStatistics::new);
         Self {
             pictures: 0,
             pooled: RunningStatistics::new(network.features()),
@@ -67,7 +68,11 @@ impl Tally {
     }
 
     /// Adds pictures, u8 `[B, H, W, 3]`.
-    pub(super) fn push(&mut self, pictures: &Tensor, network: &dyn FeatureNetwork) -> anyhow::Result<()> {
+    pub(super) fn push(
+        &mut self,
+        pictures: &Tensor,
+        network: &dyn FeatureNetwork,
+    ) -> anyhow::Result<()> {
         for part in pictures.f_split(TOGETHER as i64, 0)? {
             let count = part.size()[0];
             let features = network.describe(&part)?;
@@ -75,15 +80,20 @@ impl Tally {
             if let (Some(statistics), Some(spatial)) = (&mut self.spatial, &features.spatial) {
                 statistics.push(spatial)?;
             }
-            if let (Some(score), Some(probabilities)) = (&mut self.inception, &features.probabilities) {
+            if let (Some(score), Some(probabilities)) =
+                (&mut self.inception, &features.probabilities)
+            {
                 score.push(probabilities)?;
             }
             let room = self.keep.saturating_sub(self.pictures as usize).min(count as usize);
             if room > 0 {
-                self.kept.push(features.pooled.f_narrow(0, 0, room as i64)?.f_to_device(Device::Cpu)?);
+                self.kept
+                    .push(features.pooled.f_narrow(0, 0, room as i64)?.f_to_device(Device::Cpu)?);
             }
             let shown = SHEET_PICTURES.saturating_sub(self.tiles.len()).min(count as usize);
-            self.tiles.extend((0..shown as i64).filter_map(|index| picture_of(&part, index)).map(sheet_tile));
+            self.tiles.extend(
+                (0..shown as i64).filter_map(|index| picture_of(&part, index)).map(sheet_tile),
+            );
             self.pictures += count as u64;
         }
         Ok(())
@@ -116,10 +126,13 @@ impl Tally {
             let parts = inception.parts();
             tensors.insert("inception.finished", numbers(parts.finished.into_iter()));
             tensors.insert("inception.sum", parts.sum);
-            tensors
-                .insert("inception.open", numbers([parts.count as f64, parts.negative_entropy].into_iter()));
+            tensors.insert(
+                "inception.open",
+                numbers([parts.count as f64, parts.negative_entropy].into_iter()),
+            );
         }
-        let tensors: Vec<_> = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+        let tensors: Vec<_> =
+            tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
         Ok(tensor_file::write(path, &tensors)?)
     }
 
@@ -134,11 +147,18 @@ impl Tally {
         let has = |name: &str| names.iter().any(|found| found == name);
         let floats = |name| -> anyhow::Result<Vec<f64>> { Ok(Vec::try_from(&file.tensor(name)?)?) };
         let progress = Vec::<i64>::try_from(&file.tensor("progress")?)?;
-        let &[batches, pictures] = progress.as_slice() else { bail!("{} is no checkpoint", path.display()) };
+        let &[batches, pictures] = progress.as_slice() else {
+            bail!("{} is no checkpoint", path.display())
+        };
         let running = |name: &str| -> anyhow::Result<RunningStatistics> {
             let part = |part: &str| file.tensor(&format!("{name}.{part}"));
             let rows = has(&format!("{name}.rows")).then(|| part("rows")).transpose()?;
-            let parts = RunningStatistics::from_parts(pictures as u64, part("mean")?, part("scatter")?, rows);
+            let parts = RunningStatistics::from_parts(
+                pictures as u64,
+                part("mean")?,
+                part("scatter")?,
+                rows,
+            );
             parts.with_context(|| format!("{} is no checkpoint of this scoring", path.display()))
         };
         let mut tally = Self::new(network, wants);
@@ -159,7 +179,8 @@ impl Tally {
         }
         tally.seconds = floats("seconds")?.first().copied().unwrap_or_default();
         let points = floats("curve.pictures")?.into_iter().zip(floats("curve.fid")?);
-        tally.curve = points.map(|(pictures, fid)| CurvePoint { pictures: pictures as u64, fid }).collect();
+        tally.curve =
+            points.map(|(pictures, fid)| CurvePoint { pictures: pictures as u64, fid }).collect();
         let tiles = file.tensor("tiles")?.to_kind(Kind::Uint8);
         tally.tiles = (0..tiles.size()[0]).filter_map(|index| picture_of(&tiles, index)).collect();
         if has("kept") {

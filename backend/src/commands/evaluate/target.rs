@@ -38,7 +38,8 @@ pub(in super::super) struct AboutTarget {
 }
 
 impl Target {
-    /// Opens statistics, or makes them of pictures. Of single pictures the features of the first `keep` are kept.
+    /// Opens statistics, or makes them of pictures. Of single pictures the features of the first
+    /// `keep` are kept.
     ///
     /// # Errors
     /// When the file holds neither, or its features are not the network's.
@@ -60,7 +61,8 @@ impl Target {
         if !has_pictures && !has_statistics {
             let names = Npz::open(path)?.names().map(str::to_owned).collect::<Vec<_>>().join(", ");
             bail!(
-                "the reference {} has neither statistics (mu, sigma) nor pictures (arr_0); it has: {names}",
+                "the reference {} has neither statistics (mu, sigma) nor pictures (arr_0); it has: \
+                 {names}",
                 path.display()
             );
         }
@@ -90,7 +92,8 @@ impl Target {
         let spatial = match (reference.spatial, network.spatial_features()) {
             (Some((spatial, found)), Some(expected)) if found == expected => Some(spatial),
             (Some((_, found)), Some(expected)) => bail!(
-                "the reference {} has statistics of {found} spatial features, and the {} network has {expected}",
+                "the reference {} has statistics of {found} spatial features, and the {} network \
+                 has {expected}",
                 path.display(),
                 network.name()
             ),
@@ -106,9 +109,15 @@ impl Target {
 }
 
 /// The first `most` pictures of a reference.
-fn tally_of(path: &Path, network: &dyn FeatureNetwork, wants: Wants, most: usize) -> anyhow::Result<Tally> {
+fn tally_of(
+    path: &Path,
+    network: &dyn FeatureNetwork,
+    wants: Wants,
+    most: usize,
+) -> anyhow::Result<Tally> {
     let pictures = Pictures::open(path)?;
-    tracing::info!(pictures = pictures.count().min(most), reference = %path.display(), "looking at the reference pictures");
+    tracing::info!(pictures = pictures.count().min(most), reference = %path.display(), "looking at \
+        the reference pictures");
     let mut tally = Tally::new(network, wants);
     pictures.for_each(&mut |chunk| {
         tally.push(chunk, network)?;

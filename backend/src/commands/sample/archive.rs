@@ -1,6 +1,7 @@
 //! A series as one `.npz` file.
 //!
-//! While it is drawn, each batch is a file of its own beside it; when all are there, they become one.
+//! While it is drawn, each batch is a file of its own beside it; when all are there, they become
+//! one.
 
 use std::{
     fs::{self, File},
@@ -59,11 +60,13 @@ impl<'a> Archive<'a> {
     /// Whether a batch is there and whole.
     pub(super) fn has(&self, batch: usize) -> bool {
         self.is_whole()
-            || fs::metadata(self.part(batch)).is_ok_and(|metadata| metadata.len() == self.bytes_of(batch))
+            || fs::metadata(self.part(batch))
+                .is_ok_and(|metadata| metadata.len() == self.bytes_of(batch))
     }
 
     pub(super) fn write(&self, batch: usize, pictures: &[RgbImage]) -> anyhow::Result<()> {
-        let bytes: Vec<u8> = pictures.iter().flat_map(|picture| picture.as_raw().iter().copied()).collect();
+        let bytes: Vec<u8> =
+            pictures.iter().flat_map(|picture| picture.as_raw().iter().copied()).collect();
         write_whole(&self.part(batch), &bytes)
     }
 
@@ -72,7 +75,8 @@ impl<'a> Archive<'a> {
         if !self.is_whole() {
             self.put_together()?;
         }
-        fs::remove_dir_all(&self.parts).with_context(|| format!("cannot remove {}", self.parts.display()))
+        fs::remove_dir_all(&self.parts)
+            .with_context(|| format!("cannot remove {}", self.parts.display()))
     }
 
     fn put_together(&self) -> anyhow::Result<()> {
@@ -83,7 +87,8 @@ impl<'a> Archive<'a> {
             for batch in 0..self.series.batches() {
                 let path = self.part(batch);
                 let mut bytes = Vec::new();
-                let read = File::open(&path).and_then(|part| BufReader::new(part).read_to_end(&mut bytes));
+                let read =
+                    File::open(&path).and_then(|part| BufReader::new(part).read_to_end(&mut bytes));
                 if let Err(error) = read {
                     let reason = format!("cannot read {}", path.display());
                     failure = Some(anyhow::Error::new(error).context(reason));
@@ -98,9 +103,12 @@ impl<'a> Archive<'a> {
 
     /// Removes the archive and its batches.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
-        for (path, exists) in [(&self.path, self.path.is_file()), (&self.parts, self.parts.is_dir())] {
+        for (path, exists) in
+            [(&self.path, self.path.is_file()), (&self.parts, self.parts.is_dir())]
+        {
             if exists {
-                let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+                let removed =
+                    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
                 removed.with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }

@@ -55,7 +55,8 @@ impl<'a> Folder<'a> {
     /// One of the pictures.
     pub(super) fn read(&self, index: usize) -> anyhow::Result<RgbImage> {
         let path = self.path(index);
-        let picture = image::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let picture =
+            image::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(picture.to_rgb8())
     }
 

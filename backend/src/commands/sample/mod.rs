@@ -1,7 +1,7 @@
 //! `var-dd sample`: pictures as files.
 //!
-//! Made for runs of hours on machines that come and go: what is there is never drawn again, a run that was killed goes on
-//! where it stood, and any number of processes can share the work.
+//! Made for runs of hours on machines that come and go: what is there is never drawn again, a run
+//! that was killed goes on where it stood, and any number of processes can share the work.
 
 mod archive;
 mod folder;
@@ -92,8 +92,9 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers =
-            text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        let numbers = text
+            .split_once('/')
+            .and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
         match numbers {
             Some((part, of)) if part < of => Ok(Self { part, of }),
             _ => Err("it must be I/N with I from 0 to N − 1, as in 0/4".into()),
@@ -112,8 +113,8 @@ impl Shard {
 /// Draws pictures to files.
 ///
 /// # Errors
-/// When plan or classes do not fit the model, the model cannot be used, what is there was drawn with other parameters, or a
-/// file cannot be written.
+/// When plan or classes do not fit the model, the model cannot be used, what is there was drawn
+/// with other parameters, or a file cannot be written.
 pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let directory = args.model.directory();
     let bundle = Bundle::open(&directory)?;
@@ -149,7 +150,8 @@ impl Task<'_> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let done = self.draw(&has, |todo, engine, progress| {
             thread::scope(|scope| {
-                let writers = Writers::start(scope, cores.min(MAX_WRITERS), WAITING_PICTURES, &write);
+                let writers =
+                    Writers::start(scope, cores.min(MAX_WRITERS), WAITING_PICTURES, &write);
                 let drawn = series::draw(engine, self.series, todo, &mut |batch, pictures| {
                     let count = pictures.len();
                     let mut numbered = self.series.pictures_of(batch).zip(pictures);
@@ -167,8 +169,9 @@ impl Task<'_> {
         })?;
         let shown = self.series.pictures().min(SHEET_PICTURES);
         if (0..shown).all(|index| folder.has(index)) {
-            let tiles: Vec<_> =
-                (0..shown).map(|index| Ok(sheet_tile(folder.read(index)?))).collect::<anyhow::Result<_>>()?;
+            let tiles: Vec<_> = (0..shown)
+                .map(|index| Ok(sheet_tile(folder.read(index)?)))
+                .collect::<anyhow::Result<_>>()?;
             write_whole(&directory.join("contact-sheet.png"), &png(&contact_sheet(&tiles), &[])?)?;
         }
         drop(lock);
@@ -179,8 +182,10 @@ impl Task<'_> {
     fn to_archive(&self, path: &Path, archive: &Archive<'_>) -> anyhow::Result<()> {
         let clear = || archive.clear();
         let is_there = archive.is_whole() || archive.parts().is_dir();
-        let lock = self.prepare(&beside(path, ".parameters.json"), archive.parts(), is_there, &clear)?;
-        let write = |(batch, pictures): (usize, Vec<image::RgbImage>)| archive.write(batch, &pictures);
+        let lock =
+            self.prepare(&beside(path, ".parameters.json"), archive.parts(), is_there, &clear)?;
+        let write =
+            |(batch, pictures): (usize, Vec<image::RgbImage>)| archive.write(batch, &pictures);
         let done = self.draw(&|batch| archive.has(batch), |todo, engine, progress| {
             thread::scope(|scope| {
                 let writers = Writers::start(scope, 1, 1, &write);
@@ -224,14 +229,16 @@ impl Task<'_> {
             }
             Ok(Found::Nothing) => {
                 return Err(UsageError(format!(
-                    "there are pictures already, and nothing says what they were drawn with ({} is missing); {advice}",
+                    "there are pictures already, and nothing says what they were drawn with ({} is \
+                     missing); {advice}",
                     path.display()
                 ))
                 .into());
             }
             Err(error) => return Err(error),
         };
-        fs::create_dir_all(of_pictures).with_context(|| format!("cannot make {}", of_pictures.display()))?;
+        fs::create_dir_all(of_pictures)
+            .with_context(|| format!("cannot make {}", of_pictures.display()))?;
         if !same {
             parameters::write(path, &self.parameters)?;
         }
@@ -253,16 +260,19 @@ impl Task<'_> {
         let todo: Vec<usize> = mine.filter(|&batch| !has(batch)).collect();
         let progress = Progress::of_pictures(total, total - pictures(&todo));
         if !todo.is_empty() {
-            let engine =
-                Engine::load(&self.args.model.directory(), self.args.model.device, self.args.model.dtype)?;
+            let engine = Engine::load(
+                &self.args.model.directory(),
+                self.args.model.device,
+                self.args.model.dtype,
+            )?;
             work(&todo, &engine, &progress)?;
         }
         Ok(progress.finish())
     }
 }
 
-/// A lock that says that somebody is writing here. The first one clears away what killed runs left unfinished. `None` where
-/// the file system has no locks.
+/// A lock that says that somebody is writing here. The first one clears away what killed runs left
+/// unfinished. `None` where the file system has no locks.
 fn share(directory: &Path) -> Option<File> {
     let lock = File::open(directory).ok()?;
     if lock.try_lock().is_ok() {
@@ -298,9 +308,11 @@ mod tests {
     #[test]
     fn shards_cover_all_batches_once_and_in_order() {
         for (all, of) in [(0, 3), (1, 4), (7, 7), (782, 4), (10, 3)] {
-            let batches: Vec<usize> = (0..of).flat_map(|part| Shard { part, of }.batches(all)).collect();
+            let batches: Vec<usize> =
+                (0..of).flat_map(|part| Shard { part, of }.batches(all)).collect();
             assert_eq!(batches, (0..all).collect::<Vec<_>>());
-            let sizes: Vec<usize> = (0..of).map(|part| Shard { part, of }.batches(all).len()).collect();
+            let sizes: Vec<usize> =
+                (0..of).map(|part| Shard { part, of }.batches(all).len()).collect();
             assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
         }
     }

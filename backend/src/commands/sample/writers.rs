@@ -31,7 +31,8 @@ impl<'scope, J: Send + 'scope> Writers<'scope, J> {
             let (jobs, failed) = (jobs.clone(), failed.clone());
             scope.spawn(move || {
                 while let Some(job) = next(&jobs) {
-                    // After a failure the queue is emptied, so that whoever fills it never waits in vain.
+                    // After a failure the queue is emptied, so that whoever fills it never waits in
+                    // vain.
                     if !failed.load(Ordering::Relaxed) {
                         write(job).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                     }
@@ -43,7 +44,8 @@ impl<'scope, J: Send + 'scope> Writers<'scope, J> {
         Self { queue, threads, failed }
     }
 
-    /// Hands over a job, once there is room. False if a thread has failed; [`Writers::finish`] says why.
+    /// Hands over a job, once there is room. False if a thread has failed; [`Writers::finish`] says
+    /// why.
     pub(super) fn submit(&self, job: J) -> bool {
         !self.failed.load(Ordering::Relaxed) && self.queue.send(job).is_ok()
     }
@@ -93,10 +95,13 @@ mod tests {
 
     #[test]
     fn a_failure_ends_the_work_and_is_told() {
-        let write = |job: usize| if job == 7 { anyhow::bail!("cannot write picture {job}") } else { Ok(()) };
+        let write = |job: usize| {
+            if job == 7 { anyhow::bail!("cannot write picture {job}") } else { Ok(()) }
+        };
         let (submitted, outcome) = thread::scope(|scope| {
             let writers = Writers::start(scope, 2, 1, &write);
-            // Far more than fit in the queue: a sender that waited for a dead thread would hang here.
+            // Far more than fit in the queue: a sender that waited for a dead thread would hang
+            // here.
             let submitted = (0..10_000).take_while(|&job| writers.submit(job)).count();
             (submitted, writers.finish())
         });

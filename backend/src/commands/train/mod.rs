@@ -44,7 +44,8 @@ enum Stage {
     Vae(RunArgs),
     /// Train the teacher (VAR) on tokens of drawn pictures.
     Teacher(RunArgs),
-    /// Follow the teacher's flow from noise to tokens, in shards that an interruption does not lose.
+    /// Follow the teacher's flow from noise to tokens, in shards that an interruption does not
+    /// lose.
     Trajectories(TrajectoriesArgs),
     /// Train the student from the teacher's weights on the trajectories.
     Student(RunArgs),
@@ -52,7 +53,8 @@ enum Stage {
     Decoder(RunArgs),
     /// Train the classifier that scores pictures.
     Judge(RunArgs),
-    /// Score a model with the judge: share of pictures named right, and Fréchet distance, for every plan.
+    /// Score a model with the judge: share of pictures named right, and Fréchet distance, for every
+    /// plan.
     Score(report::ScoreArgs),
     /// Test with χ² whether the flow's ends follow laws of a model's teacher.
     VerifyFlow(report::VerifyFlowArgs),
@@ -65,7 +67,8 @@ enum Stage {
 /// Which recipe.
 #[derive(Args, Clone, Debug)]
 struct RecipeArgs {
-    /// A built-in recipe: `demo` (64×64, hours on two cores) or `smoke` (a minute or two, learns next to nothing).
+    /// A built-in recipe: `demo` (64×64, hours on two cores) or `smoke` (a minute or two, learns
+    /// next to nothing).
     #[arg(long, value_name = "NAME", default_value = "demo")]
     preset: String,
     /// A recipe of one's own, as `var-dd train recipe` prints one.
@@ -94,15 +97,16 @@ struct PlaceArgs {
     /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32` or `bf16`; master weights, sums and losses
-    /// stay f32.
+    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32` or `bf16`; master
+    /// weights, sums and losses stay f32.
     #[arg(long, default_value_t)]
     dtype: DtypeChoice,
-    /// Threads of the networks on the CPU [default: one a core]. Fewer are faster where others use the cores too. On a
-    /// CPU the same number gives the same bits.
+    /// Threads of the networks on the CPU [default: one a core]. Fewer are faster where others use
+    /// the cores too. On a CPU the same number gives the same bits.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
-    /// Begin the stage with the network of this model instead of anew, to train on where another run has ended.
+    /// Begin the stage with the network of this model instead of anew, to train on where another
+    /// run has ended.
     #[arg(long, value_name = "DIR")]
     start: Option<PathBuf>,
 }
@@ -112,8 +116,8 @@ struct PlaceArgs {
 struct TrajectoriesArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Take the teacher of this model instead of the run's; its scales, codewords and classes count then, and
-    /// shards go to the output directory itself.
+    /// Take the teacher of this model instead of the run's; its scales, codewords and classes count
+    /// then, and shards go to the output directory itself.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Pairs in all [default: the recipe's].
@@ -143,13 +147,18 @@ impl RecipeArgs {
     fn resolve(&self) -> anyhow::Result<Recipe> {
         let mut recipe = match &self.recipe {
             Some(path) => {
-                let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+                let text =
+                    fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
                 serde_json::from_slice(&text).with_context(|| {
                     format!("{} is not a recipe; `var-dd train recipe` prints one", path.display())
                 })?
             }
             None => Recipe::preset(&self.preset).map_err(|_| {
-                UsageError(format!("there is no preset {:?}; there are: {}", self.preset, PRESETS.join(", ")))
+                UsageError(format!(
+                    "there is no preset {:?}; there are: {}",
+                    self.preset,
+                    PRESETS.join(", ")
+                ))
             })?,
         };
         if let Some(seed) = self.seed {
@@ -172,7 +181,8 @@ impl PlaceArgs {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads);
         }
-        fs::create_dir_all(&self.output).with_context(|| format!("cannot make {}", self.output.display()))?;
+        fs::create_dir_all(&self.output)
+            .with_context(|| format!("cannot make {}", self.output.display()))?;
         Ok(Workplace {
             directory: self.output.clone(),
             device,
@@ -205,7 +215,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
 }
 
-type Train = fn(&Recipe, &Workplace, &mut dyn Watch) -> Result<Outcome, var_dd_engine::train::TrainError>;
+type Train =
+    fn(&Recipe, &Workplace, &mut dyn Watch) -> Result<Outcome, var_dd_engine::train::TrainError>;
 
 impl RunArgs {
     fn stage(&self, train: Train) -> anyhow::Result<()> {
@@ -230,7 +241,11 @@ fn all(args: &RunArgs) -> anyhow::Result<()> {
     report::score_run(&recipe, &place, &mut progress)
 }
 
-fn own_trajectories(recipe: &Recipe, place: &Workplace, progress: &mut Stages) -> anyhow::Result<()> {
+fn own_trajectories(
+    recipe: &Recipe,
+    place: &Workplace,
+    progress: &mut Stages,
+) -> anyhow::Result<()> {
     let model = var_dd_engine::train::product::model_directory(&place.directory);
     let source = Source::open(&model, &recipe.trajectories, recipe.seed, place)?;
     source.fill(&place.directory.join("trajectories"), progress)?;

@@ -56,8 +56,8 @@ pub(super) fn run(args: &PicturesArgs) -> anyhow::Result<()> {
         let bytes = pictures::draw(args.seed, index, class, args.side)?;
         if !args.sheet_only {
             let path = images.join(format!("{index}-{}.png", CLASSES[class].replace(' ', "-")));
-            let picture =
-                RgbImage::from_raw(args.side, args.side, bytes.clone()).context("a picture is cut")?;
+            let picture = RgbImage::from_raw(args.side, args.side, bytes.clone())
+                .context("a picture is cut")?;
             picture.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
         }
         if sheet.len() < SHEET_PICTURES {

@@ -86,22 +86,35 @@ pub(super) struct VerifyFlowArgs {
 /// When model or judge cannot be used, or are of other pictures than each other.
 pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    let place = Workplace { directory: PathBuf::new(), device, kind: args.dtype.kind(device), start: None };
+    let place =
+        Workplace { directory: PathBuf::new(), device, kind: args.dtype.kind(device), start: None };
     let model = args.model.clone().unwrap_or_else(default_model);
-    let scores =
-        score::score(&model, &args.judge, args.count as usize, args.seed, &place, &mut Stages::new())?;
+    let scores = score::score(
+        &model,
+        &args.judge,
+        args.count as usize,
+        args.seed,
+        &place,
+        &mut Stages::new(),
+    )?;
     print!("{}", table(&scores));
     if let Some(path) = &args.json {
-        fs::write(path, json(&scores)?).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(path, json(&scores)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
 /// Scores what a whole run made.
-pub(super) fn score_run(recipe: &Recipe, place: &Workplace, progress: &mut Stages) -> anyhow::Result<()> {
+pub(super) fn score_run(
+    recipe: &Recipe,
+    place: &Workplace,
+    progress: &mut Stages,
+) -> anyhow::Result<()> {
     let model = model_directory(&place.directory);
     let count = (RUN_PICTURES as usize).min(recipe.judge.held_out);
-    let scores = score::score(&model, &place.directory.join("judge"), count, recipe.seed, place, progress)?;
+    let scores =
+        score::score(&model, &place.directory.join("judge"), count, recipe.seed, place, progress)?;
     print!("{}", table(&scores));
     let path = place.directory.join("scores.json");
     fs::write(&path, json(&scores)?).with_context(|| format!("cannot write {}", path.display()))?;
@@ -131,21 +144,34 @@ fn json(scores: &[Score]) -> anyhow::Result<String> {
 /// When the model has no teacher or the class is out of range.
 pub(super) fn verify_flow(args: &VerifyFlowArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
-    let place = Workplace { directory: PathBuf::new(), device, kind: tch::Kind::Float, start: None };
+    let place =
+        Workplace { directory: PathBuf::new(), device, kind: tch::Kind::Float, start: None };
     let guidance = Guidance { cfg: args.cfg, top_k: args.top_k, top_p: args.top_p };
-    let recipe = TrajectoryRecipe { pairs: 1, shard: 1, batch: 1, flow_steps: DEFAULT_STEPS, guidance };
+    let recipe =
+        TrajectoryRecipe { pairs: 1, shard: 1, batch: 1, flow_steps: DEFAULT_STEPS, guidance };
     let model = args.model.clone().unwrap_or_else(default_model);
-    println!("| scale | codewords | entropy | steps | χ² | cells | p |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| scale | codewords | entropy | steps | χ² | cells | p |\n|---|---|---|---|---|---|---|"
+    );
     let mut print = |check: &verify::LawCheck| {
         for (steps, outcome) in &check.outcomes {
             println!(
                 "| {} | {} | {:.2} | {steps} | {:.1} | {} | {:.4} |",
-                check.scale, check.codes, check.entropy, outcome.statistic, outcome.cells, outcome.p
+                check.scale,
+                check.codes,
+                check.entropy,
+                outcome.statistic,
+                outcome.cells,
+                outcome.p
             );
         }
     };
-    let trial =
-        verify::Trial { class: args.class, seed: args.seed, draws: args.draws, steps: args.steps.clone() };
+    let trial = verify::Trial {
+        class: args.class,
+        seed: args.seed,
+        draws: args.draws,
+        steps: args.steps.clone(),
+    };
     verify::verify_flow(&model, &recipe, &trial, &place, &mut print)?;
     Ok(())
 }

@@ -28,8 +28,9 @@ impl Stages {
 
 /// The figures that a line has room for.
 fn words(figures: &[(&str, f64)]) -> String {
-    let shown =
-        figures.iter().filter(|(name, _)| !["learning_rate", "gradient_norm", "codes_right"].contains(name));
+    let shown = figures
+        .iter()
+        .filter(|(name, _)| !["learning_rate", "gradient_norm", "codes_right"].contains(name));
     let shown: Vec<_> =
         shown.take(5).map(|(name, value)| format!("{name} {}", significant(*value))).collect();
     shown.join("  ").replace('_', " ")
@@ -78,8 +79,12 @@ mod tests {
 
     #[test]
     fn figures_are_short_words() {
-        let figures =
-            [("loss", 1.23456), ("learning_rate", 0.1), ("held_out_loss", 12345.6), ("x", 0.000123456)];
+        let figures = [
+            ("loss", 1.23456),
+            ("learning_rate", 0.1),
+            ("held_out_loss", 12345.6),
+            ("x", 0.000123456),
+        ];
         assert_eq!(words(&figures), "loss 1.235  held out loss 12346  x 0.0001235");
     }
 

@@ -79,7 +79,8 @@ async fn a_cancelled_job_leaves_the_others_of_its_batch_alone() {
     let (scheduler, _directory) = start(config(), &generator().with_gate(&gate)).await;
     let (_, blocker) = submit_and_watch(&scheduler, request(0, few_step(&[0]), 1)).await;
     gate.wait_for_device();
-    let (gone, mut gone_viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
+    let (gone, mut gone_viewer) =
+        submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
     let (stays, viewer) = submit_and_watch(&scheduler, request(2, few_step(&[0, 1]), 1)).await;
     gate.allow(2);
     all(blocker).await;
@@ -97,7 +98,8 @@ async fn when_every_job_of_a_batch_is_cancelled_the_device_stops_within_a_pass()
     let gate = Gate::closed();
     let generator = generator().with_gate(&gate);
     let (scheduler, _directory) = start(config(), &generator).await;
-    let (accepted, mut viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1, 2]), 1)).await;
+    let (accepted, mut viewer) =
+        submit_and_watch(&scheduler, request(1, few_step(&[0, 1, 2]), 1)).await;
     gate.allow(1);
     until(&mut viewer, |event| matches!(event, JobEvent::PassEnded { .. })).await;
     scheduler.cancel(&accepted.job, &accepted.owner_token).await.unwrap();
@@ -118,7 +120,10 @@ async fn a_result_is_deleted_by_its_owner_only() {
     gate.open();
     all(viewer).await;
     let wrong = OwnerToken("0".repeat(64));
-    assert_eq!(scheduler.delete(&accepted.job, &wrong).await.unwrap_err().code, ErrorCode::NotOwner);
+    assert_eq!(
+        scheduler.delete(&accepted.job, &wrong).await.unwrap_err().code,
+        ErrorCode::NotOwner
+    );
     scheduler.delete(&accepted.job, &accepted.owner_token).await.unwrap();
     for error in [
         scheduler.delete(&accepted.job, &accepted.owner_token).await.unwrap_err(),
@@ -149,7 +154,8 @@ async fn a_result_that_cannot_be_kept_fails_and_leaves_nothing_half_written() {
 #[tokio::test]
 async fn a_waiting_job_that_nobody_watches_expires_unless_it_stays() {
     let gate = Gate::closed();
-    let limits = SchedulerConfig { unwatched_grace: Duration::from_millis(400), max_batch: 1, ..config() };
+    let limits =
+        SchedulerConfig { unwatched_grace: Duration::from_millis(400), max_batch: 1, ..config() };
     let (scheduler, _directory) = start(limits, &generator().with_gate(&gate)).await;
     let submit = |class, unwatched| scheduler.submit(request(class, few_step(&[0]), 1), unwatched);
     let running = submit(0, Unwatched::Stays).await.unwrap();

@@ -15,13 +15,15 @@ async fn a_job_is_told_from_queue_to_end_in_order() {
     let told: Vec<_> = events
         .iter()
         .map(|event| match event {
-            ViewerEvent::Control { event, .. } => serde_json::to_value(event).unwrap()["type"].to_string(),
+            ViewerEvent::Control { event, .. } => {
+                serde_json::to_value(event).unwrap()["type"].to_string()
+            }
             ViewerEvent::Frame { .. } => "frame".to_owned(),
         })
         .map(|name| name.trim_matches('"').to_owned())
         .collect();
-    let expected =
-        "queued started pass_began pass_ended frame frame frame pass_began pass_ended frame frame finished";
+    let expected = "queued started pass_began pass_ended frame frame frame pass_began pass_ended \
+        frame frame finished";
     assert_eq!(told.join(" "), expected);
     let numbers: Vec<_> = events.iter().map(ViewerEvent::seq).collect();
     assert_eq!(numbers, (0..12).collect::<Vec<u64>>());
@@ -47,7 +49,10 @@ async fn a_finished_job_is_a_result_with_its_pictures() {
     let JobEvent::Finished { timings } = final_event(&events) else { unreachable!() };
     assert_eq!(view.timings.as_ref(), Some(timings));
     assert_eq!((timings.transformer_ms, timings.decode_ms), (1.5, 0.75));
-    assert!(timings.queue_ms <= timings.first_frame_ms && timings.first_frame_ms <= timings.last_frame_ms);
+    assert!(
+        timings.queue_ms <= timings.first_frame_ms
+            && timings.first_frame_ms <= timings.last_frame_ms
+    );
     let none = scheduler.picture(&accepted.job, 2).await.unwrap_err();
     assert_eq!(none.code, ErrorCode::NotFound);
     assert_eq!(scheduler.recent(10, None).await.unwrap().results[0].id, accepted.job);
@@ -84,9 +89,9 @@ async fn a_job_over_the_batch_limit_runs_in_parts_and_tells_of_each_pass_once() 
     let (accepted, viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 8)).await;
     let events = all(viewer).await;
     assert_drawn(&accepted.request, &events);
-    let began = events
-        .iter()
-        .filter(|event| matches!(event, ViewerEvent::Control { event: JobEvent::PassBegan { .. }, .. }));
+    let began = events.iter().filter(|event| {
+        matches!(event, ViewerEvent::Control { event: JobEvent::PassBegan { .. }, .. })
+    });
     assert_eq!(began.count(), 2);
     let sizes: Vec<_> = generator.batches().iter().map(|batch| batch.pictures.len()).collect();
     assert_eq!(sizes, [3, 3, 2]);
@@ -126,7 +131,8 @@ async fn recent_results_come_in_pages_newest_first() {
     let (scheduler, _directory) = start(config(), &generator()).await;
     let mut ids = Vec::new();
     for class in 0..5 {
-        let (accepted, viewer) = submit_and_watch(&scheduler, request(class, few_step(&[0]), 1)).await;
+        let (accepted, viewer) =
+            submit_and_watch(&scheduler, request(class, few_step(&[0]), 1)).await;
         all(viewer).await;
         ids.insert(0, accepted.job);
     }
@@ -134,7 +140,11 @@ async fn recent_results_come_in_pages_newest_first() {
     let mut before = None;
     loop {
         let page = scheduler.recent(2, before.as_deref()).await.unwrap();
-        assert!(page.results.iter().all(|result| result.frames.is_empty() && result.pictures.len() == 1));
+        assert!(
+            page.results
+                .iter()
+                .all(|result| result.frames.is_empty() && result.pictures.len() == 1)
+        );
         seen.extend(page.results.into_iter().map(|result| result.id));
         before = page.next;
         if before.is_none() {
@@ -157,7 +167,8 @@ async fn only_as_many_results_are_kept_as_wanted_and_the_example() {
     assert_eq!(scheduler.example(), Some(example.clone()));
     let mut ids = Vec::new();
     for class in 0..4 {
-        let (accepted, viewer) = submit_and_watch(&scheduler, request(class, few_step(&[0]), 1)).await;
+        let (accepted, viewer) =
+            submit_and_watch(&scheduler, request(class, few_step(&[0]), 1)).await;
         all(viewer).await;
         ids.push(accepted.job);
     }

@@ -29,7 +29,11 @@ fn request(class: u32, plan: Plan, count: u32) -> GenerateRequest {
     }
 }
 
-async fn start_in(directory: &Path, config: SchedulerConfig, generator: &FakeGenerator) -> Scheduler {
+async fn start_in(
+    directory: &Path,
+    config: SchedulerConfig,
+    generator: &FakeGenerator,
+) -> Scheduler {
     let store = Store::open(directory).await.unwrap();
     Scheduler::start(config, store, vec![Box::new(generator.clone())]).await.unwrap()
 }
@@ -107,7 +111,8 @@ fn frames(events: &[ViewerEvent]) -> Vec<SeenFrame> {
     events.iter().filter_map(frame).collect()
 }
 
-/// Checks that every picture of a job has exactly the frames of its plan, in order, and is what the model draws.
+/// Checks that every picture of a job has exactly the frames of its plan, in order, and is what the
+/// model draws.
 fn assert_drawn(request: &GenerateRequest, events: &[ViewerEvent]) {
     let seen = frames(events);
     for index in 0..request.count {
@@ -121,10 +126,17 @@ fn assert_drawn(request: &GenerateRequest, events: &[ViewerEvent]) {
         assert_eq!(lasts.iter().filter(|last| **last).count(), 1);
         let last = of_picture.last().unwrap();
         assert!(last.last);
-        let read = image::load_from_memory_with_format(&last.body, image::ImageFormat::Png).unwrap();
-        let of =
-            crate::generator::PictureRequest { class: request.class, seed: request.seed.unwrap(), index };
-        assert_eq!(read.into_rgb8(), fake::picture(16, of, last.pass as usize, last.scale as usize));
+        let read =
+            image::load_from_memory_with_format(&last.body, image::ImageFormat::Png).unwrap();
+        let of = crate::generator::PictureRequest {
+            class: request.class,
+            seed: request.seed.unwrap(),
+            index,
+        };
+        assert_eq!(
+            read.into_rgb8(),
+            fake::picture(16, of, last.pass as usize, last.scale as usize)
+        );
     }
     assert!(matches!(final_event(events), JobEvent::Finished { .. }));
     let numbers: Vec<_> = events.iter().map(ViewerEvent::seq).collect();

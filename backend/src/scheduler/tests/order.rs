@@ -34,9 +34,14 @@ async fn the_finished_pictures_come_first_and_the_other_frames_follow_with_the_s
         [&[true; 2][..], &[false; 8]].concat()
     );
     for index in 0..2 {
-        let mut places: Vec<_> = seen.iter().filter(|frame| frame.picture == index).map(place).collect();
+        let mut places: Vec<_> =
+            seen.iter().filter(|frame| frame.picture == index).map(place).collect();
         places.rotate_left(1);
-        assert_eq!(places, wanted.plan.frames(3), "picture {index}: the last one, then the others in order");
+        assert_eq!(
+            places,
+            wanted.plan.frames(3),
+            "picture {index}: the last one, then the others in order"
+        );
     }
     for frame in frames(&in_order) {
         assert!(seen.contains(&frame), "{frame:?} is missing or has other bytes");
@@ -70,7 +75,8 @@ async fn jobs_in_a_hurry_and_others_do_not_share_a_batch() {
     gate.wait_for_device();
     let mut waiting = Vec::new();
     for (class, in_a_hurry) in [(1, false), (2, true), (3, false), (4, true)] {
-        let request = GenerateRequest { last_frame_first: in_a_hurry, ..request(class, few_step(&[0]), 1) };
+        let request =
+            GenerateRequest { last_frame_first: in_a_hurry, ..request(class, few_step(&[0]), 1) };
         waiting.push(submit_and_watch(&scheduler, request).await);
     }
     gate.open();
@@ -81,19 +87,26 @@ async fn jobs_in_a_hurry_and_others_do_not_share_a_batch() {
     let batches: Vec<_> = generator
         .batches()
         .into_iter()
-        .map(|batch| (batch.frames, batch.pictures.iter().map(|picture| picture.class).collect::<Vec<_>>()))
+        .map(|batch| {
+            (batch.frames, batch.pictures.iter().map(|picture| picture.class).collect::<Vec<_>>())
+        })
         .collect();
-    let expected =
-        [(Frames::InOrder, vec![0]), (Frames::InOrder, vec![1, 3]), (Frames::LastFirst, vec![2, 4])];
+    let expected = [
+        (Frames::InOrder, vec![0]),
+        (Frames::InOrder, vec![1, 3]),
+        (Frames::LastFirst, vec![2, 4]),
+    ];
     assert_eq!(batches, expected);
 }
 
 #[tokio::test]
-async fn a_job_in_a_hurry_that_runs_in_parts_has_every_frame_once_and_ends_after_the_last_of_them() {
+async fn a_job_in_a_hurry_that_runs_in_parts_has_every_frame_once_and_ends_after_the_last_of_them()
+{
     let generator = generator().with_memory(2);
     let limits = SchedulerConfig { max_batch: 3, ..config() };
     let (scheduler, _directory) = start(limits, &generator).await;
-    let (accepted, viewer) = submit_and_watch(&scheduler, hurried(request(1, few_step(&[0, 1]), 8))).await;
+    let (accepted, viewer) =
+        submit_and_watch(&scheduler, hurried(request(1, few_step(&[0, 1]), 8))).await;
     let events = all(viewer).await;
     assert!(matches!(final_event(&events), JobEvent::Finished { .. }));
     let seen = frames(&events);
@@ -114,7 +127,11 @@ impl Generator for Forgetful {
         &self.0
     }
 
-    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
+    fn generate(
+        &mut self,
+        batch: &BatchRequest,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), GeneratorError> {
         let (pass, scale) = (0, 2);
         let pictures = batch.pictures.iter().map(|&of| picture(16, of, pass, scale)).collect();
         let drawn = sink(GeneratorEvent::Decoded { pass, scale, pictures, decode_ms: 0.25 });

@@ -60,7 +60,8 @@ fn a_program_that_goes_without_a_word_leaves_its_directory_to_the_next() {
     let first = tokio::runtime::Runtime::new().unwrap();
     let accepted = first.block_on(async {
         let scheduler = start_in(directory.path(), config(), &generator().with_gate(&gate)).await;
-        let accepted = scheduler.submit(request(1, few_step(&[0]), 1), Unwatched::Stays).await.unwrap();
+        let accepted =
+            scheduler.submit(request(1, few_step(&[0]), 1), Unwatched::Stays).await.unwrap();
         gate.wait_for_device();
         accepted
     });
@@ -79,7 +80,8 @@ fn a_program_that_goes_without_a_word_leaves_its_directory_to_the_next() {
 async fn a_shutdown_stops_the_running_batch_and_leaves_its_jobs_to_the_next_start() {
     let gate = Gate::closed();
     let (scheduler, directory) = start(config(), &generator().with_gate(&gate)).await;
-    let (accepted, mut viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
+    let (accepted, mut viewer) =
+        submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
     gate.allow(1);
     until(&mut viewer, |event| matches!(event, JobEvent::PassEnded { .. })).await;
     let stopping = tokio::spawn({
@@ -89,7 +91,8 @@ async fn a_shutdown_stops_the_running_batch_and_leaves_its_jobs_to_the_next_star
     while scheduler.stats().accepting {
         tokio::task::yield_now().await;
     }
-    let refused = scheduler.submit(request(1, few_step(&[0]), 1), Unwatched::Stays).await.unwrap_err();
+    let refused =
+        scheduler.submit(request(1, few_step(&[0]), 1), Unwatched::Stays).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::ShuttingDown);
     gate.open();
     stopping.await.unwrap();
@@ -120,7 +123,8 @@ async fn an_unfinished_job_whose_model_is_gone_fails_and_a_result_still_shows() 
     let (left, _viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0]), 1)).await;
     gate.wait_for_device();
     let disk = copy_of(directory.path());
-    let scheduler = start_in(disk.path(), config(), &FakeGenerator::new(fake::model("another"))).await;
+    let scheduler =
+        start_in(disk.path(), config(), &FakeGenerator::new(fake::model("another"))).await;
     let events = all(scheduler.watch(&left.job, None).await.unwrap()).await;
     let JobEvent::Failed { error } = final_event(&events) else { panic!("{events:?}") };
     assert_eq!(error.code, ErrorCode::UnknownModel);

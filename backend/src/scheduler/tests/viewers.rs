@@ -9,7 +9,8 @@ use crate::generator::fake::Gate;
 async fn after_any_number_a_live_job_and_its_replay_give_the_identical_rest() {
     let gate = Gate::closed();
     let (scheduler, _directory) = start(config(), &generator().with_gate(&gate)).await;
-    let (accepted, mut first) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 2)).await;
+    let (accepted, mut first) =
+        submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 2)).await;
     gate.allow(1);
     until(&mut first, |event| matches!(event, JobEvent::PassEnded { .. })).await;
     let afters: Vec<_> = std::iter::once(None).chain((0..20).map(Some)).collect();
@@ -23,8 +24,11 @@ async fn after_any_number_a_live_job_and_its_replay_give_the_identical_rest() {
     assert_drawn(&accepted.request, &whole);
     assert_eq!(scheduler.view(&accepted.job).await.unwrap().state, JobState::Finished);
     for (after, live) in afters.into_iter().zip(live) {
-        let rest: Vec<_> =
-            whole.iter().filter(|event| after.is_none_or(|after| event.seq() > after)).cloned().collect();
+        let rest: Vec<_> = whole
+            .iter()
+            .filter(|event| after.is_none_or(|after| event.seq() > after))
+            .cloned()
+            .collect();
         assert_eq!(all(live).await, rest, "live after {after:?}");
         let replayed = all(scheduler.watch(&accepted.job, after).await.unwrap()).await;
         assert_eq!(replayed, rest, "replayed after {after:?}");
@@ -61,10 +65,12 @@ async fn a_viewer_that_comes_late_misses_nothing_however_small_its_backlog() {
     let gate = Gate::closed();
     let limits = SchedulerConfig { viewer_backlog_bytes: 0, ..config() };
     let (scheduler, _directory) = start(limits, &generator().with_gate(&gate)).await;
-    let (accepted, mut early) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
+    let (accepted, mut early) =
+        submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
     gate.allow(1);
     until(&mut early, |event| matches!(event, JobEvent::PassEnded { .. })).await;
-    // All of the first pass is in the log when the device stands at the second gate and its frames are out.
+    // All of the first pass is in the log when the device stands at the second gate and its frames
+    // are out.
     while scheduler.view(&accepted.job).await.unwrap().frames.len() < 3 {
         tokio::task::yield_now().await;
     }

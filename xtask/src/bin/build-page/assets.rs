@@ -26,7 +26,12 @@ impl<'a> Assets<'a> {
     }
 
     /// Adds a file under a name with a hash; other files refer to it as `{{reference}}`.
-    pub(crate) fn add_bytes(&mut self, reference: &'static str, name: &str, content: &[u8]) -> Result<()> {
+    pub(crate) fn add_bytes(
+        &mut self,
+        reference: &'static str,
+        name: &str,
+        content: &[u8],
+    ) -> Result<()> {
         let path = format!("assets/{}", hashed_name(name, content));
         self.write(&path, content)?;
         self.addresses.insert(reference, format!("/{path}"));
@@ -34,7 +39,12 @@ impl<'a> Assets<'a> {
     }
 
     /// Adds a text after filling in its references to earlier files.
-    pub(crate) fn add_text(&mut self, reference: &'static str, name: &str, content: &str) -> Result<()> {
+    pub(crate) fn add_text(
+        &mut self,
+        reference: &'static str,
+        name: &str,
+        content: &str,
+    ) -> Result<()> {
         let content = fill(content, &self.addresses).with_context(|| format!("in {name}"))?;
         self.add_bytes(reference, name, content.as_bytes())
     }
@@ -43,7 +53,8 @@ impl<'a> Assets<'a> {
     pub(crate) fn add_copy(&mut self, reference: &'static str, source: &Path) -> Result<()> {
         let name = source.file_name().and_then(|name| name.to_str());
         let name = name.with_context(|| format!("{} has no name", source.display()))?;
-        let content = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        let content =
+            fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
         self.add_bytes(reference, name, &content)
     }
 
@@ -52,7 +63,8 @@ impl<'a> Assets<'a> {
         if !source.exists() {
             return Ok(());
         }
-        let entries = fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))?;
+        let entries =
+            fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))?;
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
@@ -73,7 +85,8 @@ impl<'a> Assets<'a> {
         let page = fill(template, &self.addresses).context("in index.html")?;
         if !page.contains("<!-- open-graph -->") {
             bail!(
-                "index.html lacks the line `<!-- open-graph -->`, where the server puts the tags of a shared link"
+                "index.html lacks the line `<!-- open-graph -->`, where the server puts the tags \
+                 of a shared link"
             );
         }
         self.write("index.html", page.as_bytes())
@@ -83,7 +96,8 @@ impl<'a> Assets<'a> {
     fn write(&self, path: &str, content: &[u8]) -> Result<()> {
         let target = self.directory.join(path);
         if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+            fs::create_dir_all(parent)
+                .with_context(|| format!("cannot create {}", parent.display()))?;
         }
         let save = |path: PathBuf, content: &[u8]| {
             fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
@@ -105,9 +119,9 @@ fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<St
     while let Some((before, after)) = rest.split_once("{{") {
         text.push_str(before);
         // Generated scripts hold braces of their own; a reference is a lower-case word.
-        let reference = after
-            .split_once("}}")
-            .filter(|(name, _)| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()));
+        let reference = after.split_once("}}").filter(|(name, _)| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase())
+        });
         match reference {
             Some((name, after)) => {
                 let Some(address) = addresses.get(name) else {
@@ -127,7 +141,8 @@ fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<St
     Ok(text)
 }
 
-/// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes `style-0123456789abcdef.css`.
+/// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes
+/// `style-0123456789abcdef.css`.
 fn hashed_name(name: &str, content: &[u8]) -> String {
     let digest = Sha256::digest(content);
     let hash: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -138,8 +153,11 @@ fn hashed_name(name: &str, content: &[u8]) -> String {
 
 fn pack_brotli(content: &[u8]) -> Result<Vec<u8>> {
     let mut packed = Vec::new();
-    let parameters =
-        brotli::enc::BrotliEncoderParams { quality: 11, size_hint: content.len(), ..Default::default() };
+    let parameters = brotli::enc::BrotliEncoderParams {
+        quality: 11,
+        size_hint: content.len(),
+        ..Default::default()
+    };
     brotli::BrotliCompress(&mut &content[..], &mut packed, &parameters)?;
     Ok(packed)
 }

@@ -14,7 +14,10 @@ use crate::assets::Assets;
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let [wasm, sources, output] = &arguments[..] else {
-        bail!("build-page is called by `cargo xtask page` with three paths: page.wasm, static files, output");
+        bail!(
+            "build-page is called by `cargo xtask page` with three paths: page.wasm, static files, \
+             output"
+        );
     };
     build(Path::new(wasm), Path::new(sources), Path::new(output))
 }
@@ -45,7 +48,8 @@ fn bind(wasm: &Path, directory: &Path) -> Result<()> {
         .out_name("app")
         .web(true)?
         .typescript(false)
-        // The module's own guess of the address would miss the hash in the name; `start.js` gives it.
+        // The module's own guess of the address would miss the hash in the name; `start.js` gives
+        // it.
         .omit_default_module_path(true)
         .remove_name_section(true)
         .remove_producers_section(true)
@@ -60,8 +64,9 @@ fn style_sheet(sources: &Path) -> Result<String> {
         return read_text(&one);
     }
     let directory = sources.join("style");
-    let entries = fs::read_dir(&directory)
-        .with_context(|| format!("there is neither {} nor {}", one.display(), directory.display()))?;
+    let entries = fs::read_dir(&directory).with_context(|| {
+        format!("there is neither {} nor {}", one.display(), directory.display())
+    })?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == "css"));
     files.sort();

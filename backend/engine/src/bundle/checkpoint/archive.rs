@@ -1,8 +1,8 @@
 //! The container of a checkpoint: where the pickle and the storages lie in the file.
 //!
-//! Two containers exist: a zip archive of plainly stored records (`torch.save` since PyTorch 1.6) and before it
-//! pickles and storages simply one after the other. Every announced size is compared with the file before
-//! anything is allocated.
+//! Two containers exist: a zip archive of plainly stored records (`torch.save` since PyTorch 1.6)
+//! and before it pickles and storages simply one after the other. Every announced size is compared
+//! with the file before anything is allocated.
 
 use std::{
     collections::HashMap,
@@ -15,11 +15,12 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::{pickle::Pickle, tensor::storage_types};
 
-/// Largest pickle that is read. Weights lie outside of it; the largest one known, a statistics file with its
-/// arrays inside, has 50 MB.
+/// Largest pickle that is read. Weights lie outside of it; the largest one known, a statistics file
+/// with its arrays inside, has 50 MB.
 const MAX_PICKLE: u64 = 256 << 20;
 
-/// How a file of the old container begins: protocol 2 and the long integer `0x1950a86a20f9469cfc6c`.
+/// How a file of the old container begins: protocol 2 and the long integer
+/// `0x1950a86a20f9469cfc6c`.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
 /// An open checkpoint file.
@@ -72,7 +73,8 @@ impl Archive {
         let records = ZipArchive::new(BufReader::new(file)).map_err(|error| {
             format!("it is cut off or damaged, its list of records cannot be read ({error})")
         })?;
-        // TorchScript and other archives may nest further ones; the checkpoint's own is the outermost.
+        // TorchScript and other archives may nest further ones; the checkpoint's own is the
+        // outermost.
         let prefix = records
             .file_names()
             .flatten()
@@ -98,8 +100,8 @@ impl Archive {
         Ok((archive, pickle))
     }
 
-    /// Magic number, version, facts about the machine, the object, the keys of the storages; then for each key
-    /// the number of elements (64 bits) and the elements.
+    /// Magic number, version, facts about the machine, the object, the keys of the storages; then
+    /// for each key the number of elements (64 bits) and the elements.
     fn open_legacy(mut file: File, length: u64) -> Result<(Self, Pickle), String> {
         let mut head = Vec::new();
         file.rewind().map_err(|error| error.to_string())?;
@@ -118,8 +120,9 @@ impl Archive {
         let mut storages = HashMap::new();
         let mut at = at as u64;
         for key in keys {
-            let element =
-                types.get(key.as_str()).ok_or_else(|| format!("storage {key:?} belongs to no tensor"))?;
+            let element = types
+                .get(key.as_str())
+                .ok_or_else(|| format!("storage {key:?} belongs to no tensor"))?;
             let mut count = [0; 8];
             file.seek(SeekFrom::Start(at)).map_err(|error| error.to_string())?;
             file.read_exact(&mut count)
@@ -156,7 +159,8 @@ impl Archive {
         match &mut self.container {
             Container::Zip { .. } => self.read_record(&format!("data/{key}"), self.length),
             Container::Legacy { file, storages } => {
-                let &(at, size) = storages.get(key).ok_or_else(|| format!("there is no storage {key:?}"))?;
+                let &(at, size) =
+                    storages.get(key).ok_or_else(|| format!("there is no storage {key:?}"))?;
                 let mut bytes = vec![0; size as usize];
                 file.seek(SeekFrom::Start(at))
                     .and_then(|_| file.read_exact(&mut bytes))
@@ -182,19 +186,25 @@ impl Archive {
         };
         let index = records.index_for_name_raw(format!("{prefix}{name}").as_bytes());
         let index = index.ok_or_else(|| format!("record {name} is missing"))?;
-        let mut record =
-            records.by_index(index).map_err(|error| format!("record {name} cannot be read: {error}"))?;
+        let mut record = records
+            .by_index(index)
+            .map_err(|error| format!("record {name} cannot be read: {error}"))?;
         if record.compression() != CompressionMethod::Stored {
             return Err(format!(
-                "record {name} is compressed; PyTorch stores records plainly, save the file again with torch.save"
+                "record {name} is compressed; PyTorch stores records plainly, save the file again \
+                 with torch.save"
             ));
         }
         let size = record.size();
         if size > limit {
-            return Err(format!("record {name} announces {size} bytes; at most {limit} can be right"));
+            return Err(format!(
+                "record {name} announces {size} bytes; at most {limit} can be right"
+            ));
         }
         let mut bytes = Vec::with_capacity(size as usize);
-        record.read_to_end(&mut bytes).map_err(|error| format!("record {name} is damaged: {error}"))?;
+        record
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("record {name} is damaged: {error}"))?;
         if bytes.len() as u64 != size {
             return Err(format!("record {name} announces {size} bytes and has {}", bytes.len()));
         }

@@ -23,7 +23,14 @@ type Step<T> = Result<T, String>;
 impl<'a> Machine<'a> {
     /// A machine before the first opcode.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
+        Self {
+            bytes,
+            at: 0,
+            nodes: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        }
     }
 
     /// Bytes read so far.
@@ -130,8 +137,9 @@ impl<'a> Machine<'a> {
             }
             b'S' => {
                 let line = self.line()?;
-                let quoted =
-                    line.len() >= 2 && line.first() == line.last() && matches!(line[0], b'\'' | b'"');
+                let quoted = line.len() >= 2
+                    && line.first() == line.last()
+                    && matches!(line[0], b'\'' | b'"');
                 if !quoted {
                     return Err("a string without quotes".into());
                 }
@@ -395,7 +403,12 @@ impl<'a> Machine<'a> {
     }
 
     fn object(&mut self, callable: Id, arguments: Id) -> Step<()> {
-        self.push(Node::Object(Box::new(Object { callable, arguments, state: None, items: Vec::new() })))
+        self.push(Node::Object(Box::new(Object {
+            callable,
+            arguments,
+            state: None,
+            items: Vec::new(),
+        })))
     }
 
     fn extension<const N: usize>(&mut self) -> Step<()> {

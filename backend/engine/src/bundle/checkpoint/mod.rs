@@ -1,7 +1,7 @@
 //! Reading PyTorch checkpoints (`.pth`) as data.
 //!
-//! A checkpoint is a pickle, which in Python is a program. Here it is data: nothing that it names is ever looked
-//! up or called, and what is not asked for stays opaque, however strange it is.
+//! A checkpoint is a pickle, which in Python is a program. Here it is data: nothing that it names
+//! is ever looked up or called, and what is not asked for stays opaque, however strange it is.
 
 mod archive;
 mod machine;
@@ -27,7 +27,8 @@ use self::{
     tensor::{Layout, Source, element_size},
 };
 
-/// What a tensor may take in memory beyond twice the file: room for views that repeat their elements.
+/// What a tensor may take in memory beyond twice the file: room for views that repeat their
+/// elements.
 const ROOM: u64 = 64 << 20;
 
 /// A checkpoint that cannot be read.
@@ -127,8 +128,8 @@ impl Checkpoint {
 }
 
 impl<'a> Item<'a> {
-    /// Entries of a dictionary whose keys are text, in the order of their first appearance; of equal keys the last
-    /// counts. `None` if the value is no dictionary.
+    /// Entries of a dictionary whose keys are text, in the order of their first appearance; of
+    /// equal keys the last counts. `None` if the value is no dictionary.
     pub fn entries(self) -> Option<Vec<(&'a str, Item<'a>)>> {
         let pickle = &self.checkpoint.pickle;
         let mut entries: Vec<(&str, Item<'a>)> = Vec::new();
@@ -155,10 +156,12 @@ impl<'a> Item<'a> {
         Some(Item { id, ..self })
     }
 
-    /// The tensor (or numpy array) that this value is; `None` if it is something else. `name` is for messages.
+    /// The tensor (or numpy array) that this value is; `None` if it is something else. `name` is
+    /// for messages.
     ///
     /// # Errors
-    /// When its type is not supported, its sizes are absurd, or it reaches beyond its storage or the file.
+    /// When its type is not supported, its sizes are absurd, or it reaches beyond its storage or
+    /// the file.
     pub fn tensor(self, name: &str) -> Result<Option<CheckpointTensor<'a>>, CheckpointError> {
         let found = self.checkpoint.pickle.layout(self.id).and_then(|layout| {
             let checked = layout.map(|layout| Ok((self.check(&layout)?, layout)));
@@ -186,7 +189,8 @@ impl<'a> Item<'a> {
         let elements = if shape.contains(&0) {
             0
         } else {
-            let product = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
+            let product =
+                shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
             product.ok_or_else(absurd)?
         };
         let element = element_size(layout.dtype) as u64;
@@ -197,19 +201,22 @@ impl<'a> Item<'a> {
                 let announced = layout.announced.map_or(0, |count| count as u64);
                 if announced.saturating_mul(element) > has {
                     return Err(format!(
-                        "its storage {key:?} is cut off: it has {has} bytes, and {announced} elements of {element} bytes are announced"
+                        "its storage {key:?} is cut off: it has {has} bytes, and {announced} \
+                         elements of {element} bytes are announced"
                     ));
                 }
                 announced
             }
             Source::Inline(id) => self.checkpoint.pickle.inline_bytes(id)?.len() as u64 / element,
         };
-        let last = shape.iter().zip(&layout.strides).try_fold(layout.offset, |last, (&size, &stride)| {
-            size.saturating_sub(1).checked_mul(stride)?.checked_add(last)
-        });
+        let last =
+            shape.iter().zip(&layout.strides).try_fold(layout.offset, |last, (&size, &stride)| {
+                size.saturating_sub(1).checked_mul(stride)?.checked_add(last)
+            });
         if elements > 0 && last.ok_or_else(absurd)? as u64 >= source {
             return Err(format!(
-                "its view (shape {shape:?}, strides {:?}, offset {}) reaches beyond its storage of {source} elements",
+                "its view (shape {shape:?}, strides {:?}, offset {}) reaches beyond its storage of \
+                 {source} elements",
                 layout.strides, layout.offset
             ));
         }
@@ -217,7 +224,8 @@ impl<'a> Item<'a> {
         let limit = length.saturating_mul(2).saturating_add(ROOM);
         if (elements as u64).saturating_mul(element) > limit {
             return Err(format!(
-                "its shape {shape:?} has {elements} elements of {element} bytes, which a file of {length} bytes cannot hold"
+                "its shape {shape:?} has {elements} elements of {element} bytes, which a file of \
+                 {length} bytes cannot hold"
             ));
         }
         Ok(elements)
@@ -277,7 +285,8 @@ impl CheckpointTensor<'_> {
         }
         let mut index = vec![0; axes];
         while bytes.len() < self.byte_length() {
-            let place: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
+            let place: usize =
+                index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
             let from = (offset + place) * element;
             let part = source.get(from..from + run * element);
             bytes.extend_from_slice(part.ok_or("its storage is shorter than it was")?);

@@ -1,9 +1,10 @@
 //! A pickle read as data.
 //!
-//! The machine follows every opcode of the protocols 0 to 5 (CPython's `pickletools.py` lists them) but has nothing to
-//! call: a global is a name, and what Python would construct becomes a [`Node::Object`] that merely records what
-//! was asked for. Nodes live in one list and refer to each other by index, so cycles and deep nesting cost
-//! nothing and the depth of a file never becomes the depth of a Rust call.
+//! The machine follows every opcode of the protocols 0 to 5 (CPython's `pickletools.py` lists them)
+//! but has nothing to call: a global is a name, and what Python would construct becomes a
+//! [`Node::Object`] that merely records what was asked for. Nodes live in one list and refer to
+//! each other by index, so cycles and deep nesting cost nothing and the depth of a file never
+//! becomes the depth of a Rust call.
 
 use super::machine::Machine;
 
@@ -13,7 +14,8 @@ pub(super) type Id = u32;
 /// One value of a pickle.
 #[derive(Debug)]
 pub(super) enum Node {
-    /// `None`, and whatever has no meaning here (huge integers, extension codes, out-of-band buffers).
+    /// `None`, and whatever has no meaning here (huge integers, extension codes, out-of-band
+    /// buffers).
     Opaque,
     Bool(bool),
     Int(i64),

@@ -1,7 +1,8 @@
 //! Tensors and arrays: what the objects of a checkpoint's pickle mean.
 //!
-//! Layouts: `torch/_utils.py` (`_rebuild_tensor_v2` and its kin), `torch/serialization.py` (persistent ids),
-//! `numpy/core/src/multiarray/methods.c` (`__reduce__` and `__setstate__` of arrays and dtypes).
+//! Layouts: `torch/_utils.py` (`_rebuild_tensor_v2` and its kin), `torch/serialization.py`
+//! (persistent ids), `numpy/core/src/multiarray/methods.c` (`__reduce__` and `__setstate__` of
+//! arrays and dtypes).
 
 use std::collections::HashMap;
 
@@ -98,8 +99,8 @@ impl Pickle {
         items.iter().map(|&id| self.text(id).map(str::to_owned)).collect()
     }
 
-    /// Keys and values of a dictionary (plain, ordered, or a subclass) in the order of insertion. `None` if it is
-    /// none.
+    /// Keys and values of a dictionary (plain, ordered, or a subclass) in the order of insertion.
+    /// `None` if it is none.
     pub(super) fn pairs(&self, id: Id) -> Option<Vec<(Id, Id)>> {
         match self.node(id) {
             Node::Dict(items) => Some(items.clone()),
@@ -125,15 +126,18 @@ impl Pickle {
         }
     }
 
-    /// What the value looks at, if it is a tensor or an array. The error is a reason without the tensor's name.
+    /// What the value looks at, if it is a tensor or an array. The error is a reason without the
+    /// tensor's name.
     pub(super) fn layout(&self, id: Id) -> Result<Option<Layout<'_>>, String> {
         let Some((mut name, mut object, mut arguments)) = self.object(id) else {
             return Ok(None);
         };
-        // A parameter wraps a tensor, a subclass wraps the call that would make its tensor: neither nests deeply.
+        // A parameter wraps a tensor, a subclass wraps the call that would make its tensor: neither
+        // nests deeply.
         for _ in 0..4 {
             match name {
-                "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => {
+                "torch._utils._rebuild_parameter"
+                | "torch._utils._rebuild_parameter_with_state" => {
                     let inner = arguments.first().and_then(|&inner| self.object(inner));
                     (name, object, arguments) = inner.ok_or("the parameter holds no tensor")?;
                 }
@@ -172,12 +176,12 @@ impl Pickle {
         let (dtype, announced) = if name.ends_with("_v3") {
             // The storage counts bytes and the tensor says its type itself.
             let name = arguments.get(6).and_then(|&dtype| self.global(dtype)).unwrap_or("nothing");
-            let dtype =
-                torch_dtype(name).ok_or_else(|| format!("its element type {name} is not supported"))?;
+            let dtype = torch_dtype(name)
+                .ok_or_else(|| format!("its element type {name} is not supported"))?;
             (dtype, announced / element_size(dtype))
         } else {
-            let dtype =
-                storage_dtype(kind).ok_or_else(|| format!("its element type {kind} is not supported"))?;
+            let dtype = storage_dtype(kind)
+                .ok_or_else(|| format!("its element type {kind} is not supported"))?;
             (dtype, announced)
         };
         let shape = self.sizes(shape, "size")?;
@@ -196,7 +200,8 @@ impl Pickle {
         })
     }
 
-    /// Key, type and number of elements of a storage: `('storage', type, key, location, elements[, view])`.
+    /// Key, type and number of elements of a storage:
+    /// `('storage', type, key, location, elements[, view])`.
     fn storage(&self, id: Id) -> Result<(&str, &str, usize), String> {
         let Node::Persistent(id) = *self.node(id) else {
             return Err("its storage is not in the file".into());
@@ -210,7 +215,9 @@ impl Pickle {
             _ => return Err("its storage is not described as one".into()),
         };
         if view.is_some_and(|&view| !matches!(self.node(view), Node::Opaque)) {
-            return Err("its storage is a view of another one, which PyTorch no longer writes".into());
+            return Err(
+                "its storage is a view of another one, which PyTorch no longer writes".into()
+            );
         }
         let (kind, key) = kind.zip(key).ok_or("its storage has no name or type")?;
         Ok((key, kind, self.size(elements, "number of elements")?))
@@ -239,7 +246,13 @@ impl Pickle {
         self.numpy_view(shape, dtype, fortran, bytes)
     }
 
-    fn numpy_view(&self, shape: Id, dtype: Id, fortran: bool, bytes: Id) -> Result<Layout<'_>, String> {
+    fn numpy_view(
+        &self,
+        shape: Id,
+        dtype: Id,
+        fortran: bool,
+        bytes: Id,
+    ) -> Result<Layout<'_>, String> {
         let (dtype, big_endian) = self.numpy_dtype(dtype)?;
         let shape = self.sizes(shape, "size")?;
         let mut strides = vec![1; shape.len()];
@@ -248,7 +261,9 @@ impl Pickle {
             if fortran { Box::new(0..shape.len()) } else { Box::new((0..shape.len()).rev()) };
         for axis in order {
             strides[axis] = next;
-            next = next.checked_mul(shape[axis]).ok_or_else(|| format!("its shape {shape:?} is absurd"))?;
+            next = next
+                .checked_mul(shape[axis])
+                .ok_or_else(|| format!("its shape {shape:?} is absurd"))?;
         }
         Ok(Layout {
             dtype,
@@ -261,8 +276,8 @@ impl Pickle {
         })
     }
 
-    /// Element type, and whether its most significant byte comes first: `dtype('f4', …)` with the state
-    /// `(3, '<', …)`.
+    /// Element type, and whether its most significant byte comes first: `dtype('f4', …)` with the
+    /// state `(3, '<', …)`.
     fn numpy_dtype(&self, id: Id) -> Result<(Dtype, bool), String> {
         let (name, object, arguments) = self.object(id).ok_or("the array has no dtype")?;
         let code = arguments.first().and_then(|&code| self.text(code));
@@ -294,27 +309,36 @@ impl Pickle {
             return Ok(bytes.to_vec());
         }
         match self.object(id) {
-            Some(("_codecs.encode", _, &[text, encoding])) if self.text(encoding) == Some("latin1") => {
+            Some(("_codecs.encode", _, &[text, encoding]))
+                if self.text(encoding) == Some("latin1") =>
+            {
                 let text = self.text(text).ok_or("the array's bytes are not text")?;
                 let bytes = text.chars().map(|c| u8::try_from(u32::from(c)));
-                bytes.collect::<Result<_, _>>().map_err(|_| "the array's bytes are not all bytes".into())
+                bytes
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| "the array's bytes are not all bytes".into())
             }
             Some(("builtins.bytes" | "__builtin__.bytes", _, [])) => Ok(Vec::new()),
-            Some(("builtins.bytearray" | "__builtin__.bytearray", _, &[bytes])) => match self.node(bytes) {
-                Node::Bytes(bytes) => Ok(bytes.to_vec()),
-                _ => Err("the array's bytes are not in the file".into()),
-            },
+            Some(("builtins.bytearray" | "__builtin__.bytearray", _, &[bytes])) => {
+                match self.node(bytes) {
+                    Node::Bytes(bytes) => Ok(bytes.to_vec()),
+                    _ => Err("the array's bytes are not in the file".into()),
+                }
+            }
             _ => Err("the array's bytes are not in the file".into()),
         }
     }
 
     fn size(&self, id: Id, what: &str) -> Result<usize, String> {
-        let value = self.integer(id).ok_or_else(|| format!("its {what} is not an integer of 64 bits"))?;
-        usize::try_from(value).map_err(|_| format!("its {what} is {value}; it must not be negative"))
+        let value =
+            self.integer(id).ok_or_else(|| format!("its {what} is not an integer of 64 bits"))?;
+        usize::try_from(value)
+            .map_err(|_| format!("its {what} is {value}; it must not be negative"))
     }
 
     fn sizes(&self, id: Id, what: &str) -> Result<Vec<usize>, String> {
-        let items = self.sequence(id).ok_or_else(|| format!("its list of {what}s is not a list"))?;
+        let items =
+            self.sequence(id).ok_or_else(|| format!("its list of {what}s is not a list"))?;
         if items.len() > 16 {
             return Err(format!("it has {} dimensions; at most 16 make sense", items.len()));
         }

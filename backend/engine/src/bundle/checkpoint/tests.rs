@@ -137,7 +137,8 @@ fn element_types_are_told_apart_and_unsupported_ones_named() {
     assert!(error.contains("ComplexFloatStorage is not supported"), "{error}");
 }
 
-/// Every way in which a pickle can ask for a call, each with a call that would create the canary's file.
+/// Every way in which a pickle can ask for a call, each with a call that would create the canary's
+/// file.
 fn canaries(file: &str) -> Vec<Vec<u8>> {
     let command = format!("open({file:?}, 'w').write('x')");
     let shell = format!("echo x > {file}");
@@ -196,7 +197,8 @@ fn strange_objects_beside_a_tensor_do_not_stand_in_its_way() {
         ("weight".into(), tensor(2, 0, &[2], &[1])),
     ]);
     let checkpoint = fixture.open(&value, &[counting(2)]);
-    let names: Vec<_> = checkpoint.root().entries().unwrap().iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> =
+        checkpoint.root().entries().unwrap().iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["args", "optimizer", "sparse", "history", "weight"]);
     let weight = checkpoint.root().get("weight").unwrap();
     assert_eq!(floats(&weight.tensor("weight").unwrap().unwrap()), [0., 1.]);
@@ -231,13 +233,18 @@ fn numpy_arrays_are_read_in_both_orders_of_axes_and_bytes() {
             Some(Box::new(Value::Tuple(dtype_state))),
         );
         let text = bytes.iter().map(|&byte| char::from(byte)).collect();
-        let data =
-            Value::Call("_codecs", "encode", vec![Value::Text(text), Value::Text("latin1".into())], None);
+        let data = Value::Call(
+            "_codecs",
+            "encode",
+            vec![Value::Text(text), Value::Text("latin1".into())],
+            None,
+        );
         let shape = Value::Tuple(vec![Value::Int(2), Value::Int(2)]);
         let state = vec![Value::Int(1), shape, dtype, Value::Int(fortran), data];
         Value::Call(module, "_reconstruct", vec![], Some(Box::new(Value::Tuple(state))))
     };
-    let little: Vec<u8> = [1.5_f64, -2.0, 3.0, 1e300].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let little: Vec<u8> =
+        [1.5_f64, -2.0, 3.0, 1e300].iter().flat_map(|x| x.to_le_bytes()).collect();
     let big: Vec<u8> = [1.5_f64, 3.0, -2.0, 1e300].iter().flat_map(|x| x.to_be_bytes()).collect();
     for value in [
         array("numpy.core.multiarray", "f8", "<", 0, &little),
@@ -248,11 +255,14 @@ fn numpy_arrays_are_read_in_both_orders_of_axes_and_bytes() {
         assert_eq!((array.dtype(), array.shape()), (Dtype::F64, &[2, 2][..]));
         assert_eq!(array.read().unwrap(), little);
     }
-    let checkpoint = fixture.open(&array("numpy.core.multiarray", "f8", "<", 0, &little[..31]), &[]);
+    let checkpoint =
+        fixture.open(&array("numpy.core.multiarray", "f8", "<", 0, &little[..31]), &[]);
     let error = checkpoint.root().tensor("s").unwrap_err().to_string();
     assert!(error.contains("beyond its storage of 3 elements"), "{error}");
     let checkpoint = fixture.open(&array("numpy.core.multiarray", "O", "|", 0, &little), &[]);
-    assert!(checkpoint.root().tensor("s").unwrap_err().to_string().contains("\"O\" is not supported"));
+    assert!(
+        checkpoint.root().tensor("s").unwrap_err().to_string().contains("\"O\" is not supported")
+    );
 }
 
 /// The container from before PyTorch 1.6.
@@ -384,7 +394,12 @@ fn sample_program() -> Vec<u8> {
         ("w".into(), tensor(12, 5, &[2, 2], &[4, 2])),
         (
             "p".into(),
-            Value::Call("torch._utils", "_rebuild_parameter", vec![tensor(12, 0, &[12], &[1])], None),
+            Value::Call(
+                "torch._utils",
+                "_rebuild_parameter",
+                vec![tensor(12, 0, &[12], &[1])],
+                None,
+            ),
         ),
         ("l".into(), Value::List(vec![Value::Tuple(vec![Value::Text("x".into())])])),
     ]))

@@ -1,4 +1,5 @@
-//! Writes small checkpoints for tests: just enough of pickle's protocol 2 and of torch's zip container.
+//! Writes small checkpoints for tests: just enough of pickle's protocol 2 and of torch's zip
+//! container.
 
 use std::{fs::File, io::Write, path::Path};
 
@@ -93,7 +94,8 @@ fn emit(value: &Value, out: &mut Vec<u8>) {
             items(values, out);
         }
         Value::Tensor(tensor) => {
-            let ints = |values: &[i64]| Value::Tuple(values.iter().copied().map(Value::Int).collect());
+            let ints =
+                |values: &[i64]| Value::Tuple(values.iter().copied().map(Value::Int).collect());
             out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
             text("storage", out);
             out.extend(format!("ctorch\n{}\n", tensor.kind).as_bytes());

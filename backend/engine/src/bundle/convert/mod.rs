@@ -1,7 +1,7 @@
 //! From released checkpoints to a bundle (`var-dd convert`).
 //!
-//! Every size comes from the tensors; names and shapes are checked by the networks' own loading, so that what is written
-//! is what can be opened. Nothing is written unless everything is.
+//! Every size comes from the tensors; names and shapes are checked by the networks' own loading, so
+//! that what is written is what can be opened. Nothing is written unless everything is.
 
 mod place;
 mod sizes;
@@ -24,7 +24,8 @@ use crate::net::{student::Student, teacher::Teacher, vae::Vae};
 /// Which of the weights of a training checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// The exponential moving average (`trainer.ema_parameters`), with which the published scores were made.
+    /// The exponential moving average (`trainer.ema_parameters`), with which the published scores
+    /// were made.
     #[default]
     Ema,
     /// The weights as last trained (`trainer.var_wo_ddp`).
@@ -71,7 +72,8 @@ pub enum ConvertError {
     Weights(Vec<WeightsError>),
     /// A size that no tensor shows.
     #[error(
-        "the {what} of the model cannot be told: tensor {looked_at} is missing in {path}; there are: {names}"
+        "the {what} of the model cannot be told: tensor {looked_at} is missing in {path}; there \
+         are: {names}"
     )]
     Unknown {
         /// Which size.
@@ -131,11 +133,14 @@ struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// Finds the state dict: the checkpoint itself, or `trainer.<key>` for the first of `keys` that is there.
+    /// Finds the state dict: the checkpoint itself, or `trainer.<key>` for the first of `keys` that
+    /// is there.
     fn find(checkpoint: &'a Checkpoint, keys: &[&str], advice: &str) -> Result<Self, ConvertError> {
         let root = checkpoint.root();
-        let contents =
-            |reason: String| ConvertError::Contents { path: checkpoint.path().display().to_string(), reason };
+        let contents = |reason: String| ConvertError::Contents {
+            path: checkpoint.path().display().to_string(),
+            reason,
+        };
         let trainer = root.get("trainer").and_then(Item::entries);
         let entries = match &trainer {
             None => root.entries(),
@@ -148,8 +153,8 @@ impl<'a> Network<'a> {
                 found.entries()
             }
         };
-        let entries =
-            entries.ok_or_else(|| contents("holds no state dict (a dictionary of tensors)".into()))?;
+        let entries = entries
+            .ok_or_else(|| contents("holds no state dict (a dictionary of tensors)".into()))?;
         let mut network = Self {
             origin: checkpoint.path().display().to_string(),
             length: checkpoint.length(),
@@ -174,7 +179,9 @@ impl<'a> Network<'a> {
         if network.tensors.is_empty() {
             let there = match network.others.len() {
                 0 => "it is empty".to_owned(),
-                _ => format!("there are: {}", some_names(network.others.iter().map(String::as_str))),
+                _ => {
+                    format!("there are: {}", some_names(network.others.iter().map(String::as_str)))
+                }
             };
             return Err(contents(format!("holds no tensors where the weights should be; {there}")));
         }
@@ -203,7 +210,9 @@ impl<'a> Network<'a> {
             .map(|name| Problem::Kind { name: name.clone(), found: "no tensor".into() })
             .collect();
         match weights.finish() {
-            Ok(asked) if problems.is_empty() => Ok(asked.into_iter().map(|(name, _)| name).collect()),
+            Ok(asked) if problems.is_empty() => {
+                Ok(asked.into_iter().map(|(name, _)| name).collect())
+            }
             Ok(_) => Err(WeightsError::Mismatch { origin: self.origin.clone(), problems }),
             Err(WeightsError::Mismatch { origin, problems: found }) => {
                 // What is there but is no tensor is said once.
@@ -226,8 +235,10 @@ impl<'a> Network<'a> {
     fn name_kind(&self, problem: Problem) -> Problem {
         match problem {
             Problem::Kind { name, .. } => {
-                let found =
-                    self.tensors.get(&name).map(|tensor| format!("{:?}", tensor.dtype()).to_lowercase());
+                let found = self
+                    .tensors
+                    .get(&name)
+                    .map(|tensor| format!("{:?}", tensor.dtype()).to_lowercase());
                 Problem::Kind { found: found.unwrap_or_default(), name }
             }
             other => other,
@@ -263,21 +274,24 @@ fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
 fn check_roles(student: &Network<'_>, teacher: Option<&Network<'_>>) -> Result<(), ConvertError> {
     // What a student has and VAR has not.
     const OWN: [&str; 3] = ["n_d_embed.", "layerwise_n_d_embed.", "final_layer_conti."];
-    let is_student =
-        |network: &Network<'_>| network.shapes.keys().any(|name| OWN.iter().any(|own| name.starts_with(own)));
+    let is_student = |network: &Network<'_>| {
+        network.shapes.keys().any(|name| OWN.iter().any(|own| name.starts_with(own)))
+    };
     let wrong = |network: &Network<'_>, reason: &str| {
         Err(ConvertError::Contents { path: network.origin.clone(), reason: reason.into() })
     };
     if student.shapes.contains_key("pos_1LC") && !is_student(student) {
         return wrong(
             student,
-            "holds no student: n_d_embed.weight and final_layer_conti.linear.weight are missing, as in a teacher's checkpoint",
+            "holds no student: n_d_embed.weight and final_layer_conti.linear.weight are missing, \
+             as in a teacher's checkpoint",
         );
     }
     match teacher.filter(|teacher| is_student(teacher)) {
         Some(teacher) => wrong(
             teacher,
-            "holds no teacher: n_d_embed.weight or final_layer_conti is unknown there, as in a student's checkpoint",
+            "holds no teacher: n_d_embed.weight or final_layer_conti is unknown there, as in a \
+             student's checkpoint",
         ),
         None => Ok(()),
     }
@@ -291,7 +305,9 @@ fn levels(root: Item<'_>, trainer: Option<&[(&str, Item<'_>)]>) -> Option<Vec<i6
     let tensor = found.tensor("lvl_1L").ok()??;
     let bytes = tensor.read().ok()?;
     let levels: Vec<i64> = match tensor.dtype() {
-        Dtype::I64 => bytes.as_chunks::<8>().0.iter().map(|&level| i64::from_le_bytes(level)).collect(),
+        Dtype::I64 => {
+            bytes.as_chunks::<8>().0.iter().map(|&level| i64::from_le_bytes(level)).collect()
+        }
         Dtype::I32 => {
             bytes.as_chunks::<4>().0.iter().map(|&level| i32::from_le_bytes(level).into()).collect()
         }
@@ -321,7 +337,8 @@ fn scales(
             Some(&[_, positions, _]) if positions == published + 1 => published::SCALES.to_vec(),
             Some(shape) => {
                 return Err(ConvertError::Scales(format!(
-                    "the scales are in none of the files (pos_1LC is {shape:?}, lvl_1L is absent or no list of levels); give them, as in --patch-nums 1,2,3,4"
+                    "the scales are in none of the files (pos_1LC is {shape:?}, lvl_1L is absent \
+                     or no list of levels); give them, as in --patch-nums 1,2,3,4"
                 )));
             }
             None => {
@@ -336,11 +353,13 @@ fn scales(
 /// Converts checkpoints to a bundle.
 ///
 /// # Errors
-/// When a file cannot be read, does not hold exactly the network's tensors, or contradicts another one; and when the
-/// output cannot be written or holds something already. Nothing is written then.
+/// When a file cannot be read, does not hold exactly the network's tensors, or contradicts another
+/// one; and when the output cannot be written or holds something already. Nothing is written then.
 pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
-    let output =
-        |reason: String| ConvertError::Output { path: conversion.output.display().to_string(), reason };
+    let output = |reason: String| ConvertError::Output {
+        path: conversion.output.display().to_string(),
+        reason,
+    };
     place::check(&conversion.output).map_err(output)?;
     let open = |path: &PathBuf| Checkpoint::open(path);
     let student = open(&conversion.student)?;
@@ -353,16 +372,21 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
     let student = Network::find(&student, &[wanted], advice)?;
     let vae = Network::find(&vae, &["vae_local"], "")?;
     // The teacher's own training keeps no average.
-    let teacher =
-        teacher.as_ref().map(|file| Network::find(file, &[wanted, "var_wo_ddp"], "")).transpose()?;
+    let teacher = teacher
+        .as_ref()
+        .map(|file| Network::find(file, &[wanted, "var_wo_ddp"], ""))
+        .transpose()?;
     check_roles(&student, teacher.as_ref())?;
-    let model = Model { student: student.of(), vae: vae.of(), teacher: teacher.as_ref().map(Network::of) };
+    let model =
+        Model { student: student.of(), vae: vae.of(), teacher: teacher.as_ref().map(Network::of) };
 
     let mut found = Vec::new();
     if let Some(sides) = &student.sides {
         // The student's first level is the class token.
         match sides.as_slice() {
-            [1, rest @ ..] if !rest.is_empty() => found.push(("the student's lvl_1L", rest.to_vec())),
+            [1, rest @ ..] if !rest.is_empty() => {
+                found.push(("the student's lvl_1L", rest.to_vec()))
+            }
             _ => {}
         }
     }
@@ -394,10 +418,18 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
     config.validate()?;
 
     let checked = [
-        Some(("student", &student, student.check(|weights| drop(Student::load(&weights.root(), &config))))),
+        Some((
+            "student",
+            &student,
+            student.check(|weights| drop(Student::load(&weights.root(), &config))),
+        )),
         Some(("vae", &vae, vae.check(|weights| drop(Vae::load(&weights.root(), &config))))),
         teacher.as_ref().map(|teacher| {
-            ("teacher", teacher, teacher.check(|weights| drop(Teacher::load(&weights.root(), &config))))
+            (
+                "teacher",
+                teacher,
+                teacher.check(|weights| drop(Teacher::load(&weights.root(), &config))),
+            )
         }),
     ];
     let mut files = Vec::new();
@@ -406,7 +438,8 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
         match outcome {
             Ok(mut names) => {
                 // Wide numbers first: every tensor begins at a multiple of its element's size.
-                names.sort_by_key(|name| std::cmp::Reverse(network.tensors[name].dtype().bitsize()));
+                names
+                    .sort_by_key(|name| std::cmp::Reverse(network.tensors[name].dtype().bitsize()));
                 files.push((name, network, names));
             }
             Err(error) => refused.push(error),

@@ -18,7 +18,8 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
             Some(_) => {
-                Err("there is something here already; give another --output, or remove it first".into())
+                Err("there is something here already; give another --output, or remove it first"
+                    .into())
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -37,8 +38,10 @@ pub(super) fn write(
         reason: format!("the bundle cannot be written: {error}"),
     };
     // A rename would meet a link, not the directory behind it.
-    let target = if place.is_dir() { place.canonicalize().map_err(failed)? } else { place.to_owned() };
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let target =
+        if place.is_dir() { place.canonicalize().map_err(failed)? } else { place.to_owned() };
+    let parent =
+        target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = Made::directories(parent).map_err(failed)?;
     let directory = tempfile::Builder::new()
         .prefix(".var-dd-convert-")
@@ -65,7 +68,8 @@ pub(super) fn write(
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
 }
 
-/// Directories that were made on the way to a place; removed again when dropped, unless they are kept.
+/// Directories that were made on the way to a place; removed again when dropped, unless they are
+/// kept.
 struct Made(Vec<PathBuf>);
 
 impl Made {
@@ -115,8 +119,11 @@ fn header(network: &Network<'_>, names: &[String]) -> io::Result<Vec<u8>> {
         let tensor = &network.tensors[name];
         let begin = end;
         end += tensor.byte_length();
-        let info =
-            TensorInfo { dtype: tensor.dtype(), shape: tensor.shape().to_vec(), data_offsets: (begin, end) };
+        let info = TensorInfo {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data_offsets: (begin, end),
+        };
         (name.clone(), info)
     });
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -1,7 +1,7 @@
 //! The sizes of a model from the shapes of its tensors.
 //!
-//! A size shows in several tensors, and the one that most of them agree on counts: so one misshaped tensor is
-//! refused by its own name, not by those of all the others.
+//! A size shows in several tensors, and the one that most of them agree on counts: so one misshaped
+//! tensor is refused by its own name, not by those of all the others.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::bundle::config::{TransformerConfig, VaeConfig};
 /// Names and shapes of one state dict.
 pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// Largest width of a transformer and of a VAE level, and most tokens: far beyond any model, and small enough that
-/// what a network prepares while it is built fits in memory.
+/// Largest width of a transformer and of a VAE level, and most tokens: far beyond any model, and
+/// small enough that what a network prepares while it is built fits in memory.
 const MAX_CHANNELS: i64 = 16_384;
 const MAX_CODEBOOK: i64 = 1 << 28;
 
@@ -74,7 +74,8 @@ fn axes(shapes: &Shapes, places: &[(&str, usize)]) -> Vec<i64> {
 
 /// One more than the largest number between `prefix` and `suffix` in a name.
 fn count(shapes: &Shapes, prefix: &str, suffix: &str) -> Option<i64> {
-    let number = |name: &String| name.strip_prefix(prefix)?.strip_suffix(suffix)?.parse::<u16>().ok();
+    let number =
+        |name: &String| name.strip_prefix(prefix)?.strip_suffix(suffix)?.parse::<u16>().ok();
     shapes.keys().filter_map(number).max().map(|largest| i64::from(largest) + 1)
 }
 
@@ -98,8 +99,11 @@ impl Model<'_> {
             ("head.weight", 1),
         ]));
         let vocabulary = both(&[("head.weight", 0), ("head.bias", 0)]);
-        let vocabulary =
-            vote(vocabulary.into_iter().chain(axes(self.vae.shapes, &[("quantize.embedding.weight", 0)])));
+        let vocabulary = vote(
+            vocabulary
+                .into_iter()
+                .chain(axes(self.vae.shapes, &[("quantize.embedding.weight", 0)])),
+        );
         let latent = both(&[
             ("word_embed.weight", 1),
             ("final_layer_conti.linear.weight", 0),
@@ -122,8 +126,9 @@ impl Model<'_> {
             ".ada_lin.1.weight",
         ];
         let depth = PARTS.iter().filter_map(|part| count(self.student.shapes, "blocks.", part));
-        let known =
-            |what, looked_at, value: Option<i64>| value.ok_or_else(|| self.student.unknown(what, looked_at));
+        let known = |what, looked_at, value: Option<i64>| {
+            value.ok_or_else(|| self.student.unknown(what, looked_at))
+        };
         let depth = known("depth", "blocks.*", vote(depth))?;
         let heads = (0..depth).flat_map(|block| {
             let name = format!("blocks.{block}.attn.scale_mul_1H11");
@@ -159,8 +164,9 @@ impl Model<'_> {
 
     fn vae_sizes(&self) -> Result<VaeConfig, ConvertError> {
         let vae = self.vae.shapes;
-        let known =
-            |what, looked_at, value: Option<i64>| value.ok_or_else(|| self.vae.unknown(what, looked_at));
+        let known = |what, looked_at, value: Option<i64>| {
+            value.ok_or_else(|| self.vae.unknown(what, looked_at))
+        };
         let channels = vote(axes(
             vae,
             &[
@@ -172,7 +178,8 @@ impl Model<'_> {
             ],
         ));
         let channels = known("number of VAE channels", "encoder.conv_in.weight", channels)?.max(1);
-        const PARTS: [&str; 3] = [".block.0.conv1.weight", ".block.0.conv2.weight", ".block.0.norm2.weight"];
+        const PARTS: [&str; 3] =
+            [".block.0.conv1.weight", ".block.0.conv2.weight", ".block.0.norm2.weight"];
         let levels = ["encoder.down.", "decoder.up."]
             .iter()
             .flat_map(|prefix| PARTS.map(|part| count(vae, prefix, part)))
@@ -182,7 +189,9 @@ impl Model<'_> {
         let mut blocks = Vec::new();
         for level in 0..levels {
             let mut sizes = Vec::new();
-            for prefix in [format!("encoder.down.{level}.block."), format!("decoder.up.{level}.block.")] {
+            for prefix in
+                [format!("encoder.down.{level}.block."), format!("decoder.up.{level}.block.")]
+            {
                 for part in ["0.conv1.weight", "0.conv2.weight", "0.norm2.weight", "0.conv2.bias"] {
                     sizes.extend(axes(vae, &[(&format!("{prefix}{part}"), 0)]));
                 }
@@ -199,7 +208,8 @@ impl Model<'_> {
             )?;
             channel_multipliers.push(size / channels);
         }
-        let residual_blocks = known("number of VAE blocks", "encoder.down.*.block.*", vote(blocks))?;
+        let residual_blocks =
+            known("number of VAE blocks", "encoder.down.*.block.*", vote(blocks))?;
         Ok(VaeConfig { channels, channel_multipliers, residual_blocks })
     }
 
@@ -208,18 +218,22 @@ impl Model<'_> {
     /// # Errors
     /// When they have another number of tokens.
     pub(super) fn check_tokens(&self, sides: &[i64]) -> Result<(), ConvertError> {
-        let tokens = sides.iter().try_fold(0_i64, |sum, side| side.checked_mul(*side)?.checked_add(sum));
+        let tokens =
+            sides.iter().try_fold(0_i64, |sum, side| side.checked_mul(*side)?.checked_add(sum));
         let tokens = tokens.filter(|&tokens| tokens <= MAX_CHANNELS).ok_or_else(|| {
             ConvertError::Scales(format!(
                 "the scales {sides:?} have more than {MAX_CHANNELS} tokens, which is absurd"
             ))
         })?;
-        for (network, shapes, extra) in [("student", Some(self.student), 1), ("teacher", self.teacher, 0)] {
+        for (network, shapes, extra) in
+            [("student", Some(self.student), 1), ("teacher", self.teacher, 0)]
+        {
             let positions =
                 shapes.and_then(|network| axes(network.shapes, &[("pos_1LC", 1)]).first().copied());
             if let Some(positions) = positions.filter(|&positions| positions != tokens + extra) {
                 return Err(ConvertError::Scales(format!(
-                    "the scales {sides:?} have {tokens} tokens, so the {network}'s pos_1LC should have {} positions; it has {positions}",
+                    "the scales {sides:?} have {tokens} tokens, so the {network}'s pos_1LC should \
+                     have {} positions; it has {positions}",
                     tokens + extra
                 )));
             }
@@ -228,8 +242,8 @@ impl Model<'_> {
     }
 }
 
-/// The sides of the scales from the levels of the positions (`lvl_1L`): level `k` is as long as its side squared. `None`
-/// for what is no such list.
+/// The sides of the scales from the levels of the positions (`lvl_1L`): level `k` is as long as its
+/// side squared. `None` for what is no such list.
 pub(super) fn sides_of_levels(levels: &[i64]) -> Option<Vec<i64>> {
     let mut sides = Vec::new();
     for (expected, run) in (0..).zip(levels.chunk_by(|a, b| a == b)) {

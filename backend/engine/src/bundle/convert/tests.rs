@@ -79,7 +79,10 @@ impl Fixture {
     fn new() -> Self {
         let config = config();
         let levels = |first: i64| {
-            (0..).zip([1, 2, 4]).flat_map(move |(k, side)| vec![first + k; side * side]).collect::<Vec<_>>()
+            (0..)
+                .zip([1, 2, 4])
+                .flat_map(move |(k, side)| vec![first + k; side * side])
+                .collect::<Vec<_>>()
         };
         let mut student = entries(|weights| drop(Student::load(&weights.root(), &config)));
         student.push(Entry::of_integers("lvl_1L", &[1, 22], [0].into_iter().chain(levels(1))));
@@ -127,7 +130,8 @@ impl Fixture {
 
     /// Nothing but the checkpoints is in the directory.
     fn nothing_is_written(&self) -> bool {
-        let names = fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let names =
+            fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
         names.into_iter().all(|name| name.to_string_lossy().ends_with(".pth"))
     }
 }
@@ -205,8 +209,9 @@ fn the_average_and_the_last_weights_of_a_training_checkpoint_are_told_apart() {
     }
     write(&fixture, false);
     let output = fixture.path("none");
-    let error =
-        convert(&Conversion { output: output.clone(), ..fixture.conversion() }).unwrap_err().to_string();
+    let error = convert(&Conversion { output: output.clone(), ..fixture.conversion() })
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no trainer.ema_parameters (use --weights raw"), "{error}");
     assert!(error.contains("var_wo_ddp, var_opt") && !output.exists(), "{error}");
 }
@@ -215,8 +220,14 @@ fn the_average_and_the_last_weights_of_a_training_checkpoint_are_told_apart() {
 fn each_tensor_that_is_amiss_is_named_and_nothing_is_written() {
     type Break = fn(&mut Fixture);
     let table: [(Break, &[&str]); 9] = [
-        (|f| f.student.retain(|e| e.name != "head.bias"), &["head.bias [24] is missing", "tiny.pth"]),
-        (|f| f.vae.retain(|e| e.name != "decoder.conv_out.bias"), &["decoder.conv_out.bias [3] is missing"]),
+        (
+            |f| f.student.retain(|e| e.name != "head.bias"),
+            &["head.bias [24] is missing", "tiny.pth"],
+        ),
+        (
+            |f| f.vae.retain(|e| e.name != "decoder.conv_out.bias"),
+            &["decoder.conv_out.bias [3] is missing"],
+        ),
         (|f| f.student.push(Entry::of("blocks.9.extra", &[2])), &["blocks.9.extra [2] is unknown"]),
         (
             |f| *f.student_entry("word_embed.weight") = Entry::of("word_embed.weight", &[32, 5]),
@@ -267,7 +278,10 @@ fn scales_come_from_the_command_or_the_levels_and_must_agree() {
         ..fixture.conversion()
     };
     let error = fixture.convert(&with(&fixture, &[1, 2, 3])).unwrap_err().to_string();
-    assert!(error.contains("[1, 2, 3] by --patch-nums and [1, 2, 4] by the student's lvl_1L"), "{error}");
+    assert!(
+        error.contains("[1, 2, 3] by --patch-nums and [1, 2, 4] by the student's lvl_1L"),
+        "{error}"
+    );
     fixture.convert(&with(&fixture, &[1, 2, 4])).unwrap();
 
     let mut fixture = Fixture::new();
@@ -291,7 +305,8 @@ fn number_types_are_kept() {
     let mut fixture = Fixture::new();
     for entry in &mut fixture.student {
         if entry.kind == "FloatStorage" {
-            entry.kind = if entry.name.starts_with("blocks") { "BFloat16Storage" } else { "HalfStorage" };
+            entry.kind =
+                if entry.name.starts_with("blocks") { "BFloat16Storage" } else { "HalfStorage" };
             entry.bytes.truncate(entry.bytes.len() / 2);
         }
     }
@@ -321,8 +336,11 @@ fn tensors_that_share_their_numbers_do_not_become_a_huge_bundle() {
     let fixture = Fixture::new();
     fixture.convert(&fixture.conversion()).unwrap();
     let mut storages = Vec::new();
-    let Value::OrderedDict(mut values) = state_dict(&fixture.student, &mut storages) else { unreachable!() };
-    // Each within what one tensor may take, all together not: 60 MB by strides of 0 over one number.
+    let Value::OrderedDict(mut values) = state_dict(&fixture.student, &mut storages) else {
+        unreachable!()
+    };
+    // Each within what one tensor may take, all together not: 60 MB by strides of 0 over one
+    // number.
     let stretch = |values: &mut Vec<(String, Value)>, name: &str, rows: i64| {
         let (_, value) = values.iter_mut().find(|(found, _)| found == name).unwrap();
         let Value::Tensor(tensor) = value else { unreachable!() };
@@ -334,12 +352,15 @@ fn tensors_that_share_their_numbers_do_not_become_a_huge_bundle() {
     stretch(&mut values, "head.weight", 480_000);
     stretch(&mut values, "head.bias", 480_000);
     write_checkpoint(&fixture.path("tiny.pth"), &Value::OrderedDict(values), &storages);
-    let Value::OrderedDict(mut values) = state_dict(&fixture.vae, &mut storages) else { unreachable!() };
+    let Value::OrderedDict(mut values) = state_dict(&fixture.vae, &mut storages) else {
+        unreachable!()
+    };
     stretch(&mut values, "quantize.embedding.weight", 480_000);
     write_checkpoint(&fixture.path("vae.pth"), &Value::OrderedDict(values), &storages);
     let output = fixture.path("huge");
-    let error =
-        convert(&Conversion { output: output.clone(), ..fixture.conversion() }).unwrap_err().to_string();
+    let error = convert(&Conversion { output: output.clone(), ..fixture.conversion() })
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("they share their numbers") && !output.exists(), "{error}");
 }
 
@@ -347,8 +368,11 @@ fn tensors_that_share_their_numbers_do_not_become_a_huge_bundle() {
 fn names_of_model_and_classes_can_be_given() {
     let fixture = Fixture::new();
     let classes: Vec<String> = ["cat", "dog", "fish"].map(Into::into).to_vec();
-    let conversion =
-        Conversion { name: Some("Pets".into()), classes: Some(classes.clone()), ..fixture.conversion() };
+    let conversion = Conversion {
+        name: Some("Pets".into()),
+        classes: Some(classes.clone()),
+        ..fixture.conversion()
+    };
     let config = fixture.convert(&conversion).unwrap();
     assert_eq!((config.name.as_str(), &config.classes), ("Pets", &classes));
     let conversion = Conversion {
@@ -372,7 +396,10 @@ fn a_checkpoint_in_the_wrong_place_is_told_for_what_it_is() {
         fixture.convert(&conversion).unwrap_err().to_string()
     };
     let error = refusal("var.pth", None);
-    assert!(error.contains("var.pth holds no student") && error.contains("n_d_embed.weight"), "{error}");
+    assert!(
+        error.contains("var.pth holds no student") && error.contains("n_d_embed.weight"),
+        "{error}"
+    );
     let error = refusal("tiny.pth", Some("tiny.pth"));
     assert!(error.contains("tiny.pth holds no teacher"), "{error}");
     // Names that no size can be read off: the file and what is in it instead.
@@ -403,7 +430,8 @@ fn an_output_behind_a_link_is_filled_and_the_link_stays() {
 fn directories_made_on_the_way_to_a_failure_are_removed() {
     let mut fixture = Fixture::new();
     let conversion = Conversion { output: fixture.path("made/on/the/way"), ..fixture.conversion() };
-    // The numbers of a tensor are damaged: noticed when they are read, which is when they are written.
+    // The numbers of a tensor are damaged: noticed when they are read, which is when they are
+    // written.
     fixture.convert(&fixture.conversion()).unwrap();
     fs::remove_dir_all(fixture.path("model")).unwrap();
     let bytes = fs::read(fixture.path("tiny.pth")).unwrap();

@@ -1,9 +1,10 @@
-//! Work on a GPU that is captured once and then done again with one call, in place of hundreds of small ones that a fast
-//! GPU waits for.
+//! Work on a GPU that is captured once and then done again with one call, in place of hundreds of
+//! small ones that a fast GPU waits for.
 //!
-//! Nothing has to be believed: the plain way is always there. A piece of work runs plainly when it is first seen, which
-//! also lets the libraries under it prepare themselves; it runs plainly and is captured when it is seen again; and what
-//! its graph gives is held against the plain outcome once, with inputs that the capture never saw, before it counts.
+//! Nothing has to be believed: the plain way is always there. A piece of work runs plainly when it
+//! is first seen, which also lets the libraries under it prepare themselves; it runs plainly and is
+//! captured when it is seen again; and what its graph gives is held against the plain outcome once,
+//! with inputs that the capture never saw, before it counts.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,12 +24,13 @@ use super::{
 /// Set to `off` it keeps all work plain, to compare.
 pub const SWITCH: &str = "VAR_DD_CUDA_GRAPHS";
 
-/// Graphs that are kept, those used last. Each holds its inputs and outputs on the device, and they share all memory
-/// between.
+/// Graphs that are kept, those used last. Each holds its inputs and outputs on the device, and they
+/// share all memory between.
 const MOST_GRAPHS: usize = 32;
 
-/// How far outputs of a graph may lie from the plain ones, as a share of their root mean square. The same kernels run on
-/// the same numbers, so they are usually equal; libraries may round otherwise where memory lies otherwise.
+/// How far outputs of a graph may lie from the plain ones, as a share of their root mean square.
+/// The same kernels run on the same numbers, so they are usually equal; libraries may round
+/// otherwise where memory lies otherwise.
 const TOLERANCE: f64 = 0.02;
 
 /// What the tensor library says among other things when a GPU has no memory left.
@@ -39,7 +41,8 @@ const OUT_OF_MEMORY: &str = "out of memory";
 pub struct Graphs {
     /// None where everything runs plainly.
     recorder: Option<Box<dyn Recorder>>,
-    /// By work. At most a few numbers for each combination of plan and batch size that was ever drawn.
+    /// By work. At most a few numbers for each combination of plan and batch size that was ever
+    /// drawn.
     known: RefCell<HashMap<Key, Entry>>,
     /// Counts runs, to tell which graph was used last.
     runs: Cell<u64>,
@@ -80,7 +83,10 @@ struct Graph {
 /// Captures work: CUDA, or what takes its place in tests.
 trait Recorder: Debug + Send {
     /// Notes what `work` does, and where its outputs will be; their numbers mean nothing yet.
-    fn record(&self, work: &dyn Fn() -> Vec<Tensor>) -> Result<(Box<dyn Recording>, Vec<Tensor>), String>;
+    fn record(
+        &self,
+        work: &dyn Fn() -> Vec<Tensor>,
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String>;
 }
 
 /// Captured work.
@@ -90,7 +96,10 @@ trait Recording: Debug + Send {
 }
 
 impl Recorder for GraphPool {
-    fn record(&self, work: &dyn Fn() -> Vec<Tensor>) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
+    fn record(
+        &self,
+        work: &dyn Fn() -> Vec<Tensor>,
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
         self.capture(work).map(|(graph, outputs)| (Box::new(graph) as Box<dyn Recording>, outputs))
     }
 }
@@ -138,9 +147,11 @@ impl Graphs {
         known.values().filter(|entry| matches!(entry.state, State::Proven(_))).count()
     }
 
-    /// Does `work` on `inputs`, which with `what` determine all that it does: its outputs, tensors of the caller's own.
+    /// Does `work` on `inputs`, which with `what` determine all that it does: its outputs, tensors
+    /// of the caller's own.
     ///
-    /// What is captured must stay on the device and see no tensor but its inputs and such as outlive it (weights).
+    /// What is captured must stay on the device and see no tensor but its inputs and such as
+    /// outlive it (weights).
     pub fn run(
         &self,
         what: &str,
@@ -150,7 +161,8 @@ impl Graphs {
         let given: Vec<Tensor> = inputs.iter().map(|input| input.shallow_clone()).collect();
         let Some(recorder) = &self.recorder else { return work(&given) };
         self.runs.set(self.runs.get() + 1);
-        let key = (what.to_owned(), given.iter().map(|input| (input.size(), input.kind())).collect());
+        let key =
+            (what.to_owned(), given.iter().map(|input| (input.size(), input.kind())).collect());
         let mut known = self.known.borrow_mut();
         let state = match known.get_mut(&key) {
             Some(entry) => {
@@ -247,7 +259,8 @@ impl Graph {
         given: &[Tensor],
         work: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
     ) -> Result<Self, String> {
-        // Zeros, which are valid as numbers of classes too; they fit every input that the graph will ever have.
+        // Zeros, which are valid as numbers of classes too; they fit every input that the graph
+        // will ever have.
         let zeros = |input: &Tensor| Tensor::f_zeros(input.size(), (input.kind(), input.device()));
         let inputs: Vec<Tensor> =
             given.iter().map(zeros).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
@@ -255,8 +268,13 @@ impl Graph {
         Ok(Self { recording, inputs, outputs })
     }
 
-    /// The outputs for inputs `given`; copies, since the graph's own are overwritten whenever one of its pool runs.
-    fn run(&self, given: &[Tensor], work: &dyn Fn(&[Tensor]) -> Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    /// The outputs for inputs `given`; copies, since the graph's own are overwritten whenever one
+    /// of its pool runs.
+    fn run(
+        &self,
+        given: &[Tensor],
+        work: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, String> {
         for (own, given) in self.inputs.iter().zip(given) {
             own.shallow_clone().copy_(given);
         }
@@ -272,7 +290,8 @@ fn make_room(known: &mut HashMap<Key, Entry>) {
         return;
     }
     let oldest = graphs().map(|entry| entry.used).min();
-    let oldest = known.values_mut().find(|entry| Some(entry.used) == oldest && entry.graph().is_some());
+    let oldest =
+        known.values_mut().find(|entry| Some(entry.used) == oldest && entry.graph().is_some());
     if let Some(entry) = oldest {
         entry.state = State::New;
     }
@@ -287,7 +306,9 @@ fn agree(plain: &[Tensor], graph: &[Tensor]) -> Result<(), String> {
         // Numbers that are none are not close.
         let close = off <= TOLERANCE * size;
         if !close {
-            return Err(format!("its first replay was off by {off:.1e} where numbers are about {size:.1e}"));
+            return Err(format!(
+                "its first replay was off by {off:.1e} where numbers are about {size:.1e}"
+            ));
         }
     }
     Ok(())
@@ -298,10 +319,14 @@ fn agree(plain: &[Tensor], graph: &[Tensor]) -> Result<(), String> {
 struct Rehearsal;
 
 impl Recorder for Rehearsal {
-    fn record(&self, work: &dyn Fn() -> Vec<Tensor>) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
+    fn record(
+        &self,
+        work: &dyn Fn() -> Vec<Tensor>,
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
         // A capture does nothing: whoever looks at the outputs before a replay must be found out.
-        let nothing =
-            |output: Tensor| output.full_like(if output.is_floating_point() { f64::NAN } else { -1.0 });
+        let nothing = |output: Tensor| {
+            output.full_like(if output.is_floating_point() { f64::NAN } else { -1.0 })
+        };
         Ok((Box::new(Self), work().into_iter().map(nothing).collect()))
     }
 }

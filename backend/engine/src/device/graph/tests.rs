@@ -20,7 +20,10 @@ struct Faulty {
 }
 
 impl Recorder for Faulty {
-    fn record(&self, work: &dyn Fn() -> Vec<Tensor>) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
+    fn record(
+        &self,
+        work: &dyn Fn() -> Vec<Tensor>,
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
         self.captures.fetch_add(1, Ordering::Relaxed);
         if self.refuses {
             return Err("operation not permitted when stream is capturing".into());
@@ -99,7 +102,8 @@ fn each_work_and_shape_has_a_graph_of_its_own() {
 fn the_graph_that_was_needed_least_lately_gives_way() {
     let recorder = Faulty::default();
     let graphs = Graphs::with(recorder.clone());
-    let thrice = |length| (0..3).for_each(|_| assert_right(&run(&graphs, 1.5, length), 1.5, length));
+    let thrice =
+        |length| (0..3).for_each(|_| assert_right(&run(&graphs, 1.5, length), 1.5, length));
     let most = MOST_GRAPHS as i64;
     (1..=most).for_each(thrice);
     run(&graphs, 1.0, 1);
@@ -153,7 +157,10 @@ fn where_memory_is_short_graphs_give_theirs_back() {
         vec![&given[0] * 2.0]
     };
     let room = Cell::new(false);
-    assert_eq!(graphs.run("large", &[&input(3.0, 9)], |given| large(given, &room)), [input(6.0, 9)]);
+    assert_eq!(
+        graphs.run("large", &[&input(3.0, 9)], |given| large(given, &room)),
+        [input(6.0, 9)]
+    );
     assert_eq!(graphs.in_use(), 0);
     // Without graphs there is nothing to give back.
     let room = Cell::new(false);

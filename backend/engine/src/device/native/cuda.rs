@@ -1,5 +1,5 @@
-//! The engine's own CUDA code, in C++ (`engine/cuda`): a shared object that the program carries, and opens from memory
-//! once libtorch's CUDA half is loaded.
+//! The engine's own CUDA code, in C++ (`engine/cuda`): a shared object that the program carries,
+//! and opens from memory once libtorch's CUDA half is loaded.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
@@ -36,8 +36,12 @@ struct Functions {
     graph_free: unsafe extern "C" fn(*mut c_void),
     current_stream: unsafe extern "C" fn(c_int, *mut *mut c_void) -> Reason,
     peak_memory: unsafe extern "C" fn(c_int) -> i64,
-    linear_gelu:
-        unsafe extern "C" fn(*const c_void, *const c_void, *const c_void, *mut *mut c_void) -> Reason,
+    linear_gelu: unsafe extern "C" fn(
+        *const c_void,
+        *const c_void,
+        *const c_void,
+        *mut *mut c_void,
+    ) -> Reason,
 }
 
 impl Functions {
@@ -49,7 +53,8 @@ impl Functions {
 
     fn load() -> Result<Self, String> {
         let library = open_object()?;
-        // SAFETY: the types are those of the definitions in `engine/cuda`, and the library stays open.
+        // SAFETY: the types are those of the definitions in `engine/cuda`, and the library stays
+        // open.
         let functions = unsafe {
             Self {
                 pool_new: function(library, c"var_dd_pool_new")?,
@@ -118,7 +123,8 @@ fn told(reason: Reason) -> Result<(), String> {
     Err(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The stream on which this thread has libtorch work on the GPU of this number; the captured one during a capture.
+/// The stream on which this thread has libtorch work on the GPU of this number; the captured one
+/// during a capture.
 pub(super) fn current_stream(device: usize) -> Result<*mut c_void, String> {
     let mut stream = ptr::null_mut();
     // SAFETY: the function notes the stream in its place.
@@ -133,13 +139,17 @@ pub(in crate::device) fn peak_memory(device: usize) -> Option<i64> {
     Some(unsafe { (functions.peak_memory)(device as c_int) }).filter(|&bytes| bytes > 0)
 }
 
-/// GELU by its tanh formula of a linear layer, whose weight `[to, from]` and bias `[to]` are on the GPU that `x` `[n, from]` is
-/// on, all of one number type; as one matrix product. Says why not.
-pub(in crate::device) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, String> {
+/// GELU by its tanh formula of a linear layer, whose weight `[to, from]` and bias `[to]` are on the
+/// GPU that `x` `[n, from]` is on, all of one number type; as one matrix product. Says why not.
+pub(in crate::device) fn linear_gelu(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor, String> {
     let functions = Functions::get()?;
     let mut out = ptr::null_mut();
-    // SAFETY: the pointers are to tensors, which libtorch checks and refuses what does not fit; the function notes the
-    // tensor that it made, which belongs to nobody else.
+    // SAFETY: the pointers are to tensors, which libtorch checks and refuses what does not fit; the
+    // function notes the tensor that it made, which belongs to nobody else.
     unsafe {
         told((functions.linear_gelu)(
             x.as_ptr().cast(),
@@ -173,8 +183,8 @@ impl GraphPool {
         NonNull::new(pool).map(Self).ok_or_else(|| "no pool".into())
     }
 
-    /// Captures what `work` does on the device instead of doing it; says why not. What `work` makes is filled by each
-    /// replay.
+    /// Captures what `work` does on the device instead of doing it; says why not. What `work` makes
+    /// is filled by each replay.
     pub(in crate::device) fn capture<T>(
         &self,
         work: impl FnOnce() -> T,
@@ -188,12 +198,14 @@ impl GraphPool {
         told(unsafe { (functions.graph_begin)(self.0.as_ptr(), &mut graph) })?;
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(made) => {
-                // SAFETY: a capture that this thread began; if it fails the graph is gone and not used again.
+                // SAFETY: a capture that this thread began; if it fails the graph is gone and not
+                // used again.
                 told(unsafe { (functions.graph_end)(graph) })?;
                 let graph = NonNull::new(graph).ok_or("no graph")?;
                 Ok((CapturedGraph(graph), made))
             }
-            // The tensor library reports by a panic what a device refuses, here what cannot be captured.
+            // The tensor library reports by a panic what a device refuses, here what cannot be
+            // captured.
             Err(panic) => {
                 // SAFETY: a capture that this thread began; the graph is not used again.
                 unsafe { (functions.graph_abandon)(graph) };
@@ -215,7 +227,8 @@ impl CapturedGraph {
 impl Drop for GraphPool {
     fn drop(&mut self) {
         if let Ok(functions) = Functions::get() {
-            // SAFETY: made by `pool_new` and not used again; its graphs hold on to what they need of it.
+            // SAFETY: made by `pool_new` and not used again; its graphs hold on to what they need
+            // of it.
             unsafe { (functions.pool_free)(self.0.as_ptr()) };
         }
     }

@@ -1,4 +1,5 @@
-//! NVIDIA's driver, as far as kernels that were compiled at run time are loaded and launched with it.
+//! NVIDIA's driver, as far as kernels that were compiled at run time are loaded and launched with
+//! it.
 
 use std::{
     ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void},
@@ -83,7 +84,8 @@ impl Gpu {
     /// A GPU of the driver at `path`, whose tensors lie on `device`.
     pub(super) fn of_driver(path: &OsStr, number: usize, device: Device) -> Result<Self, String> {
         let library = open(path, RTLD_LOCAL)?;
-        // SAFETY: the types are those of `cuda.h`, fixed by the driver's promise to old programs; it stays open.
+        // SAFETY: the types are those of `cuda.h`, fixed by the driver's promise to old programs;
+        // it stays open.
         let (initialise, functions) = unsafe {
             let initialise: unsafe extern "C" fn(c_uint) -> c_int = function(library, c"cuInit")?;
             let functions = Functions {
@@ -99,8 +101,8 @@ impl Gpu {
             (initialise, functions)
         };
         let (mut handle, mut context, mut capability) = (0, ptr::null_mut(), [0; 2]);
-        // SAFETY: each call notes its outcome in a place of the type that it expects. The primary context is kept for
-        // the rest of the process.
+        // SAFETY: each call notes its outcome in a place of the type that it expects. The primary
+        // context is kept for the rest of the process.
         unsafe {
             given(initialise(0), "cuInit")?;
             given((functions.device_get)(&mut handle, number as c_int), "cuDeviceGet")?;
@@ -136,12 +138,14 @@ impl Gpu {
         self.within(|| {
             let (mut module, mut kernels) = (ptr::null_mut(), [Kernel(ptr::null_mut()); N]);
             // SAFETY: promised by the caller. The module is never unloaded.
-            let outcome = unsafe { (self.functions.module_load)(&mut module, image.as_ptr().cast()) };
+            let outcome =
+                unsafe { (self.functions.module_load)(&mut module, image.as_ptr().cast()) };
             given(outcome, "cuModuleLoadData")?;
             for (kernel, name) in kernels.iter_mut().zip(names) {
                 // SAFETY: the module is loaded, and the name ends with a zero.
-                let outcome =
-                    unsafe { (self.functions.module_get_function)(&mut kernel.0, module, name.as_ptr()) };
+                let outcome = unsafe {
+                    (self.functions.module_get_function)(&mut kernel.0, module, name.as_ptr())
+                };
                 given(outcome, "cuModuleGetFunction")?;
             }
             Ok(kernels)
@@ -151,8 +155,9 @@ impl Gpu {
     /// Queues a kernel on a stream.
     ///
     /// # Safety
-    /// `arguments` point to values of the types and in the order of the kernel's parameters; what these in turn point to
-    /// on the device is as large as the kernel takes it to be, and lasts until the stream has come past the launch.
+    /// `arguments` point to values of the types and in the order of the kernel's parameters; what
+    /// these in turn point to on the device is as large as the kernel takes it to be, and lasts
+    /// until the stream has come past the launch.
     pub(super) unsafe fn launch<const N: usize>(
         &self,
         kernel: Kernel,

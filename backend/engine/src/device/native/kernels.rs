@@ -1,4 +1,5 @@
-//! The engine's own CUDA kernels (`engine/cuda/*.cu`): compiled for the GPU at hand, loaded and launched.
+//! The engine's own CUDA kernels (`engine/cuda/*.cu`): compiled for the GPU at hand, loaded and
+//! launched.
 
 use std::{
     ffi::{CStr, c_int, c_void},
@@ -36,7 +37,8 @@ pub(super) enum Typed {
 /// Number types, and the bytes of a number.
 const KINDS: [(Kind, i64); 3] = [(Kind::Float, 4), (Kind::Half, 2), (Kind::BFloat16, 2)];
 
-/// The kernels in the order of [`Typed`], each in the order of [`KINDS`]; then the one that knows f32 alone.
+/// The kernels in the order of [`Typed`], each in the order of [`KINDS`]; then the one that knows
+/// f32 alone.
 const NAMES: [&CStr; 19] = [
     c"partial_f32",
     c"partial_f16",
@@ -71,14 +73,16 @@ struct Loaded {
     kernels: [Kernel; NAMES.len()],
 }
 
-/// The kernels as the compiler at `compiler` makes them for GPUs of this compute capability, 90 for 9.0.
+/// The kernels as the compiler at `compiler` makes them for GPUs of this compute capability, 90 for
+/// 9.0.
 pub(in crate::device) fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, String> {
     let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|error| error.to_string())?;
     nvrtc::compile(compiler, source, capability)
 }
 
 impl Kernels {
-    /// Compiles and loads them for the GPU of this number, on which libtorch works already; says why not.
+    /// Compiles and loads them for the GPU of this number, on which libtorch works already; says
+    /// why not.
     pub(in crate::device) fn open(number: usize) -> Result<Self, String> {
         let gpu = Gpu::open(number)?;
         let mut reasons = Vec::new();
@@ -86,7 +90,9 @@ impl Kernels {
             match compile(&compiler, gpu.capability) {
                 // SAFETY: just compiled for this GPU.
                 Ok(image) => {
-                    return unsafe { Self::load(gpu, &image, |number| current_stream(number).map(Stream)) };
+                    return unsafe {
+                        Self::load(gpu, &image, |number| current_stream(number).map(Stream))
+                    };
                 }
                 Err(reason) => reasons.push(reason),
             }
@@ -119,7 +125,8 @@ impl Kernels {
         self.0.kernels[NAMES.len() - 1]
     }
 
-    /// Whether a kernel may read the tensor's numbers sixteen bytes at a time, all of them one after the other.
+    /// Whether a kernel may read the tensor's numbers sixteen bytes at a time, all of them one
+    /// after the other.
     pub(super) fn reaches(&self, tensor: &Tensor) -> bool {
         self.reaches_rows(tensor) && tensor.is_contiguous()
     }
@@ -175,10 +182,12 @@ pub(super) fn int(number: i64) -> Option<c_int> {
 
 #[cfg(test)]
 impl Kernels {
-    /// The kernels of `engine/cuda/stand_in.cpp`, which run on the CPU; a block's threads take turns in an `order`.
+    /// The kernels of `engine/cuda/stand_in.cpp`, which run on the CPU; a block's threads take
+    /// turns in an `order`.
     pub(in crate::device) fn stand_in(library: &Path, order: &CStr) -> Result<Self, String> {
         let gpu = Gpu::of_driver(library.as_os_str(), 0, Device::Cpu)?;
-        // SAFETY: what this driver takes as an image; its kernels are compiled from the same source.
+        // SAFETY: what this driver takes as an image; its kernels are compiled from the same
+        // source.
         unsafe { Self::load(gpu, order.to_bytes_with_nul(), |_| Ok(Stream(std::ptr::null_mut()))) }
     }
 }

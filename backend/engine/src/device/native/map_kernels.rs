@@ -13,8 +13,8 @@ use super::{
 const THREADS: i64 = 256;
 
 impl Kernels {
-    /// Adds the bias of each channel, f32 `[C]`, and `plus`, a map like `x`, to `x`, contiguous `[B, H, W, C]` and shared with
-    /// nobody.
+    /// Adds the bias of each channel, f32 `[C]`, and `plus`, a map like `x`, to `x`, contiguous
+    /// `[B, H, W, C]` and shared with nobody.
     ///
     /// Says why not, as [`Kernels::group_norm`] does.
     pub(in crate::device) fn add(
@@ -23,12 +23,14 @@ impl Kernels {
         plus: Option<&Tensor>,
         bias: &Tensor,
     ) -> Result<(), String> {
-        let unfit = || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+        let unfit =
+            || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
         let channels = x.size().last().copied().unwrap_or_default();
         let vector = number_bytes(x.kind()).map_or(1, |bytes| 16 / bytes);
         let kernel = self.typed(Typed::Add, x.kind()).ok_or_else(unfit)?;
-        let is_like =
-            |plus: &Tensor| self.reaches(plus) && plus.kind() == x.kind() && plus.size() == x.size();
+        let is_like = |plus: &Tensor| {
+            self.reaches(plus) && plus.kind() == x.kind() && plus.size() == x.size()
+        };
         let vectors = x.numel() as i64 / vector;
         let blocks = parts(vectors, THREADS);
         if channels % vector != 0
@@ -41,22 +43,28 @@ impl Kernels {
             return Err(unfit());
         }
         let stream = self.stream()?;
-        let mut pointers = [x.data_ptr(), plus.map_or(ptr::null_mut(), Tensor::data_ptr), bias.data_ptr()];
+        let mut pointers =
+            [x.data_ptr(), plus.map_or(ptr::null_mut(), Tensor::data_ptr), bias.data_ptr()];
         let [x_at, plus_at, bias_at] = pointers.each_mut().map(address);
         let (mut channels, mut vectors) = (channels as c_int, vectors as u64);
         let size = Size { grid: (blocks as u32, 1), threads: THREADS as u32, shared_bytes: 0 };
         let arguments = [x_at, plus_at, bias_at, address(&mut channels), address(&mut vectors)];
-        // SAFETY: the arguments are those of the kernel's definition, and `x` and `plus` have all vectors, `bias` all
-        // channels; nobody else has `x`.
+        // SAFETY: the arguments are those of the kernel's definition, and `x` and `plus` have all
+        // vectors, `bias` all channels; nobody else has `x`.
         unsafe { self.launch(kernel, size, stream, arguments) }
     }
 
-    /// Puts the four phases of a doubled map together, contiguous `[B, H + 1, W + 1, 4C]` to `[B, 2H, 2W, C]` as `maps.cu` says,
-    /// and adds the bias, f32 `[C]`.
+    /// Puts the four phases of a doubled map together, contiguous `[B, H + 1, W + 1, 4C]` to
+    /// `[B, 2H, 2W, C]` as `maps.cu` says, and adds the bias, f32 `[C]`.
     ///
     /// Says why not, as [`Kernels::group_norm`] does.
-    pub(in crate::device) fn interleave(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor, String> {
-        let unfit = || format!("phases {:?} {:?} on {:?} are none for it", x.size(), x.kind(), x.device());
+    pub(in crate::device) fn interleave(
+        &self,
+        x: &Tensor,
+        bias: &Tensor,
+    ) -> Result<Tensor, String> {
+        let unfit =
+            || format!("phases {:?} {:?} on {:?} are none for it", x.size(), x.kind(), x.device());
         let (batch, height, width, channels) = x.size4().map_err(|_| unfit())?;
         let (height, width, channels) = (height - 1, width - 1, channels / 4);
         let vector = number_bytes(x.kind()).map_or(1, |bytes| 16 / bytes);
@@ -76,10 +84,12 @@ impl Kernels {
         let [x_at, bias_at, y_at] = pointers.each_mut().map(address);
         let mut whole = [height, width, channels].map(|number| number as c_int);
         let [height_at, width_at, channels_at] = whole.each_mut().map(address);
-        let size = Size { grid: (columns as u32, rows as u32), threads: THREADS as u32, shared_bytes: 0 };
+        let size =
+            Size { grid: (columns as u32, rows as u32), threads: THREADS as u32, shared_bytes: 0 };
         let arguments = [x_at, bias_at, y_at, height_at, width_at, channels_at];
-        // SAFETY: the arguments are those of the kernel's definition, and `x`, `y` and `bias` have the sizes that it takes
-        // them to have. Memory that is freed goes to work that is queued later on the same stream.
+        // SAFETY: the arguments are those of the kernel's definition, and `x`, `y` and `bias` have
+        // the sizes that it takes them to have. Memory that is freed goes to work that is queued
+        // later on the same stream.
         unsafe { self.launch(kernel, size, self.stream()?, arguments) }?;
         Ok(y)
     }

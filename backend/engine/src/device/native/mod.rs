@@ -1,9 +1,13 @@
-//! What only foreign functions and code for special processors do; the only module with `unsafe` code.
+//! What only foreign functions and code for special processors do; the only module with `unsafe`
+//! code.
 //!
-//! - It loads libtorch's CUDA part at start-up, so that one program serves machines with and without a GPU: it links
-//!   `libtorch_cpu` alone, and `libtorch_cuda` registers its kernels when it is loaded.
-//! - It tells the C library's allocator, from which libtorch has its tensors on a CPU, to keep what is freed.
-//! - It calls the engine's own CUDA code ([`cuda`]) and its code for processors with AVX-512 ([`cpu`]).
+//! - It loads libtorch's CUDA part at start-up, so that one program serves machines with and
+//!   without a GPU: it links `libtorch_cpu` alone, and `libtorch_cuda` registers its kernels when
+//!   it is loaded.
+//! - It tells the C library's allocator, from which libtorch has its tensors on a CPU, to keep what
+//!   is freed.
+//! - It calls the engine's own CUDA code ([`cuda`]) and its code for processors with AVX-512
+//!   ([`cpu`]).
 
 #![expect(
     unsafe_code,
@@ -32,16 +36,21 @@ use libloading::{
     os::unix::{Library, RTLD_GLOBAL, RTLD_NOW},
 };
 
-/// Makes the allocator keep freed memory for the next tensor. Otherwise it gives every large tensor back to the system,
-/// which hands out the next one page by page: a fifth of a decoder's time at 256×256.
+/// Makes the allocator keep freed memory for the next tensor. Otherwise it gives every large tensor
+/// back to the system, which hands out the next one page by page: a fifth of a decoder's time at
+/// 256×256.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(super) fn keep_freed_memory() {
     /// So much more is taken than asked for when the heap grows.
     const STEP_BYTES: libc::c_int = 64 << 20;
-    let settings =
-        [(libc::M_MMAP_MAX, 0), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX), (libc::M_TOP_PAD, STEP_BYTES)];
+    let settings = [
+        (libc::M_MMAP_MAX, 0),
+        (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
+        (libc::M_TOP_PAD, STEP_BYTES),
+    ];
     for (parameter, value) in settings {
-        // SAFETY: takes two numbers and locks the allocator while it notes them. One that it refuses changes nothing.
+        // SAFETY: takes two numbers and locks the allocator while it notes them. One that it
+        // refuses changes nothing.
         unsafe { libc::mallopt(parameter, value) };
     }
 }
@@ -50,24 +59,30 @@ pub(super) fn keep_freed_memory() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) fn keep_freed_memory() {}
 
-/// Loads `libtorch_cuda.so` if an NVIDIA driver is present. Gives its path, or why it was not loaded.
+/// Loads `libtorch_cuda.so` if an NVIDIA driver is present. Gives its path, or why it was not
+/// loaded.
 pub(super) fn load() -> Result<PathBuf, String> {
     open("libcuda.so.1", RTLD_GLOBAL).map_err(|reason| format!("no NVIDIA driver: {reason}"))?;
     let path = loaded_libtorch()?.with_file_name("libtorch_cuda.so");
     if !path.exists() {
-        return Err(format!("{} is missing; run `cargo xtask setup` again on this machine", path.display()));
+        return Err(format!(
+            "{} is missing; run `cargo xtask setup` again on this machine",
+            path.display()
+        ));
     }
     // Its symbols must be global, as libtorch looks its CUDA half up by name.
     open(path.as_os_str(), RTLD_GLOBAL)?;
     Ok(path)
 }
 
-/// Opens a library for the rest of the process, its symbols global or local as `visibility` (`RTLD_…`) says.
+/// Opens a library for the rest of the process, its symbols global or local as `visibility`
+/// (`RTLD_…`) says.
 fn open(library: impl AsFilename, visibility: c_int) -> Result<&'static Library, String> {
-    // SAFETY: the libraries are NVIDIA's driver and compiler, the CUDA half of the libtorch that this program already runs,
-    // and the engine's own; their initialisers only register and prepare.
-    let library =
-        unsafe { Library::open(Some(library), RTLD_NOW | visibility) }.map_err(|error| whole(&error))?;
+    // SAFETY: the libraries are NVIDIA's driver and compiler, the CUDA half of the libtorch that
+    // this program already runs, and the engine's own; their initialisers only register and
+    // prepare.
+    let library = unsafe { Library::open(Some(library), RTLD_NOW | visibility) }
+        .map_err(|error| whole(&error))?;
     // Never unloaded: what it registered stays.
     Ok(Box::leak(Box::new(library)))
 }
@@ -87,8 +102,10 @@ fn whole(error: &libloading::Error) -> String {
 
 /// Where the `libtorch_cpu.so` of this process lies, links resolved.
 fn loaded_libtorch() -> Result<PathBuf, String> {
-    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| format!("/proc/self/maps: {error}"))?;
-    let path = maps.lines().filter_map(|line| line.split_once('/')).map(|(_, path)| format!("/{path}"));
+    let maps = fs::read_to_string("/proc/self/maps")
+        .map_err(|error| format!("/proc/self/maps: {error}"))?;
+    let path =
+        maps.lines().filter_map(|line| line.split_once('/')).map(|(_, path)| format!("/{path}"));
     path.map(PathBuf::from)
         .find(|path| path.file_name().is_some_and(|name| name == "libtorch_cpu.so"))
         .map(|path| fs::canonicalize(Path::new(&path)).unwrap_or(path))

@@ -20,7 +20,8 @@ const MOST_CHUNKS: i64 = 128;
 /// Steps of a thread through its chunk from which on a picture is cut into more chunks.
 const FEWEST_STEPS: i64 = 4;
 
-/// How the places of a picture are cut into chunks, by the picture's size alone: sums are the same in any batch.
+/// How the places of a picture are cut into chunks, by the picture's size alone: sums are the same
+/// in any batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
     /// Threads side by side at one place, each with 16 bytes.
@@ -49,10 +50,11 @@ impl Cut {
 }
 
 impl Kernels {
-    /// Group norm of `x`, contiguous `[B, H, W, C]`, with weight and bias f32 `[C]`; then SiLU if asked for. `before`, f32
-    /// `[C]`, is added to `x` first.
+    /// Group norm of `x`, contiguous `[B, H, W, C]`, with weight and bias f32 `[C]`; then SiLU if
+    /// asked for. `before`, f32 `[C]`, is added to `x` first.
     ///
-    /// Says why not: for tensors of other shapes or on another device, and for what the driver refuses.
+    /// Says why not: for tensors of other shapes or on another device, and for what the driver
+    /// refuses.
     pub(in crate::device) fn group_norm(
         &self,
         x: &Tensor,
@@ -61,13 +63,16 @@ impl Kernels {
         epsilon: f32,
         silu: bool,
     ) -> Result<Tensor, String> {
-        let unfit = || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+        let unfit =
+            || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
         let (batch, height, width, channels) = x.size4().map_err(|_| unfit())?;
         let places = height * width;
-        let cut =
-            number_bytes(x.kind()).and_then(|bytes| Cut::of(bytes, places, channels)).ok_or_else(unfit)?;
+        let cut = number_bytes(x.kind())
+            .and_then(|bytes| Cut::of(bytes, places, channels))
+            .ok_or_else(unfit)?;
         let kernel = |which| self.typed(which, x.kind()).ok_or_else(unfit);
-        let (partial, apply, unite) = (kernel(Typed::Partial)?, kernel(Typed::Apply)?, self.unite_chunks());
+        let (partial, apply, unite) =
+            (kernel(Typed::Partial)?, kernel(Typed::Apply)?, self.unite_chunks());
         let per_channel = |tensor: &Tensor| self.is_per_channel(tensor, channels);
         if !(1..=65_535).contains(&batch)
             || !self.reaches(x)
@@ -85,10 +90,12 @@ impl Kernels {
         let (partials, moments) = (numbers(cut.chunks), numbers(1));
 
         let mut pointers = [x, &y, &partials, &moments, weight, bias].map(Tensor::data_ptr);
-        let [x_at, y_at, partials_at, moments_at, weight_at, bias_at] = pointers.each_mut().map(address);
+        let [x_at, y_at, partials_at, moments_at, weight_at, bias_at] =
+            pointers.each_mut().map(address);
         let mut before = before.map_or(ptr::null_mut(), Tensor::data_ptr);
         let before_at = address(&mut before);
-        let mut whole = [places, channels, cut.chunk_places, cut.chunks].map(|number| number as c_int);
+        let mut whole =
+            [places, channels, cut.chunk_places, cut.chunks].map(|number| number as c_int);
         let [places_at, channels_at, chunk_places_at, chunks_at] = whole.each_mut().map(address);
         let (mut epsilon, mut silu) = (epsilon, c_int::from(silu));
 
@@ -102,9 +109,10 @@ impl Kernels {
         // As each says in `group_norm.cu`.
         let partial_floats = 2 * channels * (cut.lanes / 2).max(1);
         let unite_floats = 3 * UNITE_THREADS / 2;
-        // SAFETY: the arguments are those of the three kernels' definitions. `x` and `y` have all places and channels,
-        // weight, bias and what comes before every channel, the other two what the grids write; all are contiguous, on the kernels' device.
-        // Memory that is freed goes to work that is queued later on the same stream.
+        // SAFETY: the arguments are those of the three kernels' definitions. `x` and `y` have all
+        // places and channels, weight, bias and what comes before every channel, the other two what
+        // the grids write; all are contiguous, on the kernels' device. Memory that is freed goes to
+        // work that is queued later on the same stream.
         unsafe {
             self.launch(
                 partial,
@@ -168,7 +176,10 @@ mod tests {
                 assert!(vectors * lanes <= THREADS && vectors * lanes > THREADS / 2, "{cut:?}");
                 assert_eq!(vectors * 16, channels * number_bytes);
                 assert!((1..=MOST_CHUNKS).contains(&chunks), "{cut:?}");
-                assert!(chunks * chunk_places >= places && (chunks - 1) * chunk_places < places, "{cut:?}");
+                assert!(
+                    chunks * chunk_places >= places && (chunks - 1) * chunk_places < places,
+                    "{cut:?}"
+                );
                 assert_eq!(chunk_places % lanes, 0);
             }
         }
@@ -179,7 +190,11 @@ mod tests {
         for (number_bytes, places, channels) in
             [(4, 64, 48), (4, 64, 0), (4, 0, 32), (4, 64, 2048), (2, 1 << 31, 32)]
         {
-            assert_eq!(Cut::of(number_bytes, places, channels), None, "{places} places, {channels} channels");
+            assert_eq!(
+                Cut::of(number_bytes, places, channels),
+                None,
+                "{places} places, {channels} channels"
+            );
         }
     }
 }

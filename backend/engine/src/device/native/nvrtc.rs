@@ -1,4 +1,5 @@
-//! NVIDIA's run-time compiler, which comes with the CUDA packages of libtorch: CUDA C to code for one GPU.
+//! NVIDIA's run-time compiler, which comes with the CUDA packages of libtorch: CUDA C to code for
+//! one GPU.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -16,14 +17,15 @@ pub(in crate::device) fn places() -> Vec<PathBuf> {
     let beside = loaded_libtorch().ok().and_then(|path| Some(path.parent()?.to_owned()));
     let directories = beside.into_iter().flat_map(|libtorch| {
         // In torch's own archive, and where pip puts NVIDIA's packages.
-        ["", "../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib"].map(|place| libtorch.join(place))
+        ["", "../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib"]
+            .map(|place| libtorch.join(place))
     });
     let found = directories.flat_map(|directory| libraries_in(&directory, "libnvrtc", "-builtins"));
     found.chain(["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"].map(PathBuf::from)).collect()
 }
 
-/// Shared libraries of a directory whose names begin so, but for those with `except` in theirs, and for NVIDIA's
-/// alternative builds.
+/// Shared libraries of a directory whose names begin so, but for those with `except` in theirs, and
+/// for NVIDIA's alternative builds.
 fn libraries_in(directory: &Path, prefix: &str, except: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let is_one = |name: &str| {
@@ -64,14 +66,16 @@ struct Functions {
 
 impl Functions {
     fn open(path: &Path) -> Result<Self, String> {
-        // The compiler opens its built-in functions by name, without looking beside itself: they are loaded before.
+        // The compiler opens its built-in functions by name, without looking beside itself: they
+        // are loaded before.
         if let Some(directory) = path.parent().filter(|directory| *directory != Path::new("")) {
             for builtins in libraries_in(directory, "libnvrtc-builtins", "") {
                 open(builtins.as_os_str(), RTLD_GLOBAL)?;
             }
         }
         let library = open(path.as_os_str(), RTLD_LOCAL)?;
-        // SAFETY: the types are those of `nvrtc.h`, which have not changed since CUDA 11.2, and the library stays open.
+        // SAFETY: the types are those of `nvrtc.h`, which have not changed since CUDA 11.2, and the
+        // library stays open.
         unsafe {
             Ok(Self {
                 create: function(library, c"nvrtcCreateProgram")?,
@@ -117,11 +121,13 @@ impl Functions {
     }
 
     fn compile(&self, source: &CStr, capability: c_int) -> Result<Vec<u8>, String> {
-        // Code for that GPU; for one younger than the compiler, an intermediate form that its driver compiles.
+        // Code for that GPU; for one younger than the compiler, an intermediate form that its
+        // driver compiles.
         let known = self.architectures()?;
         let exact = known.contains(&capability);
         let nearest = known.iter().filter(|known| **known <= capability).max();
-        let nearest = nearest.ok_or_else(|| format!("no code for compute capability {capability}"))?;
+        let nearest =
+            nearest.ok_or_else(|| format!("no code for compute capability {capability}"))?;
         let form = if exact { "sm" } else { "compute" };
         let options = [format!("--gpu-architecture={form}_{nearest}"), "--std=c++17".into()]
             .map(|option| CString::new(option).unwrap_or_default());
@@ -149,9 +155,13 @@ impl Functions {
     }
 }
 
-/// Compiles CUDA C with the compiler at `library` for GPUs of a compute capability, 90 for 9.0. Gives what the driver loads;
-/// says why not.
-pub(in crate::device) fn compile(library: &Path, source: &CStr, capability: i32) -> Result<Vec<u8>, String> {
+/// Compiles CUDA C with the compiler at `library` for GPUs of a compute capability, 90 for 9.0.
+/// Gives what the driver loads; says why not.
+pub(in crate::device) fn compile(
+    library: &Path,
+    source: &CStr,
+    capability: i32,
+) -> Result<Vec<u8>, String> {
     Functions::open(library)?.compile(source, capability)
 }
 

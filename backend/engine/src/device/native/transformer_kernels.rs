@@ -50,16 +50,19 @@ pub(crate) struct Norm<'a> {
 }
 
 impl Kernels {
-    /// The stream `x`, f32 `[B, L, C]`, with the addition, f32; and its norm. What is not asked for is not there.
+    /// The stream `x`, f32 `[B, L, C]`, with the addition, f32; and its norm. What is not asked for
+    /// is not there.
     ///
-    /// Says why not: for tensors of other shapes or on another device, and for what the driver refuses.
+    /// Says why not: for tensors of other shapes or on another device, and for what the driver
+    /// refuses.
     pub(in crate::device) fn residual_norm(
         &self,
         x: &Tensor,
         addition: Option<Addition<'_>>,
         norm: Option<Norm<'_>>,
     ) -> Result<(Option<Tensor>, Option<Tensor>), String> {
-        let unfit = || format!("a stream {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+        let unfit =
+            || format!("a stream {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
         let (batch, length, channels) = x.size3().map_err(|_| unfit())?;
         let threads = (channels / EIGHT + 31) / 32 * 32;
         let kind = match (&norm, &addition) {
@@ -68,9 +71,12 @@ impl Kernels {
             (None, None) => return Err("nothing to do".into()),
         };
         let kernel = self.typed(Typed::ResidualNorm, kind).ok_or_else(unfit)?;
-        let grid =
-            int(length).zip(u16::try_from(batch).ok()).filter(|&(length, batch)| length > 0 && batch > 0);
-        let (Some(_), true) = (grid, channels > 0 && channels % EIGHT == 0 && threads <= ROW_THREADS) else {
+        let grid = int(length)
+            .zip(u16::try_from(batch).ok())
+            .filter(|&(length, batch)| length > 0 && batch > 0);
+        let (Some(_), true) =
+            (grid, channels > 0 && channels % EIGHT == 0 && threads <= ROW_THREADS)
+        else {
             return Err(unfit());
         };
         let x_rows = self.rows(x, [batch, length, channels]).ok_or_else(unfit)?;
@@ -101,16 +107,19 @@ impl Kernels {
         if let Some(norm) = &norm {
             norm_rows = self.rows(norm.scale, [batch, length, channels]).ok_or_else(unfit)?;
             let shift_rows = self.rows(norm.shift, [batch, length, channels]).ok_or_else(unfit)?;
-            if norm_rows.picture != shift_rows.picture || norm_rows.position != shift_rows.position {
+            if norm_rows.picture != shift_rows.picture || norm_rows.position != shift_rows.position
+            {
                 return Err(unfit());
             }
-            (scale_at, shift_at, epsilon) = (norm.scale.data_ptr(), norm.shift.data_ptr(), norm.epsilon);
+            (scale_at, shift_at, epsilon) =
+                (norm.scale.data_ptr(), norm.shift.data_ptr(), norm.epsilon);
         }
 
         let room = |kind| Tensor::empty([batch, length, channels], (kind, x.device()));
         let y = addition.is_some().then(|| room(Kind::Float));
         let normed = norm.is_some().then(|| room(kind));
-        let at = |tensor: &Option<Tensor>| tensor.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
+        let at =
+            |tensor: &Option<Tensor>| tensor.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
         let (mut x_at, mut y_at, mut normed_at) = (x.data_ptr(), at(&y), at(&normed));
         let (mut x_rows, mut channels) = (x_rows, channels as c_int);
         let size = Size {
@@ -134,17 +143,20 @@ impl Kernels {
             address(&mut channels),
             address(&mut epsilon),
         ];
-        // SAFETY: the arguments are those of the kernel's definition; every tensor has the rows and channels that the
-        // kernel reads or writes, where the steps say, on its device. Memory that is freed goes to work that is queued
-        // later on the same stream.
+        // SAFETY: the arguments are those of the kernel's definition; every tensor has the rows and
+        // channels that the kernel reads or writes, where the steps say, on its device. Memory that
+        // is freed goes to work that is queued later on the same stream.
         unsafe { self.launch(kernel, size, self.stream()?, arguments) }?;
         Ok((y, normed))
     }
 
-    /// Steps of a tensor f32 `[B, L, C]`, where 1 stands for as many as there are: `None` if it is none.
+    /// Steps of a tensor f32 `[B, L, C]`, where 1 stands for as many as there are: `None` if it is
+    /// none.
     fn rows(&self, tensor: &Tensor, [batch, length, channels]: [i64; 3]) -> Option<Rows> {
-        let ([b, l, c], [picture, position, one]) =
-            (<[i64; 3]>::try_from(tensor.size()).ok()?, <[i64; 3]>::try_from(tensor.stride()).ok()?);
+        let ([b, l, c], [picture, position, one]) = (
+            <[i64; 3]>::try_from(tensor.size()).ok()?,
+            <[i64; 3]>::try_from(tensor.stride()).ok()?,
+        );
         let fits = tensor.kind() == Kind::Float
             && self.reaches_rows(tensor)
             && c == channels
@@ -158,8 +170,9 @@ impl Kernels {
         fits.then(|| Rows { picture: step(b, picture), position: step(l, position) })
     }
 
-    /// Gives queries and keys of `qkv`, contiguous `[B, L, 3C]`, the length 1 in every head, and queries the head's
-    /// sharpness, `exp` of f32 `[heads]` and at most `exp(most)`. It writes to `qkv`, which nobody else has.
+    /// Gives queries and keys of `qkv`, contiguous `[B, L, 3C]`, the length 1 in every head, and
+    /// queries the head's sharpness, `exp` of f32 `[heads]` and at most `exp(most)`. It writes to
+    /// `qkv`, which nobody else has.
     ///
     /// Says why not, as [`Kernels::residual_norm`] does.
     pub(in crate::device) fn unit_heads(
@@ -207,8 +220,9 @@ impl Kernels {
             address(&mut in_all),
             address(&mut most),
         ];
-        // SAFETY: the arguments are those of the kernel's definition; `qkv` has so many parts, of which the kernel reads
-        // and writes those of queries and keys, and nobody else has it. Sharpness has every head.
+        // SAFETY: the arguments are those of the kernel's definition; `qkv` has so many parts, of
+        // which the kernel reads and writes those of queries and keys, and nobody else has it.
+        // Sharpness has every head.
         unsafe { self.launch(kernel, size, self.stream()?, arguments) }
     }
 }

@@ -1,5 +1,6 @@
-//! Scenes with something that people made. Each subject is drawn in a frame of its own, origin at its foot or middle and about one unit high,
-//! so that place, size, tilt and side are chosen in one line.
+//! Scenes with something that people made. Each subject is drawn in a frame of its own, origin at
+//! its foot or middle and about one unit high, so that place, size, tilt and side are chosen in one
+//! line.
 
 use super::{
     Chance,
@@ -9,7 +10,8 @@ use super::{
 
 pub(super) fn house(canvas: &mut Canvas, chance: &mut Chance) {
     let horizon = meadow(canvas, chance);
-    let (place, size, flip) = (foot(chance, horizon), chance.between(0.42, 0.58), chance.happens(0.5));
+    let (place, size, flip) =
+        (foot(chance, horizon), chance.between(0.42, 0.58), chance.happens(0.5));
     let wall = hsl(
         chance.one_of(&[0.1, 0.06, 0.55, 0.0, 0.15]),
         chance.between(0.2, 0.6),
@@ -35,11 +37,21 @@ pub(super) fn house(canvas: &mut Canvas, chance: &mut Chance) {
             -tall,
             2.0 * half,
             tall,
-            Fill::Across { x0: -half, left: wall.lighter(0.06), x1: half, right: wall.lighter(-0.1) },
+            Fill::Across {
+                x0: -half,
+                left: wall.lighter(0.06),
+                x1: half,
+                right: wall.lighter(-0.1),
+            },
         );
         canvas.polygon(
             &[(-half * 1.18, -tall), (0.0, -tall - peak), (half * 1.18, -tall)],
-            Fill::Across { x0: -half, left: roof.lighter(0.08), x1: half, right: roof.lighter(-0.06) },
+            Fill::Across {
+                x0: -half,
+                left: roof.lighter(0.08),
+                x1: half,
+                right: roof.lighter(-0.06),
+            },
         );
         canvas.rectangle(-0.07, -0.24, 0.14, 0.24, door);
         let window = |canvas: &mut Canvas, x: f32, y: f32| {
@@ -63,7 +75,8 @@ pub(super) fn sailing_boat(canvas: &mut Canvas, chance: &mut Chance) {
     let sea = hsl(chance.between(0.5, 0.62), 0.55, chance.between(0.34, 0.48));
     water(canvas, chance, horizon, sea, hsl(0.55, 0.5, 0.9));
     let place = (chance.between(0.35, 0.65), horizon + chance.between(0.08, 0.16));
-    let (size, tilt, flip) = (chance.between(0.5, 0.68), chance.between(-0.015, 0.015), chance.happens(0.5));
+    let (size, tilt, flip) =
+        (chance.between(0.5, 0.68), chance.between(-0.015, 0.015), chance.happens(0.5));
     let hull = hsl(
         chance.one_of(&[0.02, 0.07, 0.6, 0.33, 0.95]),
         chance.between(0.4, 0.7),
@@ -78,14 +91,28 @@ pub(super) fn sailing_boat(canvas: &mut Canvas, chance: &mut Chance) {
             Fill::Across { x0: 0.0, left: main, x1: 0.42, right: main.lighter(-0.14) },
         );
         if stripes {
-            canvas
-                .polygon(&[(0.03, -0.55), (0.03, -0.44), (0.285, -0.44), (0.235, -0.55)], jib.lighter(-0.1));
+            canvas.polygon(
+                &[(0.03, -0.55), (0.03, -0.44), (0.285, -0.44), (0.235, -0.55)],
+                jib.lighter(-0.1),
+            );
         }
         canvas.polygon(&[(-0.03, -0.85), (-0.03, -0.2), (-0.33, -0.2)], jib);
         canvas.line(&[(0.0, -1.0), (0.0, -0.1)], 0.03, hsl(0.08, 0.4, 0.25));
         canvas.blob(
-            &[(-0.5, -0.15), (-0.3, -0.15), (0.3, -0.15), (0.52, -0.15), (0.34, 0.05), (-0.3, 0.05)],
-            Fill::Down { y0: -0.15, top: hull.lighter(0.08), y1: 0.04, bottom: hull.lighter(-0.12) },
+            &[
+                (-0.5, -0.15),
+                (-0.3, -0.15),
+                (0.3, -0.15),
+                (0.52, -0.15),
+                (0.34, 0.05),
+                (-0.3, 0.05),
+            ],
+            Fill::Down {
+                y0: -0.15,
+                top: hull.lighter(0.08),
+                y1: 0.04,
+                bottom: hull.lighter(-0.12),
+            },
         );
         canvas.line(&[(-0.36, -0.09), (0.38, -0.09)], 0.022, hsl(0.1, 0.2, 0.95));
         for (y, half) in [(0.1, 0.36), (0.16, 0.24), (0.22, 0.14)] {
@@ -102,8 +129,11 @@ pub(super) fn balloon(canvas: &mut Canvas, chance: &mut Chance) {
     let place = (chance.between(0.35, 0.65), chance.between(0.32, 0.46));
     let (size, tilt) = (chance.between(0.21, 0.3), chance.between(-0.02, 0.02));
     let first = hsl(chance.between(0.0, 1.0), chance.between(0.7, 0.9), chance.between(0.48, 0.6));
-    let second =
-        hsl(first.hue + chance.between(0.25, 0.6), chance.between(0.6, 0.9), chance.between(0.6, 0.85));
+    let second = hsl(
+        first.hue + chance.between(0.25, 0.6),
+        chance.between(0.6, 0.9),
+        chance.between(0.6, 0.85),
+    );
     let (gores, checked) = (chance.one_of(&[5, 7]), chance.happens(0.35));
     canvas.within(place, size, tilt, false, |canvas| {
         for side in [-1.0, 1.0] {
@@ -139,7 +169,8 @@ pub(super) fn balloon(canvas: &mut Canvas, chance: &mut Chance) {
         if checked {
             canvas.ellipse(0.0, -0.02, 0.99, 0.11, second.lighter(-0.12));
         }
-        canvas.polygon(&[(-0.2, 1.4), (0.2, 1.4), (0.15, 1.72), (-0.15, 1.72)], hsl(0.08, 0.5, 0.36));
+        canvas
+            .polygon(&[(-0.2, 1.4), (0.2, 1.4), (0.15, 1.72), (-0.15, 1.72)], hsl(0.08, 0.5, 0.36));
         canvas.line(&[(-0.19, 1.44), (0.19, 1.44)], 0.06, hsl(0.08, 0.45, 0.26));
     });
 }
@@ -166,8 +197,11 @@ pub(super) fn snowman(canvas: &mut Canvas, chance: &mut Chance) {
         chance.happens(0.5),
     );
     let scarf = hsl(chance.between(0.0, 1.0), 0.75, 0.48);
-    let hat =
-        if chance.happens(0.6) { hsl(0.6, 0.2, 0.16) } else { hsl(chance.between(0.0, 1.0), 0.6, 0.38) };
+    let hat = if chance.happens(0.6) {
+        hsl(0.6, 0.2, 0.16)
+    } else {
+        hsl(chance.between(0.0, 1.0), 0.6, 0.38)
+    };
     canvas.within(place, size, chance.between(-0.01, 0.01), flip, |canvas| {
         canvas.ellipse(0.03, 0.0, 0.34, 0.04, hsl(0.62, 0.4, 0.5).opacity(0.35));
         for side in [-1.0, 1.0] {
@@ -206,7 +240,11 @@ pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
     let (horizon, night) = (chance.between(0.66, 0.78), chance.happens(0.45));
     if night {
         let dark = hsl(chance.between(0.6, 0.72), 0.5, 0.14);
-        canvas.band(-0.1, 1.1, Fill::Down { y0: 0.0, top: dark, y1: horizon, bottom: dark.lighter(0.16) });
+        canvas.band(
+            -0.1,
+            1.1,
+            Fill::Down { y0: 0.0, top: dark, y1: horizon, bottom: dark.lighter(0.16) },
+        );
         stars(canvas, chance, 18, horizon * 0.8);
     } else {
         sky(canvas, chance, horizon);
@@ -239,7 +277,8 @@ pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
                 x1: base,
                 right: paint.lighter(dim - 0.16),
             };
-            canvas.polygon(&[(-half(y0), y0), (-half(y1), y1), (half(y1), y1), (half(y0), y0)], fill);
+            canvas
+                .polygon(&[(-half(y0), y0), (-half(y1), y1), (half(y1), y1), (half(y0), y0)], fill);
         };
         let step = 0.82 / (2 * rings + 1) as f32;
         for i in 0..2 * rings + 1 {
@@ -251,7 +290,12 @@ pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
         if night {
             canvas.polygon(
                 &[(0.0, -0.91), (1.7, -1.22), (1.7, -0.7)],
-                Fill::Across { x0: 0.0, left: lamp.opacity(0.75), x1: 1.5, right: lamp.opacity(0.0) },
+                Fill::Across {
+                    x0: 0.0,
+                    left: lamp.opacity(0.75),
+                    x1: 1.5,
+                    right: lamp.opacity(0.0),
+                },
             );
             canvas.glow(0.0, -0.91, 0.3, lamp.opacity(0.8));
         }
@@ -299,15 +343,31 @@ pub(super) fn rocket(canvas: &mut Canvas, chance: &mut Chance) {
         );
         for side in [-1.0f32, 1.0] {
             canvas.polygon(
-                &[(side * 0.26, 0.18), (side * 0.58, 0.62), (side * 0.55, 0.85), (side * 0.24, 0.68)],
+                &[
+                    (side * 0.26, 0.18),
+                    (side * 0.58, 0.62),
+                    (side * 0.55, 0.85),
+                    (side * 0.24, 0.68),
+                ],
                 paint.lighter(-0.08),
             );
         }
         canvas.blob(
-            &[(0.0, -1.22), (0.3, -0.75), (0.36, 0.0), (0.3, 0.8), (-0.3, 0.8), (-0.36, 0.0), (-0.3, -0.75)],
+            &[
+                (0.0, -1.22),
+                (0.3, -0.75),
+                (0.36, 0.0),
+                (0.3, 0.8),
+                (-0.3, 0.8),
+                (-0.36, 0.0),
+                (-0.3, -0.75),
+            ],
             Fill::Across { x0: -0.34, left: body, x1: 0.34, right: body.lighter(-0.28) },
         );
-        canvas.blob(&[(0.0, -1.2), (0.17, -0.92), (0.26, -0.62), (-0.26, -0.62), (-0.17, -0.92)], paint);
+        canvas.blob(
+            &[(0.0, -1.2), (0.17, -0.92), (0.26, -0.62), (-0.26, -0.62), (-0.17, -0.92)],
+            paint,
+        );
         canvas.rectangle(-0.29, 0.5, 0.58, 0.1, paint);
         for i in 0..ports {
             let y = -0.32 + 0.42 * i as f32;
@@ -353,11 +413,19 @@ pub(super) fn windmill(canvas: &mut Canvas, chance: &mut Chance) {
         canvas.ellipse(0.05, 0.01, 0.34, 0.035, hsl(0.3, 0.3, 0.1).opacity(0.3));
         canvas.polygon(
             &[(-base, 0.0), (-0.13, -0.66), (0.13, -0.66), (base, 0.0)],
-            Fill::Across { x0: -base, left: wall.lighter(0.06), x1: base, right: wall.lighter(-0.16) },
+            Fill::Across {
+                x0: -base,
+                left: wall.lighter(0.06),
+                x1: base,
+                right: wall.lighter(-0.16),
+            },
         );
         canvas.rectangle(-0.055, -0.16, 0.11, 0.17, roof);
         canvas.rectangle(-0.04, -0.42, 0.08, 0.09, hsl(0.57, 0.4, 0.3));
-        canvas.blob(&[(-0.19, -0.64), (-0.15, -0.84), (0.0, -0.92), (0.15, -0.84), (0.19, -0.64)], roof);
+        canvas.blob(
+            &[(-0.19, -0.64), (-0.15, -0.84), (0.0, -0.92), (0.15, -0.84), (0.19, -0.64)],
+            roof,
+        );
         canvas.within((0.0, -0.74), 1.0, turn, false, |canvas| {
             for blade in 0..4 {
                 canvas.within((0.0, 0.0), 1.0, blade as f32 / 4.0, false, |canvas| {

@@ -3,8 +3,8 @@
 use std::f32::consts::TAU;
 
 use tiny_skia::{
-    Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Paint, Path, PathBuilder, Pixmap,
-    Point, RadialGradient, Shader, SpreadMode, Stroke, Transform,
+    Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Paint, Path, PathBuilder,
+    Pixmap, Point, RadialGradient, Shader, SpreadMode, Stroke, Transform,
 };
 
 /// A colour: hue in turns, saturation and lightness in 0…1, opacity in 0…1.
@@ -78,8 +78,9 @@ impl From<Hsl> for Fill {
 
 impl Fill {
     fn shader(self) -> Shader<'static> {
-        let stops =
-            |a: Hsl, b: Hsl| vec![GradientStop::new(0.0, a.color()), GradientStop::new(1.0, b.color())];
+        let stops = |a: Hsl, b: Hsl| {
+            vec![GradientStop::new(0.0, a.color()), GradientStop::new(1.0, b.color())]
+        };
         let line = |from: Point, to: Point, a: Hsl, b: Hsl| {
             LinearGradient::new(from, to, stops(a, b), SpreadMode::Pad, Transform::identity())
                 .unwrap_or(Shader::SolidColor(a.color()))
@@ -125,12 +126,17 @@ impl Canvas {
 
     /// Red, green and blue of every pixel, row by row.
     pub(super) fn into_rgb(self) -> Vec<u8> {
-        // Nothing transparent is left over the opaque ground, so that premultiplied and plain values agree.
-        self.pixmap.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect()
+        // Nothing transparent is left over the opaque ground, so that premultiplied and plain
+        // values agree.
+        self.pixmap
+            .pixels()
+            .iter()
+            .flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()])
+            .collect()
     }
 
-    /// Draws in a frame whose origin lies at `(x, y)` and whose unit is `scale`, turned by `tilt` turns and
-    /// mirrored if `flip`.
+    /// Draws in a frame whose origin lies at `(x, y)` and whose unit is `scale`, turned by `tilt`
+    /// turns and mirrored if `flip`.
     pub(super) fn within(
         &mut self,
         (x, y): (f32, f32),
@@ -149,7 +155,8 @@ impl Canvas {
     fn fill_path(&mut self, path: Option<Path>, fill: impl Into<Fill>) {
         // A degenerate shape has no path and leaves no mark.
         if let Some(path) = path {
-            let paint = Paint { shader: fill.into().shader(), anti_alias: true, ..Paint::default() };
+            let paint =
+                Paint { shader: fill.into().shader(), anti_alias: true, ..Paint::default() };
             self.pixmap.fill_path(&path, &paint, FillRule::Winding, self.frame, None);
         }
     }
@@ -160,7 +167,14 @@ impl Canvas {
     }
 
     /// A rectangle from its left upper corner.
-    pub(super) fn rectangle(&mut self, x: f32, y: f32, width: f32, height: f32, fill: impl Into<Fill>) {
+    pub(super) fn rectangle(
+        &mut self,
+        x: f32,
+        y: f32,
+        width: f32,
+        height: f32,
+        fill: impl Into<Fill>,
+    ) {
         self.polygon(&[(x, y), (x + width, y), (x + width, y + height), (x, y + height)], fill);
     }
 
@@ -195,7 +209,15 @@ impl Canvas {
     }
 
     /// An ellipse turned by `tilt` turns about its centre.
-    pub(super) fn leaf(&mut self, x: f32, y: f32, rx: f32, ry: f32, tilt: f32, fill: impl Into<Fill>) {
+    pub(super) fn leaf(
+        &mut self,
+        x: f32,
+        y: f32,
+        rx: f32,
+        ry: f32,
+        tilt: f32,
+        fill: impl Into<Fill>,
+    ) {
         let points: Vec<_> = (0..24)
             .map(|i| {
                 let (a, t) = (i as f32 / 24.0 * TAU, tilt * TAU);
@@ -208,7 +230,12 @@ impl Canvas {
 
     /// Light that fades out from a point.
     pub(super) fn glow(&mut self, x: f32, y: f32, radius: f32, color: Hsl) {
-        self.circle(x, y, radius, Fill::Round { x, y, radius, inner: color, outer: color.opacity(0.0) });
+        self.circle(
+            x,
+            y,
+            radius,
+            Fill::Round { x, y, radius, inner: color, outer: color.opacity(0.0) },
+        );
     }
 
     /// An open line through points; `width` in the units of the frame.
@@ -218,9 +245,14 @@ impl Canvas {
             if i == 0 { path.move_to(x, y) } else { path.line_to(x, y) }
         }
         if let Some(path) = path.finish() {
-            let paint = Paint { shader: fill.into().shader(), anti_alias: true, ..Paint::default() };
-            let stroke =
-                Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
+            let paint =
+                Paint { shader: fill.into().shader(), anti_alias: true, ..Paint::default() };
+            let stroke = Stroke {
+                width,
+                line_cap: LineCap::Round,
+                line_join: LineJoin::Round,
+                ..Stroke::default()
+            };
             self.pixmap.stroke_path(&path, &paint, &stroke, self.frame, None);
         }
     }

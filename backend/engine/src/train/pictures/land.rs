@@ -20,9 +20,13 @@ pub(super) fn sky(canvas: &mut Canvas, chance: &mut Chance, horizon: f32) {
         canvas.circle(x, y, chance.between(0.045, 0.08), hsl(0.14, 0.95, 0.75));
     }
     for _ in 0..chance.below(3) {
-        let (x, y, size) =
-            (chance.between(0.0, 1.0), chance.between(0.06, horizon * 0.5), chance.between(0.05, 0.09));
-        for (dx, dy, r) in [(-1.1, 0.15, 0.7), (0.0, -0.15, 1.0), (1.1, 0.1, 0.75), (0.0, 0.3, 0.9)] {
+        let (x, y, size) = (
+            chance.between(0.0, 1.0),
+            chance.between(0.06, horizon * 0.5),
+            chance.between(0.05, 0.09),
+        );
+        for (dx, dy, r) in [(-1.1, 0.15, 0.7), (0.0, -0.15, 1.0), (1.1, 0.1, 0.75), (0.0, 0.3, 0.9)]
+        {
             canvas.ellipse(
                 x + dx * size,
                 y + dy * size,
@@ -36,7 +40,11 @@ pub(super) fn sky(canvas: &mut Canvas, chance: &mut Chance, horizon: f32) {
 
 /// Rolling ground below the horizon. Gives its colour.
 pub(super) fn ground(canvas: &mut Canvas, chance: &mut Chance, horizon: f32, hue: f32) -> Hsl {
-    let color = hsl(hue + chance.between(-0.03, 0.03), chance.between(0.35, 0.6), chance.between(0.32, 0.5));
+    let color = hsl(
+        hue + chance.between(-0.03, 0.03),
+        chance.between(0.35, 0.6),
+        chance.between(0.32, 0.5),
+    );
     let (left, middle, right) =
         (chance.between(-0.04, 0.04), chance.between(-0.05, 0.03), chance.between(-0.04, 0.04));
     let outline = [
@@ -56,7 +64,13 @@ pub(super) fn ground(canvas: &mut Canvas, chance: &mut Chance, horizon: f32, hue
 }
 
 /// Water from the horizon down, with glints of light.
-pub(super) fn water(canvas: &mut Canvas, chance: &mut Chance, horizon: f32, color: Hsl, glint: Hsl) {
+pub(super) fn water(
+    canvas: &mut Canvas,
+    chance: &mut Chance,
+    horizon: f32,
+    color: Hsl,
+    glint: Hsl,
+) {
     canvas.band(
         horizon,
         1.1,
@@ -65,7 +79,11 @@ pub(super) fn water(canvas: &mut Canvas, chance: &mut Chance, horizon: f32, colo
     for _ in 0..8 + chance.below(8) {
         let y = horizon + (1.0 - horizon) * chance.between(0.04, 0.98);
         let (x, half) = (chance.between(0.0, 1.0), chance.between(0.02, 0.08));
-        canvas.line(&[(x - half, y), (x + half, y)], 0.008, glint.opacity(chance.between(0.25, 0.6)));
+        canvas.line(
+            &[(x - half, y), (x + half, y)],
+            0.008,
+            glint.opacity(chance.between(0.25, 0.6)),
+        );
     }
 }
 
@@ -85,16 +103,24 @@ pub(super) fn foot(chance: &mut Chance, horizon: f32) -> (f32, f32) {
 
 pub(super) fn stars(canvas: &mut Canvas, chance: &mut Chance, count: usize, below: f32) {
     for _ in 0..count {
-        let (x, y, r) = (chance.between(0.0, 1.0), chance.between(0.0, below), chance.between(0.004, 0.011));
-        canvas.circle(x, y, r, hsl(chance.between(0.1, 0.65), 0.5, 0.92).opacity(chance.between(0.5, 1.0)));
+        let (x, y, r) =
+            (chance.between(0.0, 1.0), chance.between(0.0, below), chance.between(0.004, 0.011));
+        canvas.circle(
+            x,
+            y,
+            r,
+            hsl(chance.between(0.1, 0.65), 0.5, 0.92).opacity(chance.between(0.5, 1.0)),
+        );
     }
 }
 
 pub(super) fn sunset(canvas: &mut Canvas, chance: &mut Chance) {
     let horizon = chance.between(0.48, 0.72);
     let warm = chance.between(-0.02, 0.1);
-    let (top, low) =
-        (hsl(warm - chance.between(0.04, 0.28), 0.55, chance.between(0.35, 0.58)), hsl(warm, 0.9, 0.68));
+    let (top, low) = (
+        hsl(warm - chance.between(0.04, 0.28), 0.55, chance.between(0.35, 0.58)),
+        hsl(warm, 0.9, 0.68),
+    );
     canvas.band(-0.1, 1.1, Fill::Down { y0: 0.0, top, y1: horizon, bottom: low });
     let (x, radius) = (chance.between(0.15, 0.85), chance.between(0.07, 0.15));
     let y = horizon - chance.between(-0.3, 2.2) * radius;
@@ -102,8 +128,11 @@ pub(super) fn sunset(canvas: &mut Canvas, chance: &mut Chance) {
     canvas.glow(x, y, radius * 3.2, sun.opacity(0.55));
     canvas.circle(x, y, radius, sun);
     for _ in 0..chance.below(4) {
-        let (cx, cy, half) =
-            (chance.between(0.0, 1.0), horizon * chance.between(0.15, 0.9), chance.between(0.1, 0.28));
+        let (cx, cy, half) = (
+            chance.between(0.0, 1.0),
+            horizon * chance.between(0.15, 0.9),
+            chance.between(0.1, 0.28),
+        );
         canvas.ellipse(cx, cy, half, 0.014, hsl(warm - 0.06, 0.6, 0.5).opacity(0.45));
     }
     let sea = hsl(chance.one_of(&[0.58, 0.62, 0.68, 0.52]), 0.5, chance.between(0.25, 0.38));
@@ -111,7 +140,11 @@ pub(super) fn sunset(canvas: &mut Canvas, chance: &mut Chance) {
     let mut y = horizon + 0.015;
     while y < 1.0 {
         let half = radius * chance.between(0.35, 1.1);
-        canvas.line(&[(x - half, y), (x + half, y)], 0.012, sun.opacity(0.75 * (1.0 - (y - horizon))));
+        canvas.line(
+            &[(x - half, y), (x + half, y)],
+            0.012,
+            sun.opacity(0.75 * (1.0 - (y - horizon))),
+        );
         y += chance.between(0.025, 0.055);
     }
 }
@@ -130,7 +163,12 @@ pub(super) fn mountains(canvas: &mut Canvas, chance: &mut Chance) {
             let lean = chance.between(-0.06, 0.06);
             canvas.polygon(
                 &[(x - width, horizon + 0.1), (x + lean, peak), (x + width, horizon + 0.1)],
-                Fill::Down { y0: peak, top: color.lighter(0.08), y1: horizon, bottom: color.lighter(-0.04) },
+                Fill::Down {
+                    y0: peak,
+                    top: color.lighter(0.08),
+                    y1: horizon,
+                    bottom: color.lighter(-0.04),
+                },
             );
             // The side away from the light.
             canvas.polygon(
@@ -161,16 +199,22 @@ pub(super) fn mountains(canvas: &mut Canvas, chance: &mut Chance) {
 
 pub(super) fn planet(canvas: &mut Canvas, chance: &mut Chance) {
     let night = hsl(chance.between(0.6, 0.85), 0.6, chance.between(0.06, 0.14));
-    canvas.band(-0.1, 1.1, Fill::Down { y0: 0.0, top: night, y1: 1.0, bottom: night.lighter(0.07) });
+    canvas.band(
+        -0.1,
+        1.1,
+        Fill::Down { y0: 0.0, top: night, y1: 1.0, bottom: night.lighter(0.07) },
+    );
     let count = 25 + chance.below(25);
     stars(canvas, chance, count, 1.0);
     let place = (chance.between(0.36, 0.64), chance.between(0.36, 0.64));
-    let (scale, tilt, flip) = (chance.between(0.15, 0.24), chance.between(-0.09, 0.09), chance.happens(0.5));
+    let (scale, tilt, flip) =
+        (chance.between(0.15, 0.24), chance.between(-0.09, 0.09), chance.happens(0.5));
     let body = hsl(chance.between(0.0, 1.0), chance.between(0.4, 0.75), chance.between(0.45, 0.62));
     let ring = hsl(body.hue + chance.between(-0.12, 0.3), 0.5, 0.75);
     let (reach, flat) = (chance.between(1.6, 1.95), chance.between(0.28, 0.5));
-    let bands: Vec<_> =
-        (0..2 + chance.below(3)).map(|_| (chance.between(-0.75, 0.75), chance.between(0.06, 0.16))).collect();
+    let bands: Vec<_> = (0..2 + chance.below(3))
+        .map(|_| (chance.between(-0.75, 0.75), chance.between(0.06, 0.16)))
+        .collect();
     canvas.within(place, scale, tilt, flip, |canvas| {
         let halves = |canvas: &mut Canvas, from: f32, to: f32| {
             canvas.arc((0.0, 0.0), (reach, reach * flat), from, to, 0.16, ring.opacity(0.9));

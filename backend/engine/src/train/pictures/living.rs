@@ -1,5 +1,6 @@
-//! Scenes with something that lives. Each subject is drawn in a frame of its own, origin at its foot or middle and about one unit high,
-//! so that place, size, tilt and side are chosen in one line.
+//! Scenes with something that lives. Each subject is drawn in a frame of its own, origin at its
+//! foot or middle and about one unit high, so that place, size, tilt and side are chosen in one
+//! line.
 
 use super::{
     Chance,
@@ -9,7 +10,8 @@ use super::{
 
 pub(super) fn tree(canvas: &mut Canvas, chance: &mut Chance) {
     let horizon = meadow(canvas, chance);
-    let (place, size, flip) = (foot(chance, horizon), chance.between(0.5, 0.72), chance.happens(0.5));
+    let (place, size, flip) =
+        (foot(chance, horizon), chance.between(0.5, 0.72), chance.happens(0.5));
     let bark = hsl(0.07, chance.between(0.3, 0.5), chance.between(0.22, 0.36));
     let leaves = hsl(
         chance.one_of(&[0.24, 0.29, 0.33, 0.38, 0.1, 0.06, 0.95]) + chance.between(-0.02, 0.02),
@@ -18,14 +20,21 @@ pub(super) fn tree(canvas: &mut Canvas, chance: &mut Chance) {
     );
     let (conifer, girth) = (chance.happens(0.3), chance.between(0.06, 0.1));
     let puffs: Vec<_> = (0..7)
-        .map(|_| (chance.between(-0.26, 0.26), chance.between(-0.86, -0.5), chance.between(0.13, 0.21)))
+        .map(|_| {
+            (chance.between(-0.26, 0.26), chance.between(-0.86, -0.5), chance.between(0.13, 0.21))
+        })
         .collect();
     let fruit = chance.happens(0.3).then(|| hsl(chance.one_of(&[0.0, 0.08, 0.95]), 0.85, 0.55));
     canvas.within(place, size, 0.0, flip, |canvas| {
         canvas.ellipse(0.05, 0.01, 0.32, 0.035, hsl(0.3, 0.3, 0.1).opacity(0.3));
         canvas.polygon(
             &[(-girth, 0.0), (-girth * 0.6, -0.55), (girth * 0.6, -0.55), (girth, 0.0)],
-            Fill::Across { x0: -girth, left: bark.lighter(0.1), x1: girth, right: bark.lighter(-0.08) },
+            Fill::Across {
+                x0: -girth,
+                left: bark.lighter(0.1),
+                x1: girth,
+                right: bark.lighter(-0.08),
+            },
         );
         if conifer {
             for (y, half) in [(-0.15, 0.34), (-0.38, 0.28), (-0.62, 0.2)] {
@@ -65,7 +74,8 @@ pub(super) fn tree(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
-    let soft = hsl(chance.between(0.0, 1.0), chance.between(0.25, 0.55), chance.between(0.72, 0.86));
+    let soft =
+        hsl(chance.between(0.0, 1.0), chance.between(0.25, 0.55), chance.between(0.72, 0.86));
     canvas.band(
         -0.1,
         1.1,
@@ -75,14 +85,24 @@ pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
     let (size, tilt) = (chance.between(0.2, 0.3), chance.between(0.0, 1.0));
     let petals = chance.one_of(&[5, 6, 8, 10, 12]);
     // Away from the ground's hue, so that the flower stands out.
-    let color =
-        hsl(soft.hue + chance.between(0.25, 0.75), chance.between(0.65, 0.9), chance.between(0.5, 0.66));
+    let color = hsl(
+        soft.hue + chance.between(0.25, 0.75),
+        chance.between(0.65, 0.9),
+        chance.between(0.5, 0.66),
+    );
     let green = hsl(chance.between(0.26, 0.38), 0.5, chance.between(0.28, 0.4));
     let (root, bend) = (head.0 + chance.between(-0.08, 0.08), chance.between(-0.06, 0.06));
     canvas.line(&[head, ((head.0 + root) / 2.0 + bend, 0.7), (root, 1.05)], 0.032, green);
     for side in [-1.0f32, 1.0] {
         let y = chance.between(0.68, 0.85);
-        canvas.leaf(root + side * 0.1, y, 0.11, 0.04, -side * 0.08, green.lighter(chance.between(0.0, 0.1)));
+        canvas.leaf(
+            root + side * 0.1,
+            y,
+            0.11,
+            0.04,
+            -side * 0.08,
+            green.lighter(chance.between(0.0, 0.1)),
+        );
     }
     let (long, broad) = (0.62, 2.1 / petals as f32);
     canvas.within(head, size, tilt, false, |canvas| {
@@ -90,7 +110,8 @@ pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
             for i in 0..petals {
                 let turn = (i as f32 + 0.5 * layer as f32) / petals as f32;
                 let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
-                let shade = color.lighter(if layer == 0 { -0.07 } else { 0.07 } + 0.04 * (i % 2) as f32);
+                let shade =
+                    color.lighter(if layer == 0 { -0.07 } else { 0.07 } + 0.04 * (i % 2) as f32);
                 canvas.leaf(
                     cos * long * reach,
                     sin * long * reach,
@@ -135,13 +156,15 @@ pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
         );
     }
     let place = (chance.between(0.4, 0.6), chance.between(0.38, 0.62));
-    let (size, tilt, flip) = (chance.between(0.3, 0.42), chance.between(-0.04, 0.04), chance.happens(0.5));
+    let (size, tilt, flip) =
+        (chance.between(0.3, 0.42), chance.between(-0.04, 0.04), chance.happens(0.5));
     let body = hsl(
         chance.one_of(&[0.03, 0.08, 0.13, 0.95, 0.85, 0.0, 0.3]) + chance.between(-0.02, 0.02),
         0.85,
         chance.between(0.5, 0.6),
     );
-    let (stripe, stripes, tall) = (hsl(body.hue, 0.3, 0.95), chance.below(4), chance.between(0.4, 0.56));
+    let (stripe, stripes, tall) =
+        (hsl(body.hue, 0.3, 0.95), chance.below(4), chance.between(0.4, 0.56));
     canvas.within(place, size, tilt, flip, |canvas| {
         let fin = body.lighter(-0.12);
         canvas.polygon(&[(-0.6, 0.0), (-1.1, -0.42), (-0.98, 0.0), (-1.1, 0.42)], fin);
@@ -157,7 +180,12 @@ pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
                 (-0.3, tall * 1.2),
                 (-0.9, 0.05),
             ],
-            Fill::Down { y0: -tall, top: body.lighter(-0.03), y1: tall, bottom: body.lighter(0.18) },
+            Fill::Down {
+                y0: -tall,
+                top: body.lighter(-0.03),
+                y1: tall,
+                bottom: body.lighter(0.18),
+            },
         );
         for i in 0..stripes {
             let x = -0.32 + 0.3 * i as f32;
@@ -169,7 +197,8 @@ pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
         canvas.polygon(&[(0.2, 0.04), (-0.08, 0.22), (0.16, 0.26)], fin);
     });
     for _ in 0..chance.below(6) {
-        let (x, y, r) = (chance.between(0.05, 0.95), chance.between(0.05, 0.6), chance.between(0.01, 0.025));
+        let (x, y, r) =
+            (chance.between(0.05, 0.95), chance.between(0.05, 0.6), chance.between(0.01, 0.025));
         canvas.circle(x, y, r, hsl(0.55, 0.4, 0.92).opacity(0.55));
     }
 }
@@ -183,12 +212,16 @@ pub(super) fn cactus(canvas: &mut Canvas, chance: &mut Chance) {
     canvas.circle(x, y, chance.between(0.06, 0.11), hsl(0.13, 1.0, 0.86));
     let sand = chance.between(0.09, 0.12);
     ground(canvas, chance, horizon, sand);
-    let (place, size, flip) = (foot(chance, horizon), chance.between(0.5, 0.68), chance.happens(0.5));
-    let green = hsl(chance.between(0.3, 0.43), chance.between(0.35, 0.55), chance.between(0.3, 0.42));
+    let (place, size, flip) =
+        (foot(chance, horizon), chance.between(0.5, 0.68), chance.happens(0.5));
+    let green =
+        hsl(chance.between(0.3, 0.43), chance.between(0.35, 0.55), chance.between(0.3, 0.42));
     let (left, right, tall) =
         (chance.between(-0.45, -0.28), chance.between(-0.6, -0.4), chance.between(0.85, 1.0));
-    let (arms, bloom) =
-        (1 + chance.below(2), chance.happens(0.5).then(|| hsl(chance.one_of(&[0.93, 0.0, 0.13]), 0.85, 0.6)));
+    let (arms, bloom) = (
+        1 + chance.below(2),
+        chance.happens(0.5).then(|| hsl(chance.one_of(&[0.93, 0.0, 0.13]), 0.85, 0.6)),
+    );
     canvas.within(place, size, 0.0, flip, |canvas| {
         canvas.ellipse(0.08, 0.01, 0.3, 0.035, hsl(0.07, 0.4, 0.15).opacity(0.35));
         let limb = |canvas: &mut Canvas, points: &[(f32, f32)], width: f32| {
@@ -222,12 +255,17 @@ pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
         Fill::Down { y0: 0.0, top: soft.lighter(0.1), y1: 1.0, bottom: soft.lighter(-0.14) },
     );
     for _ in 0..5 {
-        let (x, y, r) = (chance.between(0.0, 1.0), chance.between(0.0, 1.0), chance.between(0.06, 0.16));
+        let (x, y, r) =
+            (chance.between(0.0, 1.0), chance.between(0.0, 1.0), chance.between(0.06, 0.16));
         canvas.glow(x, y, r, soft.lighter(chance.between(-0.12, 0.14)).opacity(0.6));
     }
     let place = (chance.between(0.42, 0.58), chance.between(0.42, 0.58));
     let (size, tilt) = (chance.between(0.34, 0.42), chance.between(-0.1, 0.1));
-    let wing = hsl(soft.hue + chance.between(0.3, 0.7), chance.between(0.7, 0.9), chance.between(0.46, 0.6));
+    let wing = hsl(
+        soft.hue + chance.between(0.3, 0.7),
+        chance.between(0.7, 0.9),
+        chance.between(0.46, 0.6),
+    );
     let spot = hsl(wing.hue + chance.between(0.1, 0.45), 0.8, chance.between(0.65, 0.85));
     let (spread, spots) = (chance.between(0.85, 1.0), chance.one_of(&[1, 2]));
     canvas.within(place, size, tilt, false, |canvas| {
@@ -235,8 +273,9 @@ pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
         for side in [-1.0f32, 1.0] {
             let s = side * spread;
             for (grow, paint) in [(1.0f32, rim), (0.82, wing)] {
-                let at =
-                    |x: f32, y: f32, cx: f32, cy: f32| ((cx + (x - cx) * grow) * s, cy + (y - cy) * grow);
+                let at = |x: f32, y: f32, cx: f32, cy: f32| {
+                    ((cx + (x - cx) * grow) * s, cy + (y - cy) * grow)
+                };
                 let upper = [
                     at(0.02, -0.02, 0.5, -0.4),
                     at(0.12, -0.72, 0.5, -0.4),
@@ -271,7 +310,8 @@ pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn mushroom(canvas: &mut Canvas, chance: &mut Chance) {
-    let wood = hsl(chance.between(0.25, 0.45), chance.between(0.2, 0.45), chance.between(0.4, 0.62));
+    let wood =
+        hsl(chance.between(0.25, 0.45), chance.between(0.2, 0.45), chance.between(0.4, 0.62));
     canvas.band(
         -0.1,
         1.1,
@@ -297,13 +337,20 @@ pub(super) fn mushroom(canvas: &mut Canvas, chance: &mut Chance) {
     );
     let (broad, high) = (chance.between(0.44, 0.58), chance.between(0.36, 0.5));
     let dots: Vec<_> = (0..5 + chance.below(4))
-        .map(|_| (chance.between(-0.75, 0.75), chance.between(0.12, 0.8), chance.between(0.03, 0.065)))
+        .map(|_| {
+            (chance.between(-0.75, 0.75), chance.between(0.12, 0.8), chance.between(0.03, 0.065))
+        })
         .collect();
     canvas.within(place, size, chance.between(-0.015, 0.015), flip, |canvas| {
         canvas.ellipse(0.05, 0.0, 0.3, 0.035, hsl(0.3, 0.3, 0.08).opacity(0.35));
         canvas.blob(
             &[(-0.2, 0.03), (-0.13, -0.3), (-0.12, -0.6), (0.12, -0.6), (0.13, -0.3), (0.2, 0.03)],
-            Fill::Across { x0: -0.16, left: hsl(0.12, 0.25, 0.95), x1: 0.16, right: hsl(0.1, 0.2, 0.74) },
+            Fill::Across {
+                x0: -0.16,
+                left: hsl(0.12, 0.25, 0.95),
+                x1: 0.16,
+                right: hsl(0.1, 0.2, 0.74),
+            },
         );
         canvas.ellipse(0.0, -0.5, broad * 0.9, 0.075, hsl(0.1, 0.25, 0.7));
         let (top, base) = (-0.5 - high, -0.46);

@@ -1,7 +1,8 @@
 //! Small drawn scenes: the data of the demo model.
 //!
-//! A picture is a function of (seed, index, class, side) alone. Coarse scales of the tokenizer see sky and
-//! ground, middle ones the subject, fine ones windows, stripes and stars, so that refinement is worth watching.
+//! A picture is a function of (seed, index, class, side) alone. Coarse scales of the tokenizer see
+//! sky and ground, middle ones the subject, fine ones windows, stripes and stars, so that
+//! refinement is worth watching.
 
 mod built;
 mod canvas;
@@ -49,9 +50,11 @@ pub enum PictureError {
     Side(u32),
 }
 
-/// Draws picture `index` of a stream: red, green and blue of each pixel, row by row, `side · side · 3` bytes.
+/// Draws picture `index` of a stream: red, green and blue of each pixel, row by row,
+/// `side · side · 3` bytes.
 ///
-/// The same arguments always give the same bytes, and pictures of different sides show the same scene.
+/// The same arguments always give the same bytes, and pictures of different sides show the same
+/// scene.
 ///
 /// # Errors
 /// When class or side are out of bounds.
@@ -132,14 +135,16 @@ mod tests {
     #[test]
     fn no_two_pictures_of_a_class_are_alike() {
         for (class, name) in CLASSES.iter().enumerate() {
-            let distinct: HashSet<_> = (0..50).map(|index| draw(1, index, class, 16).unwrap()).collect();
+            let distinct: HashSet<_> =
+                (0..50).map(|index| draw(1, index, class, 16).unwrap()).collect();
             assert_eq!(distinct.len(), 50, "{}", name);
         }
     }
 
     #[test]
     fn a_scene_keeps_its_colours_at_every_side() {
-        let mean = |bytes: Vec<u8>| bytes.iter().map(|&b| f64::from(b)).sum::<f64>() / bytes.len() as f64;
+        let mean =
+            |bytes: Vec<u8>| bytes.iter().map(|&b| f64::from(b)).sum::<f64>() / bytes.len() as f64;
         for (class, name) in CLASSES.iter().enumerate() {
             let (small, large) =
                 (mean(draw(9, 4, class, 32).unwrap()), mean(draw(9, 4, class, 128).unwrap()));
