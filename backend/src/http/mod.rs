@@ -21,6 +21,7 @@ use actix_web::{
     web,
 };
 use ipnet::IpNet;
+use socket2::SockRef;
 use tokio::sync::watch;
 use url::Url;
 use var_dd_protocol::ErrorCode;
@@ -235,6 +236,12 @@ impl Connection {
     }
 }
 
+/// Switches off Nagle's algorithm (RFC 896) for every connection that `listener` accepts, which
+/// inherit the option: a small event must not wait for the client to acknowledge the one before it.
+fn send_at_once(listener: &TcpListener) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_nodelay(true)
+}
+
 /// Serves on `listener` until `shutdown` resolves, then lets running requests end and stops the
 /// scheduler.
 ///
@@ -247,6 +254,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listen: SocketAddr = listener.local_addr()?;
+    send_at_once(&listener)?;
     let (stop, stopping) = watch::channel(false);
     let patience = config.patience;
     let connections = config.limits.connections;
@@ -298,4 +306,19 @@ pub async fn serve(
     };
     let (served, ()) = tokio::join!(server, stop_all);
     served
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_events_do_not_wait_for_acknowledgements() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        send_at_once(&listener).expect("an option of every TCP socket");
+        let address = listener.local_addr().expect("it is bound");
+        let _client = std::net::TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = listener.accept().expect("somebody connected");
+        assert!(accepted.nodelay().expect("the option can be read"));
+    }
 }
