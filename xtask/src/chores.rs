@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{axe, libtorch, page, stage::stage, workspace};
+use crate::{libtorch, page, stage::stage, tool, workspace};
 
 /// Builds what is missing and becomes the server.
 pub(crate) fn serve(debug: bool, arguments: &[OsString]) -> Result<()> {
@@ -35,7 +35,8 @@ pub(crate) fn build() -> Result<()> {
 /// Does all that needs a network.
 pub(crate) fn setup() -> Result<()> {
     libtorch::ensure()?;
-    axe::ensure()?;
+    tool::AXE.ensure()?;
+    tool::CARGO_DENY.ensure()?;
     stage("crates", "fetching", || {
         workspace::run(workspace::cargo().args(["fetch", "--locked"]))?;
         Ok(((), "all in Cargo's cache".to_owned()))
@@ -95,7 +96,27 @@ pub(crate) fn check_format() -> Result<()> {
 
 pub(crate) fn check() -> Result<()> {
     check_format()?;
-    lint()
+    lint()?;
+    deny(&[])
+}
+
+/// Checks the dependencies against `deny.toml`. Advisories change from day to day and need the
+/// network: they are checked where `checks` names them, as in the workflow that runs every week.
+pub(crate) fn deny(checks: &[String]) -> Result<()> {
+    const OFFLINE: [&str; 3] = ["bans", "licenses", "sources"];
+    let deny = tool::CARGO_DENY.ensure()?;
+    stage("deny", "licences and sources of the dependencies", || {
+        let mut command = Command::new(&deny);
+        command.current_dir(workspace::root()).args(["--log-level", "error", "check"]);
+        workspace::without_cargo_run(&mut command);
+        if checks.is_empty() {
+            command.args(OFFLINE);
+        } else {
+            command.args(checks);
+        }
+        workspace::run(&mut command).context("deny.toml says what is allowed, and why")?;
+        Ok(((), "as deny.toml allows".to_owned()))
+    })
 }
 
 pub(crate) fn document() -> Result<()> {

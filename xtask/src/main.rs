@@ -1,12 +1,12 @@
 //! Set-up and chores of this repository: `cargo xtask` lists them.
 
-mod axe;
 mod chores;
 mod libtorch;
 mod page;
 mod python;
 mod stage;
 mod suite;
+mod tool;
 mod wasm;
 mod workspace;
 
@@ -44,7 +44,12 @@ enum Chore {
     Fmt,
     /// Run clippy on all crates; warnings are errors
     Lint,
-    /// Check format and lints without changing anything
+    /// Check the dependencies' licences, bans and sources (`deny advisories` needs the network)
+    Deny {
+        /// Checks of cargo-deny: advisories, bans, licenses, sources
+        checks: Vec<String>,
+    },
+    /// Check format, lints and dependencies without changing anything
     Check,
     /// Build the documentation of all crates; warnings are errors
     Doc,
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
         Chore::Setup => chores::setup(),
         Chore::Fmt => chores::format(),
         Chore::Lint => chores::lint(),
+        Chore::Deny { checks } => chores::deny(&checks),
         Chore::Check => chores::check(),
         Chore::Doc => chores::document(),
         Chore::Screenshots => chores::screenshots(),

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{axe, chores, libtorch, page, workspace};
+use crate::{chores, libtorch, page, tool, workspace};
 
 /// Runs every test. Nothing is skipped: a browser test that cannot run fails and says what to
 /// install.
@@ -66,7 +66,7 @@ struct Count {
 /// When set-up fails, or any check or test does.
 pub(crate) fn run(filter: &Filter) -> Result<()> {
     let libtorch = libtorch::ensure()?;
-    let axe = axe::ensure()?;
+    let axe = tool::AXE.ensure()?;
     page::ensure()?;
     let mut problems = Vec::new();
     if filter.name.is_none() {
@@ -103,7 +103,8 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
     report(&counts, &problems)
 }
 
-/// Format and lints, as far as the toolchain has the components; returns what is wrong.
+/// Format and lints, as far as the toolchain has the components, and dependencies; returns what is
+/// wrong.
 fn checks() -> Vec<String> {
     let mut problems = Vec::new();
     for (component, check) in
@@ -117,6 +118,9 @@ fn checks() -> Vec<String> {
         } else if let Err(error) = check() {
             problems.push(format!("{component}: {error:#}"));
         }
+    }
+    if let Err(error) = chores::deny(&[]) {
+        problems.push(format!("deny: {error:#}"));
     }
     problems
 }
