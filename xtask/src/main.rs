@@ -4,6 +4,7 @@ mod chores;
 mod libtorch;
 mod page;
 mod python;
+mod python_client;
 mod stage;
 mod suite;
 mod tool;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{chores, libtorch, page, tool, workspace};
+use crate::{chores, libtorch, page, python_client, tool, workspace};
 
 /// Runs every test. Nothing is skipped: a browser test that cannot run fails and says what to
 /// install.
@@ -52,12 +52,16 @@ const KINDS: [Kind; 5] = [
     },
 ];
 
+const PYTHON_CLIENT: &str = "Python client";
+
 /// What a test run counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     passed: u32,
     failed: u32,
     ignored: u32,
+    /// Whether a runner that calls it a failure found no test of the name asked for.
+    selected_none: bool,
 }
 
 /// Runs the tests, all of them even if some fail.
@@ -74,9 +78,9 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
     }
     let program = chores::program(&libtorch, false)?;
 
-    let mut counts = Vec::new();
+    let name = filter.name.as_deref();
+    let mut runners = Vec::new();
     for kind in &KINDS {
-        eprintln!("{:>10}  {}", "tests", kind.name);
         let mut cargo = workspace::cargo();
         cargo.arg("test").args(kind.arguments).arg("--no-fail-fast");
         cargo.env("LIBTORCH", &libtorch).env("VAR_DD_PROGRAM", &program).env("VAR_DD_AXE", &axe);
@@ -86,19 +90,25 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
             // These are linked without the run path that build scripts give.
             cargo.env("LD_LIBRARY_PATH", libtorch.join("lib"));
         }
-        if let Some(name) = &filter.name {
-            cargo.args(["--", name]);
-        }
-        let (count, success) = run_counted(&mut cargo)?;
-        if !success {
-            problems.push(format!("{}: {} failed", kind.name, count.failed.max(1)));
-        } else if count.passed == 0 && filter.name.is_none() {
-            problems.push(format!("{}: no test was run", kind.name));
+        cargo.args(name.map(|name| ["--", name]).into_iter().flatten());
+        runners.push((kind.name, cargo));
+    }
+    runners.push(("Python client", python_client::tests(&program, name)?));
+
+    let mut counts = Vec::new();
+    for (kind, mut runner) in runners {
+        eprintln!("{:>10}  {kind}", "tests");
+        let (count, success) = run_counted(&mut runner)?;
+        let empty = count.passed + count.failed == 0;
+        if empty && name.is_none() {
+            problems.push(format!("{kind}: no test was run"));
+        } else if !success && !(empty && count.selected_none) {
+            problems.push(format!("{kind}: {} failed", count.failed.max(1)));
         }
         if count.ignored > 0 {
-            problems.push(format!("{}: {} ignored", kind.name, count.ignored));
+            problems.push(format!("{kind}: {} ignored", count.ignored));
         }
-        counts.push((kind.name, count));
+        counts.push((kind, count));
     }
     report(&counts, &problems)
 }
@@ -145,19 +155,21 @@ fn report(counts: &[(&str, Count)], problems: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `cargo test`, shows what it prints and adds up its summaries.
-fn run_counted(cargo: &mut std::process::Command) -> Result<(Count, bool)> {
-    let shown = workspace::shown(cargo);
+/// Runs `cargo test` or pytest, shows what it prints and adds up its summaries.
+fn run_counted(runner: &mut std::process::Command) -> Result<(Count, bool)> {
+    let shown = workspace::shown(runner);
     let mut child =
-        cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
-    let output = child.stdout.take().context("the output of cargo test is not there")?;
+        runner.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
+    let output = child.stdout.take().context("the output of the tests is not there")?;
     let mut count = Count::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
         // A closed standard output must not stop the tests.
         let _ =
             std::io::stdout().write_all(&line).and_then(|()| std::io::stdout().write_all(b"\n"));
-        count = count.plus(summary(&String::from_utf8_lossy(&line)).unwrap_or_default());
+        let line = String::from_utf8_lossy(&line);
+        let found = summary(&line).or_else(|| pytest_summary(&line));
+        count = count.plus(found.unwrap_or_default());
     }
     Ok((count, child.wait()?.success()))
 }
@@ -173,7 +185,28 @@ fn summary(line: &str) -> Option<Count> {
         passed: number("passed")?,
         failed: number("failed")?,
         ignored: number("ignored")?,
+        selected_none: false,
     })
+}
+
+/// Reads pytest's last line, as `1 failed, 17 passed, 2 skipped in 3.21s`.
+fn pytest_summary(line: &str) -> Option<Count> {
+    let (numbers, time) = line.trim().trim_matches('=').trim().split_once(" in ")?;
+    time.split_whitespace().next()?.strip_suffix('s')?.parse::<f64>().ok()?;
+    let mut count = Count::default();
+    for part in numbers.split(", ") {
+        let (number, what) = part.split_once(' ')?;
+        let number: u32 = number.parse().ok()?;
+        match what {
+            "passed" => count.passed += number,
+            "failed" | "error" | "errors" => count.failed += number,
+            "skipped" | "xfailed" | "xpassed" => count.ignored += number,
+            "deselected" => count.selected_none = true,
+            _ => {}
+        }
+    }
+    count.selected_none &= count.passed + count.failed == 0;
+    Some(count)
 }
 
 impl Count {
@@ -182,6 +215,7 @@ impl Count {
             passed: self.passed + other.passed,
             failed: self.failed + other.failed,
             ignored: self.ignored + other.ignored,
+            selected_none: self.selected_none || other.selected_none,
         }
     }
 }
@@ -194,9 +228,21 @@ mod tests {
     fn the_summary_of_a_test_run_is_read() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered \
             out; finished in 0.5s";
-        let count = Count { passed: 12, failed: 3, ignored: 1 };
+        let count = Count { passed: 12, failed: 3, ignored: 1, selected_none: false };
         assert_eq!(summary(line), Some(count));
         assert_eq!(summary("test a_name ... ok"), None);
+    }
+
+    #[test]
+    fn the_summary_of_pytest_is_read() {
+        let count = Count { passed: 17, failed: 3, ignored: 1, selected_none: false };
+        let line = "2 failed, 17 passed, 1 skipped, 1 error in 3.21s (0:00:03)";
+        assert_eq!(pytest_summary(line), Some(count));
+        let none = pytest_summary("18 deselected in 0.05s");
+        assert_eq!(none, Some(Count { selected_none: true, ..Count::default() }));
+        for other in ["....F.  [100%]", "the server ended in time", "3 passed", ""] {
+            assert_eq!(pytest_summary(other), None, "{other}");
+        }
     }
 
     #[test]
