@@ -52,8 +52,6 @@ const KINDS: [Kind; 5] = [
     },
 ];
 
-const PYTHON_CLIENT: &str = "Python client";
-
 /// What a test run counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
@@ -102,7 +100,7 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
         let empty = count.passed + count.failed == 0;
         if empty && name.is_none() {
             problems.push(format!("{kind}: no test was run"));
-        } else if !success && !(empty && count.selected_none) {
+        } else if !success && (count.failed > 0 || !count.selected_none) {
             problems.push(format!("{kind}: {} failed", count.failed.max(1)));
         }
         if count.ignored > 0 {
