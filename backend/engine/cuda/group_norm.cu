@@ -6,8 +6,6 @@
 // itself. How places are cut depends on the size of one picture alone and sums are taken in a fixed
 // order, so a picture is the same to the bit in any batch.
 
-constexpr int GROUPS = 32;
-
 /// What a thread of the first and the last launch works on: one vector of channels, at every so
 /// manieth place of a chunk. The grid is chunks × pictures; a block's threads are vectors of a
 /// place × lanes.
@@ -26,15 +24,15 @@ template <class T> struct Share {
 };
 
 /// Mean and sum of squared deviations of each group in each chunk: `partials` is [B, chunks,
-/// GROUPS].
+/// groups].
 ///
 /// Sums are of differences from the chunk's first place, so that a mean far from zero costs no
 /// digits. One that lies far off itself costs few: it is among the numbers, and the spread is as
 /// large as what is lost is small beside. `before`, if there is one, is added to each channel
 /// first. `shared` holds 2 · channels floats for every two lanes, and for one.
 template <class T>
-__device__ void partial(const T *x, const float *before, float2 *partials, int places, int channels, int chunk_places,
-                        float *shared)
+__device__ void partial(const T *x, const float *before, float2 *partials, int places, int channels, int groups,
+                        int chunk_places, float *shared)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     Share<T> share(places, channels, chunk_places);
@@ -83,8 +81,8 @@ __device__ void partial(const T *x, const float *before, float2 *partials, int p
     __syncthreads();
 
     // Channels of a group together; each has as many numbers.
-    int group_channels = channels / GROUPS;
-    for (int group = threadIdx.x; group < GROUPS; group += blockDim.x) {
+    int group_channels = channels / groups;
+    for (int group = threadIdx.x; group < groups; group += blockDim.x) {
         const float *means = shared + group * group_channels, *squares = means + channels;
         float total = 0.0f;
         for (int i = 0; i < group_channels; i++) total += means[i];
@@ -93,7 +91,7 @@ __device__ void partial(const T *x, const float *before, float2 *partials, int p
             float off = means[i] - mean;
             spread += squares[i] + count * off * off;
         }
-        partials[(size_t(blockIdx.y) * gridDim.x + blockIdx.x) * GROUPS + group] = make_float2(mean, spread);
+        partials[(size_t(blockIdx.y) * gridDim.x + blockIdx.x) * groups + group] = make_float2(mean, spread);
     }
 }
 
@@ -111,31 +109,31 @@ struct Moments {
     }
 };
 
-/// Mean and reciprocal deviation of each group of each picture, [B, GROUPS], of the `chunks`
+/// Mean and reciprocal deviation of each group of each picture, [B, groups], of the `chunks`
 /// partials of each.
 ///
-/// The grid is pictures; a block's threads are GROUPS × lanes. `shared` holds three floats for
+/// The grid is pictures; a block's threads are groups × lanes. `shared` holds three floats for
 /// every two threads.
-__device__ void unite(const float2 *partials, float2 *moments, int places, int channels, int chunk_places, int chunks,
-                      float epsilon, float *shared)
+__device__ void unite(const float2 *partials, float2 *moments, int places, int channels, int groups, int chunk_places,
+                      int chunks, float epsilon, float *shared)
 {
-    int group = threadIdx.x % GROUPS, lane = threadIdx.x / GROUPS, lanes = blockDim.x / GROUPS;
-    int group_channels = channels / GROUPS;
+    int group = threadIdx.x % groups, lane = threadIdx.x / groups, lanes = blockDim.x / groups;
+    int group_channels = channels / groups;
     Moments mine = {0.0f, 0.0f, 0.0f};
     for (int chunk = lane; chunk < chunks; chunk += lanes) {
-        float2 partial = partials[(size_t(blockIdx.x) * chunks + chunk) * GROUPS + group];
+        float2 partial = partials[(size_t(blockIdx.x) * chunks + chunk) * groups + group];
         int begin = chunk * chunk_places, end = min(begin + chunk_places, places);
         mine.unite({float(end - begin) * group_channels, partial.x, partial.y});
     }
     for (int left = lanes; left > 1;) {
         int half = (left + 1) / 2;
         if (lane >= half && lane < left) {
-            float *slot = shared + 3 * ((lane - half) * GROUPS + group);
+            float *slot = shared + 3 * ((lane - half) * groups + group);
             slot[0] = mine.count, slot[1] = mine.mean, slot[2] = mine.spread;
         }
         __syncthreads();
         if (lane + half < left) {
-            const float *slot = shared + 3 * (lane * GROUPS + group);
+            const float *slot = shared + 3 * (lane * groups + group);
             mine.unite({slot[0], slot[1], slot[2]});
         }
         __syncthreads();
@@ -143,7 +141,7 @@ __device__ void unite(const float2 *partials, float2 *moments, int places, int c
     }
     if (lane == 0) {
         float reciprocal = 1.0f / sqrtf(mine.spread / mine.count + epsilon);
-        moments[size_t(blockIdx.x) * GROUPS + group] = make_float2(mine.mean, reciprocal);
+        moments[size_t(blockIdx.x) * groups + group] = make_float2(mine.mean, reciprocal);
     }
 }
 
@@ -151,16 +149,17 @@ __device__ void unite(const float2 *partials, float2 *moments, int places, int c
 /// as in `partial`.
 template <class T>
 __device__ void apply(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,
-                      const float *weight, const float *bias, int places, int channels, int chunk_places, int silu)
+                      const float *weight, const float *bias, int places, int channels, int groups,
+                      int chunk_places, int silu)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     Share<T> share(places, channels, chunk_places);
-    int group_channels = channels / GROUPS;
+    int group_channels = channels / groups;
     float mean[SIZE], scale[SIZE], shift[SIZE];
 #pragma unroll
     for (int k = 0; k < SIZE; k++) {
         int channel = share.vector * SIZE + k;
-        float2 group = moments[size_t(blockIdx.y) * GROUPS + channel / group_channels];
+        float2 group = moments[size_t(blockIdx.y) * groups + channel / group_channels];
         mean[k] = group.x - (before ? before[channel] : 0.0f);
         scale[k] = group.y * weight[channel], shift[k] = bias[channel];
     }
@@ -183,17 +182,19 @@ __device__ void apply(const T *__restrict__ x, const float *before, T *__restric
 constexpr int THREADS = 256;
 constexpr int UNITE_THREADS = 1024;
 
-#define NORM_KERNELS(name, T)                                                                                               \
+#define NORM_KERNELS(name, T)                                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        partial_##name(const T *x, const float *before, float2 *partials, int places, int channels, int chunk_places)  \
+        partial_##name(const T *x, const float *before, float2 *partials, int places, int channels, int groups,        \
+                       int chunk_places)                                                                               \
     {                                                                                                                  \
-        partial<T>(x, before, partials, places, channels, chunk_places, shared_memory);                                \
+        partial<T>(x, before, partials, places, channels, groups, chunk_places, shared_memory);                        \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         apply_##name(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,           \
-                     const float *weight, const float *bias, int places, int channels, int chunk_places, int silu)     \
+                     const float *weight, const float *bias, int places, int channels, int groups,                     \
+                     int chunk_places, int silu)                                                                       \
     {                                                                                                                  \
-        apply<T>(x, before, y, moments, weight, bias, places, channels, chunk_places, silu);                           \
+        apply<T>(x, before, y, moments, weight, bias, places, channels, groups, chunk_places, silu);                   \
     }
 
 NORM_KERNELS(f32, float)
@@ -201,8 +202,8 @@ NORM_KERNELS(f16, F16)
 NORM_KERNELS(bf16, Bf16)
 
 extern "C" __global__ void __launch_bounds__(UNITE_THREADS)
-    unite_chunks(const float2 *partials, float2 *moments, int places, int channels, int chunk_places, int chunks,
-                 float epsilon)
+    unite_chunks(const float2 *partials, float2 *moments, int places, int channels, int groups, int chunk_places,
+                 int chunks, float epsilon)
 {
-    unite(partials, moments, places, channels, chunk_places, chunks, epsilon, shared_memory);
+    unite(partials, moments, places, channels, groups, chunk_places, chunks, epsilon, shared_memory);
 }

@@ -307,6 +307,7 @@ proptest! {
         latent in 1i64..6,
         levels in prop::sample::select(vec![vec![1i64], vec![1, 2], vec![2, 1, 1]]),
         residual_blocks in 1i64..3,
+        norm_groups in prop::sample::select(vec![1i64, 8, 32]),
         seed: u64,
     ) {
         let sides: Vec<i64> = std::iter::once(1).chain(sides).collect();
@@ -315,6 +316,7 @@ proptest! {
         config.transformer.width = heads * head_width;
         config.vae.channel_multipliers = levels;
         config.vae.residual_blocks = residual_blocks;
+        config.vae.norm_groups = norm_groups;
         config.validate().unwrap();
         let sampler = sampler(&config);
         let side = config.image_size();

@@ -219,7 +219,12 @@ fn a_model_of_four_scales_is_in_parity_with_the_released_method() {
 #[test]
 fn a_model_of_other_sizes_in_every_part_is_in_parity_with_the_released_method() {
     let config = Config {
-        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 2], residual_blocks: 1 },
+        vae: VaeConfig {
+            channels: 32,
+            channel_multipliers: vec![1, 2],
+            residual_blocks: 1,
+            norm_groups: 32,
+        },
         num_classes: 10,
         classes: (0..10).map(|class| format!("class {class}")).collect(),
         ..config(&[1, 2, 3, 5, 7], 3, 50, 6)
@@ -340,9 +345,16 @@ fn the_codeword_nearest_to_a_vector_is_in_parity_with_the_smallest_distance() {
     assert!(same_codes(&quantize.nearest(&vectors), &slow));
 }
 
-/// Maps of the published decoder and of a small one: pictures, channels, side.
-const MAPS: [[i64; 3]; 6] =
-    [[2, 640, 16], [1, 320, 32], [3, 320, 64], [2, 160, 128], [1, 160, 256], [8, 32, 64]];
+/// Maps of the published decoder and of a small one: pictures, channels, side; and groups.
+const MAPS: [([i64; 3], i64); 7] = [
+    ([2, 640, 16], 32),
+    ([1, 320, 32], 32),
+    ([3, 320, 64], 32),
+    ([2, 160, 128], 32),
+    ([1, 160, 256], 32),
+    ([8, 32, 64], 32),
+    ([8, 32, 128], 8),
+];
 
 #[test]
 fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
@@ -355,16 +367,16 @@ fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
     }
     let _no_grad = tch::no_grad_guard();
     kernels::ready(device).unwrap();
-    for [batch, channels, side] in MAPS {
+    for ([batch, channels, side], groups) in MAPS {
         let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device));
         let (weight, bias) = (random(&[channels]), random(&[channels]));
         let x = random(&[batch, channels, side, side]) * 2.0 + random(&[1, channels, 1, 1]);
         for (kind, bound) in [(Kind::Float, 1e-4), (Kind::BFloat16, 0.005), (Kind::Half, 1e-3)] {
             let x = x.to_kind(kind);
-            let norm = FusedNorm::new(&weight, &bias).unwrap();
+            let norm = FusedNorm::new(&weight, &bias, groups).unwrap();
             for silu in [false, true] {
                 let ours = norm.forward(&x, silu).unwrap();
-                let (groups, epsilon) = (group_norm::GROUPS, group_norm::EPSILON);
+                let epsilon = group_norm::EPSILON;
                 let x = x.to_kind(Kind::Float);
                 let normed = x.group_norm(groups, Some(&weight), Some(&bias), epsilon, true);
                 let theirs = if silu { normed.silu() } else { normed };

@@ -21,7 +21,12 @@ fn config() -> Config {
         patch_nums: vec![1, 2, 3, 4, 5, 6, 8, 10, 13, 16],
         vocabulary: 32,
         latent_channels: 4,
-        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 1], residual_blocks: 1 },
+        vae: VaeConfig {
+            channels: 32,
+            channel_multipliers: vec![1, 1],
+            residual_blocks: 1,
+            norm_groups: 32,
+        },
         transformer: TransformerConfig { depth: 1, width: 64, heads: 1 },
         num_classes: 10,
         classes: (0..10).map(|class| format!("class {class}")).collect(),

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::plan::{Guidance, Plan, PlanError};
+use crate::{
+    device::group_norm,
+    sample::plan::{Guidance, Plan, PlanError},
+};
 
 /// Everything about a model that is not a weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +42,21 @@ pub struct VaeConfig {
     pub channel_multipliers: Vec<i64>,
     /// Res-blocks per encoder level; a decoder level has one more.
     pub residual_blocks: i64,
+    /// Groups of channels that every group norm takes together, a divisor of the channels of each
+    /// level; [`group_norm::RELEASED_GROUPS`] where the file has none.
+    ///
+    /// With one channel a group, each channel loses its mean and the network brings it past the
+    /// norm as one bright spot (the droplets of Karras et al. 2020): four channels or more a group.
+    #[serde(default = "released_groups", skip_serializing_if = "is_released")]
+    pub norm_groups: i64,
+}
+
+fn released_groups() -> i64 {
+    group_norm::RELEASED_GROUPS
+}
+
+fn is_released(groups: &i64) -> bool {
+    *groups == group_norm::RELEASED_GROUPS
 }
 
 /// Sizes of a transformer.
@@ -224,9 +242,15 @@ impl Config {
                 "one to eight numbers from 1 to 1024",
             );
         }
-        // GroupNorm(32) at every level.
-        if self.vae.channels % 32 != 0 {
-            return size("vae.channels", self.vae.channels.to_string(), "a multiple of 32");
+        // Every level has a multiple of these channels.
+        let groups = self.vae.norm_groups;
+        if !(1..=group_norm::MOST_GROUPS).contains(&groups) {
+            let bound = format!("from 1 to {}", group_norm::MOST_GROUPS);
+            return size("vae.norm_groups", groups.to_string(), &bound);
+        }
+        if self.vae.channels % groups != 0 {
+            let bound = format!("a multiple of vae.norm_groups = {groups}");
+            return size("vae.channels", self.vae.channels.to_string(), &bound);
         }
         if self.classes.len() as i64 != self.num_classes {
             let bound = format!("a list of num_classes = {} names", self.num_classes);

@@ -63,6 +63,7 @@ pub fn config(depth: i64) -> Config {
             channels: 160,
             channel_multipliers: vec![1, 1, 2, 2, 4],
             residual_blocks: 2,
+            norm_groups: 32,
         },
         transformer: TransformerConfig { depth, width: 64 * depth, heads: depth },
         num_classes: 1000,

@@ -9,18 +9,14 @@ use super::{
     Avx512, LANES, Number, activation, in_f32, in_turn,
     matrix::{load, store},
 };
-use crate::device::{
-    group_norm::{self, EPSILON},
-    native::cpu as native,
-};
+use crate::device::{group_norm::EPSILON, native::cpu as native};
 
-const GROUPS: usize = group_norm::GROUPS as usize;
-
-/// A group norm of 32 groups.
+/// A group norm.
 #[derive(Debug)]
 pub(crate) struct GroupNorm {
     processor: Avx512,
     kind: Kind,
+    groups: usize,
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -40,12 +36,14 @@ pub(crate) struct Scale<'a> {
 }
 
 impl GroupNorm {
-    /// Of weight and bias, `[C]`. `None` where it is not for this processor or this kind of number,
-    /// or where the weight is learnt.
-    pub(crate) fn of(weight: &Tensor, bias: &Tensor) -> Option<Self> {
+    /// Of weight and bias, `[C]`, over so many groups. `None` where it is not for this processor,
+    /// these channels or this kind of number, or where the weight is learnt.
+    pub(crate) fn of(weight: &Tensor, bias: &Tensor, groups: i64) -> Option<Self> {
         let processor = Avx512::detect_for_weight(weight)?;
+        let groups = usize::try_from(groups).ok().filter(|&groups| groups > 0)?;
         let (kind, weight, bias) = (weight.kind(), in_f32(weight)?, in_f32(bias)?);
-        weight.len().is_multiple_of(GROUPS).then_some(Self { processor, kind, weight, bias })
+        let fits = weight.len().is_multiple_of(groups) && weight.len().is_multiple_of(LANES);
+        fits.then_some(Self { processor, kind, groups, weight, bias })
     }
 
     /// Norms maps `[B, C, H, W]`, with channels last, then runs SiLU over them if asked to. `None`
@@ -97,7 +95,7 @@ impl GroupNorm {
     /// What makes this norm of a map. The rows' moments are put together about the mean of all
     /// (Chan, Golub and LeVeque 1979), so that a large mean does not eat the variance.
     fn scale(&self, rows: &[Moments], width: usize) -> Scale<'_> {
-        let channels = self.weight.len() / GROUPS;
+        let channels = self.weight.len() / self.groups;
         let count = (rows.len() * channels) as f64;
         let (mut centre, mut factor) = (Vec::new(), Vec::new());
         for first in (0..self.weight.len()).step_by(channels) {
@@ -165,24 +163,38 @@ mod tests {
         if Avx512::detect().is_none() {
             return;
         }
-        for shape in [[1, 32, 1, 1], [2, 64, 3, 5], [1, 160, 16, 16], [1, 640, 9, 4]] {
+        let shapes = [
+            ([1, 32, 1, 1], 32),
+            ([2, 64, 3, 5], 32),
+            ([1, 160, 16, 16], 32),
+            ([1, 640, 9, 4], 32),
+            ([2, 32, 12, 7], 8),
+            ([1, 128, 3, 3], 8),
+            ([1, 48, 5, 4], 3),
+            ([1, 64, 6, 6], 1),
+        ];
+        for (shape, groups) in shapes {
             for (spread, mean) in [(1.0, 0.0), (30.0, 5.0), (0.1, 10.0)] {
                 let any = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
                 let (weight, bias) = (any(&shape[1..2]), any(&shape[1..2]));
                 for (kind, bound) in [(Kind::Float, 3e-5), (Kind::BFloat16, 1e-2)] {
                     let x = (any(&shape) * spread + mean).to_kind(kind);
                     let (weight, bias) = (weight.to_kind(kind), bias.to_kind(kind));
-                    let norm = GroupNorm::of(&weight, &bias).expect("a processor with AVX-512");
+                    let norm =
+                        GroupNorm::of(&weight, &bias, groups).expect("a processor with AVX-512");
                     let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
                     let (w, b) = (double(&weight), double(&bias));
-                    let plain = double(&x).group_norm(32, Some(&w), Some(&b), 1e-6, false);
+                    let plain = double(&x).group_norm(groups, Some(&w), Some(&b), 1e-6, false);
                     for (silu, wanted) in [(false, plain.shallow_clone()), (true, plain.silu())] {
                         let made = norm.forward(&x, silu).expect("no gradient");
                         assert_eq!((made.size(), made.kind()), (wanted.size(), kind));
                         let off = ((double(&made) - &wanted).abs() / (wanted.abs() + 1.0))
                             .max()
                             .double_value(&[]);
-                        assert!(off < bound, "{shape:?} {kind:?} about {mean}: {off}");
+                        assert!(
+                            off < bound,
+                            "{shape:?} in {groups} groups {kind:?} about {mean}: {off}"
+                        );
                     }
                 }
             }
@@ -196,7 +208,7 @@ mod tests {
         }
         let ends = [-1e30f32, -104.0, -88.0, -1e-30, 0.0, 1e-30, 88.0, 1e30];
         let bias = Tensor::from_slice(&ends).repeat([4]);
-        let norm = GroupNorm::of(&bias.ones_like(), &bias).expect("a processor with AVX-512");
+        let norm = GroupNorm::of(&bias.ones_like(), &bias, 32).expect("a processor with AVX-512");
         // Each group is one number, which is its own mean: the bias alone is left.
         let made = norm
             .forward(&bias.zeros_like().view([1, 32, 1, 1]), true)

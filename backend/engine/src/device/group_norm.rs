@@ -11,11 +11,15 @@ use tch::{Device, Kind, Tensor};
 use super::{
     kernels::{self, Kernels, distance, numbers, tolerance},
     kind_name,
+    native::norm_kernels::Shape,
 };
 use crate::cpu;
 
-/// Groups of channels.
-pub const GROUPS: i64 = 32;
+/// Groups of channels in the released VAE.
+pub const RELEASED_GROUPS: i64 = 32;
+
+/// The most groups, which the threads of one block of a kernel hold.
+pub const MOST_GROUPS: i64 = 1024;
 
 /// What is added to a variance.
 pub const EPSILON: f64 = 1e-6;
@@ -25,6 +29,7 @@ pub const EPSILON: f64 = 1e-6;
 pub struct GroupNorm {
     weight: Tensor,
     bias: Tensor,
+    groups: i64,
     fused: Option<Fused>,
 }
 
@@ -35,11 +40,12 @@ enum Fused {
 }
 
 impl GroupNorm {
-    /// A norm with weight and bias `[C]` in the number type of the maps.
-    pub fn new(weight: Tensor, bias: Tensor) -> Self {
-        let of_cpu = || cpu::GroupNorm::of(&weight, &bias).map(Fused::Cpu);
-        let fused = FusedNorm::new(&weight, &bias).map(Fused::Gpu).or_else(of_cpu);
-        Self { weight, bias, fused }
+    /// A norm over `groups`, a divisor of `C`, with weight and bias `[C]` in the number type of the
+    /// maps.
+    pub fn new(weight: Tensor, bias: Tensor, groups: i64) -> Self {
+        let of_cpu = || cpu::GroupNorm::of(&weight, &bias, groups).map(Fused::Cpu);
+        let fused = FusedNorm::new(&weight, &bias, groups).map(Fused::Gpu).or_else(of_cpu);
+        Self { weight, bias, groups, fused }
     }
 
     /// The norm of `x` `[B, C, H, W]`.
@@ -70,7 +76,7 @@ impl GroupNorm {
     }
 
     fn plain(&self, x: &Tensor) -> Tensor {
-        x.group_norm(GROUPS, Some(&self.weight), Some(&self.bias), EPSILON, true)
+        x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), EPSILON, true)
     }
 }
 
@@ -81,18 +87,19 @@ pub struct FusedNorm {
     /// f32 `[C]`, as is the bias.
     weight: Tensor,
     bias: Tensor,
+    groups: i64,
 }
 
 impl FusedNorm {
-    /// A norm with weight and bias `[C]` of any number type; `None` where [`kernels::ready`] says
-    /// that there are none, and for those who learn.
-    pub fn new(weight: &Tensor, bias: &Tensor) -> Option<Self> {
+    /// A norm over `groups` with weight and bias `[C]` of any number type; `None` where
+    /// [`kernels::ready`] says that there are none, and for those who learn.
+    pub fn new(weight: &Tensor, bias: &Tensor, groups: i64) -> Option<Self> {
         if weight.requires_grad() || bias.requires_grad() {
             return None;
         }
         let kernels = kernels::on(weight.device()).ok()?;
         let [weight, bias] = [weight, bias].map(|tensor| tensor.to_kind(Kind::Float).contiguous());
-        Some(Self { kernels, weight, bias })
+        Some(Self { kernels, weight, bias, groups })
     }
 
     /// The norm of `x` `[B, C, H, W]`, f32, bf16 or f16, then SiLU if asked for: the same shape and
@@ -112,8 +119,8 @@ impl FusedNorm {
         let x = x.permute([0, 2, 3, 1]).contiguous(); // [B, H, W, C]
         // Part of another tensor may begin between two vectors.
         let x = if x.data_ptr().addr().is_multiple_of(16) { x } else { x.copy() };
-        match self.kernels.group_norm(&x, before, [&self.weight, &self.bias], EPSILON as f32, silu)
-        {
+        let shape = Shape { groups: self.groups, epsilon: EPSILON as f32, silu };
+        match self.kernels.group_norm(&x, before, [&self.weight, &self.bias], shape) {
             Ok(y) => Some(y.permute([0, 3, 1, 2])),
             Err(reason) => {
                 static ONCE: Once = Once::new();
@@ -124,15 +131,18 @@ impl FusedNorm {
     }
 }
 
+/// Sizes of maps, and groups, that the kernels are compared on.
+const CHECKED: [([i64; 4], i64); 4] =
+    [([2, 64, 9, 7], 32), ([1, 160, 32, 33], 32), ([3, 640, 5, 8], 32), ([2, 32, 12, 11], 8)];
+
 /// Compares the kernels with libtorch's norm on small maps.
 pub(super) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
-        for [batch, channels, height, width] in [[2, 64, 9, 7], [1, 160, 32, 33], [3, 640, 5, 8]] {
-            let [x, weight, bias] = sample([batch, channels, height, width], kind, device);
-            let norm = FusedNorm { kernels, weight, bias };
+        for (size, groups) in CHECKED {
+            let [x, weight, bias] = sample(size, kind, device);
+            let norm = FusedNorm { kernels, weight, bias, groups };
             for silu in [false, true] {
-                let what =
-                    || format!("{} [{batch}, {channels}, {height}, {width}]", kind_name(kind));
+                let what = || format!("{} {size:?} in {groups} groups", kind_name(kind));
                 let ours = norm
                     .forward(&x, silu)
                     .ok_or_else(|| format!("the kernels refused {}", what()))?;
@@ -159,7 +169,7 @@ fn sample(size: [i64; 4], kind: Kind, device: Device) -> [Tensor; 3] {
 /// libtorch's norm in f32, the outcome not rounded.
 fn plain(x: &Tensor, norm: &FusedNorm, silu: bool) -> Tensor {
     let x = x.to_kind(Kind::Float).contiguous();
-    let y = x.group_norm(GROUPS, Some(&norm.weight), Some(&norm.bias), EPSILON, false);
+    let y = x.group_norm(norm.groups, Some(&norm.weight), Some(&norm.bias), EPSILON, false);
     if silu { y.silu() } else { y }
 }
 
@@ -172,31 +182,39 @@ pub(crate) mod tests {
         /// Makes a norm of f32 run as it would on a GPU, and libtorch's give numbers that are none.
         pub(crate) fn take_over(&self, norm: &mut GroupNorm) {
             let [weight, bias] = [&norm.weight, &norm.bias].map(Tensor::shallow_clone);
-            norm.fused = Some(Fused::Gpu(FusedNorm { kernels: self.orders[0], weight, bias }));
+            let groups = norm.groups;
+            let kernels = self.orders[0];
+            norm.fused = Some(Fused::Gpu(FusedNorm { kernels, weight, bias, groups }));
             norm.weight = norm.weight.full_like(f64::NAN);
         }
     }
 
-    const SIZES: [[i64; 4]; 7] = [
-        [3, 32, 7, 5],
-        [1, 64, 33, 31],
-        [1, 96, 13, 2],
-        [2, 128, 16, 16],
-        [3, 160, 9, 11],
-        [1, 320, 17, 16],
-        [3, 640, 5, 7],
+    const SIZES: [([i64; 4], i64); 12] = [
+        ([3, 32, 7, 5], 32),
+        ([1, 64, 33, 31], 32),
+        ([1, 96, 13, 2], 32),
+        ([2, 128, 16, 16], 32),
+        ([3, 160, 9, 11], 32),
+        ([1, 320, 17, 16], 32),
+        ([3, 640, 5, 7], 32),
+        ([2, 32, 33, 20], 8),
+        ([1, 128, 40, 40], 8),
+        ([2, 48, 9, 9], 6),
+        ([1, 64, 5, 6], 1),
+        ([2, 1024, 3, 2], 1024),
     ];
 
     #[test]
     fn the_kernels_give_the_numbers_of_libtorch_whatever_the_order_of_threads() {
         let stand_in = stand_in();
         for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
-            for size in SIZES {
+            for (size, groups) in SIZES {
                 let [x, weight, bias] = sample(size, kind, Device::Cpu);
                 let [one, other] = stand_in.orders.map(|kernels| FusedNorm {
                     kernels,
                     weight: weight.shallow_clone(),
                     bias: bias.shallow_clone(),
+                    groups,
                 });
                 for silu in [false, true] {
                     let ours = one.forward(&x, silu).unwrap();
@@ -214,15 +232,44 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_mean_of_a_channel_survives_in_a_group_of_several_and_is_lost_alone() {
+        let stand_in = stand_in();
+        // One map, then the same with one channel of each group of four brighter.
+        let [x, weight, bias] = sample([1, 32, 9, 7], Kind::Float, Device::Cpu);
+        let first = Tensor::arange(32, (Kind::Float, Device::Cpu)).remainder(4.0).eq(0.0);
+        let brighter = &x + first.to_kind(Kind::Float).view([1, 32, 1, 1]) * 6.0;
+        let shift = |groups| {
+            let plain = || {
+                let mut norm = GroupNorm::new(weight.copy(), bias.copy(), groups);
+                norm.fused = None;
+                norm
+            };
+            let mut on_stand_in = plain();
+            stand_in.take_over(&mut on_stand_in);
+            let norms = [plain(), GroupNorm::new(weight.copy(), bias.copy(), groups), on_stand_in];
+            norms.map(|norm| {
+                let mean = |x: &Tensor| {
+                    norm.forward(x).mean_dim([2i64, 3].as_slice(), false, Kind::Float).view([-1])
+                };
+                let moved = (mean(&brighter) - mean(&x)) / &weight;
+                moved.index_select(0, &first.nonzero().view([-1])).min().double_value(&[])
+            })
+        };
+        assert!(shift(8).iter().all(|&moved| moved > 0.3), "{:?}", shift(8));
+        assert!(shift(32).iter().all(|&moved| moved.abs() < 1e-4), "{:?}", shift(32));
+    }
+
+    #[test]
     fn what_comes_before_is_added_first() {
         let stand_in = stand_in();
         for kind in [Kind::Float, Kind::BFloat16] {
             let [x, weight, bias] = sample([2, 96, 13, 9], kind, Device::Cpu);
             let before = numbers(&[96], 0.7, Device::Cpu).to_kind(Kind::Float) * 5.0;
-            let mut norm = GroupNorm::new(weight.shallow_clone(), bias.shallow_clone());
+            let mut norm = GroupNorm::new(weight.shallow_clone(), bias.shallow_clone(), 8);
             norm.fused = None;
             let plain = norm.then_silu_after(&x.to_kind(Kind::Float), &before);
-            norm.fused = Some(Fused::Gpu(FusedNorm { kernels: stand_in.orders[0], weight, bias }));
+            let kernels = stand_in.orders[0];
+            norm.fused = Some(Fused::Gpu(FusedNorm { kernels, weight, bias, groups: 8 }));
             let off = distance(&norm.then_silu_after(&x, &before), &plain);
             assert!(off <= 2.0 * tolerance(kind), "{kind:?}: {off:.1e}");
         }
@@ -232,7 +279,7 @@ pub(crate) mod tests {
     fn a_picture_is_the_same_to_the_bit_alone_and_in_a_batch() {
         let stand_in = stand_in();
         let [x, weight, bias] = sample([3, 160, 33, 20], Kind::BFloat16, Device::Cpu);
-        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias };
+        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias, groups: 32 };
         let batch = norm.forward(&x, true).unwrap();
         for index in 0..3 {
             let alone = norm.forward(&x.narrow(0, index, 1), true).unwrap();
@@ -244,11 +291,11 @@ pub(crate) mod tests {
     fn a_mean_far_from_zero_costs_no_digits() {
         let stand_in = stand_in();
         let [x, weight, bias] = sample([1, 32, 40, 40], Kind::Float, Device::Cpu);
-        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias };
+        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias, groups: 32 };
         // In doubles, as f32 has none to spare here.
         let far = x + 30_000.0;
         let exact = far.to_kind(Kind::Double).group_norm(
-            GROUPS,
+            norm.groups,
             Some(norm.weight.to_kind(Kind::Double)),
             Some(norm.bias.to_kind(Kind::Double)),
             EPSILON,
@@ -264,7 +311,7 @@ pub(crate) mod tests {
     fn a_first_place_far_off_and_a_map_of_one_value_are_normed_well() {
         let stand_in = stand_in();
         let [x, weight, bias] = sample([1, 32, 40, 40], Kind::Float, Device::Cpu);
-        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias };
+        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias, groups: 32 };
         let _ = x.narrow(2, 0, 1).narrow(3, 0, 1).fill_(1e4);
         let off = distance(&norm.forward(&x, false).unwrap(), &plain(&x, &norm, false));
         assert!(off < 1e-4, "{off:.1e}");
@@ -279,7 +326,7 @@ pub(crate) mod tests {
     fn a_part_of_another_tensor_that_begins_anywhere_is_normed() {
         let stand_in = stand_in();
         let [x, weight, bias] = sample([2, 32, 4, 4], Kind::BFloat16, Device::Cpu);
-        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias };
+        let norm = FusedNorm { kernels: stand_in.orders[0], weight, bias, groups: 32 };
         let rows = x.permute([0, 2, 3, 1]).contiguous().view([-1]);
         let shifted = Tensor::cat(&[rows.narrow(0, 0, 1), rows], 0).narrow(0, 1, 2 * 32 * 4 * 4);
         let shifted = shifted.view([2, 4, 4, 32]).permute([0, 3, 1, 2]);
@@ -295,6 +342,7 @@ pub(crate) mod tests {
             kernels: stand_in.orders[0],
             weight: Tensor::ones([channels], (Kind::Float, Device::Cpu)),
             bias: Tensor::zeros([channels], (Kind::Float, Device::Cpu)),
+            groups: 32,
         };
         let x = |channels: i64, kind| Tensor::zeros([1, channels, 2, 2], (kind, Device::Cpu));
         assert!(norm(32).forward(&x(32, Kind::Float), true).is_some());

@@ -119,8 +119,8 @@ fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-fn norm(at: &Cursor, channels: i64) -> GroupNorm {
-    GroupNorm::new(at.tensor("weight", &[channels]), at.tensor("bias", &[channels]))
+fn norm(at: &Cursor, channels: i64, groups: i64) -> GroupNorm {
+    GroupNorm::new(at.tensor("weight", &[channels]), at.tensor("bias", &[channels]), groups)
 }
 
 #[derive(Debug)]
@@ -133,11 +133,11 @@ pub(super) struct ResnetBlock {
 }
 
 impl ResnetBlock {
-    pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
+    pub(super) fn load(at: &Cursor, from: i64, to: i64, groups: i64) -> Self {
         Self {
-            norm1: norm(&at.enter("norm1"), from),
+            norm1: norm(&at.enter("norm1"), from, groups),
             conv1: Conv2d::load(&at.enter("conv1"), from, to, 3),
-            norm2: norm(&at.enter("norm2"), to),
+            norm2: norm(&at.enter("norm2"), to, groups),
             conv2: Conv2d::load(&at.enter("conv2"), to, to, 3),
             nin_shortcut: (from != to)
                 .then(|| Conv2d::load(&at.enter("nin_shortcut"), from, to, 1)),
@@ -162,9 +162,9 @@ pub(super) struct AttnBlock {
 }
 
 impl AttnBlock {
-    pub(super) fn load(at: &Cursor, channels: i64) -> Self {
+    pub(super) fn load(at: &Cursor, channels: i64, groups: i64) -> Self {
         Self {
-            norm: norm(&at.enter("norm"), channels),
+            norm: norm(&at.enter("norm"), channels, groups),
             qkv: Conv2d::load(&at.enter("qkv"), channels, 3 * channels, 1),
             proj_out: Conv2d::load(&at.enter("proj_out"), channels, channels, 1),
         }
@@ -288,11 +288,11 @@ pub(super) struct Middle {
 }
 
 impl Middle {
-    pub(super) fn load(at: &Cursor, channels: i64) -> Self {
+    pub(super) fn load(at: &Cursor, channels: i64, groups: i64) -> Self {
         Self {
-            block_1: ResnetBlock::load(&at.enter("block_1"), channels, channels),
-            attn_1: AttnBlock::load(&at.enter("attn_1"), channels),
-            block_2: ResnetBlock::load(&at.enter("block_2"), channels, channels),
+            block_1: ResnetBlock::load(&at.enter("block_1"), channels, channels, groups),
+            attn_1: AttnBlock::load(&at.enter("attn_1"), channels, groups),
+            block_2: ResnetBlock::load(&at.enter("block_2"), channels, channels, groups),
         }
     }
 
@@ -309,9 +309,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn load(at: &Cursor, from: i64, to: i64) -> Self {
+    pub(super) fn load(at: &Cursor, from: i64, to: i64, groups: i64) -> Self {
         Self {
-            norm_out: norm(&at.enter("norm_out"), from),
+            norm_out: norm(&at.enter("norm_out"), from, groups),
             conv_out: Conv2d::load(&at.enter("conv_out"), from, to, 3),
         }
     }
@@ -332,8 +332,8 @@ mod tests {
         let _no_grad = tch::no_grad_guard();
         let stand_in = stand_in();
         let weights = Weights::from_formula(Device::Cpu, Kind::Float);
-        let mut middle = Middle::load(&weights.root().enter("decoder.mid"), 64);
-        let mut output = Output::load(&weights.root().enter("decoder"), 64, 3);
+        let mut middle = Middle::load(&weights.root().enter("decoder.mid"), 64, 8);
+        let mut output = Output::load(&weights.root().enter("decoder"), 64, 3, 8);
         let x = Tensor::randn([2, 64, 6, 5], (Kind::Float, Device::Cpu));
         let plain = output.forward(&middle.forward(&x));
         let Middle { block_1, attn_1, block_2 } = &mut middle;

@@ -67,10 +67,15 @@ struct Level {
 }
 
 impl Level {
-    fn load(at: &Cursor, from: i64, to: i64, blocks: i64, attends: bool) -> Self {
-        let block =
-            |i| ResnetBlock::load(&at.enter("block").enter(i), if i == 0 { from } else { to }, to);
-        let attn = |i| AttnBlock::load(&at.enter("attn").enter(i), to);
+    /// Level `level` of `config`, which `from` channels come into.
+    fn load(at: &Cursor, config: &Config, level: usize, from: i64, blocks: i64) -> Self {
+        let (to, groups) = (channels(config, level), config.vae.norm_groups);
+        let attends = level + 1 == config.vae.channel_multipliers.len();
+        let block = |i| {
+            let from = if i == 0 { from } else { to };
+            ResnetBlock::load(&at.enter("block").enter(i), from, to, groups)
+        };
+        let attn = |i| AttnBlock::load(&at.enter("attn").enter(i), to, groups);
         Self {
             block: (0..blocks).map(block).collect(),
             attn: if attends { (0..blocks).map(attn).collect() } else { Vec::new() },
@@ -98,17 +103,23 @@ impl Encoder {
         let last = config.vae.channel_multipliers.len() - 1;
         let down = |level: usize| {
             let at = at.enter("down").enter(level);
-            let (from, to) = (channels(config, level.saturating_sub(1)), channels(config, level));
+            let from = channels(config, level.saturating_sub(1));
             // The multiplier before the first level is 1, whatever the first level's own.
             let from = if level == 0 { config.vae.channels } else { from };
-            let blocks = Level::load(&at, from, to, config.vae.residual_blocks, level == last);
-            (blocks, (level < last).then(|| Downsample::load(&at.enter("downsample"), to)))
+            let blocks = Level::load(&at, config, level, from, config.vae.residual_blocks);
+            let downsample = || Downsample::load(&at.enter("downsample"), channels(config, level));
+            (blocks, (level < last).then(downsample))
         };
         Self {
             conv_in: Conv2d::load(&at.enter("conv_in"), 3, config.vae.channels, 3),
             down: (0..=last).map(down).collect(),
-            mid: Middle::load(&at.enter("mid"), channels(config, last)),
-            output: Output::load(at, channels(config, last), config.latent_channels),
+            mid: Middle::load(&at.enter("mid"), channels(config, last), config.vae.norm_groups),
+            output: Output::load(
+                at,
+                channels(config, last),
+                config.latent_channels,
+                config.vae.norm_groups,
+            ),
         }
     }
 
@@ -135,9 +146,10 @@ impl Decoder {
         let last = config.vae.channel_multipliers.len() - 1;
         let up = |level: usize| {
             let at = at.enter("up").enter(level);
-            let (from, to) = (channels(config, (level + 1).min(last)), channels(config, level));
-            let blocks = Level::load(&at, from, to, config.vae.residual_blocks + 1, level == last);
-            (blocks, (level > 0).then(|| Upsample::load(&at.enter("upsample"), to)))
+            let from = channels(config, (level + 1).min(last));
+            let blocks = Level::load(&at, config, level, from, config.vae.residual_blocks + 1);
+            let upsample = || Upsample::load(&at.enter("upsample"), channels(config, level));
+            (blocks, (level > 0).then(upsample))
         };
         Self {
             conv_in: Conv2d::load(
@@ -146,9 +158,9 @@ impl Decoder {
                 channels(config, last),
                 3,
             ),
-            mid: Middle::load(&at.enter("mid"), channels(config, last)),
+            mid: Middle::load(&at.enter("mid"), channels(config, last), config.vae.norm_groups),
             up: (0..=last).map(up).collect(),
-            output: Output::load(at, channels(config, 0), 3),
+            output: Output::load(at, channels(config, 0), 3, config.vae.norm_groups),
         }
     }
 

@@ -39,6 +39,7 @@ pub fn config(patch_nums: &[i64], depth: i64, vocabulary: i64, latent_channels: 
             channels: 32,
             channel_multipliers: vec![1, 1, 2, 2, 4],
             residual_blocks: 2,
+            norm_groups: 32,
         },
         transformer: TransformerConfig { depth, width: 64 * depth, heads: depth },
         num_classes: 1000,

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::{ConvertError, some_names};
-use crate::bundle::config::{TransformerConfig, VaeConfig};
+use crate::{
+    bundle::config::{TransformerConfig, VaeConfig},
+    device::group_norm,
+};
 
 /// Names and shapes of one state dict.
 pub(super) type Shapes = BTreeMap<String, Vec<i64>>;
@@ -210,7 +213,9 @@ impl Model<'_> {
         }
         let residual_blocks =
             known("number of VAE blocks", "encoder.down.*.block.*", vote(blocks))?;
-        Ok(VaeConfig { channels, channel_multipliers, residual_blocks })
+        // No tensor shows it; those of the released code all have it.
+        let norm_groups = group_norm::RELEASED_GROUPS;
+        Ok(VaeConfig { channels, channel_multipliers, residual_blocks, norm_groups })
     }
 
     /// Checks the scales against the positions of student and teacher.

@@ -41,7 +41,12 @@ fn config() -> Config {
         patch_nums: vec![1, 2, 4],
         vocabulary: 24,
         latent_channels: 4,
-        vae: VaeConfig { channels: 32, channel_multipliers: vec![1, 2], residual_blocks: 1 },
+        vae: VaeConfig {
+            channels: 32,
+            channel_multipliers: vec![1, 2],
+            residual_blocks: 1,
+            norm_groups: 32,
+        },
         transformer: TransformerConfig { depth: 2, width: 32, heads: 2 },
         num_classes: 3,
         classes: vec!["class 0".into(), "class 1".into(), "class 2".into()],

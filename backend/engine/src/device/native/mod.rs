@@ -21,7 +21,7 @@ pub(super) mod cuda;
 mod driver;
 pub(super) mod kernels;
 mod map_kernels;
-mod norm_kernels;
+pub(super) mod norm_kernels;
 pub(super) mod nvrtc;
 pub(super) mod transformer_kernels;
 

@@ -5,14 +5,14 @@ use std::{ffi::c_int, ptr};
 use tch::{Kind, Tensor};
 
 use super::{
-    super::group_norm::GROUPS,
+    super::group_norm::MOST_GROUPS,
     driver::Size,
     kernels::{Kernels, Typed, address, number_bytes, parts},
 };
 
 /// Most threads of a block, as `group_norm.cu` has them.
 const THREADS: i64 = 256;
-const UNITE_THREADS: i64 = 1024;
+const UNITE_THREADS: i64 = MOST_GROUPS;
 
 /// The most chunks of a picture, enough to fill a large GPU with one.
 const MOST_CHUNKS: i64 = 128;
@@ -35,8 +35,9 @@ struct Cut {
 impl Cut {
     /// `None` for sizes that the kernels are not made for.
     fn of(number_bytes: i64, places: i64, channels: i64) -> Option<Self> {
-        let vectors = channels * number_bytes / 16;
-        let fits = channels > 0 && channels % GROUPS == 0 && vectors <= THREADS && places > 0;
+        let bytes = channels * number_bytes;
+        let vectors = bytes / 16;
+        let fits = channels > 0 && bytes % 16 == 0 && vectors <= THREADS && places > 0;
         // Numbers of places and chunks are 32-bit ones there.
         if !fits || places > i64::from(i32::MAX / 2) {
             return None;
@@ -47,6 +48,17 @@ impl Cut {
         let chunk_places = parts(steps, chunks) * lanes;
         Some(Self { vectors, lanes, chunk_places, chunks: parts(places, chunk_places) })
     }
+}
+
+/// What is done to a map beside weight and bias.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::device) struct Shape {
+    /// Groups of channels, a divisor of them.
+    pub(in crate::device) groups: i64,
+    /// What is added to a variance.
+    pub(in crate::device) epsilon: f32,
+    /// Whether SiLU follows.
+    pub(in crate::device) silu: bool,
 }
 
 impl Kernels {
@@ -60,8 +72,7 @@ impl Kernels {
         x: &Tensor,
         before: Option<&Tensor>,
         [weight, bias]: [&Tensor; 2],
-        epsilon: f32,
-        silu: bool,
+        Shape { groups, epsilon, silu }: Shape,
     ) -> Result<Tensor, String> {
         let unfit =
             || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
@@ -74,7 +85,9 @@ impl Kernels {
         let (partial, apply, unite) =
             (kernel(Typed::Partial)?, kernel(Typed::Apply)?, self.unite_chunks());
         let per_channel = |tensor: &Tensor| self.is_per_channel(tensor, channels);
-        if !(1..=65_535).contains(&batch)
+        if !(1..=MOST_GROUPS).contains(&groups)
+            || channels % groups != 0
+            || !(1..=65_535).contains(&batch)
             || !self.reaches(x)
             || !per_channel(weight)
             || !per_channel(bias)
@@ -86,7 +99,7 @@ impl Kernels {
 
         let y = x.empty_like();
         // Mean and spread of each group: of each chunk, then of each picture.
-        let numbers = |of: i64| Tensor::empty([batch, of, GROUPS, 2], (Kind::Float, x.device()));
+        let numbers = |of: i64| Tensor::empty([batch, of, groups, 2], (Kind::Float, x.device()));
         let (partials, moments) = (numbers(cut.chunks), numbers(1));
 
         let mut pointers = [x, &y, &partials, &moments, weight, bias].map(Tensor::data_ptr);
@@ -95,8 +108,9 @@ impl Kernels {
         let mut before = before.map_or(ptr::null_mut(), Tensor::data_ptr);
         let before_at = address(&mut before);
         let mut whole =
-            [places, channels, cut.chunk_places, cut.chunks].map(|number| number as c_int);
-        let [places_at, channels_at, chunk_places_at, chunks_at] = whole.each_mut().map(address);
+            [places, channels, groups, cut.chunk_places, cut.chunks].map(|number| number as c_int);
+        let [places_at, channels_at, groups_at, chunk_places_at, chunks_at] =
+            whole.each_mut().map(address);
         let (mut epsilon, mut silu) = (epsilon, c_int::from(silu));
 
         let float_bytes = size_of::<f32>() as i64;
@@ -108,7 +122,8 @@ impl Kernels {
         let threads = cut.vectors * cut.lanes;
         // As each says in `group_norm.cu`.
         let partial_floats = 2 * channels * (cut.lanes / 2).max(1);
-        let unite_floats = 3 * UNITE_THREADS / 2;
+        let unite_threads = UNITE_THREADS / groups * groups;
+        let unite_floats = 3 * unite_threads / 2;
         // SAFETY: the arguments are those of the three kernels' definitions. `x` and `y` have all
         // places and channels, weight, bias and what comes before every channel, the other two what
         // the grids write; all are contiguous, on the kernels' device. Memory that is freed goes to
@@ -118,17 +133,18 @@ impl Kernels {
                 partial,
                 size(cut.chunks, batch, threads, partial_floats),
                 stream,
-                [x_at, before_at, partials_at, places_at, channels_at, chunk_places_at],
+                [x_at, before_at, partials_at, places_at, channels_at, groups_at, chunk_places_at],
             )?;
             self.launch(
                 unite,
-                size(batch, 1, UNITE_THREADS, unite_floats),
+                size(batch, 1, unite_threads, unite_floats),
                 stream,
                 [
                     partials_at,
                     moments_at,
                     places_at,
                     channels_at,
+                    groups_at,
                     chunk_places_at,
                     chunks_at,
                     address(&mut epsilon),
@@ -147,6 +163,7 @@ impl Kernels {
                     bias_at,
                     places_at,
                     channels_at,
+                    groups_at,
                     chunk_places_at,
                     address(&mut silu),
                 ],
@@ -188,7 +205,7 @@ mod tests {
     #[test]
     fn sizes_that_the_kernels_are_not_made_for_are_refused() {
         for (number_bytes, places, channels) in
-            [(4, 64, 48), (4, 64, 0), (4, 0, 32), (4, 64, 2048), (2, 1 << 31, 32)]
+            [(2, 64, 36), (4, 64, 0), (4, 0, 32), (4, 64, 2048), (2, 1 << 31, 32)]
         {
             assert_eq!(
                 Cut::of(number_bytes, places, channels),
