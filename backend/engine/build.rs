@@ -6,11 +6,22 @@ use std::{
 };
 
 /// The C++ files of the shared object that the program opens where a GPU is.
-const CUDA: [&str; 4] = ["cuda/graph.cpp", "cuda/linear.cpp", "cuda/memory.cpp", "cuda/stream.cpp"];
+const CUDA: [&str; 4] = [
+    "src/cuda/graph.cpp",
+    "src/cuda/memory.cpp",
+    "src/cuda/stream.cpp",
+    "src/ops/linear/linear.cpp",
+];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=cuda");
+    for path in CUDA.iter().chain(&["src/cuda/guarded.h", "src/cuda/crt"]) {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    println!("cargo:rustc-check-cfg=cfg(avx512)");
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        println!("cargo:rustc-cfg=avx512");
+    }
     let libtorch = env::var_os("LIBTORCH").map(PathBuf::from);
     if let Some(libtorch) = &libtorch {
         // RPATH and not RUNPATH: libtorch_cpu.so finds its own dependencies beside it too.
@@ -63,7 +74,7 @@ fn compile_cuda(libtorch: Option<&Path>, object: &Path) -> Result<(), String> {
         .arg(&include)
         .arg("-isystem")
         .arg(&runtime)
-        .args(["-isystem", "cuda"])
+        .args(["-isystem", "src/cuda"])
         .args(CUDA)
         .arg("-o")
         .arg(object)

@@ -2,11 +2,16 @@
 
 pub mod atomic_file;
 pub mod bundle;
-#[cfg_attr(not(target_arch = "x86_64"), path = "cpu/elsewhere.rs")]
-mod cpu;
+pub mod config;
+mod cuda;
 pub mod device;
 pub mod evaluate;
+mod failure;
+pub mod graphs;
 pub mod net;
+pub mod ops;
+mod parallel;
 pub mod sample;
 pub mod tensor_file;
 pub mod train;
+pub mod weights;

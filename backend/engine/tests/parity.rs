@@ -17,12 +17,12 @@ use var_dd_engine::{
         formula, formula_sampler,
         weights::StateDict,
     },
-    device::{
-        graph::{self, Graphs},
-        group_norm::{self, FusedNorm},
-        kernels,
-    },
+    graphs::{self, Graphs},
     net::quantizer::Quantizer,
+    ops::{
+        group_norm::{self, FusedNorm},
+        open,
+    },
     sample::{
         Sampler, filter,
         plan::{Guidance, PassKind, Plan},
@@ -274,7 +274,7 @@ fn check_graphs(captured: Sampler, plain: Sampler, plans: &[Plan]) {
     assert!(
         captured.graphs.wanted(),
         "no graphs here; run with RUST_LOG=info and without {}",
-        graph::SWITCH
+        graphs::SWITCH
     );
     let codes = |tokens: &Tensor| plain.vae.quantize.nearest(&tokens.to_device(plain.device));
     for plan in plans {
@@ -360,13 +360,13 @@ const MAPS: [([i64; 3], i64); 7] = [
 fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
     let device = device();
     if !device.is_cuda() {
-        // The kernels' numbers are compared in `device/` then.
-        let reason = kernels::ready(device).unwrap_err();
+        // The kernels' numbers are compared in `ops/` then.
+        let reason = open::ready(device).unwrap_err();
         assert!(reason.contains("no GPU"), "{reason}");
         return;
     }
     let _no_grad = tch::no_grad_guard();
-    kernels::ready(device).unwrap();
+    open::ready(device).unwrap();
     for ([batch, channels, side], groups) in MAPS {
         let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device));
         let (weight, bias) = (random(&[channels]), random(&[channels]));

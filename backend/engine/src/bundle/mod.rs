@@ -5,19 +5,20 @@
 //! checkpoints.
 
 pub mod checkpoint;
-pub mod config;
 pub mod convert;
 pub mod fingerprint;
-pub mod formula;
 pub mod published;
-pub mod weights;
 
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind};
 
+pub use crate::{
+    config,
+    weights::{self, formula},
+};
 use crate::{
-    device::graph::Graphs,
+    graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     sample::Sampler,
 };

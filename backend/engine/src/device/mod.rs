@@ -1,15 +1,9 @@
 //! Where the networks run, and in which numbers.
 
-pub(crate) mod bias;
-pub mod graph;
-pub mod group_norm;
-pub mod kernels;
-pub(crate) mod native;
+mod memory;
 mod transfer;
-pub(crate) mod transformer;
 
 use std::{
-    any::Any,
     env, fmt,
     str::FromStr,
     sync::{Once, OnceLock},
@@ -20,7 +14,7 @@ use std::{
 use tch::{Cuda, Device, Kind, Tensor};
 
 pub use self::transfer::download;
-use crate::bundle::config::Config;
+use crate::{config::Config, cuda};
 
 /// A device as typed: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +124,7 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device, DeviceError> {
         let device = self.find()?;
         if device == Device::Cpu {
-            native::keep_freed_memory();
+            memory::keep_freed_memory();
             set_threads();
         }
         Ok(device)
@@ -237,7 +231,7 @@ pub fn matrix_rate(device: Device, kind: Kind, side: i64, time: Duration) -> f64
 /// where nobody knows, as on a CPU.
 pub fn peak_memory(device: Device) -> Option<i64> {
     match device {
-        Device::Cuda(number) => native::cuda::peak_memory(number),
+        Device::Cuda(number) => cuda::library::peak_memory(number),
         _ => None,
     }
 }
@@ -278,18 +272,12 @@ pub fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// What a panic says; the tensor library reports by one what a device refuses.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
-}
-
 /// Loads libtorch's CUDA part once per process; says why not, if not.
 fn load_cuda() -> Result<(), String> {
     static OUTCOME: OnceLock<Result<(), String>> = OnceLock::new();
     OUTCOME
         .get_or_init(|| {
-            let outcome = native::load();
+            let outcome = cuda::load();
             match &outcome {
                 Ok(path) => tracing::info!(library = %path.display(), "loaded CUDA support"),
                 Err(reason) => tracing::debug!(reason, "no CUDA support"),

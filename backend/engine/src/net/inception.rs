@@ -4,7 +4,7 @@
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
-use crate::bundle::weights::{Cursor, Weights, WeightsError};
+use crate::weights::{Cursor, Weights, WeightsError};
 
 /// Features per picture.
 pub const FEATURES: i64 = 2048;

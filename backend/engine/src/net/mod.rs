@@ -7,9 +7,7 @@
 mod blocks;
 mod conv;
 pub mod inception;
-mod linear;
 pub mod quantizer;
-mod stream;
 pub mod student;
 pub mod teacher;
 pub mod vae;

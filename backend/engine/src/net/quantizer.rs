@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::bundle::{config::Config, weights::Cursor};
+use crate::{config::Config, weights::Cursor};
 
 /// Codebook and the convolutions φ that smooth each scale's contribution.
 #[derive(Debug)]

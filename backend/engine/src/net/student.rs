@@ -3,17 +3,17 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    blocks::{Adaptation, Block, KeyValueCache, LogitsHead, Sight, additive_mask},
-    linear::Linear,
-    stream::{Stream, kernels_for, norm_for},
-};
+use super::blocks::{Adaptation, Block, LogitsHead};
 use crate::{
-    bundle::{
-        config::Config,
-        weights::{Cursor, is_fixed},
+    config::Config,
+    ops::{
+        attention::{KeyValueCache, Sight, additive_mask},
+        is_fixed,
+        kernels::Kernels,
+        linear::Linear,
+        residual::{Stream, kernels_for, norm_for},
     },
-    device::kernels::Kernels,
+    weights::Cursor,
 };
 
 /// Rows of `n_d_embed`.

@@ -3,14 +3,18 @@
 use tch::{Kind, Tensor};
 
 use super::{
-    blocks::{Adaptation, Block, KeyValueCache, LogitsHead, Sight, additive_mask},
-    linear::Linear,
+    blocks::{Adaptation, Block, LogitsHead},
     quantizer::Quantizer,
-    stream::{Stream, kernels_for},
 };
 use crate::{
-    bundle::{config::Config, weights::Cursor},
-    device::kernels::Kernels,
+    config::Config,
+    ops::{
+        attention::{KeyValueCache, Sight, additive_mask},
+        kernels::Kernels,
+        linear::Linear,
+        residual::{Stream, kernels_for},
+    },
+    weights::Cursor,
 };
 
 /// The teacher network.

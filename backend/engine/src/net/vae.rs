@@ -3,10 +3,14 @@
 use tch::{Kind, Tensor};
 
 use super::{
-    conv::{AttnBlock, Conv2d, Downsample, Middle, Output, ResnetBlock, Upsample},
+    conv::{AttnBlock, Middle, Output, ResnetBlock},
     quantizer::Quantizer,
 };
-use crate::bundle::{config::Config, weights::Cursor};
+use crate::{
+    config::Config,
+    ops::conv::{Conv2d, Downsample, Upsample},
+    weights::Cursor,
+};
 
 /// Encoder, quantizer and decoder.
 #[derive(Debug)]

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     bundle::config::Config,
-    device::{download, graph::Graphs, prepare_convolutions},
+    device::{download, prepare_convolutions},
+    graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
 };
 

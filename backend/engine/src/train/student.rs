@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     bundle::{config::Config, weights::StateDict},
-    device::graph::Graphs,
+    graphs::Graphs,
     net::student::Student,
     sample::{Batch, Frames, Sampler, noise, plan::Plan, to_rgb8},
 };

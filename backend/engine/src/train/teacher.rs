@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     bundle::{config::Config, weights::StateDict},
-    device::graph::Graphs,
+    graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     sample::{Batch, Frames, Sampler, noise::PictureSeed, plan::Plan, to_rgb8},
 };

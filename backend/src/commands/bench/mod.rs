@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 use var_dd_engine::{
     bundle::{Bundle, BundleError, config::Config, formula_sampler, published},
-    device::{device_name, graph, kind_name, matrix_rate},
+    device::{device_name, kind_name, matrix_rate},
+    graphs,
     sample::{self, Sampler, cost, plan::Plan},
 };
 
@@ -188,7 +189,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     progress.finish_and_clear();
     report.graphs = engine.graphs();
     if device.is_cuda() {
-        println!("{} captured graphs in use ({}=off does without)", report.graphs, graph::SWITCH);
+        println!("{} captured graphs in use ({}=off does without)", report.graphs, graphs::SWITCH);
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;

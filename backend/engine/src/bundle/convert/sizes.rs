@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{ConvertError, some_names};
 use crate::{
     bundle::config::{TransformerConfig, VaeConfig},
-    device::group_norm,
+    ops::group_norm,
 };
 
 /// Names and shapes of one state dict.

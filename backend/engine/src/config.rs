@@ -1,0 +1,326 @@
+//! `config.json` of a bundle: every size of the networks, and the plans shown to people.
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ops::group_norm,
+    sample::plan::{Guidance, Plan, PlanError},
+};
+
+/// Everything about a model that is not a weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Name shown to people and used in requests.
+    pub name: String,
+    /// Side of each scale's token map, increasing, starting with 1.
+    pub patch_nums: Vec<i64>,
+    /// Codewords `V`.
+    pub vocabulary: i64,
+    /// Channels of a codeword, `Cv`.
+    pub latent_channels: i64,
+    /// Sizes of the VAE.
+    pub vae: VaeConfig,
+    /// Sizes of student and teacher.
+    pub transformer: TransformerConfig,
+    /// Classes, the unconditional one not counted.
+    pub num_classes: i64,
+    /// Class names, in order.
+    pub classes: Vec<String>,
+    /// Plans shown to people, cheapest first.
+    pub plans: Vec<PlanPreset>,
+}
+
+/// Sizes of the VQ-VAE (VQGAN's encoder and decoder).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VaeConfig {
+    /// Channels at full resolution.
+    pub channels: i64,
+    /// Channels of each level as multiples of [`VaeConfig::channels`]; each level but the first
+    /// halves the side.
+    pub channel_multipliers: Vec<i64>,
+    /// Res-blocks per encoder level; a decoder level has one more.
+    pub residual_blocks: i64,
+    /// Groups of channels that every group norm takes together, a divisor of the channels of each
+    /// level; [`group_norm::RELEASED_GROUPS`] where the file has none.
+    ///
+    /// With one channel a group, each channel loses its mean and the network brings it past the
+    /// norm as one bright spot (the droplets of Karras et al. 2020): four channels or more a group.
+    #[serde(default = "released_groups", skip_serializing_if = "is_released")]
+    pub norm_groups: i64,
+}
+
+fn released_groups() -> i64 {
+    group_norm::RELEASED_GROUPS
+}
+
+fn is_released(groups: &i64) -> bool {
+    *groups == group_norm::RELEASED_GROUPS
+}
+
+/// Sizes of a transformer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransformerConfig {
+    /// Blocks.
+    pub depth: i64,
+    /// Width `C`; published models: 64 · depth.
+    pub width: i64,
+    /// Attention heads; published models: depth.
+    pub heads: i64,
+}
+
+/// A plan as `config.json` writes it: the flags of the released scripts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanPreset {
+    /// Short name, as `1 step`.
+    pub name: String,
+    /// First scale of each pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub t_list: Option<Vec<usize>>,
+    /// Codewords before this scale, vectors from it on; 0 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_split_t: Option<usize>,
+    /// First scale that the teacher draws; absent without a teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub t_teacher_start: Option<usize>,
+    /// The teacher alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub autoregressive: bool,
+    /// Guidance strength.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cfg: Option<f64>,
+    /// Codewords kept before a draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Probability mass kept before a draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Published FID on ImageNet-256 with 50,000 pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fid: Option<f64>,
+}
+
+/// A configuration that cannot be used. The messages hold their causes, which are therefore no
+/// `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {cause}; a model is a directory as `var-dd convert` makes it")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path} is not a model's configuration: {cause}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: serde_json::Error,
+    },
+    /// A size out of bounds.
+    #[error("{field} is {value}; it must be {bound}")]
+    Size {
+        /// Key in `config.json`.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        bound: String,
+    },
+    /// A plan that the model cannot run.
+    #[error("plan {name:?} cannot run on this model: {cause}")]
+    Plan {
+        /// Its name.
+        name: String,
+        /// Why.
+        cause: PlanError,
+    },
+}
+
+/// Largest number of anything that a size counts; keeps products of sizes far from overflow.
+const MAX_SIZE: i64 = 1 << 20;
+
+impl Config {
+    /// Reads and checks `config.json` in `directory`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds a size out of bounds.
+    pub fn read(directory: &Path) -> Result<Self, ConfigError> {
+        let path = directory.join("config.json");
+        let shown = path.display().to_string();
+        let text =
+            fs::read(&path).map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
+        let config: Self = serde_json::from_slice(&text)
+            .map_err(|cause| ConfigError::Parse { path: shown, cause })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Number of scales `S`.
+    pub fn scales(&self) -> usize {
+        self.patch_nums.len()
+    }
+
+    /// Number of tokens `N` of all scales.
+    pub fn tokens(&self) -> i64 {
+        self.tokens_before(self.scales())
+    }
+
+    /// Tokens `K(t)` of the scales before `scale`.
+    pub fn tokens_before(&self, scale: usize) -> i64 {
+        self.patch_nums.iter().take(scale).map(|side| side * side).sum()
+    }
+
+    /// Side of the latent map, which is that of the last scale.
+    pub fn latent_side(&self) -> i64 {
+        self.patch_nums.last().copied().unwrap_or(0)
+    }
+
+    /// Side of a picture in pixels.
+    pub fn image_size(&self) -> i64 {
+        self.latent_side() << (self.vae.channel_multipliers.len().max(1) - 1)
+    }
+
+    /// Weights of the student's blocks, which are nearly all of its weights: 12 C² of a block's
+    /// layers, 6 C² that adapt it to the class and C² of its noise and data.
+    pub fn transformer_parameters(&self) -> i64 {
+        19 * self.transformer.depth * self.transformer.width.pow(2)
+    }
+
+    /// Checks every size.
+    ///
+    /// # Errors
+    /// The first value that is out of bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let size = |field, value: String, bound: &str| {
+            Err(ConfigError::Size { field, value, bound: bound.into() })
+        };
+        let sides = &self.patch_nums;
+        let increasing = sides.windows(2).all(|pair| pair[0] < pair[1]);
+        if sides.first() != Some(&1) || sides.len() < 2 || !increasing || self.latent_side() > 256 {
+            return size(
+                "patch_nums",
+                format!("{sides:?}"),
+                "two or more increasing sides from 1 to at most 256",
+            );
+        }
+        let counts = [
+            ("vocabulary", self.vocabulary),
+            ("latent_channels", self.latent_channels),
+            ("num_classes", self.num_classes),
+            ("transformer.depth", self.transformer.depth),
+            ("transformer.width", self.transformer.width),
+            ("transformer.heads", self.transformer.heads),
+            ("vae.channels", self.vae.channels),
+            ("vae.residual_blocks", self.vae.residual_blocks),
+        ];
+        for (field, value) in counts {
+            if !(1..=MAX_SIZE).contains(&value) {
+                return size(field, value.to_string(), &format!("from 1 to {MAX_SIZE}"));
+            }
+        }
+        let TransformerConfig { width, heads, .. } = self.transformer;
+        if width % heads != 0 {
+            return size(
+                "transformer.heads",
+                heads.to_string(),
+                &format!("a divisor of the width {width}"),
+            );
+        }
+        let multipliers = &self.vae.channel_multipliers;
+        if multipliers.is_empty()
+            || multipliers.len() > 8
+            || multipliers.iter().any(|m| !(1..=1024).contains(m))
+        {
+            return size(
+                "vae.channel_multipliers",
+                format!("{multipliers:?}"),
+                "one to eight numbers from 1 to 1024",
+            );
+        }
+        // Every level has a multiple of these channels.
+        let groups = self.vae.norm_groups;
+        if !(1..=group_norm::MOST_GROUPS).contains(&groups) {
+            let bound = format!("from 1 to {}", group_norm::MOST_GROUPS);
+            return size("vae.norm_groups", groups.to_string(), &bound);
+        }
+        if self.vae.channels % groups != 0 {
+            let bound = format!("a multiple of vae.norm_groups = {groups}");
+            return size("vae.channels", self.vae.channels.to_string(), &bound);
+        }
+        if self.classes.len() as i64 != self.num_classes {
+            let bound = format!("a list of num_classes = {} names", self.num_classes);
+            return size("classes", format!("a list of {} names", self.classes.len()), &bound);
+        }
+        for preset in &self.plans {
+            let plan = preset.plan().and_then(|plan| plan.validate(self.scales()));
+            plan.map_err(|cause| ConfigError::Plan { name: preset.name.clone(), cause })?;
+        }
+        Ok(())
+    }
+}
+
+impl PlanPreset {
+    /// Student steps at the scales of `t_list`.
+    pub fn few_step(name: &str, t_list: &[usize], loss_split_t: usize) -> Self {
+        Self {
+            name: name.into(),
+            t_list: Some(t_list.to_vec()),
+            loss_split_t: Some(loss_split_t),
+            t_teacher_start: None,
+            autoregressive: false,
+            cfg: None,
+            top_k: None,
+            top_p: None,
+            fid: None,
+        }
+    }
+
+    /// The teacher alone.
+    pub fn teacher(name: &str, guidance: Guidance) -> Self {
+        let alone = Self {
+            t_list: None,
+            loss_split_t: None,
+            autoregressive: true,
+            ..Self::few_step(name, &[], 0)
+        };
+        alone.guided(guidance)
+    }
+
+    /// This few-step plan with the teacher drawing the scales from `start` on.
+    pub fn involving_teacher(self, start: usize, guidance: Guidance) -> Self {
+        Self { t_teacher_start: Some(start), ..self }.guided(guidance)
+    }
+
+    fn guided(self, Guidance { cfg, top_k, top_p }: Guidance) -> Self {
+        Self { cfg: Some(cfg), top_k: Some(top_k), top_p: Some(top_p), ..self }
+    }
+
+    /// The plan that the flags describe.
+    ///
+    /// # Errors
+    /// When a teacher-involved plan has other than two steps.
+    pub fn plan(&self) -> Result<Plan, PlanError> {
+        let default = Guidance::default();
+        let guidance = Guidance {
+            cfg: self.cfg.unwrap_or(default.cfg),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+        };
+        if self.autoregressive {
+            return Ok(Plan::Teacher { guidance });
+        }
+        let t_list = self.t_list.as_deref().unwrap_or(&[]);
+        Plan::from_flags(
+            t_list,
+            self.loss_split_t.unwrap_or(0),
+            self.t_teacher_start,
+            guidance,
+            false,
+        )
+    }
+}

@@ -1,0 +1,290 @@
+//! Weights by name, strictly: every tensor that a network asks for must be there in the shape it
+//! asks for, and nothing may be left over. What a network asks for while it is built is the only
+//! list of names and shapes; opening a bundle, converting a checkpoint and inventing weights for
+//! tests all go through it.
+
+pub mod formula;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Display},
+    fs,
+    path::Path,
+};
+
+use safetensors::{Dtype, SafeTensors};
+use tch::{Device, Kind, Tensor};
+
+/// Buffers that only training needs. They may be present with any size, or absent (DESIGN: model
+/// bundle).
+pub const TRAINING_ONLY: [&str; 4] =
+    ["attn_bias_for_masking", "lvl_1L", "zero_k_bias", "ema_vocab_hit_SV"];
+
+/// Whether `name` is one of the buffers that only training needs.
+pub fn is_training_only(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| TRAINING_ONLY.contains(&last))
+}
+
+/// Named tensors, as read from a file or given by a training run.
+pub type StateDict = BTreeMap<String, Tensor>;
+
+/// Where tensors come from, and what was asked of it.
+pub struct Weights {
+    source: Source,
+    device: Device,
+    kind: Kind,
+    asked: RefCell<Vec<(String, Vec<i64>)>>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+enum Source {
+    Tensors { origin: String, tensors: StateDict },
+    Formula,
+}
+
+/// One tensor that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Asked for and not there.
+    Missing {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<i64>,
+    },
+    /// There in another shape.
+    Shape {
+        /// Its name.
+        name: String,
+        /// The shape asked for.
+        expected: Vec<i64>,
+        /// The shape it has.
+        found: Vec<i64>,
+    },
+    /// There with numbers that are no weights.
+    Kind {
+        /// Its name.
+        name: String,
+        /// The number type.
+        found: String,
+    },
+    /// There and not asked for.
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<i64>,
+    },
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Missing { name, shape } => write!(f, "{name} {shape:?} is missing"),
+            Problem::Shape { name, expected, found } => {
+                write!(f, "{name} is {found:?} and should be {expected:?}")
+            }
+            Problem::Kind { name, found } => {
+                write!(f, "{name} holds {found}; weights are f32, f16 or bf16")
+            }
+            Problem::Unknown { name, shape } => write!(f, "{name} {shape:?} is unknown"),
+        }
+    }
+}
+
+/// Weights that cannot be used. The messages hold their causes, which are therefore no `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {cause}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file is cut off, or something else.
+    #[error("{path} is not a whole safetensors file: {reason}; copy or convert it again")]
+    Format {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Tensors that do not fit the network.
+    #[error("{origin} does not fit the network: {}", list(.problems))]
+    Mismatch {
+        /// The file.
+        origin: String,
+        /// Every tensor that is not as it should be.
+        problems: Vec<Problem>,
+    },
+}
+
+/// The first few problems in words.
+fn list(problems: &[Problem]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<_> = problems.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = problems.len().saturating_sub(SHOWN);
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    shown.join("; ") + &rest
+}
+
+/// The number type of a safetensors entry, if it is one of a weight or an index.
+pub fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F64 => Kind::Double,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        _ => return None,
+    })
+}
+
+/// Every tensor of a safetensors file, on the CPU, as stored.
+///
+/// # Errors
+/// When the file cannot be read, is cut off, or declares sizes that are not its own.
+pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
+    let shown = || path.display().to_string();
+    let bytes = fs::read(path).map_err(|cause| WeightsError::Read { path: shown(), cause })?;
+    let format = |reason: String| WeightsError::Format { path: shown(), reason };
+    // Checks every size against the length of the file before anything is allocated.
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
+    let mut tensors = StateDict::new();
+    for (name, view) in file.iter() {
+        let kind = kind_of(view.dtype())
+            .ok_or_else(|| format(format!("{name} holds {:?}", view.dtype())))?;
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+            .map_err(|e| format(format!("{name}: {e}")))?;
+        tensors.insert(name.to_owned(), tensor);
+    }
+    Ok(tensors)
+}
+
+impl Weights {
+    /// Weights from a safetensors file, given out on `device` in `kind`.
+    ///
+    /// # Errors
+    /// As [`read_safetensors`].
+    pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Self, WeightsError> {
+        Ok(Self::from_tensors(path.display().to_string(), read_safetensors(path)?, device, kind))
+    }
+
+    /// Weights from tensors at hand; `origin` names them in errors. A tensor that already is of
+    /// `kind` on `device` is given out as it is, so that gradients reach it.
+    pub fn from_tensors(origin: String, tensors: StateDict, device: Device, kind: Kind) -> Self {
+        Self::new(Source::Tensors { origin, tensors }, device, kind)
+    }
+
+    /// Weights from their names (see [`formula`]): for tests and timings.
+    pub fn from_formula(device: Device, kind: Kind) -> Self {
+        Self::new(Source::Formula, device, kind)
+    }
+
+    fn new(source: Source, device: Device, kind: Kind) -> Self {
+        Self { source, device, kind, asked: RefCell::default(), problems: RefCell::default() }
+    }
+
+    /// Where a network begins to ask.
+    pub fn root(&self) -> Cursor<'_> {
+        Cursor { weights: self, prefix: String::new() }
+    }
+
+    /// Ends the asking: names and shapes of what was asked for, in order.
+    ///
+    /// # Errors
+    /// Every tensor that was missing, misshaped or left over.
+    pub fn finish(self) -> Result<Vec<(String, Vec<i64>)>, WeightsError> {
+        let asked = self.asked.into_inner();
+        let mut problems = self.problems.into_inner();
+        let Source::Tensors { origin, tensors } = self.source else { return Ok(asked) };
+        let known: BTreeSet<_> = asked.iter().map(|(name, _)| name.as_str()).collect();
+        let left = tensors
+            .iter()
+            .filter(|(name, _)| !known.contains(name.as_str()) && !is_training_only(name));
+        problems.extend(
+            left.map(|(name, tensor)| Problem::Unknown {
+                name: name.clone(),
+                shape: tensor.size(),
+            }),
+        );
+        if problems.is_empty() {
+            Ok(asked)
+        } else {
+            Err(WeightsError::Mismatch { origin, problems })
+        }
+    }
+
+    fn take(&self, name: String, shape: &[i64], kind: Kind) -> Tensor {
+        let found = match &self.source {
+            Source::Formula => Ok(formula::tensor(&name, shape)),
+            Source::Tensors { tensors, .. } => match tensors.get(&name) {
+                None => Err(Problem::Missing { name: name.clone(), shape: shape.to_vec() }),
+                Some(tensor) if tensor.size() != shape => Err(Problem::Shape {
+                    name: name.clone(),
+                    expected: shape.to_vec(),
+                    found: tensor.size(),
+                }),
+                Some(tensor) if !tensor.is_floating_point() => {
+                    Err(Problem::Kind { name: name.clone(), found: format!("{:?}", tensor.kind()) })
+                }
+                Some(tensor) => Ok(tensor.shallow_clone()),
+            },
+        };
+        self.asked.borrow_mut().push((name, shape.to_vec()));
+        match found {
+            Ok(tensor) => tensor.to_device(self.device).to_kind(kind),
+            Err(problem) => {
+                self.problems.borrow_mut().push(problem);
+                // Stands in until `finish` reports it; one number, whatever the shape.
+                Tensor::zeros([1], (kind, self.device)).expand(shape, false)
+            }
+        }
+    }
+}
+
+/// A place in the tree of names, as `blocks.3.attn`.
+#[derive(Clone)]
+pub struct Cursor<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Cursor<'_> {
+    /// The place `part` below this one.
+    pub fn enter(&self, part: impl Display) -> Self {
+        Self { weights: self.weights, prefix: self.name(part) }
+    }
+
+    /// The tensor `name` here, in the number type of the networks.
+    ///
+    /// One that is missing or misshaped is noted, and reported by [`Weights::finish`].
+    pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
+        self.weights.take(self.name(name), shape, self.weights.kind)
+    }
+
+    /// The tensor `name` here in f32, where precision matters.
+    pub fn tensor_f32(&self, name: &str, shape: &[i64]) -> Tensor {
+        self.weights.take(self.name(name), shape, Kind::Float)
+    }
+
+    /// Device of the tensors given out.
+    pub fn device(&self) -> Device {
+        self.weights.device
+    }
+
+    /// Number type of the networks.
+    pub fn kind(&self) -> Kind {
+        self.weights.kind
+    }
+
+    fn name(&self, part: impl Display) -> String {
+        if self.prefix.is_empty() { part.to_string() } else { format!("{}.{part}", self.prefix) }
+    }
+}
