@@ -163,3 +163,46 @@ fn the_help_of_trace_spells_the_names_of_its_tensors_and_flags() {
         assert!(help.contains(name), "{name} is missing in {help}");
     }
 }
+
+#[test]
+fn a_served_picture_is_measured_beside_the_engine_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags =
+        "bench serve --clients 1,2 --rate 4 --busy 0,1 --jobs 3 --warm-up 1 --json out.json";
+    let output = var_dd(directory.path(), &flags.split(' ').collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", error(&output));
+    let text = fs::read_to_string(directory.path().join("out.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let batches: Vec<_> =
+        report["offline"].as_array().unwrap().iter().map(|row| &row["batch"]).collect();
+    assert_eq!(batches, [1, 2]);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6, "three loads, without and beside a busy loop: {report:#}");
+    for row in rows {
+        let number = |pointer: &str| row.pointer(pointer).unwrap().as_f64().unwrap();
+        assert_eq!(row["jobs"], 3, "{row}");
+        assert!(number("/pictures_per_s") > 0.0, "{row}");
+        let order = ["/first_frame_ms/p50", "/last_frame_ms/p50", "/last_frame_ms/max"];
+        assert!(order.map(number).is_sorted() && number(order[0]) > 0.0, "{row}");
+        assert!(number("/late_ms/max") > 0.0, "frames come after they are made: {row}");
+        let open = row["load"].as_str().unwrap().contains("a second");
+        assert_eq!(row["rate_ratio"].is_null(), open, "{row}");
+        assert_eq!(row["beside_idle"].is_null(), row["busy"] == 0, "{row}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_measured_is_told_of_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let table = [
+        ("bench serve --plan none", "none"),
+        ("bench serve --model none", "none/config.json"),
+        ("bench serve --clients 0", "--clients"),
+        ("bench serve --rate 0", "0.001 to 100000"),
+    ];
+    for (line, part) in table {
+        let output = var_dd(directory.path(), &line.split(' ').collect::<Vec<_>>());
+        let error = error(&output);
+        assert!(!output.status.success() && error.contains(part), "{line}: {error}");
+    }
+}

@@ -1,7 +1,9 @@
 //! `var-dd bench`: how fast a model draws here, and how close that is to what the machine can do.
 
 mod accuracy;
+mod load;
 mod report;
+mod serve;
 
 use std::{
     io::IsTerminal,
@@ -10,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
@@ -43,7 +45,9 @@ const RATE_TIME: Duration = Duration::from_secs(2);
 
 /// Flags of `var-dd bench`.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 Each row is one plan at one batch size: milliseconds from the call to the first and the last frame, where they went,\n\
 pictures per second, memory, and the share of the rate at which this machine multiplies matrices of that number type.\n\n\
 Examples:\n  \
@@ -51,8 +55,11 @@ var-dd bench --model models/d16 --bs 1,4\n  \
 var-dd bench --invented d16 --plan \"1 step\" --frames last --dtype bf16\n  \
 var-dd bench --accuracy 64 --dtype bf16\n  \
 var-dd bench --plan \"1 step\" --frames last --json before.json\n  \
-var-dd bench --plan \"1 step\" --frames last --compare-to before.json")]
+var-dd bench --plan \"1 step\" --frames last --compare-to before.json"
+)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<Other>,
     #[command(flatten)]
     model: ModelArgs,
     /// A published model with invented weights in place of --model: `d16`, `d20` or `d24`. Its
@@ -93,6 +100,14 @@ pub struct BenchArgs {
     tolerance: f64,
 }
 
+/// What is measured in place of the engine.
+#[derive(Clone, Debug, Subcommand)]
+enum Other {
+    /// Measure the served playground beside the engine alone: rate, latency, and how late frames
+    /// arrive.
+    Serve(serve::ServeBenchArgs),
+}
+
 /// Which frames of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +146,9 @@ struct Sample {
 /// When a plan does not fit the model, the device fails, a file cannot be read or written, or
 /// something became slower.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    if let Some(Other::Serve(args)) = &args.other {
+        return serve::run(args);
+    }
     let source = args.source()?;
     let config = source.config();
     let plans = args.plans(&source)?;

@@ -106,10 +106,17 @@ impl Row {
 }
 
 /// The value below which a share of the values lies.
-fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+pub(super) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
     values.get((share * last as f64).round() as usize).copied().unwrap_or(0.0)
+}
+
+/// What the system calls the processor, known on Linux.
+pub(super) fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// From now on [`peak_memory_mb`] counts anew, where the system can; loading a model may take more
