@@ -4,14 +4,14 @@ use std::arch::x86_64::*;
 
 /// `x / (1 + e^−x)`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(in crate::ops) fn silu(x: __m512) -> __m512 {
     times_sigmoid(x, x)
 }
 
 /// GELU as `½x(1 + tanh u)`, `u = √(2/π)(x + 0.044715x³)`, which is `x / (1 + e^−2u)`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(in crate::ops) fn gelu(x: __m512) -> __m512 {
     /// `2√(2/π)`.
     const SCALE: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
@@ -22,7 +22,7 @@ pub(in crate::ops) fn gelu(x: __m512) -> __m512 {
 
 /// `x / (1 + e^−y)`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn times_sigmoid(x: __m512, y: __m512) -> __m512 {
     let exp = exp(_mm512_sub_ps(_mm512_setzero_ps(), y));
     _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp))
@@ -31,7 +31,7 @@ fn times_sigmoid(x: __m512, y: __m512) -> __m512 {
 /// `eˣ` to about the last bit of f32: 2ⁿ times the exponential of what is left, `|r| ≤ ln 2 / 2`,
 /// whose series is cut after the seventh power.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn exp(x: __m512) -> __m512 {
     /// ln 2 in two parts, the first with so few digits that `n` times it is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];

@@ -5,7 +5,10 @@ use std::arch::x86_64::*;
 use half::bf16;
 use tch::Kind;
 
-use super::{LANES, Number};
+use super::{
+    LANES, Number,
+    native_bf16::{add_products_of_pairs, round_to_bf16},
+};
 
 /// Vectors of columns that run together.
 pub(in crate::ops) const WIDE: usize = 4;
@@ -15,7 +18,7 @@ const TALL: usize = 6;
 
 /// `LANES` numbers from the first of `x` on, in f32.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(in crate::ops) fn load<T: Number>(x: &[T]) -> __m512 {
     let bytes: &[u8] = bytemuck::cast_slice(&x[..LANES]);
     if T::IN_WORD == 2 {
@@ -28,11 +31,11 @@ pub(in crate::ops) fn load<T: Number>(x: &[T]) -> __m512 {
 
 /// Writes `LANES` numbers to the first of `out`, rounded to the nearest.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(in crate::ops) fn store<T: Number>(x: __m512, out: &mut [T]) {
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out[..LANES]);
     if T::IN_WORD == 2 {
-        bytes.copy_from_slice(bytemuck::bytes_of(&_mm512_cvtneps_pbh(x)));
+        bytes.copy_from_slice(bytemuck::bytes_of(&round_to_bf16(x)));
     } else {
         bytes.copy_from_slice(bytemuck::bytes_of(&x));
     }
@@ -66,7 +69,7 @@ fn pack_as<T: Number>(matrix: &[f32], columns: usize) -> Vec<__m512i> {
 /// row `i` go to `sums[i·stride..][..N]`, or with `more` are added to what is there. A row's sums
 /// are the same whichever rows run beside it.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(in crate::ops) fn multiply<T: Number, const N: usize>(
     rows: &[i32],
     row_stride: usize,
@@ -90,7 +93,7 @@ pub(in crate::ops) fn multiply<T: Number, const N: usize>(
 
 /// `M` rows; gives `M`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn tile<T: Number, const M: usize, const N: usize>(
     rows: &[i32],
     row_stride: usize,
@@ -111,7 +114,7 @@ fn tile<T: Number, const M: usize, const N: usize>(
             let x = _mm512_set1_epi32(rows[i][k]);
             for j in 0..N {
                 sum[i][j] = if T::IN_WORD == 2 {
-                    _mm512_dpbf16_ps(sum[i][j], bytemuck::cast(x), bytemuck::cast(columns[j]))
+                    add_products_of_pairs(sum[i][j], x, columns[j])
                 } else {
                     _mm512_fmadd_ps(
                         _mm512_castsi512_ps(x),

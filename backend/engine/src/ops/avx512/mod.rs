@@ -1,6 +1,6 @@
-//! Pieces of networks written for one kind of processor: x86-64 with AVX-512 that multiplies bf16
-//! natively (AMD from Zen 4, Intel from Cooper Lake on). Everywhere else, and wherever gradients
-//! are wanted, the networks use libtorch's.
+//! Pieces of networks written for one kind of processor: x86-64 with AVX-512, for f32, and for bf16
+//! where the processor multiplies it natively (AMD from Zen 4, Intel from Cooper Lake on).
+//! Everywhere else, and wherever gradients are wanted, the networks use libtorch's.
 //!
 //! What is here does less than libtorch: a 3×3 convolution with 4/9 of the multiplications, a group
 //! norm with its SiLU in two passes over memory instead of three, a sum joined to what makes its
@@ -9,6 +9,7 @@
 
 pub(super) mod activation;
 pub(super) mod matrix;
+mod native_bf16;
 pub(super) mod numbers;
 
 use std::{arch::x86_64::__cpuid_count, sync::OnceLock};
@@ -27,26 +28,27 @@ pub(in crate::ops) const LANES: usize = 16;
 pub(in crate::ops) struct Avx512(());
 
 impl Avx512 {
-    /// Looks once whether the processor has it.
+    /// Looks once whether the processor has it, for numbers of f32.
     pub(in crate::ops) fn detect() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
         let found = *FOUND.get_or_init(|| {
             is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512bf16")
         });
         found.then_some(Self(()))
     }
 
     /// The same for numbers of `kind`. A processor with a matrix unit for bf16 (AMX) does far
     /// better with libtorch's.
-    fn detect_for(kind: Kind) -> Option<Self> {
+    pub(in crate::ops) fn detect_for(kind: Kind) -> Option<Self> {
         /// Bit of EDX in leaf 7.
         const AMX_BF16: u32 = 1 << 22;
         match kind {
             Kind::Float => Self::detect(),
-            Kind::BFloat16 if __cpuid_count(7, 0).edx & AMX_BF16 == 0 => Self::detect(),
+            Kind::BFloat16 if is_x86_feature_detected!("avx512bf16") => {
+                Self::detect().filter(|_| __cpuid_count(7, 0).edx & AMX_BF16 == 0)
+            }
             _ => None,
         }
     }

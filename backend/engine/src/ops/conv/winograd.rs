@@ -197,13 +197,13 @@ impl Scratch {
 }
 
 /// Makes a band of the outcome.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn convolve_band<T: Number>(band: Band<'_, T>, scratch: &mut Scratch) {
     if band.of.doubles { band.convolve::<true>(scratch) } else { band.convolve::<false>(scratch) }
 }
 
 impl<T: Number> Band<'_, T> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn convolve<const DOUBLED: bool>(mut self, scratch: &mut Scratch) {
         let of = self.of;
         let (_, across) = of.tiles(self.height, self.width);
@@ -270,7 +270,7 @@ impl<T: Number> Band<'_, T> {
     /// Writes the four places of a tile of the band, some channels of each, unless they lie
     /// outside.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn write(&mut self, places: &[__m512; 4], row: usize, column: usize, channel: usize) {
         let (of, width) = (self.of, self.of.width_of_outcome(self.width));
         let bias = load(&of.bias[channel..]);
@@ -288,14 +288,14 @@ impl<T: Number> Band<'_, T> {
 
 /// `Bᵀ` times a column.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn apart([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
     [_mm512_sub_ps(a, c), _mm512_add_ps(b, c), _mm512_sub_ps(c, b), _mm512_sub_ps(b, d)]
 }
 
 /// `Aᵀ` times a column, whose third number is 0 on a doubled map.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn together<const DOUBLED: bool>([a, b, c, d]: [__m512; 4]) -> [__m512; 2] {
     let (first, second) = (_mm512_add_ps(a, b), _mm512_sub_ps(b, d));
     if DOUBLED { [first, second] } else { [_mm512_add_ps(first, c), _mm512_sub_ps(second, c)] }
@@ -306,7 +306,7 @@ fn together<const DOUBLED: bool>([a, b, c, d]: [__m512; 4]) -> [__m512; 2] {
 // Loops rather than `array::from_fn` and `map`: closures for this processor do not inline into
 // those.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn transform_patch<T: Number, const DOUBLED: bool>(
     patch: &[[&[T]; 4]; 4],
     points: &mut [T],
@@ -340,7 +340,7 @@ fn transform_patch<T: Number, const DOUBLED: bool>(
 
 /// `Aᵀ m A` of the sums at all points, one vector of channels: four places.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn transform_sums<const DOUBLED: bool>(sums: &[__m512], vector: usize) -> [__m512; 4] {
     let mut rows = [[_mm512_setzero_ps(); 4]; 2];
     for column in 0..4 {
@@ -407,12 +407,13 @@ mod tests {
         ];
         for (shape, to) in shapes {
             for doubles in [false, true] {
-                let off =
-                    [off(Kind::Float, shape, to, doubles), off(Kind::BFloat16, shape, to, doubles)];
-                assert!(
-                    off[0] < 1e-5 && off[1] < 4e-2,
-                    "{shape:?} to {to}, doubled {doubles}: {off:?}"
-                );
+                for (kind, bound) in [(Kind::Float, 1e-5), (Kind::BFloat16, 4e-2)] {
+                    if Avx512::detect_for(kind).is_none() {
+                        continue;
+                    }
+                    let off = off(kind, shape, to, doubles);
+                    assert!(off < bound, "{shape:?} to {to}, {kind:?}, doubled {doubles}: {off}");
+                }
             }
         }
     }
