@@ -160,9 +160,10 @@ impl DtypeChoice {
     /// multiplies it natively, which is measured once, in some milliseconds, since neither makers
     /// nor flags tell it reliably.
     pub fn kind_for(self, device: Device, config: &Config) -> Kind {
-        let large = || config.transformer_parameters() >= LARGE;
         match self {
-            Self::Auto if device == Device::Cpu && large() && multiplies_bf16() => Kind::BFloat16,
+            Self::Auto if device == Device::Cpu && is_large(config) && multiplies_bf16() => {
+                Kind::BFloat16
+            }
             _ => self.kind(device),
         }
     }
@@ -194,6 +195,11 @@ fn set_threads() {
 
 /// Weights of a transformer from which on it counts as large.
 const LARGE: i64 = 100_000_000;
+
+/// Whether a model is so large that a single operation of it keeps several threads busy.
+pub(crate) fn is_large(config: &Config) -> bool {
+    config.transformer_parameters() >= LARGE
+}
 
 /// How much faster bf16 must be to be worth its rounding.
 const WORTH_BF16: f64 = 1.5;

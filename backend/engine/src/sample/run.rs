@@ -1,8 +1,9 @@
 //! The three ways of drawing: few-step student, teacher-involved, and the teacher alone.
 
 use std::{
+    mem,
     ops::Range,
-    rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,11 +12,14 @@ use tch::{Device, Tensor};
 use super::{
     noise::{PictureSeed, draw},
     plan::{Guidance, Pass, Plan},
-    sampler::{Batch, Event, Frames, Sampler, Sink, guided_probs, rows_of},
+    sampler::{Batch, Event, Frames, Sampler, Sink, decoded, guided_probs, rows_of},
 };
-use crate::net::{
-    student::{Conditioning, Hidden},
-    teacher::{Teacher, downsampled_inputs},
+use crate::{
+    net::{
+        student::{Conditioning, Hidden},
+        teacher::{Teacher, downsampled_inputs},
+    },
+    parallel,
 };
 
 /// Most pictures that a GPU decodes at once, several scales of a pass together.
@@ -35,6 +39,7 @@ pub(super) struct Run<'a, 'b> {
     later: Vec<Undecoded>,
     passes: Vec<Pass>,
     pass: usize,
+    nothing_shown: bool,
 }
 
 /// Scales of a pass, from `first` on, that are drawn: the `f_hat`s by scale, then by group.
@@ -94,7 +99,16 @@ impl<'a, 'b> Run<'a, 'b> {
         };
         let groups = sampler.rows_together(labels.size()[0]).map(group).collect();
         let passes = plan.passes(sampler.config.scales());
-        Self { sampler, groups, sink, frames, later: Vec::new(), passes, pass: 0 }
+        Self {
+            sampler,
+            groups,
+            sink,
+            frames,
+            later: Vec::new(),
+            passes,
+            pass: 0,
+            nothing_shown: true,
+        }
     }
 
     /// Runs the plan: the final tokens of each group, f32 `[b, N, Cv]`.
@@ -162,19 +176,19 @@ impl<'a, 'b> Run<'a, 'b> {
 
     /// What the classes determine in the student, once for groups of the same classes; nothing
     /// where passes run whole.
-    fn condition(&self) -> Vec<Rc<Conditioning>> {
+    fn condition(&self) -> Vec<Arc<Conditioning>> {
         if self.sampler.runs_whole() {
             return Vec::new();
         }
         self.per_classes(|group| self.sampler.student.condition(&group.labels))
     }
 
-    fn per_classes<T>(&self, make: impl Fn(&Group) -> T) -> Vec<Rc<T>> {
-        let mut made: Vec<Rc<T>> = Vec::with_capacity(self.groups.len());
+    fn per_classes<T>(&self, make: impl Fn(&Group) -> T) -> Vec<Arc<T>> {
+        let mut made: Vec<Arc<T>> = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
             let same =
                 self.groups[..made.len()].iter().position(|other| other.classes == group.classes);
-            made.push(same.map_or_else(|| Rc::new(make(group)), |index| made[index].clone()));
+            made.push(same.map_or_else(|| Arc::new(make(group)), |index| made[index].clone()));
         }
         made
     }
@@ -227,12 +241,26 @@ impl<'a, 'b> Run<'a, 'b> {
         }
     }
 
-    fn decode(&mut self, &Undecoded { pass, first, ref f_hats }: &Undecoded) -> Option<()> {
+    fn decode(&mut self, frames: &Undecoded) -> Option<()> {
+        if self.sampler.runs_whole() {
+            return self.decode_together(frames);
+        }
+        // The first picture is waited for: all threads have their part of it.
+        let begins = mem::take(&mut self.nothing_shown) && self.groups.len() == 1;
+        let &Undecoded { pass, first, ref f_hats } = frames;
+        let (now, then) = f_hats.split_at(usize::from(begins).min(f_hats.len()));
+        self.decode_apart(pass, first, now)?;
+        self.decode_apart(pass, first + now.len(), then)
+    }
+
+    /// Several scales as one batch, for a GPU.
+    fn decode_together(
+        &mut self,
+        &Undecoded { pass, first, ref f_hats }: &Undecoded,
+    ) -> Option<()> {
         let batch: usize = self.groups.iter().map(|group| group.classes.len()).sum();
-        let together =
-            if self.sampler.device == Device::Cpu { 1 } else { (DECODED_AT_ONCE / batch).max(1) };
         let mut scale = first;
-        for some in f_hats.chunks(together) {
+        for some in f_hats.chunks((DECODED_AT_ONCE / batch).max(1)) {
             let sampler = self.sampler;
             let (pictures, mut decode) = self.timed(|| {
                 let all: Vec<&Tensor> = some.iter().flatten().collect();
@@ -247,13 +275,38 @@ impl<'a, 'b> Run<'a, 'b> {
         Some(())
     }
 
+    /// Each scale of each picture by itself, for a CPU: nothing is gained there by decoding them
+    /// together, and threads with a picture each do not wait for one another.
+    fn decode_apart(&mut self, pass: usize, first: usize, f_hats: &[Vec<Tensor>]) -> Option<()> {
+        let (vae, groups) = (&self.sampler.vae, self.groups.len());
+        let all = f_hats.iter().flatten().collect();
+        let (mut scale, mut together) = (first, Vec::with_capacity(groups));
+        let mut since = Instant::now();
+        parallel::in_order(
+            all,
+            |f_hat: &Tensor| decoded(vae, f_hat),
+            |picture| {
+                together.push(picture);
+                if together.len() == groups {
+                    let pictures = Tensor::cat(&together, 0);
+                    together.clear();
+                    let (decode, pictures) = (since.elapsed(), &pictures);
+                    self.tell(Event::Decoded { pass, scale, pictures, decode })?;
+                    scale += 1;
+                    since = Instant::now();
+                }
+                Some(())
+            },
+        )
+    }
+
     /// One student pass: keeps the first `K(t)` tokens of each group, draws the others from its
     /// noise.
     fn student_pass(
         &mut self,
         step: Step,
         before: &[Tensor],
-        conditionings: &[Rc<Conditioning>],
+        conditionings: &[Arc<Conditioning>],
     ) -> Option<Vec<Tensor>> {
         self.begin_pass()?;
         let sampler = self.sampler;
@@ -281,12 +334,12 @@ impl<'a, 'b> Run<'a, 'b> {
         for part in self.parts(step.t) {
             let (from, to) = (config.tokens_before(part.start), config.tokens_before(part.end));
             let (drawn, time) = self.timed(|| {
-                let of_group = |group: usize| {
-                    let input = inputs[group].narrow(1, from, to - from);
-                    let hidden = passes[group].advance(&input, from);
-                    sampler.tokens_after(step, &input, from, &hidden, &conditionings[group])
-                };
-                (0..inputs.len()).map(of_group).collect::<Vec<_>>()
+                let each = passes.iter_mut().zip(&inputs).zip(conditionings).collect();
+                parallel::each(each, |((pass, input), conditioning)| {
+                    let input = input.narrow(1, from, to - from);
+                    let hidden = pass.advance(&input, from);
+                    sampler.tokens_after(step, &input, from, &hidden, conditioning)
+                })
             });
             transformer += time;
             for (tokens, drawn) in tokens.iter_mut().zip(&drawn) {

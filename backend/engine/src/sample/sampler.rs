@@ -15,9 +15,10 @@ use super::{
 };
 use crate::{
     bundle::config::Config,
-    device::{download, prepare_convolutions},
+    device::{self, download, prepare_convolutions},
     graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
+    parallel::Alone,
 };
 
 /// The networks of a model on one device, ready to draw.
@@ -159,6 +160,7 @@ impl Sampler {
     ) -> Result<Option<Tensor>, SampleError> {
         self.check(plan, batch)?;
         let _no_grad = tch::no_grad_guard();
+        let _alone = self.alone();
         let tokens = Run::new(self, plan, batch, frames, sink).plan(plan);
         Ok(tokens.map(|tokens| Tensor::cat(&tokens, 0)))
     }
@@ -209,6 +211,7 @@ impl Sampler {
     /// `f_hat` after every scale of a sequence, f32 `[B, N, Cv]`: one `[B, Cv, p, p]` a scale.
     pub fn f_hats(&self, sequence: &Tensor) -> Vec<Tensor> {
         let _no_grad = tch::no_grad_guard();
+        let _alone = self.alone();
         let sequence = sequence.to_device(self.device);
         let each: Vec<Vec<Tensor>> = self
             .rows_together(sequence.size()[0])
@@ -224,11 +227,12 @@ impl Sampler {
     /// Pictures of an `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in 0…1.
     pub fn pictures(&self, f_hat: &Tensor) -> Tensor {
         let _no_grad = tch::no_grad_guard();
+        let _alone = self.alone();
         prepare_convolutions(self.device, f_hat.size()[0]);
         let each: Vec<Tensor> = self
             .rows_together(f_hat.size()[0])
             .flat_map(|rows| {
-                let decode = |inputs: &[Tensor]| vec![(self.vae.decode(&inputs[0]) + 1.0) * 0.5];
+                let decode = |inputs: &[Tensor]| vec![decoded(&self.vae, &inputs[0])];
                 self.graphs.run("the decoder", &[&rows_of(f_hat, &rows)], decode)
             })
             .collect();
@@ -241,11 +245,23 @@ impl Sampler {
         quantize.lookup(&quantize.nearest(tokens))
     }
 
+    /// While what this gives lives, libtorch runs on one thread here and the engine's own threads
+    /// share out the work; not for large models, whose single operations want all threads.
+    pub(super) fn alone(&self) -> Option<Alone> {
+        let small = self.device == Device::Cpu && !device::is_large(&self.config);
+        small.then(Alone::here)
+    }
+
     /// The rows of a batch that run together.
     pub(super) fn rows_together(&self, batch: i64) -> impl Iterator<Item = Range<i64>> + use<> {
         let step = if self.device == Device::Cpu { 1 } else { batch.max(1) };
         (0..batch).step_by(step as usize).map(move |start| start..(start + step).min(batch))
     }
+}
+
+/// Pictures in 0…1 of an `f_hat`.
+pub(super) fn decoded(vae: &Vae, f_hat: &Tensor) -> Tensor {
+    (vae.decode(f_hat) + 1.0) * 0.5
 }
 
 /// Some rows of a tensor, as a tensor of their own: rounding may depend on where in memory numbers
