@@ -86,9 +86,9 @@ pub struct ServeArgs {
           value_parser = value_parser!(u32).range(1..=1024))]
     pub max_batch: u32,
 
-    /// How long the first job of a batch waits for others with the same model and plan, in
-    /// milliseconds.
-    #[arg(long, value_name = "MS", env = "VAR_DD_BATCH_WINDOW_MS", default_value_t = 5,
+    /// How long an idle device waits for more jobs of the same model and plan, in milliseconds.
+    /// Those that come while it is busy are drawn together anyway.
+    #[arg(long, value_name = "MS", env = "VAR_DD_BATCH_WINDOW_MS", default_value_t = 0,
           value_parser = value_parser!(u64).range(0..=60_000))]
     pub batch_window_ms: u64,
 

@@ -96,6 +96,10 @@ pub trait Generator: Send {
     /// What it offers.
     fn info(&self) -> &ModelInfo;
 
+    /// Does beforehand what the first pictures would wait for, with up to `max_batch` pictures at
+    /// once; called once, on the thread that then draws. The log tells how far it is.
+    fn prepare(&mut self, _max_batch: u32) {}
+
     /// Draws a batch. Returns early with `Ok` when the sink says stop.
     ///
     /// # Errors

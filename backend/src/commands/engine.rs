@@ -4,7 +4,7 @@ use std::{
     ops::ControlFlow,
     panic::{self, AssertUnwindSafe},
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use image::RgbImage;
@@ -184,9 +184,69 @@ fn offer(preset: &PlanPreset, runs: impl Fn(&Plan) -> bool) -> Option<protocol::
     Some(protocol::PlanPreset { name: preset.name.clone(), plan, fid: preset.fid })
 }
 
+/// How long models are prepared: a first picture that is waited for is better than a server that
+/// is.
+const MOST_PREPARATION: Duration = Duration::from_secs(60);
+
+/// The same on a CPU, where only memory and small plans of libtorch's are prepared.
+const MOST_PREPARATION_ON_CPU: Duration = Duration::from_secs(2);
+
+/// Runs of a piece of work until a GPU does it as a graph: it is seen, captured and checked.
+const RUNS_UNTIL_CAPTURED: u32 = 3;
+
 impl Generator for Engine {
     fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// Draws by each plan that is offered, once on a CPU; on a GPU in batches of every size, until
+    /// all that can be is captured and tried.
+    fn prepare(&mut self, max_batch: u32) {
+        let (began, model) = (Instant::now(), self.info.name.clone());
+        let on_gpu = self.sampler.device.is_cuda();
+        let (sizes, runs, most) = if on_gpu {
+            (1..=max_batch, RUNS_UNTIL_CAPTURED, MOST_PREPARATION)
+        } else {
+            (1..=1, 1, MOST_PREPARATION_ON_CPU)
+        };
+        let runs_here = |plan: &Plan| self.sampler.teacher.is_some() || !plan.needs_teacher();
+        let plans: Vec<_> = self
+            .sampler
+            .config
+            .plans
+            .iter()
+            .filter_map(|preset| preset.plan().ok())
+            .filter(runs_here)
+            .collect();
+        let all = plans.len() * sizes.clone().count();
+        let work = sizes.flat_map(|size| plans.iter().map(move |plan| (size, plan)));
+        for (done, (size, plan)) in work.enumerate() {
+            let picture = |index| PictureRequest { class: 0, seed: 0, index };
+            let batch = BatchRequest {
+                plan: plan.clone(),
+                frames: Frames::InOrder,
+                pictures: (0..size).map(picture).collect(),
+            };
+            for _ in 0..runs {
+                if began.elapsed() > most {
+                    tracing::info!(
+                        model,
+                        done,
+                        of = all,
+                        "the rest is prepared as it is asked for"
+                    );
+                    return;
+                }
+                if let Err(error) = self.generate(&batch, &mut |_| ControlFlow::Continue(())) {
+                    tracing::warn!(model, pictures = size, %error, "no larger batches are prepared");
+                    return;
+                }
+            }
+            if on_gpu {
+                tracing::info!(model, done = done + 1, of = all, pictures = size, "preparing");
+            }
+        }
+        tracing::info!(model, took_ms = began.elapsed().as_millis() as u64, "prepared");
     }
 
     fn generate(

@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, Write},
     net::{SocketAddr, TcpListener},
+    thread,
     time::Instant,
 };
 
@@ -69,7 +70,14 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Loads the models on a thread that ends: libtorch's threads that help with loading end with it,
+/// and leave the cores to the one that draws.
 fn load(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
+    thread::scope(|scope| scope.spawn(|| load_here(config)).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
     let load_one = |directory: &std::path::PathBuf| {
         let began = Instant::now();
         let engine = Engine::load(directory, config.device, config.dtype)

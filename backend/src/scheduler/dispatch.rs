@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use var_dd_protocol::JobEvent;
 
 use super::{
@@ -27,11 +30,12 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Starts the thread that owns the generators, and with them the device.
+    /// Starts the thread that owns the generators, and with them the device; back when they are
+    /// prepared.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(
+    pub(super) async fn start(
         shared: &Arc<Shared>,
         generators: Vec<Box<dyn Generator>>,
     ) -> std::io::Result<Self> {
@@ -39,13 +43,21 @@ impl Device {
         // The thread ends when the dispatcher does; it must not keep the store open until then.
         let weak: Weak<Shared> = Arc::downgrade(shared);
         let clock = shared.clock;
+        let max_batch = u32::try_from(shared.config.max_batch).unwrap_or(u32::MAX).max(1);
+        let (prepared, ready) = oneshot::channel();
         let thread = thread::Builder::new().name("device".to_owned()).spawn(move || {
-            worker::run(generators, clock, &works, |batch_ms| {
+            let ready = move || {
+                // Nobody waits any more only when the server is going down.
+                let _ = prepared.send(());
+            };
+            worker::run(generators, max_batch, ready, clock, &works, |batch_ms| {
                 if let Some(shared) = weak.upgrade() {
                     shared.device_idle(batch_ms);
                 }
             });
         })?;
+        // The thread drops its end only after it has said so.
+        let _ = ready.await;
         Ok(Self { work, thread })
     }
 }

@@ -81,7 +81,7 @@ impl Default for SchedulerConfig {
         Self {
             queue_limit: 64,
             max_batch: 8,
-            batch_window: Duration::from_millis(5),
+            batch_window: Duration::ZERO,
             unwatched_grace: Duration::from_secs(20),
             keep_results: None,
             viewer_backlog_bytes: 1 << 20,
@@ -174,7 +174,7 @@ impl Scheduler {
             resume(&shared, job).await?;
         }
         shared.prune().await;
-        let device = Device::start(&shared, generators)?;
+        let device = Device::start(&shared, generators).await?;
         tokio::spawn(dispatch::run(shared.clone(), device));
         Ok(Self(shared))
     }

@@ -64,13 +64,24 @@ impl fmt::Debug for Work {
     }
 }
 
-/// Runs batches until the channel closes; `idle` is called after each with its milliseconds.
+/// Prepares the generators for batches of up to `max_batch` pictures and says `ready`, then runs
+/// batches until the channel closes; `idle` is called after each with its milliseconds.
 pub(super) fn run(
     mut generators: Vec<Box<dyn Generator>>,
+    max_batch: u32,
+    ready: impl FnOnce(),
     clock: Clock,
     work: &Receiver<Work>,
     idle: impl Fn(f64),
 ) {
+    for generator in &mut generators {
+        // What cannot be prepared may be drawn all the same, or fails when it is asked for.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| generator.prepare(max_batch))) {
+            let (model, reason) = (&generator.info().name, panic_text(panic.as_ref()));
+            tracing::warn!(model, reason, "a model cannot be prepared");
+        }
+    }
+    ready();
     while let Ok(work) = work.recv() {
         let begun_ms = clock.now_ms();
         let all = 0..work.pictures.len();

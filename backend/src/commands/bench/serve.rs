@@ -70,6 +70,9 @@ pub(super) struct ServeBenchArgs {
     /// Most pictures that the server draws together.
     #[arg(long, value_name = "PICTURES", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
     max_batch: u32,
+    /// Measure another build of this program in place of this one, as before a change.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -288,7 +291,7 @@ impl ServeBenchArgs {
         let pictures_per_s = outcomes.len() as f64 / took.unwrap_or(f64::INFINITY);
         let mut late = Vec::new();
         for outcome in outcomes {
-            let view: JobView = server.get(&format!("/api/jobs/{}", outcome.job))?;
+            let view: JobView = server.get(&format!("/api/results/{}", outcome.job))?;
             late.extend(
                 outcome.frames.iter().map(|(at, here)| here - (view.created_ms as f64 + at)),
             );
@@ -317,8 +320,8 @@ impl ServeBenchArgs {
 
     /// This program, with the flags that say what draws and where.
     fn program(&self, command: &str) -> anyhow::Result<Command> {
-        let own = env::current_exe().context("this program does not know where it lies")?;
-        let mut program = Command::new(own);
+        let own = || env::current_exe().context("this program does not know where it lies");
+        let mut program = Command::new(self.program.clone().map_or_else(own, Ok)?);
         program.arg(command).arg("--model").arg(self.model.directory());
         program.args(["--device", &self.model.device.to_string()]);
         program.args(["--dtype", &self.model.dtype.to_string()]);
