@@ -1,6 +1,7 @@
 //! Set-up and chores of this repository: `cargo xtask` lists them.
 
 mod chores;
+mod gpu_check;
 mod libtorch;
 mod page;
 mod python;
@@ -54,6 +55,8 @@ enum Chore {
     Check,
     /// Build the documentation of all crates; warnings are errors
     Doc,
+    /// Check the engine on this machine's GPU and measure it
+    GpuCheck(gpu_check::GpuCheck),
     /// Take the pictures in docs/ anew from the running program
     Screenshots,
     /// Print the variables that plain cargo calls need: eval "$(cargo xtask env)"
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Chore::Deny { checks } => chores::deny(&checks),
         Chore::Check => chores::check(),
         Chore::Doc => chores::document(),
+        Chore::GpuCheck(arguments) => gpu_check::run(&arguments),
         Chore::Screenshots => chores::screenshots(),
         Chore::Env => chores::print_environment(),
     };
