@@ -4,18 +4,17 @@
 
 use super::{
     Chance,
-    canvas::{Canvas, Fill, hsl},
-    land::{foot, ground, meadow, sky, stars, water},
+    canvas::{Canvas, Fill, Hsl, hsl},
+    land::{ground, meadow, sky, stand, stars, water},
 };
 
 pub(super) fn house(canvas: &mut Canvas, chance: &mut Chance) {
     let horizon = meadow(canvas, chance);
-    let (place, size, flip) =
-        (foot(chance, horizon), chance.between(0.42, 0.58), chance.happens(0.5));
+    let ((place, size), flip) = (stand(chance, horizon, 0.36, 0.82), chance.happens(0.5));
     let wall = hsl(
-        chance.one_of(&[0.1, 0.06, 0.55, 0.0, 0.15]),
+        chance.one_of(&[0.1, 0.06, 0.55, 0.0, 0.15, 0.3, 0.8]),
         chance.between(0.2, 0.6),
-        chance.between(0.66, 0.86),
+        chance.between(0.6, 0.88),
     );
     let roof = hsl(
         chance.one_of(&[0.0, 0.03, 0.07, 0.6, 0.95]),
@@ -70,13 +69,13 @@ pub(super) fn house(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn sailing_boat(canvas: &mut Canvas, chance: &mut Chance) {
-    let horizon = chance.between(0.55, 0.7);
+    let horizon = chance.between(0.42, 0.8);
     sky(canvas, chance, horizon);
-    let sea = hsl(chance.between(0.5, 0.62), 0.55, chance.between(0.34, 0.48));
+    let sea = hsl(chance.between(0.46, 0.68), 0.55, chance.between(0.28, 0.5));
     water(canvas, chance, horizon, sea, hsl(0.55, 0.5, 0.9));
-    let place = (chance.between(0.35, 0.65), horizon + chance.between(0.08, 0.16));
-    let (size, tilt, flip) =
-        (chance.between(0.5, 0.68), chance.between(-0.015, 0.015), chance.happens(0.5));
+    let (place, size) = stand(chance, horizon, 0.32, 0.85);
+    let place = (place.0, place.1.min(0.92));
+    let (tilt, flip) = (chance.between(-0.03, 0.03), chance.happens(0.5));
     let hull = hsl(
         chance.one_of(&[0.02, 0.07, 0.6, 0.33, 0.95]),
         chance.between(0.4, 0.7),
@@ -122,12 +121,13 @@ pub(super) fn sailing_boat(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn balloon(canvas: &mut Canvas, chance: &mut Chance) {
-    let horizon = chance.between(0.86, 1.0);
+    let horizon = chance.between(0.72, 1.0);
     sky(canvas, chance, horizon);
-    let hue = chance.one_of(&[0.25, 0.3, 0.36, 0.12]);
+    let hue = chance.one_of(&[0.25, 0.3, 0.36, 0.12, 0.08, 0.5]);
     ground(canvas, chance, horizon, hue);
-    let place = (chance.between(0.35, 0.65), chance.between(0.32, 0.46));
-    let (size, tilt) = (chance.between(0.21, 0.3), chance.between(-0.02, 0.02));
+    let (size, tilt) = (chance.between(0.12, 0.32), chance.between(-0.03, 0.03));
+    let margin = 1.1 * size + 0.04;
+    let place = (chance.between(margin, 1.0 - margin), chance.between(margin, 0.98 - 1.75 * size));
     let first = hsl(chance.between(0.0, 1.0), chance.between(0.7, 0.9), chance.between(0.48, 0.6));
     let second = hsl(
         first.hue + chance.between(0.25, 0.6),
@@ -176,26 +176,34 @@ pub(super) fn balloon(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn snowman(canvas: &mut Canvas, chance: &mut Chance) {
-    let horizon = chance.between(0.66, 0.8);
-    let top = hsl(chance.between(0.55, 0.72), chance.between(0.3, 0.6), chance.between(0.35, 0.66));
+    let horizon = chance.between(0.5, 0.84);
+    let hue = chance.one_of(&[0.58, 0.63, 0.7, 0.9, 0.04]) + chance.between(-0.03, 0.03);
+    let top = hsl(hue, chance.between(0.3, 0.6), chance.between(0.3, 0.7));
     canvas.band(-0.1, 1.1, Fill::Down { y0: 0.0, top, y1: horizon, bottom: top.lighter(0.18) });
     let snow = hsl(0.6, 0.35, 0.94);
+    let hills = chance.between(-0.06, 0.06);
     canvas.blob(
         &[
             (-0.4, horizon),
-            (0.3, horizon - 0.03),
-            (0.7, horizon + 0.03),
+            (0.3, horizon - hills),
+            (0.7, horizon + hills),
             (1.4, horizon),
             (1.4, 1.5),
             (-0.4, 1.5),
         ],
         snow,
     );
-    let (place, size, flip) = (
-        (chance.between(0.35, 0.65), chance.between(0.88, 0.95)),
-        chance.between(0.62, 0.78),
-        chance.happens(0.5),
-    );
+    let ((place, size), flip) = (stand(chance, horizon, 0.4, 0.85), chance.happens(0.5));
+    let fir = chance.happens(0.4).then(|| (chance.between(0.0, 1.0), chance.between(0.2, 0.4)));
+    if let Some((x, tall)) = fir {
+        for (up, half) in [(0.0, 0.3), (0.3, 0.23), (0.58, 0.15)] {
+            let y = horizon + 0.03 - up * tall;
+            canvas.polygon(
+                &[(x - half * tall, y), (x, y - 0.45 * tall), (x + half * tall, y)],
+                hsl(0.42, 0.35, 0.28 + 0.1 * up),
+            );
+        }
+    }
     let scarf = hsl(chance.between(0.0, 1.0), 0.75, 0.48);
     let hat = if chance.happens(0.6) {
         hsl(0.6, 0.2, 0.16)
@@ -237,7 +245,7 @@ pub(super) fn snowman(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
-    let (horizon, night) = (chance.between(0.66, 0.78), chance.happens(0.45));
+    let (horizon, night) = (chance.between(0.52, 0.82), chance.happens(0.45));
     if night {
         let dark = hsl(chance.between(0.6, 0.72), 0.5, 0.14);
         canvas.band(
@@ -251,9 +259,14 @@ pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
     }
     let sea = hsl(chance.between(0.53, 0.63), 0.5, if night { 0.2 } else { 0.4 });
     water(canvas, chance, horizon, sea, hsl(0.55, 0.4, 0.85));
-    let place = (chance.between(0.34, 0.66), horizon + chance.between(0.06, 0.12));
-    let (size, flip) = (chance.between(0.58, 0.72), chance.happens(0.5));
-    let color = hsl(chance.one_of(&[0.0, 0.98, 0.6, 0.36, 0.06]), 0.7, 0.46);
+    let (place, size) = stand(chance, horizon, 0.42, 0.82);
+    let place = (place.0, place.1.min(0.93));
+    let flip = chance.happens(0.5);
+    let color = hsl(
+        chance.one_of(&[0.0, 0.98, 0.6, 0.36, 0.06, 0.8, 0.5]),
+        0.7,
+        chance.between(0.36, 0.52),
+    );
     let (rings, base) = (chance.one_of(&[2, 3]), chance.between(0.13, 0.17));
     let dim = if night { -0.18 } else { 0.0 };
     canvas.within(place, size, 0.0, flip, |canvas| {
@@ -270,7 +283,7 @@ pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
             hsl(0.08, 0.15, 0.34 + dim / 2.0),
         );
         let half = |y: f32| base - (base - 0.085) * (-y / 0.82);
-        let slab = |canvas: &mut Canvas, y0: f32, y1: f32, paint: super::canvas::Hsl| {
+        let slab = |canvas: &mut Canvas, y0: f32, y1: f32, paint: Hsl| {
             let fill = Fill::Across {
                 x0: -base,
                 left: paint.lighter(0.04 + dim),
@@ -306,7 +319,7 @@ pub(super) fn lighthouse(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn rocket(canvas: &mut Canvas, chance: &mut Chance) {
-    let night = hsl(chance.between(0.58, 0.8), 0.55, chance.between(0.1, 0.24));
+    let night = hsl(chance.between(0.5, 0.95), 0.55, chance.between(0.08, 0.3));
     canvas.band(
         -0.1,
         1.1,
@@ -314,8 +327,12 @@ pub(super) fn rocket(canvas: &mut Canvas, chance: &mut Chance) {
     );
     let count = 15 + chance.below(20);
     stars(canvas, chance, count, 1.0);
-    let place = (chance.between(0.38, 0.62), chance.between(0.42, 0.54));
-    let (size, tilt) = (chance.between(0.28, 0.36), chance.between(-0.09, 0.09));
+    let (size, tilt) = (chance.between(0.18, 0.36), chance.between(-0.15, 0.15));
+    let margin = 1.2 * size + 0.03;
+    let place = (
+        chance.between(0.85 * margin, 1.0 - 0.85 * margin),
+        chance.between(margin, (1.0 - 1.45 * size).max(margin + 0.01)),
+    );
     let paint = hsl(chance.between(0.0, 1.0), 0.75, 0.5);
     let (body, flame, ports) =
         (hsl(0.6, 0.12, chance.between(0.8, 0.95)), chance.between(0.5, 0.85), 1 + chance.below(2));
@@ -400,7 +417,7 @@ pub(super) fn windmill(canvas: &mut Canvas, chance: &mut Chance) {
             );
         }
     }
-    let (place, size) = (foot(chance, horizon), chance.between(0.5, 0.62));
+    let (place, size) = stand(chance, horizon, 0.38, 0.72);
     let wall = hsl(
         chance.one_of(&[0.07, 0.04, 0.1, 0.55, 0.0]),
         chance.between(0.15, 0.5),
@@ -438,5 +455,153 @@ pub(super) fn windmill(canvas: &mut Canvas, chance: &mut Chance) {
             }
         });
         canvas.circle(0.0, -0.74, 0.035, hsl(0.07, 0.4, 0.18));
+    });
+}
+
+pub(super) fn castle(canvas: &mut Canvas, chance: &mut Chance) {
+    let horizon = meadow(canvas, chance);
+    let ((place, size), flip) = (stand(chance, horizon, 0.4, 0.82), chance.happens(0.5));
+    let stone = hsl(
+        chance.one_of(&[0.08, 0.1, 0.6, 0.05, 0.75]),
+        chance.between(0.06, 0.35),
+        chance.between(0.5, 0.76),
+    );
+    let roof = hsl(chance.one_of(&[0.0, 0.6, 0.78, 0.08, 0.4]), 0.55, chance.between(0.32, 0.46));
+    let flag = hsl(chance.between(0.0, 1.0), 0.85, 0.52);
+    let lit = if chance.happens(0.4) { hsl(0.13, 0.9, 0.66) } else { hsl(0.65, 0.3, 0.22) };
+    let (keep, side, wide) =
+        (chance.between(0.6, 0.76), chance.between(0.4, 0.56), chance.between(0.34, 0.44));
+    canvas.within(place, size, 0.0, flip, |canvas| {
+        canvas.ellipse(0.03, 0.01, wide * 1.35, 0.04, hsl(0.3, 0.3, 0.1).opacity(0.3));
+        let wall = |canvas: &mut Canvas, x: f32, half: f32, tall: f32, paint: Hsl| {
+            let fill = Fill::Across {
+                x0: x - half,
+                left: paint.lighter(0.08),
+                x1: x + half,
+                right: paint.lighter(-0.12),
+            };
+            canvas.rectangle(x - half, -tall, 2.0 * half, tall, fill);
+            // Battlements.
+            let tooth = half / 2.5;
+            for i in 0..3 {
+                let left = x - half + 2.0 * i as f32 * tooth;
+                canvas.rectangle(left, -tall - 0.05, tooth, 0.06, paint.lighter(-0.04));
+            }
+        };
+        wall(canvas, 0.0, 0.15, keep, stone.lighter(0.04));
+        wall(canvas, 0.0, wide, 0.28, stone);
+        for x in [-wide, wide] {
+            wall(canvas, x, 0.1, side, stone.lighter(0.02));
+            let cone = [(x - 0.13, -side - 0.04), (x, -side - 0.28), (x + 0.13, -side - 0.04)];
+            canvas.polygon(&cone, roof);
+            canvas.rectangle(x - 0.025, -side + 0.1, 0.05, 0.1, lit);
+        }
+        canvas.line(&[(0.0, -keep), (0.0, -keep - 0.2)], 0.018, hsl(0.08, 0.3, 0.25));
+        let cloth = [(0.0, -keep - 0.2), (0.17, -keep - 0.155), (0.0, -keep - 0.11)];
+        canvas.polygon(&cloth, flag);
+        canvas.rectangle(-0.03, -keep + 0.1, 0.06, 0.12, lit);
+        canvas.ellipse(0.0, -0.13, 0.08, 0.08, hsl(0.07, 0.4, 0.2));
+        canvas.rectangle(-0.08, -0.13, 0.16, 0.135, hsl(0.07, 0.4, 0.2));
+    });
+}
+
+pub(super) fn car(canvas: &mut Canvas, chance: &mut Chance) {
+    let horizon = meadow(canvas, chance);
+    let size = chance.between(0.24, 0.46);
+    let y = chance.between(horizon + 0.04, 0.9);
+    let place = (chance.between(0.05 + size, 0.95 - size), y);
+    let road = hsl(0.65, 0.06, chance.between(0.3, 0.5));
+    let half_road = 0.1 + 0.1 * size;
+    canvas.band(y - half_road, y + half_road, road);
+    let mark = chance.between(0.0, 0.2);
+    for i in 0..6 {
+        let x = mark + 0.2 * i as f32 - 0.1;
+        canvas.line(&[(x, y + 0.03), (x + 0.09, y + 0.03)], 0.014, hsl(0.14, 0.4, 0.92));
+    }
+    let paint = hsl(chance.between(0.0, 1.0), chance.between(0.55, 0.9), chance.between(0.4, 0.6));
+    let glass = hsl(0.55, 0.45, chance.between(0.6, 0.85));
+    let (front, back) = (chance.between(0.2, 0.42), chance.between(-0.62, -0.3));
+    let (roof, stripe, flip) =
+        (chance.between(0.52, 0.72), chance.happens(0.35), chance.happens(0.5));
+    canvas.within(place, size, 0.0, flip, |canvas| {
+        canvas.ellipse(0.0, 0.02, 0.95, 0.07, hsl(0.65, 0.2, 0.08).opacity(0.4));
+        let cabin = |low: f32, by: f32| {
+            [
+                (back - 0.12 + by, low),
+                (back + 0.04 + by, -roof + by * 0.6),
+                (front - 0.14 - by, -roof + by * 0.6),
+                (front + 0.12 - by, low),
+            ]
+        };
+        canvas.polygon(&cabin(-0.36, 0.0), paint.lighter(-0.06));
+        canvas.polygon(&cabin(-0.38, 0.07), glass);
+        let pillar = (back + front) / 2.0;
+        canvas.line(&[(pillar, -roof), (pillar, -0.36)], 0.05, paint.lighter(-0.06));
+        let body = [(-0.9, -0.1), (-0.88, -0.36), (0.5, -0.4), (0.9, -0.28), (0.92, -0.1)];
+        let fill =
+            Fill::Down { y0: -0.4, top: paint.lighter(0.1), y1: -0.1, bottom: paint.lighter(-0.1) };
+        canvas.polygon(&body, fill);
+        if stripe {
+            canvas.line(&[(-0.86, -0.25), (0.88, -0.22)], 0.05, hsl(0.1, 0.2, 0.95));
+        }
+        canvas.circle(0.85, -0.24, 0.055, hsl(0.15, 0.95, 0.8));
+        canvas.rectangle(-0.92, -0.3, 0.06, 0.1, hsl(0.0, 0.85, 0.5));
+        for x in [-0.52, 0.52] {
+            canvas.circle(x, -0.1, 0.17, hsl(0.65, 0.1, 0.12));
+            canvas.circle(x, -0.1, 0.085, hsl(0.6, 0.08, 0.78));
+        }
+    });
+}
+
+pub(super) fn parasol(canvas: &mut Canvas, chance: &mut Chance) {
+    let horizon = chance.between(0.34, 0.62);
+    sky(canvas, chance, horizon);
+    let sea = hsl(chance.between(0.48, 0.62), 0.6, chance.between(0.36, 0.54));
+    water(canvas, chance, horizon, sea, hsl(0.5, 0.5, 0.92));
+    let shore = horizon + chance.between(0.08, 0.22);
+    let sand =
+        hsl(chance.between(0.09, 0.14), chance.between(0.4, 0.65), chance.between(0.66, 0.82));
+    let lean = chance.between(-0.06, 0.06);
+    canvas.polygon(
+        &[(-0.1, shore - lean), (1.1, shore + lean), (1.1, 1.1), (-0.1, 1.1)],
+        Fill::Down { y0: shore, top: sand.lighter(0.05), y1: 1.0, bottom: sand.lighter(-0.1) },
+    );
+    canvas.line(&[(-0.1, shore - lean), (1.1, shore + lean)], 0.018, hsl(0.5, 0.3, 0.96));
+    let ((place, size), flip) = (stand(chance, shore, 0.4, 0.72), chance.happens(0.5));
+    let first = hsl(chance.between(0.0, 1.0), chance.between(0.65, 0.9), chance.between(0.48, 0.6));
+    let second = if chance.happens(0.6) {
+        hsl(0.1, 0.2, 0.96)
+    } else {
+        hsl(first.hue + chance.between(0.25, 0.6), 0.75, 0.6)
+    };
+    let (tilt, wide, towel) =
+        (chance.between(-0.04, 0.04), chance.between(0.42, 0.56), chance.between(0.0, 1.0));
+    canvas.within(place, size, tilt, flip, |canvas| {
+        canvas.ellipse(0.1, 0.02, wide * 0.9, 0.06, hsl(0.07, 0.4, 0.2).opacity(0.3));
+        let cloth = [(0.1, 0.0), (0.62, 0.0), (0.7, 0.09), (0.14, 0.09)];
+        canvas.polygon(&cloth, hsl(towel, 0.6, 0.6));
+        canvas.line(&[(0.25, 0.0), (0.3, 0.088)], 0.03, hsl(towel, 0.3, 0.92));
+        canvas.line(&[(0.0, 0.03), (0.0, -0.95)], 0.035, hsl(0.09, 0.3, 0.85));
+        // Segments from the outermost inwards, each a dome that covers the middle of the one before.
+        for (i, share) in [1.0f32, 0.62, 0.22].into_iter().enumerate() {
+            let half = wide * share;
+            let color = if i % 2 == 0 { first } else { second };
+            let dome: Vec<_> = (0..=16)
+                .map(|step| {
+                    let a = std::f32::consts::PI * step as f32 / 16.0;
+                    (-half * a.cos(), -0.56 - 0.38 * a.sin())
+                })
+                .collect();
+            canvas.polygon(
+                &dome,
+                Fill::Across {
+                    x0: -wide,
+                    left: color.lighter(0.08),
+                    x1: wide,
+                    right: color.lighter(-0.12),
+                },
+            );
+        }
+        canvas.circle(0.0, -0.95, 0.03, first.lighter(-0.1));
     });
 }

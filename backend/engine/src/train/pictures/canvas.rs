@@ -3,8 +3,8 @@
 use std::f32::consts::TAU;
 
 use tiny_skia::{
-    Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Paint, Path, PathBuilder,
-    Pixmap, Point, RadialGradient, Shader, SpreadMode, Stroke, Transform,
+    BlendMode, Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Paint, Path,
+    PathBuilder, Pixmap, Point, RadialGradient, Shader, SpreadMode, Stroke, Transform,
 };
 
 /// A colour: hue in turns, saturation and lightness in 0…1, opacity in 0…1.
@@ -158,6 +158,18 @@ impl Canvas {
             let paint =
                 Paint { shader: fill.into().shader(), anti_alias: true, ..Paint::default() };
             self.pixmap.fill_path(&path, &paint, FillRule::Winding, self.frame, None);
+        }
+    }
+
+    /// Light over the whole picture: every colour is multiplied by that of the fill.
+    pub(super) fn light(&mut self, fill: impl Into<Fill>) {
+        let paint = Paint {
+            shader: fill.into().shader(),
+            blend_mode: BlendMode::Multiply,
+            ..Paint::default()
+        };
+        if let Some(whole) = tiny_skia::Rect::from_ltrb(0.0, 0.0, 1.0, 1.0) {
+            self.pixmap.fill_rect(whole, &paint, self.frame, None);
         }
     }
 

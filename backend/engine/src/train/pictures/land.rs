@@ -5,48 +5,99 @@ use super::{
     canvas::{Canvas, Fill, Hsl, hsl},
 };
 
-/// A day's sky down to the horizon, sometimes with a sun and clouds.
+/// A sky down to the horizon: of a day, a morning or evening, a grey day or a night; often with a
+/// sun or moon and clouds.
 pub(super) fn sky(canvas: &mut Canvas, chance: &mut Chance, horizon: f32) {
-    let hue = chance.one_of(&[0.55, 0.57, 0.60, 0.08, 0.92, 0.50]) + chance.between(-0.03, 0.03);
-    let top = hsl(hue, chance.between(0.45, 0.75), chance.between(0.50, 0.70));
+    let lit = |hue: f32, saturation: f32, lightness: f32| hsl(hue, saturation, lightness);
+    let hue = chance.between(-0.04, 0.04);
+    let (strong, bright) = (chance.between(0.8, 1.25), chance.between(-0.08, 0.08));
+    let (top, low) = match chance.below(8) {
+        // By day.
+        0..3 => (lit(0.58, 0.6, 0.58), lit(0.56, 0.65, 0.80)),
+        // Morning and evening.
+        3 => (lit(0.68, 0.35, 0.58), lit(0.06, 0.75, 0.78)),
+        4 => (lit(0.88, 0.45, 0.62), lit(0.12, 0.8, 0.80)),
+        5 => (lit(0.10, 0.60, 0.66), lit(0.14, 0.7, 0.86)),
+        // Under clouds.
+        6 => (lit(0.58, 0.12, 0.66), lit(0.52, 0.15, 0.84)),
+        // Turquoise.
+        _ => (lit(0.50, 0.50, 0.55), lit(0.42, 0.5, 0.82)),
+    };
+    let tuned = |color: Hsl| hsl(color.hue + hue, color.saturation * strong, color.lightness);
     canvas.band(
         -0.1,
         1.1,
-        Fill::Down { y0: 0.0, top, y1: horizon, bottom: top.lighter(chance.between(0.12, 0.25)) },
+        Fill::Down { y0: 0.0, top: tuned(top).lighter(bright), y1: horizon, bottom: tuned(low) },
     );
-    if chance.happens(0.4) {
-        let (x, y) = (chance.between(0.08, 0.92), chance.between(0.06, 0.25));
-        canvas.glow(x, y, 0.22, hsl(0.14, 1.0, 0.85).opacity(0.6));
-        canvas.circle(x, y, chance.between(0.045, 0.08), hsl(0.14, 0.95, 0.75));
+    if chance.happens(0.45) {
+        let (x, y) = (chance.between(0.05, 0.95), chance.between(0.05, 0.35));
+        let hue = chance.between(0.06, 0.16);
+        canvas.glow(x, y, chance.between(0.15, 0.35), hsl(hue, 1.0, 0.85).opacity(0.6));
+        canvas.circle(x, y, chance.between(0.035, 0.1), hsl(hue, 0.95, 0.78));
     }
-    for _ in 0..chance.below(3) {
+    for _ in 0..chance.below(5) {
         let (x, y, size) = (
-            chance.between(0.0, 1.0),
-            chance.between(0.06, horizon * 0.5),
-            chance.between(0.05, 0.09),
+            chance.between(-0.05, 1.05),
+            chance.between(0.04, (horizon * 0.75).max(0.1)),
+            chance.between(0.03, 0.11),
         );
+        let flat = chance.between(0.55, 0.85);
         for (dx, dy, r) in [(-1.1, 0.15, 0.7), (0.0, -0.15, 1.0), (1.1, 0.1, 0.75), (0.0, 0.3, 0.9)]
         {
             canvas.ellipse(
                 x + dx * size,
                 y + dy * size,
                 r * size * 1.2,
-                r * size * 0.75,
+                r * size * flat,
                 hsl(0.6, 0.3, 0.96).opacity(0.85),
             );
         }
     }
 }
 
+/// The light that a whole scene lies in: most are in plain daylight, others in that of an evening,
+/// of dusk, or of a sun that stands to one side.
+pub(super) fn light(canvas: &mut Canvas, chance: &mut Chance) {
+    let hue = chance.between(-0.03, 0.03);
+    let (left, right) = match chance.below(8) {
+        // Warm, cool, dim.
+        0 => (hsl(0.09 + hue, 0.9, 0.84), hsl(0.09 + hue, 0.9, 0.84)),
+        1 => (hsl(0.60 + hue, 0.7, 0.84), hsl(0.60 + hue, 0.7, 0.84)),
+        2 => (hsl(0.68 + hue, 0.3, 0.66), hsl(0.66 + hue, 0.3, 0.66)),
+        // From one side.
+        3 => (hsl(0.12 + hue, 0.8, 0.95), hsl(0.65 + hue, 0.35, 0.70)),
+        4 => (hsl(0.65 + hue, 0.35, 0.70), hsl(0.12 + hue, 0.8, 0.95)),
+        _ => return,
+    };
+    canvas.light(Fill::Across { x0: 0.0, left, x1: 1.0, right });
+}
+
 /// Rolling ground below the horizon. Gives its colour.
 pub(super) fn ground(canvas: &mut Canvas, chance: &mut Chance, horizon: f32, hue: f32) -> Hsl {
     let color = hsl(
         hue + chance.between(-0.03, 0.03),
-        chance.between(0.35, 0.6),
-        chance.between(0.32, 0.5),
+        chance.between(0.3, 0.65),
+        chance.between(0.3, 0.56),
     );
+    // Sometimes a row of hills far off.
+    if chance.happens(0.35) {
+        let far = hsl(color.hue + chance.between(-0.05, 0.3), 0.25, chance.between(0.5, 0.68));
+        let (a, b, c) =
+            (chance.between(0.0, 0.14), chance.between(0.0, 0.14), chance.between(0.0, 0.14));
+        let outline = [
+            (-0.4, horizon - a),
+            (0.25, horizon - a),
+            (0.5, horizon + 0.08),
+            (0.75, horizon - b),
+            (1.0, horizon - c),
+            (1.4, horizon - c),
+            (1.4, 1.5),
+            (-0.4, 1.5),
+        ];
+        canvas.blob(&outline, far);
+    }
     let (left, middle, right) =
-        (chance.between(-0.04, 0.04), chance.between(-0.05, 0.03), chance.between(-0.04, 0.04));
+        (chance.between(-0.08, 0.08), chance.between(-0.07, 0.04), chance.between(-0.08, 0.08));
     let outline = [
         (-0.4, horizon + left),
         (0.2, horizon + left),
@@ -89,16 +140,26 @@ pub(super) fn water(
 
 /// Meadow under a sky; gives the height of the horizon.
 pub(super) fn meadow(canvas: &mut Canvas, chance: &mut Chance) -> f32 {
-    let horizon = chance.between(0.66, 0.82);
+    let horizon = chance.between(0.5, 0.86);
     sky(canvas, chance, horizon);
-    let hue = chance.one_of(&[0.25, 0.28, 0.33, 0.38, 0.15]);
+    let hue = chance.one_of(&[0.25, 0.28, 0.33, 0.38, 0.15, 0.12, 0.09, 0.48]);
     ground(canvas, chance, horizon, hue);
     horizon
 }
 
-/// A place to stand on: somewhere near the middle, a little below the horizon.
-pub(super) fn foot(chance: &mut Chance, horizon: f32) -> (f32, f32) {
-    (chance.between(0.32, 0.68), horizon + chance.between(0.03, 0.12))
+/// A place to stand on and a size of `smallest..largest`: anywhere from side to side and from the
+/// horizon to the lower edge, but so that what is one unit high fits below the upper edge.
+pub(super) fn stand(
+    chance: &mut Chance,
+    horizon: f32,
+    smallest: f32,
+    largest: f32,
+) -> ((f32, f32), f32) {
+    let y = chance.between(horizon + 0.05, 0.97);
+    let size = chance.between(smallest, largest.min(y - 0.03).max(smallest));
+    // What is small may stand closer to the side.
+    let margin = 0.12 + 0.28 * size;
+    ((chance.between(margin, 1.0 - margin), y), size)
 }
 
 pub(super) fn stars(canvas: &mut Canvas, chance: &mut Chance, count: usize, below: f32) {
@@ -115,14 +176,14 @@ pub(super) fn stars(canvas: &mut Canvas, chance: &mut Chance, count: usize, belo
 }
 
 pub(super) fn sunset(canvas: &mut Canvas, chance: &mut Chance) {
-    let horizon = chance.between(0.48, 0.72);
-    let warm = chance.between(-0.02, 0.1);
+    let horizon = chance.between(0.36, 0.8);
+    let warm = chance.between(-0.08, 0.12);
     let (top, low) = (
         hsl(warm - chance.between(0.04, 0.28), 0.55, chance.between(0.35, 0.58)),
         hsl(warm, 0.9, 0.68),
     );
     canvas.band(-0.1, 1.1, Fill::Down { y0: 0.0, top, y1: horizon, bottom: low });
-    let (x, radius) = (chance.between(0.15, 0.85), chance.between(0.07, 0.15));
+    let (x, radius) = (chance.between(0.08, 0.92), chance.between(0.05, 0.18));
     let y = horizon - chance.between(-0.3, 2.2) * radius;
     let sun = hsl(warm + 0.05, 1.0, 0.78);
     canvas.glow(x, y, radius * 3.2, sun.opacity(0.55));
@@ -150,17 +211,17 @@ pub(super) fn sunset(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn mountains(canvas: &mut Canvas, chance: &mut Chance) {
-    let horizon = chance.between(0.68, 0.82);
+    let horizon = chance.between(0.55, 0.88);
     sky(canvas, chance, horizon);
-    let hue = chance.one_of(&[0.6, 0.65, 0.72, 0.08, 0.55]);
+    let hue = chance.one_of(&[0.6, 0.65, 0.72, 0.08, 0.55, 0.95, 0.4]);
     let layers = 2 + chance.below(2);
     for layer in 0..layers {
         let near = layer as f32 / (layers - 1) as f32;
         let color = hsl(hue, 0.14 + 0.18 * near, 0.62 - 0.32 * near);
         for _ in 0..2 {
-            let (x, width) = (chance.between(0.0, 1.0), chance.between(0.28, 0.5));
-            let peak = horizon - chance.between(0.3, 0.52) * (1.1 - 0.5 * near);
-            let lean = chance.between(-0.06, 0.06);
+            let (x, width) = (chance.between(-0.05, 1.05), chance.between(0.2, 0.55));
+            let peak = horizon - chance.between(0.22, 0.58) * (1.1 - 0.5 * near);
+            let lean = chance.between(-0.1, 0.1);
             canvas.polygon(
                 &[(x - width, horizon + 0.1), (x + lean, peak), (x + width, horizon + 0.1)],
                 Fill::Down {
@@ -193,12 +254,12 @@ pub(super) fn mountains(canvas: &mut Canvas, chance: &mut Chance) {
             );
         }
     }
-    let hue = chance.one_of(&[0.28, 0.33, 0.4, 0.12]);
+    let hue = chance.one_of(&[0.28, 0.33, 0.4, 0.12, 0.09, 0.5]);
     ground(canvas, chance, horizon, hue);
 }
 
 pub(super) fn planet(canvas: &mut Canvas, chance: &mut Chance) {
-    let night = hsl(chance.between(0.6, 0.85), 0.6, chance.between(0.06, 0.14));
+    let night = hsl(chance.between(0.5, 1.0), 0.6, chance.between(0.05, 0.2));
     canvas.band(
         -0.1,
         1.1,
@@ -206,9 +267,10 @@ pub(super) fn planet(canvas: &mut Canvas, chance: &mut Chance) {
     );
     let count = 25 + chance.below(25);
     stars(canvas, chance, count, 1.0);
-    let place = (chance.between(0.36, 0.64), chance.between(0.36, 0.64));
-    let (scale, tilt, flip) =
-        (chance.between(0.15, 0.24), chance.between(-0.09, 0.09), chance.happens(0.5));
+    let scale = chance.between(0.1, 0.26);
+    let margin = 0.1 + 1.2 * scale;
+    let place = (chance.between(margin, 1.0 - margin), chance.between(margin, 1.0 - margin));
+    let (tilt, flip) = (chance.between(-0.16, 0.16), chance.happens(0.5));
     let body = hsl(chance.between(0.0, 1.0), chance.between(0.4, 0.75), chance.between(0.45, 0.62));
     let ring = hsl(body.hue + chance.between(-0.12, 0.3), 0.5, 0.75);
     let (reach, flat) = (chance.between(1.6, 1.95), chance.between(0.28, 0.5));

@@ -5,18 +5,17 @@
 use super::{
     Chance,
     canvas::{Canvas, Fill, hsl},
-    land::{foot, ground, meadow},
+    land::{ground, meadow, stand, stars},
 };
 
 pub(super) fn tree(canvas: &mut Canvas, chance: &mut Chance) {
     let horizon = meadow(canvas, chance);
-    let (place, size, flip) =
-        (foot(chance, horizon), chance.between(0.5, 0.72), chance.happens(0.5));
+    let ((place, size), flip) = (stand(chance, horizon, 0.4, 0.92), chance.happens(0.5));
     let bark = hsl(0.07, chance.between(0.3, 0.5), chance.between(0.22, 0.36));
     let leaves = hsl(
         chance.one_of(&[0.24, 0.29, 0.33, 0.38, 0.1, 0.06, 0.95]) + chance.between(-0.02, 0.02),
-        0.5,
-        chance.between(0.34, 0.46),
+        chance.between(0.4, 0.65),
+        chance.between(0.3, 0.52),
     );
     let (conifer, girth) = (chance.happens(0.3), chance.between(0.06, 0.1));
     let puffs: Vec<_> = (0..7)
@@ -74,15 +73,15 @@ pub(super) fn tree(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
-    let soft =
-        hsl(chance.between(0.0, 1.0), chance.between(0.25, 0.55), chance.between(0.72, 0.86));
+    let soft = hsl(chance.between(0.0, 1.0), chance.between(0.2, 0.6), chance.between(0.55, 0.88));
     canvas.band(
         -0.1,
         1.1,
         Fill::Down { y0: 0.0, top: soft.lighter(0.08), y1: 1.0, bottom: soft.lighter(-0.12) },
     );
-    let head = (chance.between(0.35, 0.65), chance.between(0.32, 0.48));
-    let (size, tilt) = (chance.between(0.2, 0.3), chance.between(0.0, 1.0));
+    let (size, tilt) = (chance.between(0.14, 0.32), chance.between(0.0, 1.0));
+    let margin = size + 0.06;
+    let head = (chance.between(margin, 1.0 - margin), chance.between(margin, 0.58));
     let petals = chance.one_of(&[5, 6, 8, 10, 12]);
     // Away from the ground's hue, so that the flower stands out.
     let color = hsl(
@@ -91,7 +90,7 @@ pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
         chance.between(0.5, 0.66),
     );
     let green = hsl(chance.between(0.26, 0.38), 0.5, chance.between(0.28, 0.4));
-    let (root, bend) = (head.0 + chance.between(-0.08, 0.08), chance.between(-0.06, 0.06));
+    let (root, bend) = (head.0 + chance.between(-0.2, 0.2), chance.between(-0.08, 0.08));
     canvas.line(&[head, ((head.0 + root) / 2.0 + bend, 0.7), (root, 1.05)], 0.032, green);
     for side in [-1.0f32, 1.0] {
         let y = chance.between(0.68, 0.85);
@@ -104,7 +103,8 @@ pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
             green.lighter(chance.between(0.0, 0.1)),
         );
     }
-    let (long, broad) = (0.62, 2.1 / petals as f32);
+    let (long, broad) = (chance.between(0.54, 0.66), 2.1 / petals as f32);
+    let heart_hue = chance.one_of(&[0.13, 0.13, 0.08, 0.05, 0.2, 0.8]);
     canvas.within(head, size, tilt, false, |canvas| {
         for (layer, reach) in [(0, 1.0f32), (1, 0.68)] {
             for i in 0..petals {
@@ -122,7 +122,7 @@ pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
                 );
             }
         }
-        let heart = hsl(0.13, 0.9, 0.55);
+        let heart = hsl(heart_hue, 0.85, 0.5);
         canvas.circle(
             0.0,
             0.0,
@@ -139,7 +139,8 @@ pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
-    let deep = hsl(chance.between(0.47, 0.62), 0.65, chance.between(0.36, 0.5));
+    let deep =
+        hsl(chance.between(0.44, 0.7), chance.between(0.45, 0.75), chance.between(0.28, 0.56));
     canvas.band(
         -0.1,
         1.1,
@@ -155,12 +156,14 @@ pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
             weed.opacity(0.8),
         );
     }
-    let place = (chance.between(0.4, 0.6), chance.between(0.38, 0.62));
-    let (size, tilt, flip) =
-        (chance.between(0.3, 0.42), chance.between(-0.04, 0.04), chance.happens(0.5));
+    let size = chance.between(0.18, 0.4);
+    let (beside, above) = (size + 0.03, 0.85 * size + 0.03);
+    let place = (chance.between(beside, 1.0 - beside), chance.between(above, 1.0 - above));
+    let (tilt, flip) = (chance.between(-0.09, 0.09), chance.happens(0.5));
     let body = hsl(
-        chance.one_of(&[0.03, 0.08, 0.13, 0.95, 0.85, 0.0, 0.3]) + chance.between(-0.02, 0.02),
-        0.85,
+        chance.one_of(&[0.03, 0.08, 0.13, 0.95, 0.85, 0.0, 0.3, 0.65])
+            + chance.between(-0.02, 0.02),
+        chance.between(0.6, 0.9),
         chance.between(0.5, 0.6),
     );
     let (stripe, stripes, tall) =
@@ -204,16 +207,15 @@ pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn cactus(canvas: &mut Canvas, chance: &mut Chance) {
-    let horizon = chance.between(0.64, 0.8);
-    let hue = chance.one_of(&[0.06, 0.09, 0.98, 0.55]);
+    let horizon = chance.between(0.52, 0.86);
+    let hue = chance.one_of(&[0.06, 0.09, 0.98, 0.55, 0.5, 0.8]);
     let top = hsl(hue, chance.between(0.5, 0.8), chance.between(0.6, 0.72));
     canvas.band(-0.1, 1.1, Fill::Down { y0: 0.0, top, y1: horizon, bottom: top.lighter(0.16) });
     let (x, y) = (chance.between(0.1, 0.9), chance.between(0.12, 0.45));
     canvas.circle(x, y, chance.between(0.06, 0.11), hsl(0.13, 1.0, 0.86));
     let sand = chance.between(0.09, 0.12);
     ground(canvas, chance, horizon, sand);
-    let (place, size, flip) =
-        (foot(chance, horizon), chance.between(0.5, 0.68), chance.happens(0.5));
+    let ((place, size), flip) = (stand(chance, horizon, 0.4, 0.88), chance.happens(0.5));
     let green =
         hsl(chance.between(0.3, 0.43), chance.between(0.35, 0.55), chance.between(0.3, 0.42));
     let (left, right, tall) =
@@ -244,11 +246,7 @@ pub(super) fn cactus(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
-    let soft = hsl(
-        chance.one_of(&[0.22, 0.3, 0.5, 0.58, 0.13, 0.85]),
-        chance.between(0.3, 0.55),
-        chance.between(0.68, 0.84),
-    );
+    let soft = hsl(chance.between(0.0, 1.0), chance.between(0.3, 0.55), chance.between(0.5, 0.86));
     canvas.band(
         -0.1,
         1.1,
@@ -259,8 +257,9 @@ pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
             (chance.between(0.0, 1.0), chance.between(0.0, 1.0), chance.between(0.06, 0.16));
         canvas.glow(x, y, r, soft.lighter(chance.between(-0.12, 0.14)).opacity(0.6));
     }
-    let place = (chance.between(0.42, 0.58), chance.between(0.42, 0.58));
-    let (size, tilt) = (chance.between(0.34, 0.42), chance.between(-0.1, 0.1));
+    let (size, tilt) = (chance.between(0.2, 0.42), chance.between(-0.2, 0.2));
+    let margin = size + 0.05;
+    let place = (chance.between(margin, 1.0 - margin), chance.between(margin, 1.0 - margin));
     let wing = hsl(
         soft.hue + chance.between(0.3, 0.7),
         chance.between(0.7, 0.9),
@@ -311,7 +310,7 @@ pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
 
 pub(super) fn mushroom(canvas: &mut Canvas, chance: &mut Chance) {
     let wood =
-        hsl(chance.between(0.25, 0.45), chance.between(0.2, 0.45), chance.between(0.4, 0.62));
+        hsl(chance.between(0.1, 0.62), chance.between(0.2, 0.45), chance.between(0.32, 0.66));
     canvas.band(
         -0.1,
         1.1,
@@ -321,17 +320,16 @@ pub(super) fn mushroom(canvas: &mut Canvas, chance: &mut Chance) {
         let (x, w) = (chance.between(0.0, 1.0), chance.between(0.03, 0.07));
         canvas.rectangle(x - w, -0.1, 2.0 * w, 1.2, wood.lighter(-0.1).opacity(0.35));
     }
-    let horizon = chance.between(0.72, 0.84);
+    let horizon = chance.between(0.6, 0.88);
     let color = ground(canvas, chance, horizon, wood.hue);
     for _ in 0..14 {
         let (x, y, lean) =
             (chance.between(0.0, 1.0), chance.between(horizon, 1.0), chance.between(-0.02, 0.02));
         canvas.line(&[(x, y + 0.03), (x + lean, y - 0.03)], 0.01, color.lighter(0.12));
     }
-    let place = (chance.between(0.36, 0.64), horizon + chance.between(0.05, 0.11));
-    let (size, flip) = (chance.between(0.5, 0.66), chance.happens(0.5));
+    let ((place, size), flip) = (stand(chance, horizon, 0.36, 0.8), chance.happens(0.5));
     let cap = hsl(
-        chance.one_of(&[0.0, 0.98, 0.04, 0.09, 0.76, 0.6]),
+        chance.one_of(&[0.0, 0.98, 0.04, 0.09, 0.76, 0.6, 0.48, 0.13]),
         chance.between(0.6, 0.85),
         chance.between(0.42, 0.54),
     );
@@ -377,5 +375,65 @@ pub(super) fn mushroom(canvas: &mut Canvas, chance: &mut Chance) {
             let reach = broad * (1.0 - up * up).max(0.0).sqrt() * 0.85;
             canvas.ellipse(x * reach, -0.56 - up * high * 0.8, r, r * 0.8, hsl(0.1, 0.2, 0.96));
         }
+    });
+}
+
+pub(super) fn owl(canvas: &mut Canvas, chance: &mut Chance) {
+    let night =
+        hsl(chance.between(0.55, 0.8), chance.between(0.3, 0.6), chance.between(0.12, 0.34));
+    canvas.band(
+        -0.1,
+        1.1,
+        Fill::Down { y0: 0.0, top: night.lighter(-0.05), y1: 1.0, bottom: night.lighter(0.16) },
+    );
+    stars(canvas, chance, 16, 0.9);
+    let (x, y, r) =
+        (chance.between(0.1, 0.9), chance.between(0.1, 0.4), chance.between(0.07, 0.17));
+    let moon = hsl(chance.between(0.1, 0.17), 0.6, 0.88);
+    canvas.glow(x, y, 2.4 * r, moon.opacity(0.35));
+    canvas.circle(x, y, r, moon);
+    let size = chance.between(0.34, 0.66);
+    let y = chance.between((size + 0.08).max(0.62), 0.9);
+    let place = (chance.between(0.1 + 0.3 * size, 0.9 - 0.3 * size), y);
+    let bark = hsl(0.07, 0.35, chance.between(0.16, 0.3));
+    let lean = chance.between(-0.05, 0.05);
+    canvas.line(&[(-0.1, y + 0.03 - lean), (1.1, y + 0.03 + lean)], 0.06, bark);
+    canvas.line(&[(-0.1, y + 0.015 - lean), (1.1, y + 0.015 + lean)], 0.014, bark.lighter(0.1));
+    for _ in 0..4 {
+        let at = chance.between(0.0, 1.0);
+        let (tilt, green) = (chance.between(0.1, 0.4), hsl(chance.between(0.2, 0.4), 0.4, 0.3));
+        canvas.leaf(at, y + 0.08, 0.05, 0.02, tilt, green);
+    }
+    let coat = hsl(
+        chance.one_of(&[0.07, 0.1, 0.04, 0.6, 0.75, 0.95]),
+        chance.between(0.2, 0.5),
+        chance.between(0.34, 0.56),
+    );
+    let iris = hsl(chance.one_of(&[0.13, 0.09, 0.3]), 0.9, 0.58);
+    let (broad, turned) = (chance.between(0.28, 0.34), chance.between(-0.04, 0.04));
+    canvas.within(place, size, 0.0, chance.happens(0.5), |canvas| {
+        for side in [-1.0f32, 1.0] {
+            let ear = [(side * 0.27, -0.86), (side * 0.27, -1.06), (side * 0.06, -0.92)];
+            canvas.polygon(&ear, coat.lighter(-0.08));
+        }
+        canvas.ellipse(0.0, -0.42, broad, 0.45, coat);
+        canvas.ellipse(0.0, -0.76, 0.29, 0.21, coat.lighter(0.04));
+        canvas.ellipse(0.0, -0.34, broad * 0.66, 0.31, coat.lighter(0.24));
+        for row in 0..3 {
+            for i in 0..3 {
+                let x = (i as f32 - 1.0) * 0.11;
+                let y = -0.5 + 0.13 * row as f32;
+                canvas.arc((x, y), (0.05, 0.05), 0.05, 0.45, 0.018, coat.lighter(-0.05));
+            }
+        }
+        for side in [-1.0f32, 1.0] {
+            canvas.leaf(side * broad * 0.92, -0.4, 0.09, 0.33, side * 0.03, coat.lighter(-0.12));
+            canvas.circle(side * 0.125, -0.77, 0.115, coat.lighter(0.34));
+            canvas.circle(side * 0.125 + turned, -0.77, 0.082, iris);
+            canvas.circle(side * 0.125 + turned, -0.77, 0.042, hsl(0.6, 0.3, 0.06));
+            canvas.circle(side * 0.125 + turned + 0.018, -0.79, 0.014, hsl(0.1, 0.1, 0.98));
+            canvas.ellipse(side * 0.1, 0.02, 0.07, 0.032, hsl(0.1, 0.7, 0.5));
+        }
+        canvas.polygon(&[(-0.045, -0.7), (0.045, -0.7), (0.0, -0.6)], hsl(0.1, 0.85, 0.52));
     });
 }

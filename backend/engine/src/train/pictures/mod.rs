@@ -17,7 +17,7 @@ use rand_chacha::{
 use canvas::Canvas;
 
 /// Classes, by number.
-pub const CLASSES: [&str; 16] = [
+pub const CLASSES: [&str; 20] = [
     "sunset over the sea",
     "mountains",
     "tree",
@@ -34,6 +34,10 @@ pub const CLASSES: [&str; 16] = [
     "butterfly",
     "mushroom",
     "windmill",
+    "castle",
+    "car",
+    "owl",
+    "beach umbrella",
 ];
 
 /// Smallest and largest side in pixels.
@@ -64,7 +68,9 @@ pub fn draw(seed: u64, index: u64, class: usize, side: u32) -> Result<Vec<u8>, P
     }
     let scene = *SCENES.get(class).ok_or(PictureError::Class(class))?;
     let mut canvas = Canvas::new(side).ok_or(PictureError::Side(side))?;
-    scene(&mut canvas, &mut Chance::new(seed, index));
+    let mut chance = Chance::new(seed, index);
+    scene(&mut canvas, &mut chance);
+    land::light(&mut canvas, &mut chance);
     Ok(canvas.into_rgb())
 }
 
@@ -87,6 +93,10 @@ const SCENES: [Scene; CLASSES.len()] = [
     living::butterfly,
     living::mushroom,
     built::windmill,
+    built::castle,
+    built::car,
+    living::owl,
+    built::parasol,
 ];
 
 /// The chances of one picture.
@@ -154,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_refused_with_the_bound() {
-        assert!(draw(0, 0, 16, 64).unwrap_err().to_string().contains("0 to 15"));
+        assert!(draw(0, 0, 20, 64).unwrap_err().to_string().contains("0 to 19"));
         assert!(draw(0, 0, 0, 4).unwrap_err().to_string().contains("from 8 to 1024"));
     }
 }
