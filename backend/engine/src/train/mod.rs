@@ -5,7 +5,8 @@
 //! checkpoint repeats, on a CPU to the bit, what it would have done. A run is a directory:
 //!
 //! ```text
-//! vae/ teacher/ student/ decoder/ judge/   checkpoint.safetensors · metrics.jsonl · curve.png · sheet-NNNNNN.png
+//! vae/ teacher/ student/ decoder/ judge/   checkpoint.safetensors · NAME.safetensors · metrics.jsonl
+//!                                 curve.png · sheet-NNNNNN.png
 //! tokens/ trajectories/           shards of (label, seed, codes)
 //! model/                          the bundle, filled as stages end
 //! judge/                          judge.safetensors · judge.json
@@ -13,9 +14,11 @@
 
 mod checkpoint;
 mod claim;
+mod codebook;
 mod curve;
 mod deck;
 pub mod decoder;
+pub mod discriminator;
 mod feed;
 pub mod flow;
 mod initial;

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OptimizerRecipe, TrainError, pictures};
+use super::{OptimizerRecipe, TrainError, discriminator::DiscriminatorRecipe, pictures};
 use crate::{
-    bundle::config::{Config, PlanPreset, TransformerConfig, VaeConfig},
+    bundle::{
+        config::{Config, PlanPreset, TransformerConfig, VaeConfig},
+        published,
+    },
     sample::plan::Guidance,
 };
 
@@ -82,6 +85,13 @@ pub struct VaeRecipe {
     /// first; 0 is without.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub look_loss: f64,
+    /// How much of each codeword's mean of the latents nearest to it a step keeps (van den Oord et
+    /// al. 2017, appendix A.1). At 0 codewords follow gradients instead.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub codebook_averaging: f64,
+    /// A discriminator of the decoder's pictures; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<DiscriminatorRecipe>,
     /// Share of pictures that the decoder sees from a prefix of the scales, so that frames on the
     /// way are pictures too.
     pub prefix_share: f64,
@@ -179,8 +189,8 @@ fn optimizer(learning_rate: f64, warmup: u64, averaging: f64) -> OptimizerRecipe
 impl Recipe {
     /// A built-in recipe.
     ///
-    /// `demo` is the model that the repository carries: 64×64 pictures, some hours on two CPU
-    /// cores. `smoke` runs the whole chain in a minute or two and learns next to nothing.
+    /// `demo` is the model that the repository is to carry: 128×128 pictures in the ten published
+    /// scales; half a day on two CPU cores, or minutes on a GPU. `smoke` runs the whole chain in a minute or two and learns next to nothing.
     ///
     /// # Errors
     /// When there is none of this name.
@@ -197,89 +207,101 @@ impl Recipe {
 
     fn demo() -> Self {
         Self {
-            name: "demo-64".into(),
+            name: "demo-128".into(),
             seed: 1,
             sizes: Sizes {
-                patch_nums: vec![1, 2, 3, 4, 6, 8],
-                vocabulary: 512,
+                patch_nums: published::SCALES.to_vec(),
+                vocabulary: 2048,
                 latent_channels: 16,
                 vae: VaeConfig {
                     channels: 32,
                     channel_multipliers: vec![1, 1, 2, 4],
                     residual_blocks: 1,
-                    norm_groups: 32,
+                    norm_groups: 8,
                 },
-                transformer: TransformerConfig { depth: 4, width: 256, heads: 4 },
-                num_classes: 16,
+                transformer: TransformerConfig { depth: 5, width: 256, heads: 4 },
+                num_classes: 20,
             },
             vae: VaeRecipe {
                 run: Steps {
-                    steps: 3600,
+                    steps: 6000,
                     batch: 16,
                     optimizer: optimizer(8e-4, 100, 0.998),
-                    examine_every: 500,
-                    checkpoint_every: 100,
+                    examine_every: 250,
+                    checkpoint_every: 50,
                 },
                 commitment: 0.25,
                 gradient_loss: 0.5,
                 look_loss: 0.2,
+                codebook_averaging: 0.99,
+                discriminator: Some(DiscriminatorRecipe {
+                    start: 3000,
+                    rise: 500,
+                    weight: 0.4,
+                    channels: vec![32, 64, 64],
+                    optimizer: OptimizerRecipe {
+                        weight_decay: 0.0,
+                        betas: [0.5, 0.9],
+                        ..optimizer(4e-4, 100, 0.0)
+                    },
+                }),
                 prefix_share: 0.1,
-                revive_every: 100,
-                revive_until: 2400,
-                held_out: 256,
+                revive_every: 50,
+                revive_until: 4500,
+                held_out: 128,
             },
             teacher: TeacherRecipe {
                 run: Steps {
-                    steps: 1200,
-                    batch: 64,
-                    optimizer: optimizer(1.5e-3, 100, 0.998),
-                    examine_every: 300,
+                    steps: 2000,
+                    batch: 32,
+                    optimizer: optimizer(1.2e-3, 100, 0.998),
+                    examine_every: 400,
                     checkpoint_every: 50,
                 },
                 pictures: 32_000,
                 class_dropout: 0.1,
-                held_out: 512,
+                held_out: 256,
             },
             trajectories: TrajectoryRecipe {
                 pairs: 24_000,
                 shard: 1_600,
-                batch: 64,
+                batch: 32,
                 flow_steps: super::flow::DEFAULT_STEPS,
-                guidance: Guidance { cfg: 2.0, top_k: 200, top_p: 0.95 },
+                guidance: Guidance { cfg: 2.0, top_k: 900, top_p: 0.95 },
             },
             student: StudentRecipe {
                 run: Steps {
-                    steps: 1600,
-                    batch: 64,
-                    optimizer: optimizer(1e-3, 100, 0.998),
-                    examine_every: 400,
+                    steps: 2000,
+                    batch: 32,
+                    optimizer: optimizer(8e-4, 100, 0.998),
+                    examine_every: 500,
                     checkpoint_every: 50,
                 },
-                second_step: 3,
+                second_step: 5,
                 second_share: 0.35,
                 code_loss: 1.0,
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
-                held_out: 512,
+                held_out: 256,
             },
             decoder: Some(Steps {
-                steps: 1500,
+                steps: 1000,
                 batch: 16,
-                optimizer: optimizer(5e-4, 100, 0.998),
+                optimizer: optimizer(4e-4, 100, 0.998),
                 examine_every: 500,
-                checkpoint_every: 100,
+                checkpoint_every: 50,
             }),
             judge: JudgeRecipe {
                 run: Steps {
-                    steps: 1200,
-                    batch: 64,
+                    steps: 800,
+                    batch: 32,
                     optimizer: optimizer(2e-3, 50, 0.99),
-                    examine_every: 300,
-                    checkpoint_every: 100,
+                    examine_every: 200,
+                    checkpoint_every: 50,
                 },
                 channels: vec![24, 48, 96, 96],
-                held_out: 1600,
+                held_out: 800,
             },
         }
     }
@@ -313,6 +335,14 @@ impl Recipe {
                 commitment: 0.25,
                 gradient_loss: 0.5,
                 look_loss: 0.1,
+                codebook_averaging: 0.9,
+                discriminator: Some(DiscriminatorRecipe {
+                    start: 5,
+                    rise: 8,
+                    weight: 0.3,
+                    channels: vec![8, 8],
+                    optimizer: OptimizerRecipe { betas: [0.5, 0.9], ..optimizer(1e-3, 2, 0.0) },
+                }),
                 prefix_share: 0.1,
                 revive_every: 4,
                 revive_until: 20,
@@ -365,17 +395,22 @@ impl Recipe {
         }
     }
 
-    /// The plans shown to people.
+    /// The plans shown to people: those of the paper, as far as there are scales for them.
     fn plans(&self, scales: usize) -> Vec<PlanPreset> {
         let split = self.student.second_step;
         let guidance = self.trajectories.guidance;
         let two_steps = |name: &str| PlanPreset::few_step(name, &[0, split], split);
-        vec![
-            PlanPreset::few_step("1 step", &[0], split),
-            two_steps("2 steps"),
-            two_steps("3 steps with teacher").involving_teacher(split.saturating_sub(1), guidance),
-            PlanPreset::teacher(&format!("teacher, {scales} steps"), guidance),
-        ]
+        // Two steps of the student, and one of the teacher for every scale between.
+        let with_teacher = [3, 4, 6].into_iter().filter_map(|steps: usize| {
+            let start = split.checked_sub(steps - 2)?;
+            let plan = two_steps(&format!("{steps} steps with teacher"));
+            Some(plan.involving_teacher(start, guidance))
+        });
+        [PlanPreset::few_step("1 step", &[0], split), two_steps("2 steps")]
+            .into_iter()
+            .chain(with_teacher)
+            .chain([PlanPreset::teacher(&format!("teacher, {scales} steps"), guidance)])
+            .collect()
     }
 
     /// Checks everything that can be checked before a stage begins.
@@ -455,6 +490,7 @@ impl Recipe {
         }
         for (name, share) in [
             ("vae.prefix_share", self.vae.prefix_share),
+            ("vae.codebook_averaging", self.vae.codebook_averaging),
             ("teacher.class_dropout", self.teacher.class_dropout),
             ("student.second_share", self.student.second_share),
         ] {
@@ -487,6 +523,27 @@ impl Recipe {
                 self.vae.look_loss
             ));
         }
+        if let Some(discriminator) = &self.vae.discriminator {
+            let levels = discriminator.channels.len();
+            if levels == 0
+                || side >> levels < 2
+                || discriminator.channels.iter().any(|&n| n < 8 || n % 8 != 0)
+            {
+                return refuse(format!(
+                    "vae.discriminator.channels is {:?}; it must be one or more multiples of 8, \
+                     and each halves the side of {side}, down to at least 2",
+                    discriminator.channels
+                ));
+            }
+            let rate = discriminator.optimizer.learning_rate;
+            let weight = discriminator.weight;
+            if !(rate > 0.0 && rate.is_finite() && weight >= 0.0 && weight.is_finite()) {
+                return refuse(format!(
+                    "vae.discriminator: the learning rate is {rate} and the weight {weight}; they \
+                     must be above 0, and 0 or more"
+                ));
+            }
+        }
         if self.teacher.pictures == 0 {
             return refuse("teacher.pictures must be at least 1".into());
         }
@@ -507,7 +564,23 @@ mod tests {
             assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
         }
         let demo = Recipe::preset("demo").unwrap().config();
-        assert_eq!((demo.image_size(), demo.tokens(), demo.num_classes), (64, 130, 16));
+        assert_eq!((demo.image_size(), demo.tokens(), demo.num_classes), (128, 680, 20));
+        let names = |preset| -> Vec<String> {
+            let plans = Recipe::preset(preset).unwrap().config().plans;
+            plans.into_iter().map(|plan| plan.name).collect()
+        };
+        assert_eq!(
+            names("demo"),
+            [
+                "1 step",
+                "2 steps",
+                "3 steps with teacher",
+                "4 steps with teacher",
+                "6 steps with teacher",
+                "teacher, 10 steps"
+            ]
+        );
+        assert_eq!(names("smoke").len(), 4);
         assert!(Recipe::preset("demi").unwrap_err().to_string().contains("demo, smoke"));
     }
 
@@ -518,7 +591,7 @@ mod tests {
             change(&mut recipe);
             recipe.validate().unwrap_err().to_string()
         };
-        assert!(change(|recipe| recipe.sizes.num_classes = 17).contains("from 2 to 16"));
+        assert!(change(|recipe| recipe.sizes.num_classes = 21).contains("from 2 to 20"));
         assert!(change(|recipe| recipe.student.second_step = 3).contains("from 1 to 2"));
         assert!(change(|recipe| recipe.sizes.transformer.heads = 5).contains("divisor"));
         assert!(change(|recipe| recipe.vae.prefix_share = 1.5).contains("below 1"));

@@ -17,6 +17,7 @@ use super::{
     metrics::{Figures, MetricsFile},
     optimizer::{Optimizer, learning_rate},
     parameters::{Layout, Parameters},
+    product,
     recipe::Steps,
     sheet,
 };
@@ -148,6 +149,10 @@ impl Stage<'_> {
                 let memory = lesson.memory();
                 checkpoint::save(&path, done, &self.settings, &parameters, &state, &memory)?;
                 curve::draw(&self.file("metrics.jsonl"), &self.file("curve.png"), self.curves)?;
+                // What the stage would give if it ended here: another run can start from it.
+                let _no_grad = tch::no_grad_guard();
+                let weights = self.layout.views(&state.average);
+                product::write_half(&self.file(&format!("{}.safetensors", self.name)), &weights)?;
             }
             if flow.is_break() {
                 return Ok(None);

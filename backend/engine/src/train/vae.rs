@@ -1,5 +1,5 @@
-//! The first stage: a VQ-VAE learns drawn pictures (the losses of VAR's tokenizer without its
-//! critic).
+//! The first stage: a VQ-VAE learns drawn pictures, by the losses of VAR's tokenizer: pixels, what a
+//! classifier sees, and from some step on a discriminator ([`super::discriminator`]).
 
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -7,6 +7,8 @@ use tch::{Kind, Tensor};
 use super::{
     Outcome, TrainError, Watch, Workplace,
     checkpoint::Checkpoint,
+    codebook::Codebook,
+    discriminator::Discriminator,
     feed::{Drawn, Feed, Stream},
     judge::{self, Judge},
     metrics::Figures,
@@ -24,10 +26,7 @@ use crate::{
 };
 
 /// Number of this stage among those that draw chances.
-const STAGE: u64 = 1;
-
-/// A codeword is dead if it is used less than this share of the mean.
-const DEAD: f64 = 0.03;
+pub(super) const STAGE: u64 = 1;
 
 /// Pictures looked at together on held-out data.
 const TOGETHER: usize = 64;
@@ -60,16 +59,19 @@ pub fn train(
             Vae::load(at, &config);
         }),
         seed: recipe.seed,
-        curves: &["loss", "pixels", "look", "quantizer", "held_out_mse"],
+        curves: &["loss", "pixels", "look", "quantizer", "discriminator", "held_out_mse"],
     };
+    let discriminator = recipe.vae.discriminator.as_ref().map(|discriminator| {
+        Discriminator::new(discriminator, recipe.vae.run.steps, place, recipe.seed)
+    });
     let stream = stream(recipe, &config);
     let held_out = stream.held_out().draw(0, recipe.vae.held_out)?;
     let weights = stage.run(watch, |begin| {
         Ok(VaeLesson {
             recipe: recipe.clone(),
             feed: Feed::new(stream, begin, recipe.vae.run.batch),
-            usage: Tensor::zeros([config.vocabulary], (Kind::Float, place.device)),
-            rests: Vec::new(),
+            codebook: Codebook::new(&recipe.vae, &config, place.device),
+            discriminator,
             held_out,
             config: config.clone(),
             place: place.clone(),
@@ -145,10 +147,8 @@ struct VaeLesson {
     config: Config,
     place: Workplace,
     feed: Feed,
-    /// Uses of each codeword since the last revival, f32 `[V]`.
-    usage: Tensor,
-    /// What each scale of the last batch had to quantize, f32 `[B, p², Cv]`.
-    rests: Vec<Tensor>,
+    codebook: Codebook,
+    discriminator: Option<Discriminator>,
     held_out: Drawn,
     likeness: Likeness,
 }
@@ -253,20 +253,22 @@ pub(super) fn seen(recipe: &Recipe, stage: u64, sums: &[Tensor], step: u64) -> T
     Tensor::cat(sums, 0).index_select(0, &rows)
 }
 
+/// The layer whose gradients tell how the discriminator's part is weighed.
+const LAST_LAYER: &str = "decoder.conv_out.weight";
+
 impl Lesson for VaeLesson {
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
         let drawn = self.feed.next()?;
         let (recipe, scales) = (&self.recipe.vae, self.config.scales());
         let x = to_network(&drawn.pictures, self.config.image_size(), self.place.device);
+        let last_layer = weights.get(LAST_LAYER).map(Tensor::shallow_clone);
         let vae =
             build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
         let latent = vae.encode(&x);
         let (rests, codes) = quantize(&vae.quantize, &latent, scales);
-        self.rests = rests;
         let all_codes = Tensor::cat(&codes, 1);
-        self.usage =
-            &self.usage + all_codes.view([-1]).bincount(None::<&Tensor>, self.config.vocabulary);
-        let sums = vae.quantize.partial_sums(&vae.quantize.lookup(&all_codes));
+        let sums = vae.quantize.partial_sums(&self.codebook.lookup(&vae.quantize, &all_codes));
+        self.codebook.see(&vae.quantize, rests, &all_codes);
         // Codewords and φ move to the latents, latents to the codewords.
         let distance = |sum: &Tensor| {
             let square = |a: &Tensor, b: &Tensor| (a - b).square().mean(Kind::Float);
@@ -278,6 +280,29 @@ impl Lesson for VaeLesson {
         let pictures = vae.decode_unclamped(&(&latent + (seen - &latent).detach()));
         let (mut loss, mut figures) = self.likeness.loss(&pictures, &x);
         figures.push(("quantizer", quantizer.double_value(&[])));
+        if let (Some(discriminator), Some(last_layer)) = (&mut self.discriminator, last_layer)
+            && discriminator.takes_part(step)
+        {
+            let own = discriminator.loss_of_maker(&pictures);
+            let [of_others, of_own] = [&loss, &own].map(|loss| gradient(loss, &pictures));
+            let length = |of_pictures: &Tensor| -> Result<f64, TrainError> {
+                let through = (&pictures * of_pictures).sum(Kind::Float);
+                Ok(gradient(&through, &last_layer)?.norm().double_value(&[]))
+            };
+            let (of_others, of_own) = (of_others?, of_own?);
+            let weight = discriminator.weight(step, length(&of_others)?, length(&of_own)?);
+            let fooled = own.double_value(&[]);
+            // Both gradients are at hand: no second way back through classifier and discriminator. The
+            // value stays that of the other losses, so that the curve goes on.
+            let way = (&pictures * (of_others + of_own * weight)).sum(Kind::Float);
+            loss = &way - way.detach() + loss.detach();
+            let discriminator_loss = discriminator.learn(&x, &pictures, step)?;
+            figures.extend([
+                ("discriminator", discriminator_loss),
+                ("discriminator_weight", weight),
+                ("discriminator_score", -fooled),
+            ]);
+        }
         loss += quantizer;
         Ok((loss, figures))
     }
@@ -288,12 +313,7 @@ impl Lesson for VaeLesson {
         optimizer: &mut Optimizer,
         step: u64,
     ) -> Result<(), TrainError> {
-        let done = step + 1;
-        if done.is_multiple_of(self.recipe.vae.revive_every) && done <= self.recipe.vae.revive_until
-        {
-            self.revive(weights, optimizer, step);
-            let _ = self.usage.zero_();
-        }
+        self.codebook.step(weights, optimizer, &self.recipe, step);
         Ok(())
     }
 
@@ -302,51 +322,20 @@ impl Lesson for VaeLesson {
     }
 
     fn memory(&self) -> Vec<(String, Tensor)> {
-        vec![("usage".into(), self.usage.shallow_clone())]
+        let discriminator = self.discriminator.iter().flat_map(Discriminator::memory);
+        self.codebook.memory().into_iter().chain(discriminator).collect()
     }
 
     fn remember(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        self.usage = checkpoint.tensor("usage", &self.usage.size())?.to_device(self.place.device);
-        Ok(())
+        self.codebook.remember(checkpoint)?;
+        self.discriminator
+            .iter_mut()
+            .try_for_each(|discriminator| discriminator.remember(checkpoint))
     }
 }
 
-impl VaeLesson {
-    /// Puts dead codewords where latents of the last batch are.
-    fn revive(&self, weights: &Parameters, optimizer: &mut Optimizer, step: u64) {
-        let _no_grad = tch::no_grad_guard();
-        let usage = Vec::<f32>::try_from(&self.usage).unwrap_or_default();
-        let mean = usage.iter().sum::<f32>() / usage.len().max(1) as f32;
-        let dead: Vec<i64> = (0..)
-            .zip(&usage)
-            .filter(|(_, uses)| f64::from(**uses) < DEAD * f64::from(mean))
-            .map(|(code, _)| code)
-            .collect();
-        let Some(range) = weights.layout().range("quantize.embedding.weight") else { return };
-        if dead.is_empty() {
-            return;
-        }
-        let chances = product::chances(self.recipe.seed, STAGE, 2 * step + 1, 2 * dead.len());
-        let pick = |chance: f64, n: usize| ((chance * n as f64) as usize).min(n - 1);
-        let latent = self.config.latent_channels;
-        let found: Vec<Tensor> = chances
-            .chunks_exact(2)
-            .map(|pair| {
-                // Scales in equal parts: the coarse ones have few tokens and the largest latents.
-                let rest = self.rests[pick(pair[0], self.rests.len())].reshape([-1, latent]);
-                rest.get(pick(pair[1], rest.size()[0] as usize) as i64)
-            })
-            .collect();
-        let (rows, found) =
-            (Tensor::from_slice(&dead).to_device(self.place.device), Tensor::stack(&found, 0));
-        let place = |flat: &Tensor, with: &Tensor| {
-            let mut codebook =
-                flat.detach().narrow(0, range.start, range.end - range.start).view([-1, latent]);
-            let _ = codebook.index_copy_(0, &rows, with);
-        };
-        place(weights.flat(), &found);
-        place(&optimizer.average, &found);
-        place(&optimizer.first, &found.zeros_like());
-        place(&optimizer.second, &found.zeros_like());
-    }
+/// The gradient of a loss at a tensor on the way to it. The way stays for others.
+fn gradient(loss: &Tensor, at: &Tensor) -> Result<Tensor, TrainError> {
+    let found = Tensor::f_run_backward(&[loss], &[at], true, false)?;
+    Ok(found.into_iter().next().unwrap_or_else(|| at.zeros_like()))
 }

@@ -230,10 +230,27 @@ fn all(args: &RunArgs) -> anyhow::Result<()> {
     let recipe = args.recipe.resolve()?;
     let place = args.place.open()?;
     let mut progress = Stages::new();
-    vae::train(&recipe, &place, &mut progress)?;
-    teacher::train(&recipe, &place, &mut progress)?;
+    // A bundle that is not yet whole starts what it has; the decoder learns on from this run's VAE.
+    let start = place.start.clone();
+    let starting = |network: &str| {
+        let has = |model: &PathBuf| model.join(network).with_extension("safetensors").is_file();
+        Workplace { start: start.clone().filter(has), ..place.clone() }
+    };
+    if let Some(model) = &start
+        && ["vae", "teacher", "student"].iter().all(|network| starting(network).start.is_none())
+    {
+        let model = model.display();
+        return Err(UsageError(format!(
+            "--start is {model}; it must be a directory with vae.safetensors, teacher.safetensors \
+             or student.safetensors in it"
+        ))
+        .into());
+    }
+    vae::train(&recipe, &starting("vae"), &mut progress)?;
+    teacher::train(&recipe, &starting("teacher"), &mut progress)?;
+    let place = Workplace { start: None, ..place.clone() };
     own_trajectories(&recipe, &place, &mut progress)?;
-    student::train(&recipe, &place, &mut progress)?;
+    student::train(&recipe, &starting("student"), &mut progress)?;
     if recipe.decoder.is_some() {
         decoder::train(&recipe, &place, &mut progress)?;
     }
