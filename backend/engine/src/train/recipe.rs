@@ -301,7 +301,7 @@ impl Recipe {
                     checkpoint_every: 50,
                 },
                 channels: vec![24, 48, 96, 96],
-                held_out: 800,
+                held_out: 1600,
             },
         }
     }
@@ -373,6 +373,50 @@ impl Recipe {
             },
             decoder: Some(run(8, 16, 1e-3)),
             judge: JudgeRecipe { run: run(24, 32, 5e-3), channels: vec![16, 32], held_out: 64 },
+        }
+    }
+
+    /// The same run cut down to two steps of each stage, of four examples, with just the data for
+    /// them: it shows on any machine that a recipe runs from end to end at full size.
+    #[must_use]
+    pub fn rehearsal(self) -> Self {
+        const STEPS: u64 = 2;
+        const EXAMPLES: usize = 4;
+        let cut = |run: Steps| Steps {
+            steps: STEPS,
+            batch: EXAMPLES,
+            examine_every: STEPS,
+            checkpoint_every: 1,
+            ..run
+        };
+        let few = EXAMPLES as u64;
+        Self {
+            vae: VaeRecipe {
+                run: cut(self.vae.run),
+                discriminator: self
+                    .vae
+                    .discriminator
+                    .map(|discriminator| DiscriminatorRecipe { start: 1, ..discriminator }),
+                revive_every: 1,
+                held_out: EXAMPLES,
+                ..self.vae
+            },
+            teacher: TeacherRecipe {
+                run: cut(self.teacher.run),
+                pictures: 2 * few,
+                held_out: EXAMPLES,
+                ..self.teacher
+            },
+            trajectories: TrajectoryRecipe {
+                pairs: 3 * few,
+                shard: 2 * few,
+                batch: EXAMPLES,
+                ..self.trajectories
+            },
+            student: StudentRecipe { run: cut(self.student.run), held_out: few, ..self.student },
+            decoder: self.decoder.map(cut),
+            judge: JudgeRecipe { run: cut(self.judge.run), held_out: 2 * EXAMPLES, ..self.judge },
+            ..self
         }
     }
 
@@ -560,6 +604,9 @@ mod tests {
         for name in PRESETS {
             let recipe = Recipe::preset(name).unwrap();
             recipe.validate().unwrap();
+            let rehearsal = recipe.clone().rehearsal();
+            rehearsal.validate().unwrap();
+            assert_eq!((rehearsal.sizes, rehearsal.vae.run.steps), (recipe.sizes.clone(), 2));
             let text = serde_json::to_string(&recipe).unwrap();
             assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
         }

@@ -100,6 +100,7 @@ pub(super) fn examine(
     let vae = build(weights, place.device, Kind::Float, |at| Vae::load(at, config));
     let side = config.image_size();
     let (mut psnr, mut square, mut sheet) = (0.0, 0.0, Vec::new());
+    let (mut made_edges, mut drawn_edges) = (0.0, 0.0);
     let used = Tensor::zeros([config.vocabulary], (Kind::Float, place.device));
     for (part, pictures) in held_out.pictures.chunks(TOGETHER).enumerate() {
         let x = to_network(pictures, side, place.device);
@@ -116,6 +117,8 @@ pub(super) fn examine(
             Kind::Float,
         );
         square += each.sum(Kind::Double).double_value(&[]);
+        made_edges += steepness(&last).sum(Kind::Double).double_value(&[]);
+        drawn_edges += steepness(&((&x + 1.0) * 0.5)).sum(Kind::Double).double_value(&[]);
         psnr += (each.log10() * -10.0).sum(Kind::Double).double_value(&[]);
         if part == 0 {
             let rows = config.num_classes.min(x.size()[0]);
@@ -135,6 +138,7 @@ pub(super) fn examine(
         figures: vec![
             ("held_out_psnr_db", psnr / n),
             ("held_out_mse", square / n),
+            ("edges_of_drawn", made_edges / drawn_edges.max(1e-9)),
             ("codes_in_use", in_use),
         ],
         sheet: Some((sheet, side as usize, config.scales() + 1)),
@@ -230,6 +234,16 @@ fn gradient_difference(a: &Tensor, b: &Tensor) -> Tensor {
     };
     let one = |axis| (along(a, axis) - along(b, axis)).abs().mean(Kind::Float);
     (one(2) + one(3)) * 0.5
+}
+
+/// How steep the steepest edges of pictures `[B, 3, side, side]` are, `[B]`: the mean of the
+/// largest hundredth of differences of neighbours in a row.
+fn steepness(pictures: &Tensor) -> Tensor {
+    let grey = pictures.mean_dim([1i64].as_slice(), false, Kind::Float);
+    let width = grey.size()[2];
+    let steps = (grey.narrow(2, 1, width - 1) - grey.narrow(2, 0, width - 1)).abs().flatten(1, 2);
+    let steepest = (steps.size()[1] / 100).max(1);
+    steps.topk(steepest, 1, true, false).0.mean_dim([1i64].as_slice(), false, Kind::Float)
 }
 
 /// What the decoder sees: the sum of all scales, and for some pictures of a prefix of them.
@@ -338,4 +352,25 @@ impl Lesson for VaeLesson {
 fn gradient(loss: &Tensor, at: &Tensor) -> Result<Tensor, TrainError> {
     let found = Tensor::f_run_backward(&[loss], &[at], true, false)?;
     Ok(found.into_iter().next().unwrap_or_else(|| at.zeros_like()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn soft_pictures_have_edges_less_steep_by_as_much_as_they_are_soft() {
+        let columns = Tensor::arange(40, (Kind::Float, Device::Cpu)) - 19.5;
+        let edge = |width: f64| {
+            ((&columns / width).clamp(-0.5, 0.5) + 0.5)
+                .view([1, 1, 1, 40])
+                .expand([2, 3, 40, 40], false)
+        };
+        let of = |width| steepness(&edge(width)).double_value(&[1]);
+        // One difference of a row of 39 is a fortieth; the largest hundredth lies within it.
+        assert!((of(1.0) - 1.0).abs() < 1e-5, "{}", of(1.0));
+        assert!((of(4.0) - 0.25).abs() < 1e-5, "{}", of(4.0));
+    }
 }

@@ -67,8 +67,8 @@ enum Stage {
 /// Which recipe.
 #[derive(Args, Clone, Debug)]
 struct RecipeArgs {
-    /// A built-in recipe: `demo` (64×64, hours on two cores) or `smoke` (a minute or two, learns
-    /// next to nothing).
+    /// A built-in recipe: `demo` (128×128, half a day on two cores) or `smoke` (a minute or two,
+    /// learns next to nothing).
     #[arg(long, value_name = "NAME", default_value = "demo")]
     preset: String,
     /// A recipe of one's own, as `var-dd train recipe` prints one.
@@ -77,6 +77,9 @@ struct RecipeArgs {
     /// Seed of all randomness [default: the recipe's].
     #[arg(long)]
     seed: Option<u64>,
+    /// Run two steps of each stage with just the data for them, to see that all of it works here.
+    #[arg(long)]
+    rehearse: bool,
 }
 
 /// A run and where it happens.
@@ -105,8 +108,8 @@ struct PlaceArgs {
     /// the cores too. On a CPU the same number gives the same bits.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
-    /// Begin the stage with the network of this model instead of anew, to train on where another
-    /// run has ended.
+    /// Begin the stage with the network in this directory instead of anew, to train on where
+    /// another run stands: a model, or a stage's directory such as `training/vae`.
     #[arg(long, value_name = "DIR")]
     start: Option<PathBuf>,
 }
@@ -163,6 +166,9 @@ impl RecipeArgs {
         };
         if let Some(seed) = self.seed {
             recipe.seed = seed;
+        }
+        if self.rehearse {
+            recipe = recipe.rehearsal();
         }
         recipe.validate().map_err(|error| UsageError(error.to_string()))?;
         Ok(recipe)
