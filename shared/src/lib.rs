@@ -32,6 +32,7 @@
 //! then everything from `started` on, with numbers above all that it had. A `queued` or `started`
 //! event therefore clears what a client has of a job.
 
+mod comparison;
 mod error;
 mod frame;
 mod job;
@@ -39,6 +40,7 @@ mod message;
 mod model;
 mod plan;
 
+pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError};
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{Frame, FrameError, FrameHeader, MediaType};
 pub use job::{

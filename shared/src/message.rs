@@ -40,6 +40,9 @@ pub enum ClientMessage {
         /// The job.
         job: JobId,
     },
+    /// Asks for a sign of life; answered by `pong`. For clients that cannot send WebSocket pings,
+    /// as pages in browsers.
+    Ping,
 }
 
 /// From the server to the page. Pictures come as binary [`crate::Frame`]s between these.
@@ -78,6 +81,8 @@ pub enum ServerMessage {
         /// What happened.
         event: JobEvent,
     },
+    /// Answer to `ping`.
+    Pong,
     /// A message of the client could not be served. The connection stays open unless the code says
     /// otherwise.
     Error {
@@ -116,6 +121,7 @@ mod tests {
             ClientMessage::Watch { job: job.clone(), after: Some(0) },
             ClientMessage::Watch { job: job.clone(), after: None },
             ClientMessage::Unwatch { job },
+            ClientMessage::Ping,
         ] {
             let text = serde_json::to_string(&message).unwrap();
             assert_eq!(serde_json::from_str::<ClientMessage>(&text).unwrap(), message, "{text}");
@@ -144,6 +150,7 @@ mod tests {
             ServerMessage::Accepted { tag: 4, job: job.clone(), owner_token, request: request() },
             ServerMessage::Rejected { tag: 4, error: error.clone() },
             ServerMessage::Error { job: None, error },
+            ServerMessage::Pong,
         ];
         messages.extend((0..).zip(events).map(|(seq, event)| ServerMessage::Event {
             job: job.clone(),

@@ -28,6 +28,8 @@ pub(super) async fn guard<B: MessageBody>(
     let site = web::Data::clone(request.app_data::<web::Data<Site>>().ok_or_else(|| {
         ApiError::new(ErrorCode::Internal, "the application was made without its site")
     })?);
+    let mut request = request;
+    leave_prefix(&site, &mut request);
     let admitted = admit(&site, &request);
     // A connection too many is told so and ends.
     let refused_connection =
@@ -66,11 +68,29 @@ pub(super) async fn guard<B: MessageBody>(
     for (name, value) in security::HEADERS {
         response.headers_mut().insert(name, value);
     }
+    // Browsers heed it on secure origins only, and complain of it elsewhere.
+    let is_secure = response
+        .request()
+        .extensions()
+        .get::<Authority>()
+        .is_some_and(|host| site.gate.is_secure(host));
+    if is_secure {
+        let same_origin = header::HeaderValue::from_static("same-origin");
+        response.headers_mut().insert(header::CROSS_ORIGIN_OPENER_POLICY, same_origin);
+    }
     if !response.headers().contains_key(header::CACHE_CONTROL) {
         let no_store = header::HeaderValue::from_static("no-store");
         response.headers_mut().insert(header::CACHE_CONTROL, no_store);
     }
     Ok(response)
+}
+
+/// Takes the path of the public address off a request that has it: some proxies pass it on, others
+/// do not.
+fn leave_prefix(site: &Site, request: &mut ServiceRequest) {
+    let Some(rest) = site.gate.without_prefix(request.uri()) else { return };
+    request.head_mut().uri = rest.clone();
+    request.match_info_mut().get_mut().update(&rest);
 }
 
 fn admit(site: &Site, request: &ServiceRequest) -> Result<Authority, ErrorBody> {
@@ -83,9 +103,13 @@ fn admit(site: &Site, request: &ServiceRequest) -> Result<Authority, ErrorBody> 
         return Err(ErrorBody::new(ErrorCode::TooManyConnections, message).retry_after(10));
     }
     let headers = request.headers();
-    let host = site.gate.host(headers)?;
+    let told = |error: ErrorBody| {
+        site.refused.tell(headers, &error.message);
+        error
+    };
+    let host = site.gate.host(headers).map_err(told)?;
     if security::needs_origin(request.method(), headers) {
-        site.gate.origin(headers, &host)?;
+        site.gate.origin(headers, &host).map_err(told)?;
     }
     site.limits.request(site.client(request.request()))?;
     Ok(host)

@@ -29,6 +29,7 @@ use var_dd_protocol::ErrorCode;
 use crate::scheduler::Scheduler;
 
 mod body;
+mod card;
 pub mod error;
 mod events;
 mod guard;
@@ -48,7 +49,7 @@ use error::ApiError;
 use limits::{Limits, Permit};
 use metrics::Metrics;
 pub use pages::Page;
-use security::Gate;
+use security::{Gate, Refused};
 use session::SessionLimits;
 
 /// What one client, and all together, may ask for. A rate of 0 is no limit.
@@ -113,6 +114,8 @@ pub struct Site {
     gate: Gate,
     limits: Limits,
     metrics: Metrics,
+    /// Hosts and origins that were refused, each told of once.
+    refused: Refused,
     /// Becomes true when the server stops.
     stopping: watch::Receiver<bool>,
 }
@@ -129,6 +132,7 @@ impl Site {
             gate: Gate::new(listen, config.public_url.as_ref(), &config.allow_origins),
             limits: Limits::new(&config.limits),
             metrics: Metrics::new(&scheduler),
+            refused: Refused::default(),
             config,
             scheduler,
             stopping,
@@ -174,13 +178,18 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/readyz", vec![(Method::GET, web::to(health::ready))]),
         at("/metrics", vec![(Method::GET, web::to(health::metrics))]),
         at("/r/{id}", vec![(Method::GET, web::to(pages::result))]),
+        at("/r/{id}/card.jpg", vec![(Method::GET, web::to(card::of_result))]),
+        at("/c/{address}/card.jpg", vec![(Method::GET, web::to(card::of_comparison))]),
+        at("/c/{address}", vec![(Method::GET, web::to(pages::comparison))]),
+        at("/card.jpg", vec![(Method::GET, web::to(card::of_playground))]),
     ]
 }
 
 fn configure(service: &mut web::ServiceConfig) {
     for Endpoint { path, methods } in endpoints() {
         let mut allowed = Vec::new();
-        let mut resource = web::resource(path);
+        // An address of a comparison has several parts.
+        let mut resource = web::resource(path.replace("{address}", "{address:.+}"));
         for (method, route) in methods {
             allowed.push(method.to_string());
             if method == Method::GET {

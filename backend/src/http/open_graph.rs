@@ -1,57 +1,253 @@
-//! What other sites show of a link to a result (Open Graph, and the few tags that only Twitter
-//! reads).
+//! What other sites show of a link (Open Graph, and the few tags that only Twitter reads), and what
+//! the page shows without scripts.
 
 use std::fmt::Write;
 
-use html_escape::encode_double_quoted_attribute as escaped;
-use var_dd_protocol::{JobState, JobView};
+use html_escape::{encode_double_quoted_attribute as attribute, encode_text};
+use var_dd_protocol::{Comparison, JobState, JobView, ModelInfo, Plan};
 
-use super::results::plan_name;
+use super::{card, results};
 
-/// Pictures from this side on are shown large.
-const LARGE: u32 = 280;
+/// What the page is called.
+const NAME: &str = "VAR-DD playground";
 
-/// The tags of a result whose server is at `base` (without a slash at its end). Every value is
-/// escaped.
-pub(super) fn tags(view: &JobView, base: &str) -> String {
-    let title = match view.request.count {
-        1 => view.class_name.clone(),
-        count => format!("{}, {count} pictures", view.class_name),
+/// What the page is for.
+const PURPOSE: &str = "Pick a class and watch a picture come into focus, scale by scale, in one or \
+    two network passes.";
+
+/// What the page of a place has besides the program; every value is escaped.
+pub(super) struct Extra {
+    /// The title of the document, as plain text.
+    pub(super) title: String,
+    /// Tags of the head.
+    pub(super) tags: String,
+    /// What is shown where no script runs.
+    pub(super) without_scripts: String,
+}
+
+/// What is told of a link.
+struct Told<'a> {
+    title: &'a str,
+    description: &'a str,
+    /// The address of the page and of its card.
+    url: &'a str,
+    card: Option<&'a str>,
+    /// What the card shows, in words.
+    alternative: &'a str,
+}
+
+impl Told<'_> {
+    fn tags(&self) -> String {
+        let mut tags = Tags(String::new());
+        tags.name("description", self.description);
+        tags.property("og:type", "website");
+        tags.property("og:site_name", NAME);
+        tags.property("og:title", self.title);
+        tags.property("og:description", self.description);
+        tags.property("og:url", self.url);
+        tags.name("twitter:title", self.title);
+        tags.name("twitter:description", self.description);
+        if let Some(card) = self.card {
+            let (width, height) = card::SIZE;
+            tags.property("og:image", card);
+            tags.property("og:image:type", "image/jpeg");
+            tags.property("og:image:width", &width.to_string());
+            tags.property("og:image:height", &height.to_string());
+            tags.property("og:image:alt", self.alternative);
+            tags.name("twitter:image", card);
+            tags.name("twitter:image:alt", self.alternative);
+        }
+        tags.name(
+            "twitter:card",
+            if self.card.is_some() { "summary_large_image" } else { "summary" },
+        );
+        tags.0
+    }
+}
+
+/// Of a result whose server is at `base` (without a slash at its end) and whose page reaches it by
+/// `root`; `picture` is the index of the one of several that the link means.
+pub(super) fn of_result(view: &JobView, base: &str, root: &str, picture: Option<usize>) -> Extra {
+    let title = title(view, picture);
+    let lines = lines(view);
+    let description = format!("{}.", lines.join(", "));
+    let query = picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default();
+    let url = format!("{base}/r/{}{query}", view.id);
+    let card = format!("{base}/r/{}/card.jpg{query}", view.id);
+    let is_finished = view.state == JobState::Finished && !view.pictures.is_empty();
+    let told = Told {
+        title: &title,
+        description: &description,
+        url: &url,
+        card: is_finished.then_some(&card),
+        alternative: &format!("{title}, and the scales on the way to it"),
     };
-    let model = view.request.model.as_deref().unwrap_or("default");
-    let seed = view.request.seed.unwrap_or_default();
-    let drawn = match view.state {
-        JobState::Finished => "Drawn",
-        JobState::Queued | JobState::Running => "Being drawn",
-        JobState::Failed | JobState::Cancelled | JobState::Expired => "Not finished",
+    Extra {
+        tags: told.tags(),
+        without_scripts: unscripted(view, root, picture.unwrap_or(0)),
+        title: format!("{title} · {NAME}"),
+    }
+}
+
+/// Of the playground.
+pub(super) fn of_playground(base: &str, has_example: bool) -> Extra {
+    let url = format!("{base}/");
+    let card = format!("{base}/card.jpg");
+    let alternative = match has_example {
+        true => "A finished picture, and the scales on the way to it",
+        false => "Empty token maps from 1×1 on",
     };
-    let description = format!("{drawn} in {} by {model}, seed {seed}", plan_name(view));
+    let told =
+        Told { title: NAME, description: PURPOSE, url: &url, card: Some(&card), alternative };
+    Extra { title: NAME.to_owned(), tags: told.tags(), without_scripts: String::new() }
+}
+
+/// Of a comparison.
+pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo, base: &str) -> Extra {
+    let class_name = class_name(comparison, model);
+    let names: Vec<_> = comparison.plans.iter().map(|plan| plan_name(plan, model)).collect();
+    let title = format!("{class_name}: {}", names.join(" against "));
+    let description = format!(
+        "{} ways to draw one {class_name} from seed {} with {}, side by side on one clock.",
+        comparison.plans.len(),
+        comparison.seed,
+        model.name
+    );
+    let url = format!("{base}/{comparison}");
+    let card = format!("{url}/card.jpg");
+    let told = Told {
+        title: &title,
+        description: &description,
+        url: &url,
+        card: Some(&card),
+        alternative: &title,
+    };
+    let settings = [
+        ("class", class_name.clone()),
+        ("seed", comparison.seed.to_string()),
+        ("model", model.name.clone()),
+        ("plans", names.join(", ")),
+    ];
+    let without_scripts = format!(
+        "<main class=\"unscripted\"><h1>{}</h1>{}</main>",
+        encode_text(&title),
+        list(&settings)
+    );
+    Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
+}
+
+/// Where there is nothing.
+pub(super) fn of_nothing() -> Extra {
     let mut tags = Tags(String::new());
-    tags.name("description", &description);
-    tags.property("og:type", "website");
-    tags.property("og:site_name", "VAR-DD playground");
-    tags.property("og:title", &title);
-    tags.property("og:description", &description);
-    tags.property("og:url", &format!("{base}/r/{}", view.id));
-    tags.name("twitter:title", &title);
-    tags.name("twitter:description", &description);
-    // Shown by most sites for the first picture; some show more.
-    let pictures = if view.state == JobState::Finished { view.pictures.as_slice() } else { &[] };
-    for path in pictures {
-        let side = view.image_size.to_string();
-        tags.property("og:image", &format!("{base}{path}"));
-        tags.property("og:image:type", "image/png");
-        tags.property("og:image:width", &side);
-        tags.property("og:image:height", &side);
-        tags.property("og:image:alt", &title);
+    tags.name("robots", "noindex");
+    Extra {
+        title: format!("Nothing here · {NAME}"),
+        tags: tags.0,
+        without_scripts: "<main class=\"unscripted\"><h1>There is nothing at this \
+            address (any more)</h1></main>"
+            .to_owned(),
     }
-    if let Some(path) = pictures.first() {
-        tags.name("twitter:image", &format!("{base}{path}"));
-        tags.name("twitter:image:alt", &title);
+}
+
+/// What a result shows.
+pub(super) fn title(view: &JobView, picture: Option<usize>) -> String {
+    match (view.request.count, picture) {
+        (1, _) => view.class_name.clone(),
+        (count, None) => format!("{}, {count} pictures", view.class_name),
+        (count, Some(index)) => format!("{}, picture {} of {count}", view.class_name, index + 1),
     }
-    let large = !pictures.is_empty() && view.image_size >= LARGE;
-    tags.name("twitter:card", if large { "summary_large_image" } else { "summary" });
-    tags.0
+}
+
+/// How a result was made, in two lines.
+pub(super) fn lines(view: &JobView) -> Vec<String> {
+    let plan = results::plan_name(view);
+    let took = view.timings.map(|timings| duration(timings.last_frame_ms - timings.queue_ms));
+    let how = match (view.state, took) {
+        (JobState::Finished, Some(took)) => format!("Drawn by {plan} in {took}"),
+        (JobState::Finished, None) => format!("Drawn by {plan}"),
+        (JobState::Queued | JobState::Running, _) => format!("Being drawn by {plan}"),
+        _ => format!("{plan}; not finished"),
+    };
+    let seed = view.request.seed.unwrap_or_default();
+    let model = view.request.model.as_deref().unwrap_or("the default model");
+    vec![how, format!("{model} · seed {seed}")]
+}
+
+/// A time as people read it.
+pub(super) fn duration(ms: f64) -> String {
+    match ms.max(0.0) {
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
+        ms => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+/// A plan by its name among the model's presets, else by what it runs.
+pub(super) fn plan_name(plan: &Plan, model: &ModelInfo) -> String {
+    let preset = model.plans.iter().find(|preset| preset.plan == *plan);
+    preset.map_or_else(
+        || {
+            let passes = plan.passes(model.scales()).len();
+            let what = if plan.needs_teacher() { "with teacher" } else { "of the student" };
+            format!("{passes} {} {what}", if passes == 1 { "step" } else { "steps" })
+        },
+        |preset| preset.name.clone(),
+    )
+}
+
+/// The class of a comparison.
+pub(super) fn class_name(comparison: &Comparison, model: &ModelInfo) -> String {
+    let name = model.classes.get(comparison.class as usize).cloned();
+    name.unwrap_or_else(|| format!("class {}", comparison.class))
+}
+
+/// A result without scripts: the picture, the scales on the way to it, the settings.
+fn unscripted(view: &JobView, root: &str, picture: usize) -> String {
+    let at =
+        |path: &str| attribute(&format!("{root}{}", path.trim_start_matches('/'))).into_owned();
+    let mut html = format!("<main class=\"unscripted\"><h1>{}</h1>", encode_text(&view.class_name));
+    let mut image = |class: &str, path: &str, side: u32, alternative: &str| {
+        // Writing to a string does not fail.
+        let _ = write!(
+            html,
+            "<img class=\"{class}\" src=\"{}\" width=\"{side}\" height=\"{side}\" alt=\"{}\">",
+            at(path),
+            attribute(alternative)
+        );
+    };
+    let shown = if view.state == JobState::Finished { &view.pictures[..] } else { &[] };
+    let order = shown.get(picture).into_iter().chain(
+        shown.iter().enumerate().filter_map(|(index, path)| (index != picture).then_some(path)),
+    );
+    for path in order {
+        image("large", path, view.image_size, &view.class_name);
+    }
+    html.push_str("<ul>");
+    for frame in view.frames.iter().filter(|frame| frame.header.picture as usize == picture) {
+        let side = view.patch_nums.get(frame.header.scale as usize).copied().unwrap_or_default();
+        let _ = write!(
+            html,
+            "<li><img src=\"{}\" alt=\"\" loading=\"lazy\"><span>{side}×{side}</span></li>",
+            at(&frame.url)
+        );
+    }
+    html.push_str("</ul>");
+    let settings = [
+        ("class", view.class_name.clone()),
+        ("plan", results::plan_name(view)),
+        ("seed", view.request.seed.unwrap_or_default().to_string()),
+        ("pictures", view.request.count.to_string()),
+        ("model", view.request.model.clone().unwrap_or_default()),
+        ("made", lines(view).swap_remove(0)),
+    ];
+    html + &list(&settings) + "</main>"
+}
+
+fn list(settings: &[(&str, String)]) -> String {
+    let mut list = "<dl>".to_owned();
+    for (name, value) in settings {
+        let _ = write!(list, "<div><dt>{name}</dt><dd>{}</dd></div>", encode_text(value));
+    }
+    list + "</dl>"
 }
 
 struct Tags(String);
@@ -66,8 +262,7 @@ impl Tags {
     }
 
     fn tag(&mut self, kind: &str, name: &str, content: &str) {
-        let content = escaped(content);
-        // Writing to a string does not fail.
+        let content = attribute(content);
         let _ = writeln!(self.0, "<meta {kind}=\"{name}\" content=\"{content}\">");
     }
 }
@@ -76,47 +271,85 @@ impl Tags {
 mod tests {
     use super::*;
 
-    fn view(state: &str, class_name: &str) -> JobView {
-        let id = "0123456789abcdef0123456789abcdef";
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    fn view(state: &str, class_name: &str, count: u32) -> JobView {
+        let pictures: Vec<_> =
+            (0..count).map(|index| format!("/api/results/{ID}/pictures/{index}.png")).collect();
         serde_json::from_value(serde_json::json!({
-            "id": id, "state": state, "class_name": class_name,
-            "request": { "model": "demo<b>", "class": 7, "seed": 42,
+            "id": ID, "state": state, "class_name": class_name,
+            "request": { "model": "demo<b>", "class": 7, "seed": 42, "count": count,
                 "plan": { "kind": "few_step", "t_list": [0, 3], "loss_split_t": 3 } },
             "patch_nums": [1, 2], "image_size": 256, "created_ms": 0,
             "passes": [{ "kind": "student", "first_scale": 0, "end_scale": 2 }],
-            "pictures": [format!("/api/results/{id}/pictures/0.png")]
+            "timings": { "queue_ms": 10.0, "transformer_ms": 1.0, "decode_ms": 1.0,
+                "first_frame_ms": 50.0, "last_frame_ms": 95.4 },
+            "frames": [{ "seq": 3, "picture": 0, "pass": 0, "scale": 0, "width": 256,
+                "height": 256, "media_type": "image/webp", "last": false, "at_ms": 1.0,
+                "url": format!("/api/results/{ID}/frames/3") }],
+            "pictures": pictures
         }))
         .unwrap()
     }
 
     #[test]
-    fn a_finished_result_shows_its_picture_with_an_absolute_address() {
-        let tags = tags(&view("finished", "snowman"), "https://draw.example");
+    fn a_finished_result_shows_its_card_with_an_absolute_address() {
+        let extra =
+            of_result(&view("finished", "snowman", 1), "https://draw.example/play", "../", None);
         for part in [
             r#"<meta property="og:title" content="snowman">"#,
-            r#"content="https://draw.example/api/results/0123456789abcdef0123456789abcdef/pictures/0.png""#,
-            r#"content="https://draw.example/r/0123456789abcdef0123456789abcdef""#,
-            r#"<meta property="og:image:width" content="256">"#,
-            "Drawn in 1 step by demo&lt;b&gt;, seed 42",
+            r#"<meta property="og:image" content="https://draw.example/play/r/0123456789abcdef0123456789abcdef/card.jpg">"#,
+            r#"content="https://draw.example/play/r/0123456789abcdef0123456789abcdef""#,
+            r#"<meta property="og:image:width" content="1200">"#,
+            r#"<meta name="twitter:card" content="summary_large_image">"#,
+            "Drawn by 1 step in 85 ms, demo&lt;b&gt; · seed 42.",
         ] {
-            assert!(tags.contains(part), "{part} is missing in\n{tags}");
+            assert!(extra.tags.contains(part), "{part} is missing in\n{}", extra.tags);
+        }
+        assert_eq!(extra.title, "snowman · VAR-DD playground");
+    }
+
+    #[test]
+    fn a_link_to_one_of_several_pictures_means_that_one() {
+        let extra = of_result(&view("finished", "snowman", 4), "http://h", "../", Some(2));
+        for part in ["picture 3 of 4", "card.jpg?picture=3", &format!("/r/{ID}?picture=3")] {
+            assert!(extra.tags.contains(part), "{part} is missing in\n{}", extra.tags);
+        }
+        let first = extra.without_scripts.find("pictures/2.png").unwrap();
+        assert!(first < extra.without_scripts.find("pictures/0.png").unwrap());
+    }
+
+    #[test]
+    fn without_scripts_there_are_picture_strip_and_settings() {
+        let html =
+            of_result(&view("finished", "snowman", 1), "http://h", "../", None).without_scripts;
+        for part in [
+            format!("src=\"../api/results/{ID}/pictures/0.png\""),
+            format!("src=\"../api/results/{ID}/frames/3\""),
+            "1×1".into(),
+            "<dt>seed</dt><dd>42</dd>".into(),
+            "<h1>snowman</h1>".into(),
+        ] {
+            assert!(html.contains(&part), "{part} is missing in\n{html}");
         }
     }
 
     #[test]
     fn a_job_that_runs_shows_no_picture_yet() {
-        let tags = tags(&view("running", "snowman"), "http://localhost:8080");
-        assert!(!tags.contains("og:image"));
-        assert!(tags.contains("Being drawn"));
+        let extra = of_result(&view("running", "snowman", 1), "http://localhost:8080", "../", None);
+        assert!(!extra.tags.contains("og:image") && !extra.without_scripts.contains("0.png"));
+        assert!(extra.tags.contains("Being drawn"));
     }
 
     #[test]
-    fn a_hostile_class_name_stays_inside_its_attribute() {
-        let tags =
-            tags(&view("finished", "\"><script>alert('&')</script><!--"), "http://localhost");
-        assert!(!tags.contains("<script"), "{tags}");
-        assert!(!tags.contains("\"><"), "{tags}");
-        let line = tags.lines().find(|line| line.contains("og:title")).unwrap();
+    fn a_hostile_class_name_stays_inside_its_place() {
+        let name = "\"><script>alert('&')</script><!--";
+        let extra = of_result(&view("finished", name, 1), "http://localhost", "../", None);
+        for html in [&extra.tags, &extra.without_scripts] {
+            assert!(!html.contains("<script"), "{html}");
+        }
+        assert!(!extra.tags.contains("\"><"), "{}", extra.tags);
+        let line = extra.tags.lines().find(|line| line.contains("og:title")).unwrap();
         assert_eq!(line.matches('"').count(), 4, "{line}");
     }
 }

@@ -9,6 +9,7 @@ use var_dd_protocol::JobEvent;
 
 use super::{
     body::{Caching, json},
+    card,
     error::ApiError,
     events, health, jobs, pages, results,
 };
@@ -24,6 +25,7 @@ use super::{
         jobs::info, events::connect, jobs::submit, jobs::cancel,
         results::recent, results::view, results::delete, results::frame, results::picture,
         document, health::live, health::ready, health::metrics, pages::result,
+        pages::comparison, card::of_result, card::of_comparison, card::of_playground,
     ),
     components(schemas(JobEvent)),
     tags(

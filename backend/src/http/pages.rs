@@ -13,18 +13,25 @@ use actix_web::{
     },
     web,
 };
-use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
+use html_escape::encode_text;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use var_dd_protocol::{Comparison, ErrorBody, ErrorCode, JobId, JobView, ModelInfo};
 
 use super::{
     Site,
-    body::{Caching, answer},
+    body::{Caching, answer, reads},
     error::ApiError,
-    open_graph,
+    open_graph::{self, Extra},
     security::Authority,
 };
 
-/// The line of `index.html` that gives way to tags.
+/// The lines of `index.html` that give way to tags and to what is shown without scripts.
 const PLACE_OF_TAGS: &str = "<!-- open-graph -->";
+const PLACE_WITHOUT_SCRIPTS: &str = "<!-- without-scripts -->";
+
+/// Paths of the places in the page; `/c/…` and `/r/…` have endpoints of their own.
+const PLACES: [&str; 2] = ["/", "/compare"];
 
 /// Where the files of the page are.
 #[derive(Clone, Debug)]
@@ -109,22 +116,6 @@ fn media_type(name: &str) -> &'static str {
     }
 }
 
-/// Whether a client reads a content coding: named (or `*`) and not with weight 0.
-fn reads(request: &HttpRequest, coding: &str) -> bool {
-    let lines = request.headers().get_all(header::ACCEPT_ENCODING);
-    let items: Vec<(String, bool)> = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|item| {
-            let (name, weight) = item.split_once(';').unwrap_or((item, "q=1"));
-            let weight = weight.trim().strip_prefix("q=").and_then(|text| text.parse::<f32>().ok());
-            (name.trim().to_ascii_lowercase(), weight.is_none_or(|weight| weight > 0.0))
-        })
-        .collect();
-    let of = |name: &str| items.iter().find(|(item, _)| item == name).map(|&(_, wanted)| wanted);
-    of(coding).or_else(|| of("*")).unwrap_or(false)
-}
-
 /// A file of the page, compressed if the client reads that. `None` if there is no such file.
 fn file(request: &HttpRequest, page: &Page, name: &str) -> Option<HttpResponse> {
     // Compressed files are what their originals are, sent differently; they have no address of
@@ -173,20 +164,42 @@ pub(super) async fn page(
     if let Some(response) = file(&request, &site.config.page, name) {
         return Ok(response);
     }
+    if PLACES.contains(&path) {
+        let base = base(&request, &site);
+        let example = site.scheduler.example();
+        return shell(&request, &site, &open_graph::of_playground(&base, example.is_some()));
+    }
     // A path with an ending asks for a file, not for a place in the page.
     if name.rsplit('/').next().is_some_and(|last| last.contains('.')) {
         return Err(ApiError::no_such_path(path));
     }
-    shell(&request, &site.config.page, "", StatusCode::OK)
+    nothing_here(&request, &site)
 }
 
-/// The page of a result, with tags for those who preview links. Unknown results have the page too,
-/// as 404.
+/// Which picture of a result a link means.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Chosen {
+    /// Number of the picture, from 1.
+    #[serde(default)]
+    picture: Option<String>,
+}
+
+impl Chosen {
+    /// Index of the picture of a result, if there is such a one.
+    pub(super) fn index(&self, view: &JobView) -> Option<usize> {
+        let number = self.picture.as_deref()?.parse::<usize>().ok()?;
+        number.checked_sub(1).filter(|&index| index < view.pictures.len())
+    }
+}
+
+/// The page of a result, with tags for those who preview links, and with picture, strip and
+/// settings for those without scripts. Unknown results have the page too, as 404.
 #[utoipa::path(
     get,
     path = "/r/{id}",
     tag = "page",
-    params(("id" = JobId, Path, description = "Name of the result")),
+    params(("id" = JobId, Path, description = "Name of the result"), Chosen),
     responses(
         (status = 200, description = "The page, with Open Graph tags of the result", body = String, content_type = "text/html"),
         (status = 403, description = "Host refused", body = ErrorBody),
@@ -197,82 +210,112 @@ pub(super) async fn page(
 pub(super) async fn result(
     request: HttpRequest,
     id: web::Path<String>,
+    chosen: web::Query<Chosen>,
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
-    let page = &site.config.page;
-    let unknown = || shell(&request, page, "", StatusCode::NOT_FOUND);
     let Ok(id) = id.parse::<JobId>() else {
-        return unknown();
+        return nothing_here(&request, &site);
     };
     match site.scheduler.view(&id).await {
         Ok(view) => {
-            let base = request
-                .extensions()
-                .get::<Authority>()
-                .map(|host| site.gate.base_url(host))
-                .unwrap_or_default();
-            shell(&request, page, &open_graph::tags(&view, &base), StatusCode::OK)
+            let (base, root) = (base(&request, &site), root_of(request.path()));
+            let picture = chosen.index(&view);
+            shell(&request, &site, &open_graph::of_result(&view, &base, &root, picture))
         }
-        Err(ErrorBody { code: ErrorCode::NotFound, .. }) => unknown(),
+        Err(ErrorBody { code: ErrorCode::NotFound, .. }) => nothing_here(&request, &site),
         Err(error) => Err(error.into()),
     }
 }
 
-fn shell(
-    request: &HttpRequest,
-    page: &Page,
-    tags: &str,
-    status: StatusCode,
+/// The page of a comparison, with tags for those who preview links.
+#[utoipa::path(
+    get,
+    path = "/c/{address}",
+    tag = "page",
+    params(("address" = String, Path, description = "Model, class, seed and two to four plans: \
+        `demo-64/3-snowman/42/student=0;split=5/student=0,5;split=5`")),
+    responses(
+        (status = 200, description = "The page, with Open Graph tags of the comparison", body = String, content_type = "text/html"),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 404, description = "The page; this is no comparison that can be drawn here", body = String, content_type = "text/html"),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn comparison(
+    request: HttpRequest,
+    site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
-    // Without tags of its own the page is a file like others, compressed beforehand.
-    if tags.is_empty()
-        && let Some(mut response) = file(request, page, "index.html")
-    {
-        if status != StatusCode::OK {
-            *response.status_mut() = status;
+    match compared(&site, request.uri().path()) {
+        Some((comparison, model)) => {
+            let tags = open_graph::of_comparison(&comparison, &model, &base(&request, &site));
+            shell(&request, &site, &tags)
         }
-        return Ok(response);
+        None => nothing_here(&request, &site),
     }
-    let index = page.index()?;
-    let html = if tags.is_empty() {
-        index
-    } else {
-        // One description is enough, and the result's is the better one.
-        let general: String = index
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("<meta name=\"description\""))
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        general.replacen(PLACE_OF_TAGS, tags, 1)
-    };
-    let mut response = answer(request, media_type("index.html"), Caching::Ask, html);
-    if status != StatusCode::OK {
-        *response.status_mut() = status;
+}
+
+/// The comparison that an address names, with its model, if both are here.
+pub(super) fn compared(site: &Site, address: &str) -> Option<(Comparison, ModelInfo)> {
+    let comparison: Comparison = address.parse().ok()?;
+    let model = site.scheduler.models().iter().find(|model| model.name == comparison.model)?;
+    let is_there = (comparison.class as usize) < model.classes.len();
+    is_there.then(|| (comparison, model.clone()))
+}
+
+/// The address of the server as people see it, without a slash at its end.
+fn base(request: &HttpRequest, site: &Site) -> String {
+    let extensions = request.extensions();
+    extensions.get::<Authority>().map(|host| site.gate.base_url(host)).unwrap_or_default()
+}
+
+/// The way from a path back to where the page lies: relative, since a proxy may have put something
+/// before the path that nobody here knows of.
+fn root_of(path: &str) -> String {
+    match path.strip_prefix('/').unwrap_or(path).matches('/').count() {
+        0 => "./".to_owned(),
+        depth => "../".repeat(depth),
     }
+}
+
+/// The page where there is nothing.
+fn nothing_here(request: &HttpRequest, site: &Site) -> Result<HttpResponse, ApiError> {
+    let mut response = shell(request, site, &open_graph::of_nothing())?;
+    *response.status_mut() = StatusCode::NOT_FOUND;
     Ok(response)
+}
+
+fn shell(request: &HttpRequest, site: &Site, extra: &Extra) -> Result<HttpResponse, ApiError> {
+    let index = site.config.page.index()?;
+    // Addresses in it are relative to the page.
+    let placed = index.replace("=\"./", &format!("=\"{}", root_of(request.path())));
+    let titled = match (placed.split_once("<title>"), placed.split_once("</title>")) {
+        (Some((before, _)), Some((_, after))) => {
+            format!("{before}<title>{}</title>{after}", encode_text(&extra.title))
+        }
+        _ => placed,
+    };
+    let html = titled.replacen(PLACE_OF_TAGS, &extra.tags, 1).replacen(
+        PLACE_WITHOUT_SCRIPTS,
+        &extra.without_scripts,
+        1,
+    );
+    Ok(answer(request, media_type("index.html"), Caching::Ask, html))
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::test::TestRequest;
-
     use super::*;
 
     #[test]
-    fn compression_is_used_only_where_it_is_read() {
-        for (accepted, coding, expected) in [
-            ("gzip, deflate, br, zstd", "br", true),
-            ("gzip", "br", false),
-            ("br;q=0, gzip", "br", false),
-            ("*", "br", true),
-            ("*;q=0, gzip;q=0.5", "gzip", true),
-            ("BR ; q=0.1", "br", true),
-            ("", "gzip", false),
+    fn the_way_back_to_the_page_is_as_long_as_the_path() {
+        for (path, root) in [
+            ("/", "./"),
+            ("/compare", "./"),
+            ("/r/1", "../"),
+            ("/r/1/", "../../"),
+            ("/c/a/b", "../../"),
         ] {
-            let request = TestRequest::default()
-                .insert_header((header::ACCEPT_ENCODING, accepted))
-                .to_http_request();
-            assert_eq!(reads(&request, coding), expected, "{accepted:?} {coding}");
+            assert_eq!(root_of(path), root, "{path}");
         }
     }
 

@@ -8,10 +8,14 @@
 //!   something. It must be the server's own or one that it was told of. A request without it comes
 //!   from a program, which has no cookies or other standing to abuse, and passes.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+};
 
 use actix_web::http::{
-    Method,
+    Method, Uri,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use ipnet::IpNet;
@@ -26,7 +30,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wa
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Headers of every response.
-pub const HEADERS: [(HeaderName, HeaderValue); 6] = [
+pub const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin")),
@@ -34,7 +38,6 @@ pub const HEADERS: [(HeaderName, HeaderValue); 6] = [
         header::PERMISSIONS_POLICY,
         HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     ),
-    (header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
 ];
 
@@ -110,10 +113,29 @@ impl Gate {
         Err(ErrorBody::new(
             ErrorCode::OriginRefused,
             format!(
-                "pages of {} may not use this server; start it with --allow-origin to let them",
-                shortened(origin.to_str().unwrap_or("this origin"))
+                "pages of {} may not use this server, which was asked as {}: a proxy in between \
+                 must pass on the Host header; or start the server with --public-url, or with \
+                 --allow-origin for pages of others",
+                shortened(origin.to_str().unwrap_or("this origin")),
+                shortened(&host.text)
             ),
         ))
+    }
+
+    /// Whether browsers take the origin of this host for secure.
+    pub fn is_secure(&self, host: &Authority) -> bool {
+        let is_https = |url: &&Url| url.scheme() == "https";
+        host.is_loopback() || (self.public && self.known.first().filter(is_https).is_some())
+    }
+
+    /// A request's address without the path of the public address, where it has that.
+    pub fn without_prefix(&self, uri: &Uri) -> Option<Uri> {
+        let public = self.known.first().filter(|_| self.public)?;
+        let prefix = public.path().trim_end_matches('/');
+        let rest = uri.path().strip_prefix(prefix).filter(|_| !prefix.is_empty())?;
+        let path = if rest.starts_with('/') { rest } else { return None };
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{path}{query}").parse().ok()
     }
 
     /// The address of this server for absolute links: the public one, else the one the client used.
@@ -121,6 +143,27 @@ impl Gate {
         match self.known.first().filter(|_| self.public) {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{}", host.text),
+        }
+    }
+}
+
+/// Hosts and origins that were refused: each is told of in the log once, so that whoever runs the
+/// server learns what a proxy does not pass on, and nobody can fill the log.
+#[derive(Debug, Default)]
+pub struct Refused(Mutex<BTreeSet<(String, String)>>);
+
+impl Refused {
+    /// Most pairs that are told of.
+    const MOST: usize = 100;
+
+    /// Tells of a refusal unless the same host and origin were refused before.
+    pub fn tell(&self, headers: &HeaderMap, why: &str) {
+        let of =
+            |name| shortened(headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("none"));
+        let (host, origin) = (of(header::HOST), of(header::ORIGIN));
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < Self::MOST && told.insert((host.clone(), origin.clone())) {
+            tracing::warn!(host, origin, "request refused: {why}");
         }
     }
 }
@@ -322,6 +365,30 @@ mod tests {
             let client = client_address(peer.parse().unwrap(), &map, &trusted);
             assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
         }
+    }
+
+    #[test]
+    fn the_path_of_the_public_address_is_taken_off_whole() {
+        let public = gate(LOOPBACK, Some("https://draw.example/play/"), &[]);
+        let rest = |path: &str| public.without_prefix(&path.parse().unwrap());
+        assert_eq!(rest("/play/r/1?picture=2"), "/r/1?picture=2".parse().ok());
+        assert_eq!(rest("/play/"), "/".parse().ok());
+        assert_eq!(
+            [rest("/player"), rest("/play"), rest("/r/play/"), rest("/")],
+            [const { None }; 4]
+        );
+        let bare = gate(LOOPBACK, Some("https://draw.example"), &[]);
+        assert_eq!(bare.without_prefix(&"/r/1".parse().unwrap()), None);
+        assert_eq!(public.base_url(&Authority::parse("h").unwrap()), "https://draw.example/play");
+    }
+
+    #[test]
+    fn only_secure_origins_get_the_header_that_others_complain_of() {
+        let host = |text| Authority::parse(text).unwrap();
+        let plain = gate("0.0.0.0", None, &[]);
+        assert!(plain.is_secure(&host("localhost:8080")) && !plain.is_secure(&host("192.0.2.7")));
+        assert!(gate("0.0.0.0", Some("https://a.example"), &[]).is_secure(&host("a.example")));
+        assert!(!gate("0.0.0.0", Some("http://a.example"), &[]).is_secure(&host("a.example")));
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Session {
                 self.ended(&job);
                 vec![Step::Unwatch(job)]
             }
+            ClientMessage::Ping => vec![Step::Send(ServerMessage::Pong)],
         }
     }
 

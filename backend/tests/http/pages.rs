@@ -4,6 +4,8 @@ use reqwest::{Method, header};
 use serde_json::json;
 
 use crate::server::{HOSTILE_CLASS, Server, wish, wish_with};
+use var_dd::generator::fake;
+use var_dd_protocol::{Comparison, JobView};
 
 #[tokio::test]
 async fn assets_are_sent_compressed_to_those_who_read_that_and_kept_for_good() {
@@ -46,40 +48,217 @@ async fn assets_are_sent_compressed_to_those_who_read_that_and_kept_for_good() {
 #[tokio::test]
 async fn places_in_the_page_are_the_page() {
     let server = Server::start(&[]).await;
-    for path in ["/", "/about", "/compare", "/compare?class=3", "/somewhere/else"] {
+    for path in ["/", "/compare", "/compare?class=3"] {
         let response = server.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-cache");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
-        assert!(response.text().await.unwrap().contains("<title>page</title>"), "{path}");
+        let html = response.text().await.unwrap();
+        for part in [
+            "<title>VAR-DD playground</title>",
+            "<meta name=\"description\" content=\"Pick a class",
+            "src=\"./assets/app-1a2b.js\"",
+            &format!("<meta property=\"og:image\" content=\"{}\">", server.url("/card.jpg")),
+        ] {
+            assert!(html.contains(part), "{path}: {part} is missing in\n{html}");
+        }
         let head = server.request(Method::HEAD, path).send().await.unwrap();
         assert_eq!((head.status().as_u16(), head.bytes().await.unwrap().len()), (200, 0), "{path}");
     }
 }
 
 #[tokio::test]
+async fn where_there_is_nothing_the_page_says_so_with_the_right_status() {
+    let server = Server::start(&[]).await;
+    for (path, root) in [("/nope", "./"), ("/somewhere/else", "../"), ("/c/nonsense", "../")] {
+        let response = server.get(path).await;
+        assert_eq!(response.status(), 404, "{path}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        let html = response.text().await.unwrap();
+        for part in ["<title>Nothing here", &format!("src=\"{root}assets/app-1a2b.js\"")] {
+            assert!(html.contains(part), "{path}: {part} is missing in\n{html}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_sent_compressed_to_those_who_read_that() {
+    let server = Server::start(&[]).await;
+    for path in ["/api/openapi.json", "/api/info", "/"] {
+        let plain = server.get(path).await;
+        assert!(!plain.headers().contains_key(header::CONTENT_ENCODING), "{path}");
+        let tag = plain.headers()[header::ETAG].clone();
+        let plain = plain.bytes().await.unwrap();
+        for coding in ["br", "gzip"] {
+            let asked = server.request(Method::GET, path).header(header::ACCEPT_ENCODING, coding);
+            let packed = asked.send().await.unwrap();
+            assert_eq!(packed.headers()[header::CONTENT_ENCODING], coding, "{path}");
+            assert_eq!(packed.headers()[header::VARY], "Accept-Encoding", "{path}");
+            assert!(packed.bytes().await.unwrap().len() < plain.len(), "{path}");
+        }
+        let known = server
+            .request(Method::GET, path)
+            .header(header::ACCEPT_ENCODING, "br")
+            .header(header::IF_NONE_MATCH, tag);
+        assert_eq!(known.send().await.unwrap().status(), 304, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_to_a_result_tells_what_it_shows() {
-    let server = Server::start(&["--public-url=https://draw.example"]).await;
+    for (flags, base) in [
+        (&["--public-url=https://draw.example"][..], Some("https://draw.example")),
+        (&["--public-url=https://draw.example/play/"], Some("https://draw.example/play")),
+        (&[], None),
+    ] {
+        let server = Server::start(flags).await;
+        let base = base.map_or_else(|| server.url(""), str::to_owned);
+        let (view, _) = server.finished(wish_with(json!({"class": 2, "count": 3}))).await;
+        let html = server.get(&format!("/r/{}", view.id)).await.text().await.unwrap();
+        for part in [
+            format!("<meta property=\"og:image\" content=\"{base}/r/{}/card.jpg\">", view.id),
+            format!("<meta property=\"og:url\" content=\"{base}/r/{}\">", view.id),
+            "<meta property=\"og:title\" content=\"class 2, 3 pictures\">".to_owned(),
+            "<meta name=\"twitter:card\" content=\"summary_large_image\">".to_owned(),
+            "seed 7".to_owned(),
+            "<title>class 2, 3 pictures".to_owned(),
+            "src=\"../assets/app-1a2b.js\"".to_owned(),
+        ] {
+            assert!(html.contains(&part), "{part} is missing in\n{html}");
+        }
+        assert!(!html.contains("open-graph"), "{html}");
+        let one = server.get(&format!("/r/{}?picture=2", view.id)).await.text().await.unwrap();
+        for part in ["class 2, picture 2 of 3", "/card.jpg?picture=2"] {
+            assert!(one.contains(part), "{part} is missing in\n{one}");
+        }
+        for odd in ["0", "4", "x", "", "99999999999999999999"] {
+            let path = format!("/r/{}?picture={odd}", view.id);
+            let html = server.get(&path).await.text().await.unwrap();
+            assert!(html.contains("class 2, 3 pictures"), "{odd}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_card_is_a_large_picture_of_the_result() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish_with(json!({"count": 2}))).await;
+    let comparison = comparison();
+    for path in [
+        format!("/r/{}/card.jpg", view.id),
+        format!("/r/{}/card.jpg?picture=2", view.id),
+        "/card.jpg".to_owned(),
+        format!("/{comparison}/card.jpg"),
+    ] {
+        let response = server.get(&path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "image/jpeg", "{path}");
+        let bytes = response.bytes().await.unwrap();
+        assert!(bytes.len() <= 300_000, "{path}: {} bytes", bytes.len());
+        let card = image::load_from_memory(&bytes).unwrap();
+        assert_eq!((card.width(), card.height()), (1200, 630), "{path}");
+    }
+    let missing = format!("/r/{}/card.jpg", "0".repeat(32));
+    for path in [missing.as_str(), "/r/nonsense/card.jpg", "/c/nonsense/card.jpg"] {
+        assert_eq!(server.get(path).await.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_card_shows_the_picture_that_was_drawn() {
+    let server = Server::start(&[]).await;
+    let card = async |view: &JobView| {
+        let bytes = server.get(&format!("/r/{}/card.jpg", view.id)).await.bytes().await.unwrap();
+        image::load_from_memory(&bytes).unwrap().to_rgb8()
+    };
+    let (view, _) = server.finished(wish()).await;
+    let bytes = server.get(&view.pictures[0]).await.bytes().await.unwrap();
+    let picture = image::load_from_memory(&bytes).unwrap().to_rgb8();
+    let shown = card(&view).await;
+    // The middles of both, which scaling leaves alone but for rounding and the encoding.
+    let middle = |picture: &image::RgbImage, x: u32, y: u32| picture.get_pixel(x, y).0;
+    let own = middle(&picture, picture.width() / 2, picture.height() / 2);
+    let of_card = middle(&shown, 315, 315);
+    let distance: i32 =
+        own.iter().zip(of_card).map(|(a, b)| (i32::from(*a) - i32::from(b)).abs()).sum();
+    assert!(distance < 60, "{own:?} and {of_card:?}");
+}
+
+#[tokio::test]
+async fn without_scripts_a_result_shows_its_picture_its_scales_and_its_settings() {
+    let server = Server::start(&[]).await;
     let (view, _) = server.finished(wish_with(json!({"class": 2}))).await;
     let html = server.get(&format!("/r/{}", view.id)).await.text().await.unwrap();
-    let image = format!(
-        "<meta property=\"og:image\" content=\"https://draw.example{}\">",
-        view.pictures[0]
-    );
-    for part in [
-        image.as_str(),
-        "<meta property=\"og:title\" content=\"class 2\">",
-        "seed 7",
-        "<title>page</title>",
-    ] {
-        assert!(html.contains(part), "{part} is missing in\n{html}");
+    let (_, without) = html.split_once("<noscript>").unwrap();
+    for path in view.pictures.iter().chain(view.frames.iter().map(|frame| &frame.url)) {
+        let place = format!("src=\"..{path}\"");
+        assert!(without.contains(&place), "{place} is missing in\n{without}");
+        assert_eq!(server.get(path).await.status(), 200);
     }
-    assert!(!html.contains("open-graph") && !html.contains("content=\"general\""), "{html}");
+    for part in ["<h1>class 2</h1>", "<dt>seed</dt><dd>7</dd>", "<dt>model</dt><dd>stand-in</dd>"] {
+        assert!(without.contains(part), "{part} is missing in\n{without}");
+    }
+}
 
+/// A comparison that the stand-in can draw.
+fn comparison() -> Comparison {
+    Comparison::new(
+        "stand-in",
+        2,
+        "class 2",
+        7,
+        vec![fake::few_step(&[0]), fake::few_step(&[0, 1])],
+    )
+}
+
+#[tokio::test]
+async fn a_comparison_has_an_address_that_tells_what_it_shows() {
     let server = Server::start(&[]).await;
+    let comparison = comparison();
+    let response = server.get(&format!("/{comparison}")).await;
+    assert_eq!(response.status(), 200);
+    let html = response.text().await.unwrap();
+    for part in [
+        format!(
+            "<meta property=\"og:image\" content=\"{}/card.jpg\">",
+            server.url(&format!("/{comparison}"))
+        ),
+        "class 2: ".to_owned(),
+        "2 ways to draw one class 2 from seed 7".to_owned(),
+        "src=\"../../../../../assets/app-1a2b.js\"".to_owned(),
+    ] {
+        assert!(html.contains(&part), "{part} is missing in\n{html}");
+    }
+    let plans = comparison.plans.clone();
+    for (model, class) in [("another", 2), ("stand-in", 9_999)] {
+        let other = Comparison::new(model, class, "", 7, plans.clone());
+        assert_eq!(server.get(&format!("/{other}")).await.status(), 404, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_address_with_a_path_works_whether_the_proxy_passes_the_path_on_or_not() {
+    let server = Server::start(&["--public-url=https://draw.example/play"]).await;
     let (view, _) = server.finished(wish()).await;
-    let html = server.get(&format!("/r/{}", view.id)).await.text().await.unwrap();
-    assert!(html.contains(&format!("content=\"{}\"", server.url(&view.pictures[0]))), "{html}");
+    for path in [
+        "/".to_owned(),
+        "/api/info".to_owned(),
+        "/assets/app-1a2b.js".to_owned(),
+        format!("/r/{}", view.id),
+        format!("/api/results/{}", view.id),
+        view.pictures[0].clone(),
+        format!("/{}", comparison()),
+    ] {
+        let (bare, prefixed) = (server.get(&path).await, server.get(&format!("/play{path}")).await);
+        assert_eq!((bare.status().as_u16(), prefixed.status().as_u16()), (200, 200), "{path}");
+        let is_page =
+            bare.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html");
+        let (bare, prefixed) = (bare.bytes().await.unwrap(), prefixed.bytes().await.unwrap());
+        assert!(is_page || bare == prefixed, "{path}");
+    }
+    for path in ["/playground", "/play/nope", "/play/play/api/info"] {
+        assert_eq!(server.get(path).await.status(), 404, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -87,7 +266,7 @@ async fn a_hostile_class_name_does_not_leave_its_tag() {
     let server = Server::start(&[]).await;
     let (view, _) = server.finished(wish_with(json!({"class": HOSTILE_CLASS}))).await;
     let html = server.get(&format!("/r/{}", view.id)).await.text().await.unwrap();
-    assert!(html.contains("og:title") && !html.contains("<script"), "{html}");
+    assert!(html.contains("og:title") && !html.contains("<script>alert"), "{html}");
     let download = server.get(&format!("{}?download", view.pictures[0])).await;
     let disposition = download.headers()[header::CONTENT_DISPOSITION].to_str().unwrap();
     assert_eq!(disposition, "attachment; filename=\"script-alert-1-script_seed-7_1-step.png\"");
@@ -103,7 +282,7 @@ async fn a_link_without_a_result_is_the_page_and_not_found() {
             response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html")
         );
         let html = response.text().await.unwrap();
-        assert!(html.contains("<title>page</title>") && !html.contains("<script"), "{html}");
+        assert!(html.contains("<title>Nothing here") && !html.contains("<script>"), "{html}");
     }
 }
 

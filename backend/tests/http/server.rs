@@ -168,8 +168,9 @@ pub(crate) fn wish_with(fields: Value) -> Value {
 
 fn write_page(page: &std::path::Path) {
     std::fs::create_dir_all(page.join("assets")).unwrap();
-    let index = "<!doctype html><html><head>\n<meta name=\"description\" content=\"general\">\n\
-                 <!-- open-graph -->\n<title>page</title></head></html>\n";
+    let index = "<!doctype html><html><head>\n<title>page</title>\n<!-- open-graph -->\n\
+                 <script src=\"./assets/app-1a2b.js\"></script></head>\n\
+                 <body><noscript><!-- without-scripts --></noscript></body></html>\n";
     for (name, text) in [
         ("index.html", index),
         ("assets/app-1a2b.js", "plain script"),

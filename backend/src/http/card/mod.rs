@@ -1,0 +1,210 @@
+//! Cards: the picture of 1200 × 630 that other sites show of a link.
+
+mod canvas;
+mod draw;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use image::DynamicImage;
+use var_dd_protocol::{
+    Comparison, ErrorBody, ErrorCode, JobId, JobState, JobView, ModelInfo, Plan,
+};
+
+use super::{
+    Site,
+    body::{Caching, answer},
+    error::ApiError,
+    open_graph,
+    pages::{self, Chosen},
+};
+use draw::{Column, Several, Single, Tile};
+
+/// Most tiles in the strip of a card.
+const TILES: usize = 10;
+
+/// Recent results among which the pictures of a comparison are looked for.
+const RECENT: u32 = 100;
+
+/// Size of a card in pixels.
+pub(super) const SIZE: (u32, u32) = (draw::WIDTH, draw::HEIGHT);
+
+/// The card of a result.
+#[utoipa::path(
+    get,
+    path = "/r/{id}/card.jpg",
+    tag = "page",
+    params(("id" = JobId, Path, description = "Name of the result"), Chosen),
+    responses(
+        (status = 200, description = "1200 × 630, at most 300 KB", body = Vec<u8>, content_type = "image/jpeg"),
+        (status = 304, description = "As the client has it"),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 404, description = "No such result (any more)", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn of_result(
+    request: HttpRequest,
+    id: web::Path<JobId>,
+    chosen: web::Query<Chosen>,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let view = site.scheduler.view(&id).await?;
+    let caching = if view.state.is_final() { Caching::Immutable } else { Caching::Never };
+    let title = open_graph::title(&view, None);
+    let lines = open_graph::lines(&view);
+    let card = single(&site, &view, chosen.index(&view), title, lines).await?;
+    send(&request, caching, move || draw::single(&card)).await
+}
+
+/// The card of the playground itself: what it shows to begin with.
+#[utoipa::path(
+    get,
+    path = "/card.jpg",
+    tag = "page",
+    responses(
+        (status = 200, description = "1200 × 630, at most 300 KB", body = Vec<u8>, content_type = "image/jpeg"),
+        (status = 304, description = "As the client has it"),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn of_playground(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let title = "Watch a picture come into focus".to_owned();
+    let lines = vec!["Scale by scale, in one or two network passes".to_owned()];
+    let view = match site.scheduler.example() {
+        // It may just have been deleted.
+        Some(example) => site.scheduler.view(&example).await.ok(),
+        None => None,
+    };
+    let card = match &view {
+        Some(view) => single(&site, view, None, title, lines).await?,
+        None => {
+            let strip = site.scheduler.models().first().map(empty_strip).unwrap_or_default();
+            Single { pictures: Vec::new(), title, lines, strip }
+        }
+    };
+    send(&request, Caching::Ask, move || draw::single(&card)).await
+}
+
+/// The card of a comparison, with the pictures that were drawn for it, as far as they are among
+/// the recent results.
+#[utoipa::path(
+    get,
+    path = "/c/{address}/card.jpg",
+    tag = "page",
+    params(("address" = String, Path, description = "As in the address of the comparison")),
+    responses(
+        (status = 200, description = "1200 × 630, at most 300 KB", body = Vec<u8>, content_type = "image/jpeg"),
+        (status = 304, description = "As the client has it"),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 404, description = "This is no comparison that can be drawn here", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn of_comparison(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let address = request.uri().path().trim_end_matches("/card.jpg");
+    let Some((comparison, model)) = pages::compared(&site, address) else {
+        return Err(ApiError::no_such_path(request.path()));
+    };
+    let drawn = site.scheduler.recent(RECENT, None).await?.results;
+    let mut columns = Vec::new();
+    for plan in &comparison.plans {
+        let view = drawn.iter().find(|view| is_of(view, &comparison, plan));
+        let picture = match view {
+            Some(view) => picture(&site, view, 0).await,
+            None => None,
+        };
+        let took = view.and_then(|view| view.timings).map(|timings| {
+            format!("drawn in {}", open_graph::duration(timings.last_frame_ms - timings.queue_ms))
+        });
+        let tokens = model.patch_nums.last().copied().unwrap_or(1);
+        columns.push(Column {
+            name: open_graph::plan_name(plan, &model),
+            detail: took.unwrap_or_default(),
+            tile: Tile { tokens, picture },
+        });
+    }
+    let card = Several {
+        title: open_graph::class_name(&comparison, &model),
+        line: format!("{} plans · seed {} · {}", columns.len(), comparison.seed, model.name),
+        columns,
+    };
+    send(&request, Caching::Ask, move || draw::several(&card)).await
+}
+
+/// Whether a result is what a comparison shows of a plan.
+fn is_of(view: &JobView, comparison: &Comparison, plan: &Plan) -> bool {
+    let request = &view.request;
+    view.state == JobState::Finished
+        && request.model.as_ref() == Some(&comparison.model)
+        && request.class == comparison.class
+        && request.seed == Some(comparison.seed)
+        && request.plan == *plan
+}
+
+/// A card of a result, with the words that are given.
+async fn single(
+    site: &Site,
+    view: &JobView,
+    chosen: Option<usize>,
+    title: String,
+    lines: Vec<String>,
+) -> Result<Single, ErrorBody> {
+    let shown = match chosen {
+        Some(index) => index..index + 1,
+        None => 0..view.pictures.len().min(4),
+    };
+    let mut pictures = Vec::new();
+    for index in shown.clone() {
+        pictures.extend(picture(site, view, index as u32).await);
+    }
+    let mut strip = Vec::new();
+    let scales = view.patch_nums.len();
+    for number in 0..scales.min(TILES) {
+        // Spread over all scales, the last one among them.
+        let scale = if scales <= TILES { number } else { number * (scales - 1) / (TILES - 1) };
+        strip.push(Tile {
+            tokens: view.patch_nums[scale],
+            picture: frame(site, view, shown.start as u32, scale as u32).await,
+        });
+    }
+    Ok(Single { pictures, title, lines, strip })
+}
+
+fn empty_strip(model: &ModelInfo) -> Vec<Tile> {
+    let tokens = model.patch_nums.iter().take(TILES);
+    tokens.map(|&tokens| Tile { tokens, picture: None }).collect()
+}
+
+/// A finished picture; nothing if there is none, or none that can be read.
+async fn picture(site: &Site, view: &JobView, index: u32) -> Option<DynamicImage> {
+    let bytes = site.scheduler.picture(&view.id, index).await.ok()?;
+    image::load_from_memory(&bytes).ok()
+}
+
+/// The last frame of a scale.
+async fn frame(site: &Site, view: &JobView, picture: u32, scale: u32) -> Option<DynamicImage> {
+    let frames = view.frames.iter().filter(|frame| frame.header.picture == picture);
+    let frame =
+        frames.filter(|frame| frame.header.scale == scale).max_by_key(|frame| frame.header.pass)?;
+    let (_, bytes) = site.scheduler.frame(&view.id, frame.seq).await.ok()?;
+    image::load_from_memory(&bytes).ok()
+}
+
+/// Draws a card beside the threads that answer requests, and sends it.
+async fn send(
+    request: &HttpRequest,
+    caching: Caching,
+    drawn: impl FnOnce() -> image::RgbImage + Send + 'static,
+) -> Result<HttpResponse, ApiError> {
+    let bytes = web::block(move || draw::encoded(&drawn())).await.ok().flatten();
+    let bytes = bytes.ok_or_else(|| {
+        ApiError::new(ErrorCode::Internal, "the card of this link cannot be drawn")
+    })?;
+    Ok(answer(request, "image/jpeg", caching, bytes))
+}

@@ -1,0 +1,288 @@
+//! The address of a comparison: several plans on one class and seed, in words.
+//!
+//! ```text
+//! c/demo-64/3-snowman/42/student=0;split=5/student=0,5;split=5
+//!   model   class     seed   a plan          another one
+//! ```
+//! A class is known by its number; its name behind it is for people. Plans are written with the
+//! field's own terms: `student` lists the scales at which the student's passes start, `split` is the
+//! loss split, `from` the scale from which the teacher draws; `teacher` is the teacher alone.
+
+use std::{fmt, str::FromStr};
+
+use crate::{MAX_SEED, Plan};
+
+/// Fewest and most plans of a comparison.
+pub const COMPARED_PLANS: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// Plans on one class and seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// Name of the model.
+    pub model: String,
+    /// Number of the class.
+    pub class: u32,
+    /// Name of the class, for people: letters and digits with hyphens between them, or empty.
+    pub class_name: String,
+    /// The seed.
+    pub seed: u64,
+    /// The plans, two to four.
+    pub plans: Vec<Plan>,
+}
+
+/// A text that is not the address of a comparison, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ComparisonError(String);
+
+impl Comparison {
+    /// A comparison whose class has a name.
+    pub fn new(model: &str, class: u32, class_name: &str, seed: u64, plans: Vec<Plan>) -> Self {
+        let class_name = slug(class_name);
+        Self { model: model.to_owned(), class, class_name, seed, plans }
+    }
+}
+
+/// Letters and digits of a name, in lower case, with a hyphen for whatever stands between them.
+fn slug(name: &str) -> String {
+    // Names of many synonyms are cut after the first.
+    let first = name.split(',').next().unwrap_or_default().to_lowercase();
+    let words = first.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}
+
+impl fmt::Display for Comparison {
+    /// The address, relative to the server's and without a slash at its beginning.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c/{}/{}", encoded(&self.model), self.class)?;
+        if !self.class_name.is_empty() {
+            write!(f, "-{}", encoded(&self.class_name))?;
+        }
+        write!(f, "/{}", self.seed)?;
+        self.plans.iter().try_for_each(|plan| write!(f, "/{}", plan_text(plan)))
+    }
+}
+
+impl FromStr for Comparison {
+    type Err = ComparisonError;
+
+    fn from_str(address: &str) -> Result<Self, ComparisonError> {
+        let wrong = |what: String| ComparisonError(what);
+        let address = address.trim_start_matches('/').trim_end_matches('/');
+        let mut parts = address.split('/');
+        let (Some("c"), Some(model), Some(class), Some(seed)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(wrong("a comparison needs a model, a class, a seed and plans".into()));
+        };
+        let model = decoded(model).filter(|model| !model.is_empty());
+        let model = model.ok_or_else(|| wrong("the name of the model cannot be read".into()))?;
+        let (number, name) = class.split_once('-').unwrap_or((class, ""));
+        let class =
+            number.parse().map_err(|_| wrong(format!("{} is no class", shortened(class))))?;
+        let seed = seed.parse().ok().filter(|&seed| seed <= MAX_SEED);
+        let seed =
+            seed.ok_or_else(|| wrong("the seed is no whole number up to 2^53 − 1".into()))?;
+        let plans = parts
+            .map(|part| {
+                plan_of(part).ok_or_else(|| wrong(format!("{} is no plan", shortened(part))))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if !COMPARED_PLANS.contains(&plans.len()) {
+            return Err(wrong(format!(
+                "{} to {} plans can be compared, here are {}",
+                COMPARED_PLANS.start(),
+                COMPARED_PLANS.end(),
+                plans.len()
+            )));
+        }
+        let class_name = slug(&decoded(name).unwrap_or_default());
+        Ok(Self { model, class, class_name, seed, plans })
+    }
+}
+
+/// What a message repeats of an address.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// A plan in an address.
+fn plan_text(plan: &Plan) -> String {
+    let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    match plan {
+        Plan::FewStep { t_list, loss_split_t } => {
+            format!("student={};split={loss_split_t}", numbers(t_list))
+        }
+        Plan::TeacherInvolved {
+            t_list,
+            loss_split_t,
+            teacher_start,
+            cfg,
+            top_k,
+            top_p,
+            causal_prefix,
+        } => format!(
+            "student={};split={loss_split_t};from={teacher_start};{}{}",
+            numbers(t_list),
+            law(*cfg, *top_k, *top_p),
+            if *causal_prefix { ";causal" } else { "" }
+        ),
+        Plan::Teacher { cfg, top_k, top_p } => {
+            format!("teacher;{}", law(*cfg, *top_k, *top_p))
+        }
+    }
+}
+
+fn law(cfg: f64, top_k: u32, top_p: f64) -> String {
+    format!("cfg={cfg};topk={top_k};topp={top_p}")
+}
+
+fn plan_of(text: &str) -> Option<Plan> {
+    let text = decoded(text)?;
+    let pairs: Vec<(&str, &str)> =
+        text.split(';').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+    let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
+    let value = |wanted: &str| pairs.iter().find(|(name, _)| *name == wanted).map(|pair| pair.1);
+    let whole = |name: &str| value(name)?.parse::<u32>().ok();
+    let decimal = |name: &str| value(name)?.parse::<f64>().ok().filter(|value| value.is_finite());
+    let list = || -> Option<Vec<u32>> {
+        value("student")?.split(',').map(|number| number.parse().ok()).collect()
+    };
+    match names[..] {
+        ["student", "split"] => {
+            Some(Plan::FewStep { t_list: list()?, loss_split_t: whole("split")? })
+        }
+        ["student", "split", "from", "cfg", "topk", "topp", ref rest @ ..]
+            if rest.is_empty() || rest == ["causal"] =>
+        {
+            Some(Plan::TeacherInvolved {
+                t_list: list()?.try_into().ok()?,
+                loss_split_t: whole("split")?,
+                teacher_start: whole("from")?,
+                cfg: decimal("cfg")?,
+                top_k: whole("topk")?,
+                top_p: decimal("topp")?,
+                causal_prefix: !rest.is_empty(),
+            })
+        }
+        ["teacher", "cfg", "topk", "topp"] => Some(Plan::Teacher {
+            cfg: decimal("cfg")?,
+            top_k: whole("topk")?,
+            top_p: decimal("topp")?,
+        }),
+        _ => None,
+    }
+}
+
+/// A text as one part of a path (RFC 3986): unreserved characters stay.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The text of a part of a path; nothing if it is not UTF-8.
+fn decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| first == b'%');
+        let code = code.and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plans() -> Vec<Plan> {
+        let mixed = |causal_prefix| Plan::TeacherInvolved {
+            t_list: [0, 5],
+            loss_split_t: 5,
+            teacher_start: 4,
+            cfg: 2.0,
+            top_k: 900,
+            top_p: 0.95,
+            causal_prefix,
+        };
+        vec![
+            Plan::FewStep { t_list: vec![0, 2, 5], loss_split_t: 5 },
+            mixed(false),
+            mixed(true),
+            Plan::Teacher { cfg: 1.5, top_k: 0, top_p: 0.0 },
+        ]
+    }
+
+    #[test]
+    fn a_comparison_survives_its_address() {
+        for (model, class_name) in
+            [("demo-64", "snowman"), ("a/b c%;é", "hot-air balloon, fire"), ("m", "雪だるま")]
+        {
+            let comparison = Comparison::new(model, 3, class_name, MAX_SEED, plans());
+            let address = comparison.to_string();
+            assert!(address.bytes().all(|b| b.is_ascii_graphic()), "{address}");
+            assert_eq!(address.parse::<Comparison>(), Ok(comparison.clone()), "{address}");
+            assert_eq!(format!("/{address}/").parse::<Comparison>(), Ok(comparison));
+        }
+    }
+
+    #[test]
+    fn an_address_is_in_words_and_stays_as_it_was() {
+        let plans = plans().into_iter().take(2).collect();
+        let comparison = Comparison::new("demo-64", 3, "snowman", 42, plans);
+        assert_eq!(
+            comparison.to_string(),
+            "c/demo-64/3-snowman/42/student=0,2,5;split=5/\
+             student=0,5;split=5;from=4;cfg=2;topk=900;topp=0.95"
+        );
+    }
+
+    #[test]
+    fn the_name_of_the_class_is_for_people_only() {
+        for class in ["3", "3-", "3-snowman", "3-%C3%A9"] {
+            let address = format!("c/m/{class}/5/student=0;split=1/student=0,1;split=1");
+            assert_eq!(address.parse::<Comparison>().map(|read| read.class), Ok(3), "{class}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_comparison_is_refused_with_the_reason() {
+        let two = "student=0;split=1/student=0,1;split=1";
+        for (address, word) in [
+            ("", "needs"),
+            ("c/m/3/5", "plans"),
+            ("c/m/3/5/student=0;split=1", "plans"),
+            (&format!("c/m/x/5/{two}"), "class"),
+            (&format!("c/m/-3/5/{two}"), "class"),
+            (&format!("c/m/3/-5/{two}"), "seed"),
+            (&format!("c/m/3/9007199254740992/{two}"), "seed"),
+            (&format!("c/%FF/3/5/{two}"), "model"),
+            (&format!("c/m/3/5/{two}/{two}/{two}"), "4"),
+            ("c/m/3/5/student=0;split=1/nonsense", "nonsense"),
+            ("c/m/3/5/student=0;split=1/split=1;student=0", "no plan"),
+            ("c/m/3/5/student=0;split=1/teacher;cfg=NaN;topk=1;topp=1", "no plan"),
+            ("c/m/3/5/student=0;split=1/student=0,x;split=1", "no plan"),
+        ] {
+            let error = address.parse::<Comparison>().unwrap_err().to_string();
+            assert!(error.contains(word), "{address}: {error}");
+        }
+    }
+}
