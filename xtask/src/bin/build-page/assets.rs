@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// Endings of files that are small already; compressing them again gains nothing.
 const COMPRESSED: [&str; 6] = ["png", "jpg", "webp", "woff2", "br", "gz"];
 
-/// The output directory and the addresses of what was written to it.
+/// The output directory and the addresses of what was written to it, relative to the page.
 pub(crate) struct Assets<'a> {
     directory: &'a Path,
     addresses: BTreeMap<&'static str, String>,
@@ -34,7 +34,7 @@ impl<'a> Assets<'a> {
     ) -> Result<()> {
         let path = format!("assets/{}", hashed_name(name, content));
         self.write(&path, content)?;
-        self.addresses.insert(reference, format!("/{path}"));
+        self.addresses.insert(reference, path);
         Ok(())
     }
 
@@ -83,13 +83,21 @@ impl<'a> Assets<'a> {
     /// Adds `index.html`, the one file that is never cached and so keeps its name.
     pub(crate) fn add_index(&mut self, template: &str) -> Result<()> {
         let page = fill(template, &self.addresses).context("in index.html")?;
-        if !page.contains("<!-- open-graph -->") {
-            bail!(
-                "index.html lacks the line `<!-- open-graph -->`, where the server puts the tags \
-                 of a shared link"
-            );
+        for place in ["<!-- open-graph -->", "<!-- without-scripts -->"] {
+            if !page.contains(place) {
+                bail!("index.html lacks the line `{place}`, where the server puts what it adds");
+            }
         }
         self.write("index.html", page.as_bytes())
+    }
+
+    /// Adds the service worker, which must lie beside the page; it changes with every file that it
+    /// may refer to.
+    pub(crate) fn add_service_worker(&mut self, template: &str) -> Result<()> {
+        let names: Vec<_> = self.addresses.values().map(String::as_str).collect();
+        self.addresses.insert("version", hash(names.join(" ").as_bytes()));
+        let script = fill(template, &self.addresses).context("in service-worker.js")?;
+        self.write("service-worker.js", script.as_bytes())
     }
 
     /// Writes a file and, where that makes it smaller, its compressed copies.
@@ -144,11 +152,16 @@ fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<St
 /// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes
 /// `style-0123456789abcdef.css`.
 fn hashed_name(name: &str, content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
-    let hash: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hash(content);
     let at = name.find(['_', '.']).unwrap_or(name.len());
     let (stem, rest) = name.split_at(at);
     format!("{stem}-{hash}{rest}")
+}
+
+/// Sixteen digits that change with the content.
+fn hash(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn pack_brotli(content: &[u8]) -> Result<Vec<u8>> {
@@ -184,10 +197,10 @@ mod tests {
 
     #[test]
     fn references_become_addresses_and_other_braces_stay() {
-        let addresses = BTreeMap::from([("style", "/assets/style-1.css".to_owned())]);
+        let addresses = BTreeMap::from([("style", "assets/style-1.css".to_owned())]);
         assert_eq!(
-            fill("a {{style}} b {{}} {{ x }}", &addresses).unwrap(),
-            "a /assets/style-1.css b {{}} {{ x }}"
+            fill("a ./{{style}} b {{}} {{ x }}", &addresses).unwrap(),
+            "a ./assets/style-1.css b {{}} {{ x }}"
         );
         let error = fill("{{stlye}}", &addresses).unwrap_err().to_string();
         assert!(error.contains("stlye") && error.contains("style"), "{error}");
@@ -199,7 +212,7 @@ mod tests {
         let content = b"body { color: black }\n".repeat(50);
         let mut assets = Assets::new(directory.path());
         assets.add_bytes("style", "style.css", &content).unwrap();
-        let path = directory.path().join(&assets.addresses["style"][1..]);
+        let path = directory.path().join(&assets.addresses["style"]);
         let mut unpacked = Vec::new();
         let packed = fs::read(path.with_extension("css.gz")).unwrap();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
@@ -208,6 +221,20 @@ mod tests {
         let packed = fs::read(path.with_extension("css.br")).unwrap();
         brotli::BrotliDecompress(&mut &packed[..], &mut unpacked).unwrap();
         assert_eq!(unpacked, content);
+    }
+
+    #[test]
+    fn the_service_worker_changes_with_the_files_that_it_keeps() {
+        let directory = tempfile::tempdir().unwrap();
+        let worker = |content: &[u8]| {
+            let mut assets = Assets::new(directory.path());
+            assets.add_bytes("style", "style.css", content).unwrap();
+            assets.add_service_worker("{{version}} {{style}}").unwrap();
+            fs::read_to_string(directory.path().join("service-worker.js")).unwrap()
+        };
+        let (one, two) = (worker(b"one"), worker(b"two"));
+        assert!(one.contains(" assets/style-"), "{one}");
+        assert_ne!(one.split_once(' ').unwrap().0, two.split_once(' ').unwrap().0);
     }
 
     #[test]

@@ -30,6 +30,8 @@ fn build(wasm: &Path, sources: &Path, output: &Path) -> Result<()> {
     let mut assets = Assets::new(output);
     // In the order of their references: what is referred to gets its name first.
     assets.add_copy("icon", &sources.join("icons/favicon.svg"))?;
+    assets.add_copy("theme", &sources.join("theme.js"))?;
+    assets.add_copy("translation", &sources.join("translation.js"))?;
     assets.add_text("style", "style.css", &style_sheet(sources)?)?;
     assets.add_bytes("wasm", "app_bg.wasm", &read(&bindings.join("app_bg.wasm"))?)?;
     assets.add_text("module", "app.js", &read_text(&bindings.join("app.js"))?)?;
@@ -37,6 +39,7 @@ fn build(wasm: &Path, sources: &Path, output: &Path) -> Result<()> {
     // Scripts that crates of the page bring along; their directories carry a hash already.
     assets.add_directory(&bindings.join("snippets"), "assets/snippets")?;
     assets.add_directory(&sources.join("icons"), "icons")?;
+    assets.add_service_worker(&read_text(&sources.join("service-worker.js"))?)?;
     assets.add_index(&read_text(&sources.join("index.html"))?)?;
     fs::remove_dir_all(&bindings).with_context(|| format!("cannot remove {}", bindings.display()))
 }
