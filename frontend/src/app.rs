@@ -1,11 +1,16 @@
 //! The whole page.
 
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use crate::{
+    api,
     components::{Header, KeysDialog, Notices},
-    hooks::{BackendProvider, Key, use_backend, use_keys},
+    hooks::{
+        BackendProvider, Key, SessionProvider, use_backend, use_keys, use_settings_of_address,
+    },
     pages::{Compare, Missing, Playground, ResultPage},
     route::Route,
 };
@@ -14,17 +19,26 @@ use crate::{
 #[component]
 pub(crate) fn App() -> Html {
     html! {
-        <BrowserRouter>
-            <BackendProvider>
-                <Frame />
-            </BackendProvider>
-        </BrowserRouter>
+        <BackendProvider>
+            <SessionProvider>
+                <BrowserRouter basename={basename()}>
+                    <Frame />
+                </BrowserRouter>
+            </SessionProvider>
+        </BackendProvider>
     }
+}
+
+/// What a proxy puts before the addresses of the page, if anything.
+fn basename() -> Option<String> {
+    let root = api::root();
+    (root != "/").then(|| root.trim_end_matches('/').to_owned())
 }
 
 /// What stands around every place.
 #[component]
 fn Frame() -> Html {
+    use_settings_of_address();
     let backend = use_backend();
     let navigator = use_navigator();
     let keys = use_state_eq(|| false);
@@ -43,8 +57,14 @@ fn Frame() -> Html {
             true
         }));
     }
+    use_focus_of_place();
+    let skip = Callback::from(|event: MouseEvent| {
+        event.prevent_default();
+        focus_main();
+    });
     html! {
         <div class="page" data-testid="connection" data-connection={backend.store.connection.name()}>
+            <a class="skip" href="#main" onclick={skip}>{ "Skip to the pictures" }</a>
             <Header on_keys={show_keys.reform(|()| true)} />
             <Notices />
             <Switch<Route> render={draw} />
@@ -55,10 +75,36 @@ fn Frame() -> Html {
     }
 }
 
+/// Puts the focus on a place that was just opened, where the old place took it along.
+#[hook]
+fn use_focus_of_place() {
+    // The parts of an address of a comparison are one place.
+    let place = use_route::<Route>().map(|route| match route {
+        Route::Compared { .. } => Route::Compare,
+        route => route,
+    });
+    let before = use_mut_ref(|| None::<Route>);
+    use_effect_with(place, move |place| {
+        let before = before.replace(place.clone());
+        if before.is_some() && before != *place {
+            focus_main();
+        }
+    });
+}
+
+fn focus_main() {
+    let document = web_sys::window().and_then(|window| window.document());
+    let main = document.and_then(|document| document.query_selector("main").ok().flatten());
+    if let Some(main) = main.and_then(|main| main.dyn_into::<HtmlElement>().ok()) {
+        // It can have the focus: every place says so.
+        let _ = main.focus();
+    }
+}
+
 fn draw(route: Route) -> Html {
     match route {
         Route::Playground => html! { <Playground /> },
-        Route::Compare => html! { <Compare /> },
+        Route::Compare | Route::Compared { .. } => html! { <Compare /> },
         Route::Result { id } => html! { <ResultPage key={id.clone()} id={id.clone()} /> },
         Route::NotFound => html! { <Missing words="There is nothing at this address" /> },
     }

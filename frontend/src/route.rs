@@ -11,6 +11,12 @@ pub(crate) enum Route {
     /// Plans side by side.
     #[at("/compare")]
     Compare,
+    /// A comparison with an address of its own; its parts are read off the address as it is.
+    #[at("/c/*address")]
+    Compared {
+        /// Everything after `/c/`.
+        address: String,
+    },
     /// A shared result.
     #[at("/r/:id")]
     Result {

@@ -30,15 +30,11 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
     // Whether the link is shown, and whether it was copied.
     let shared = use_state_eq(|| None::<bool>);
     let with_parameters = use_state_eq(|| true);
-    let deleting = use_state_eq(|| false);
     {
-        let (shared, deleting) = (shared.setter(), deleting.setter());
-        use_effect_with(id.clone(), move |_| {
-            shared.set(None);
-            deleting.set(false);
-        });
+        let shared = shared.setter();
+        use_effect_with(id.clone(), move |_| shared.set(None));
     }
-    let address = origin() + "/r/" + id.as_str();
+    let address = api::link(&id, props.forward);
     let share = {
         let (shared, address) = (shared.setter(), address.clone());
         Callback::from(move |()| copy(address.clone(), shared.clone()))
@@ -70,13 +66,6 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
         let (backend, id) = (backend.clone(), id.clone());
         Callback::from(move |_: MouseEvent| backend.delete(&id))
     };
-    let ask = {
-        let deleting = deleting.setter();
-        move |ask: bool| {
-            let deleting = deleting.clone();
-            Callback::from(move |_: MouseEvent| deleting.set(ask))
-        }
-    };
     let on_parameters = {
         let with_parameters = with_parameters.setter();
         Callback::from(move |event: Event| {
@@ -105,15 +94,7 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
                     </label>
                 }
                 if own && job.state.is_final() {
-                    if *deleting {
-                        <span class="confirm">
-                            { "Delete it, and its link, for everyone?" }
-                            <button type="button" class="danger" data-testid="delete-confirm" onclick={delete}>{ "Delete" }</button>
-                            <button type="button" class="quiet" onclick={ask(false)}>{ "Keep" }</button>
-                        </span>
-                    } else {
-                        <button type="button" class="quiet" data-testid="delete" onclick={ask(true)}>{ "Delete" }</button>
-                    }
+                    <button type="button" class="quiet" data-testid="delete" onclick={delete}>{ "Delete" }</button>
                 }
             </div>
             if let Some(copied) = *shared {
@@ -124,10 +105,6 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
             }
         </div>
     }
-}
-
-fn origin() -> String {
-    web_sys::window().and_then(|window| window.location().origin().ok()).unwrap_or_default()
 }
 
 /// Copies the link; shows it for copying by hand where the browser does not allow that.

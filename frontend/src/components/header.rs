@@ -3,7 +3,7 @@
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use crate::{hooks::use_theme, route::Route};
+use crate::{api, hooks::use_theme, route::Route};
 
 /// Properties of [`Header`].
 #[derive(PartialEq, Properties)]
@@ -19,10 +19,28 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
     let (theme, choose) = use_theme();
     let on_theme = Callback::from(move |_: MouseEvent| choose.emit(theme.next()));
     let on_keys = props.on_keys.reform(|_: MouseEvent| ());
+    let navigator = use_navigator();
     let place = |to: Route, name: &str| {
-        let here = route.as_ref() == Some(&to);
+        let here = match (&route, &to) {
+            (Some(Route::Compared { .. }), Route::Compare) => true,
+            (route, to) => route.as_ref() == Some(to),
+        };
+        let href = api::path(to.to_path().trim_start_matches('/'));
+        let navigator = navigator.clone();
+        let onclick = Callback::from(move |event: MouseEvent| {
+            let elsewhere = event.meta_key() || event.ctrl_key() || event.shift_key();
+            if let Some(navigator) = navigator.as_ref().filter(|_| !elsewhere) {
+                event.prevent_default();
+                navigator.push(&to);
+            }
+        });
         html! {
-            <Link<Route> {to} classes={classes!("place", here.then_some("here"))}>{ name.to_owned() }</Link<Route>>
+            <a
+                {href}
+                class={classes!("place", here.then_some("here"))}
+                aria-current={here.then_some("page")}
+                {onclick}
+            >{ name.to_owned() }</a>
         }
     };
     html! {

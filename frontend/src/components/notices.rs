@@ -1,39 +1,83 @@
-//! Lost connection, refused connection, and what the server has to say besides.
+//! What concerns the whole page: the connection, deletions that can be taken back, and what the
+//! server has to say besides.
 
 use yew::prelude::*;
 
 use crate::{
     hooks::use_backend,
-    state::store::{Action, Connection},
+    state::{
+        store::{Action, Connection},
+        words::counted,
+    },
 };
 
-/// The bar above the page; there is always room for it, so that nothing jumps.
+/// Messages over the page and not in its flow: nothing jumps when one comes.
 #[component]
 pub(crate) fn Notices() -> Html {
     let backend = use_backend();
     let store = &backend.store;
+    let seen = use_state_eq(String::new);
     let close = {
         let store = store.dispatcher();
         Callback::from(move |_: MouseEvent| store.dispatch(Action::Notice(None)))
     };
-    let words = match (&store.connection, &store.info_error) {
+    let trouble = match (&store.connection, &store.info_error) {
+        (Connection::Lost, _) if is_offline() => {
+            Some("You are offline. The page goes on when the network is back.".to_owned())
+        }
         (Connection::Lost, _) => Some("Connection lost. Trying again…".to_owned()),
-        (Connection::Refused(why), _) => Some(format!("{why}.")),
+        (Connection::Refused(why), _) => Some(format!("{}.", why.trim_end_matches('.'))),
+        (Connection::PlainHttp(advice), _) if *seen != *advice => Some(advice.clone()),
+        (Connection::PlainHttp(_), _) => None,
         (_, Some(error)) if store.info.is_none() => {
             Some(format!("{}.", error.message.trim_end_matches('.')))
         }
         _ => None,
     };
+    let hide = match &store.connection {
+        Connection::PlainHttp(advice) => {
+            let (seen, advice) = (seen.setter(), advice.clone());
+            Some(Callback::from(move |_: MouseEvent| seen.set(advice.clone())))
+        }
+        _ => None,
+    };
+    let deleting: Vec<_> = store.deleting().cloned().collect();
+    let undo = {
+        let (backend, deleting) = (backend.clone(), deleting.clone());
+        Callback::from(move |_: MouseEvent| deleting.iter().for_each(|job| backend.keep(job)))
+    };
     html! {
-        <div class="notices" role="alert">
-            if let Some(words) = words {
-                <p class="notice lost">{ words }</p>
-            } else if let Some(notice) = &store.notice {
-                <p class="notice">
-                    { notice }
-                    <button type="button" class="quiet" onclick={close} aria-label="Close this message">{ "×" }</button>
-                </p>
-            }
+        <div class="notices">
+            <div role="alert">
+                if let Some(words) = trouble {
+                    <p class="notice lost" key={words.clone()}>
+                        { words }
+                        if let Some(hide) = hide { { close_button(hide) } }
+                    </p>
+                }
+            </div>
+            <div role="status">
+                if !deleting.is_empty() {
+                    <p class="notice" data-testid="undo-notice">
+                        { match deleting.len() {
+                            1 => "The result and its link are deleted.".to_owned(),
+                            count => format!("{} are deleted.", counted(count, "result", "results")),
+                        } }
+                        <button type="button" data-testid="undo" onclick={undo}>{ "Undo" }</button>
+                    </p>
+                }
+                if let Some(notice) = &store.notice {
+                    <p class="notice" data-testid="notice" key={notice.clone()}>{ notice }{ close_button(close) }</p>
+                }
+            </div>
         </div>
     }
+}
+
+fn close_button(onclick: Callback<MouseEvent>) -> Html {
+    html! { <button type="button" class="quiet" {onclick} aria-label="Close this message">{ "×" }</button> }
+}
+
+fn is_offline() -> bool {
+    web_sys::window().is_some_and(|window| !window.navigator().on_line())
 }

@@ -48,7 +48,7 @@ pub(crate) fn Pickers(props: &PickersProps) -> Html {
                 seed={settings.seed.clone()}
                 locked={props.lockable.then_some(settings.seed_locked)}
                 problem={props.problem.clone().filter(|problem| problem.field == Field::Seed)}
-                on_type={controls.set(|settings, seed| settings.with_seed(seed))}
+                on_type={controls.set(|settings, seed| settings.typed_seed(seed))}
                 on_dice={controls.set(|settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()))}
                 on_lock={controls.set(|settings, seed_locked| Settings { seed_locked, ..settings })}
             />

@@ -1,49 +1,255 @@
-//! Recent results, small.
+//! Recent results, small: one's own and everyone's.
 
-use var_dd_protocol::JobView;
+use var_dd_protocol::{GenerateRequest, JobId};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use crate::{
-    hooks::{use_backend, use_recent},
+    api,
+    hooks::{use_backend, use_controls, use_recent},
     route::Route,
-    state::words::counted,
+    state::{
+        mine::Own,
+        settings::Settings,
+        words::{self, counted},
+    },
 };
+
+/// Own results shown at first, and how many more each time.
+const STEP: usize = 12;
+
+/// One result in the list.
+struct Item<'a> {
+    id: &'a JobId,
+    class_name: &'a str,
+    plan: String,
+    request: &'a GenerateRequest,
+    image_size: u32,
+    picture: String,
+}
 
 /// Thumbnails that lead to their results.
 #[component]
 pub(crate) fn Recent() -> Html {
     use_recent();
     let backend = use_backend();
-    let shown: Vec<&JobView> =
-        backend.store.recent.iter().filter(|view| !view.pictures.is_empty()).collect();
-    if shown.is_empty() {
+    let store = &backend.store;
+    // What the person chose to see; at first whatever there is.
+    let chosen = use_state_eq(|| None::<bool>);
+    let shown = use_state_eq(|| STEP);
+    let mine: Vec<Item> = store
+        .mine
+        .iter()
+        .filter(|own| own.state == var_dd_protocol::JobState::Finished)
+        .filter(|own| !store.is_deleted(&own.id))
+        .map(of_own)
+        .collect();
+    let everyones: Vec<Item> = store
+        .recent
+        .iter()
+        .filter(|view| !view.pictures.is_empty() && !store.is_deleted(&view.id))
+        .map(|view| Item {
+            id: &view.id,
+            class_name: &view.class_name,
+            plan: view
+                .plan_name
+                .clone()
+                .unwrap_or_else(|| counted(view.passes.len(), "step", "steps")),
+            request: &view.request,
+            image_size: view.image_size,
+            picture: view.pictures[0].clone(),
+        })
+        .collect();
+    if mine.is_empty() && everyones.is_empty() {
         return Html::default();
     }
+    let shows_mine = chosen.unwrap_or(!mine.is_empty());
+    let (items, has_more) = if shows_mine {
+        let has_more = mine.len() > *shown;
+        (mine.into_iter().take(*shown).collect::<Vec<_>>(), has_more)
+    } else {
+        (everyones, store.more_recent.is_some())
+    };
+    let tab = |testid: &'static str, mine: bool, name: &str| {
+        let chosen = chosen.setter();
+        html! {
+            <label>
+                <input
+                    type="radio"
+                    name="recent"
+                    data-testid={testid}
+                    checked={mine == shows_mine}
+                    onchange={Callback::from(move |_: Event| chosen.set(Some(mine)))}
+                />
+                <span>{ name.to_owned() }</span>
+            </label>
+        }
+    };
+    let on_more = {
+        let (backend, shown) = (backend.clone(), shown.clone());
+        Callback::from(move |_: MouseEvent| match shows_mine {
+            true => shown.set(*shown + STEP),
+            false => backend.more_recent(),
+        })
+    };
     html! {
         <section class="recent" data-testid="recent" aria-labelledby="recent-title">
-            <h2 id="recent-title">{ "Recent" }</h2>
+            <div class="recent-head">
+                <h2 id="recent-title">{ "Recent" }</h2>
+                <fieldset class="segments" aria-labelledby="recent-title">
+                    { tab("recent-mine", true, "Mine") }
+                    { tab("recent-all", false, "Everyone’s") }
+                </fieldset>
+            </div>
+            if items.is_empty() {
+                <p class="hint">{ if shows_mine { "What you draw is listed here." } else { "Nothing was drawn yet." } }</p>
+            }
             <ul>
-                { for shown.into_iter().map(|view| html! { <li key={view.id.to_string()}>{ draw(view) }</li> }) }
+                { for items.into_iter().map(|item| html! {
+                    <li key={item.id.to_string()}><Thumbnail
+                        id={item.id.clone()}
+                        class_name={item.class_name.to_owned()}
+                        plan={item.plan}
+                        request={item.request.clone()}
+                        image_size={item.image_size}
+                        picture={item.picture}
+                    /></li>
+                }) }
             </ul>
+            if has_more {
+                <p><button type="button" data-testid="recent-more" onclick={on_more}>{ "More" }</button></p>
+            }
         </section>
     }
 }
 
-fn draw(view: &JobView) -> Html {
-    let to = Route::Result { id: view.id.to_string() };
-    let plan =
-        view.plan_name.clone().unwrap_or_else(|| counted(view.passes.len(), "step", "steps"));
-    let count = view.pictures.len();
-    let side = view.image_size.to_string();
+fn of_own(own: &Own) -> Item<'_> {
+    Item {
+        id: &own.id,
+        class_name: &own.class_name,
+        plan: own.plan.clone(),
+        request: &own.request,
+        image_size: own.image_size,
+        picture: api::picture_path(&own.id, 0),
+    }
+}
+
+#[derive(PartialEq, Properties)]
+struct ThumbnailProps {
+    id: JobId,
+    class_name: AttrValue,
+    plan: AttrValue,
+    request: GenerateRequest,
+    image_size: u32,
+    picture: AttrValue,
+}
+
+/// One result: a link to it, and its settings for use here.
+#[component]
+fn Thumbnail(props: &ThumbnailProps) -> Html {
+    let controls = use_controls();
+    let store = use_backend().store;
+    let is_gone = use_state_eq(|| false);
+    if *is_gone {
+        // The server made room for newer ones.
+        return Html::default();
+    }
+    let to = Route::Result { id: props.id.to_string() };
+    let count = props.request.count;
+    let side = props.image_size.to_string();
+    let seed = props.request.seed.map(|seed| format!("seed {seed}")).unwrap_or_default();
+    let name = format!("{}, {}, {seed}", props.class_name, props.plan);
+    let on_reuse = {
+        let (request, settings) = (props.request.clone(), controls.settings.clone());
+        let (models, class_name) = (controls.models.clone(), props.class_name.clone());
+        Callback::from(move |_: MouseEvent| {
+            let taken = (*settings).clone().of_request(&request, &models);
+            // A seed that is asked for again is meant.
+            settings.set(Settings { seed_used: false, ..taken });
+            let words = format!("The controls now have the settings of this {class_name}.");
+            store.dispatch(crate::state::store::Action::Notice(Some(words)));
+        })
+    };
+    let onerror = {
+        let is_gone = is_gone.setter();
+        Callback::from(move |_: Event| is_gone.set(true))
+    };
     html! {
-        <Link<Route> {to} classes="recent-item">
-            <span class="thumbnail" data-testid="recent-item" data-job={view.id.to_string()}>
-                <img src={view.pictures[0].clone()} alt="" loading="lazy" width={side.clone()} height={side} />
-                if count > 1 { <span class="count">{ format!("×{count}") }</span> }
-            </span>
-            <span class="what">{ &view.class_name }</span>
-            <span class="how">{ plan }</span>
-        </Link<Route>>
+        <div class="recent-entry">
+            <Link<Route> {to} classes="recent-item">
+                <span class="thumbnail" data-testid="recent-item" data-job={props.id.to_string()}>
+                    <img
+                        src={props.picture.clone()}
+                        alt=""
+                        loading="lazy"
+                        width={side.clone()}
+                        height={side}
+                        {onerror}
+                    />
+                    if count > 1 { <span class="count">{ format!("×{count}") }</span> }
+                </span>
+                <span class="what">{ &props.class_name }</span>
+                <span class="how">{ &props.plan }</span>
+                <span class="unseen">{ seed }</span>
+            </Link<Route>>
+            <button
+                type="button"
+                class="quiet reuse"
+                data-testid="recent-reuse"
+                disabled={controls.models.is_empty()}
+                onclick={on_reuse}
+                aria-label={format!("Use the settings of {name}")}
+            >{ "Use settings" }</button>
+        </div>
+    }
+}
+
+/// Own jobs that wait or run besides the one on the stage: each can be stopped.
+#[derive(PartialEq, Properties)]
+pub(crate) struct OwnQueueProps {
+    /// The job that is shown anyway.
+    pub(crate) shown: Option<JobId>,
+}
+
+/// A list, as long as there is something in it.
+#[component]
+pub(crate) fn OwnQueue(props: &OwnQueueProps) -> Html {
+    let backend = use_backend();
+    let jobs = backend.store.unfinished_own();
+    let others: Vec<_> =
+        jobs.into_iter().filter(|job| Some(job.id()) != props.shown.as_ref()).collect();
+    if others.is_empty() {
+        return Html::default();
+    }
+    let cancel_all = {
+        let (backend, others) = (backend.clone(), others.clone());
+        Callback::from(move |_: MouseEvent| others.iter().for_each(|job| backend.cancel(job.id())))
+    };
+    html! {
+        <section class="own-queue" data-testid="own-queue" aria-labelledby="own-queue-title">
+            <h2 id="own-queue-title">{ "Also being drawn for you" }</h2>
+            <ul>
+                { for others.iter().map(|job| {
+                    let (cancelled, id) = (backend.clone(), job.id().clone());
+                    let what = format!("{}, {}", job.about.class_name, words::plan(&job.about));
+                    html! {
+                        <li key={job.id().to_string()}>
+                            <span>{ what.clone() }{ " " }<span class="hint">{ words::state(job) }</span></span>
+                            <button
+                                type="button"
+                                class="quiet"
+                                data-testid="cancel-other"
+                                data-job={job.id().to_string()}
+                                aria-label={format!("Cancel {what}")}
+                                onclick={Callback::from(move |_: MouseEvent| cancelled.cancel(&id))}
+                            >{ "Cancel" }</button>
+                        </li>
+                    }
+                }) }
+            </ul>
+            if others.len() > 1 {
+                <button type="button" class="quiet" data-testid="cancel-all" onclick={cancel_all}>{ "Cancel all of these" }</button>
+            }
+        </section>
     }
 }

@@ -1,9 +1,10 @@
 //! The server and everything known of it, for all components.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
-use gloo_timers::future::TimeoutFuture;
-use var_dd_protocol::{ErrorCode, GenerateRequest, JobId, JobState};
+use gloo_events::EventListener;
+use gloo_timers::{callback::Timeout, future::TimeoutFuture};
+use var_dd_protocol::{ErrorCode, GenerateRequest, JobId, JobState, OwnerToken};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
@@ -16,6 +17,34 @@ use crate::{
 /// How often, and after how long, a new server is asked for its example.
 const EXAMPLE_TRIES: u32 = 8;
 const EXAMPLE_PAUSE_MS: u32 = 1_500;
+
+/// How long a deletion can be taken back.
+pub(crate) const UNDO_MS: u32 = 8_000;
+
+/// Changes within this time are one reason to ask for recent results.
+const RECENT_MS: u32 = 150;
+
+/// Own jobs from before the page was loaded that are looked after.
+const MOST_RESUMED: usize = 8;
+
+/// Deletions that can still be taken back, each with what will do it.
+#[derive(Clone, Default)]
+struct Waiting(Rc<RefCell<Vec<(JobId, OwnerToken, Timeout)>>>);
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Waiting {
+    /// Takes a deletion out; false if it does not wait.
+    fn take(&self, job: &JobId) -> bool {
+        let mut waiting = self.0.borrow_mut();
+        let at = waiting.iter().position(|(other, ..)| other == job);
+        at.map(|at| waiting.swap_remove(at)).is_some()
+    }
+}
 
 impl Reducible for Store {
     type Action = Action;
@@ -30,6 +59,7 @@ impl Reducible for Store {
 pub(crate) struct Backend {
     pub(crate) store: UseReducerHandle<Store>,
     server: Server,
+    deleting: Waiting,
 }
 
 impl Backend {
@@ -49,19 +79,57 @@ impl Backend {
         }
     }
 
-    /// Deletes a result of one's own.
+    /// Deletes a result of one's own, unless that is taken back within [`UNDO_MS`].
     pub(crate) fn delete(&self, job: &JobId) {
         let Some(token) = memory::owner_token(job) else {
             return self.notice("Only whoever asked for these pictures can delete them.");
         };
+        let (store, deleting, id) = (self.store.dispatcher(), self.deleting.clone(), job.clone());
+        store.dispatch(Action::Deleting(id.clone()));
+        let secret = token.clone();
+        let later = Timeout::new(UNDO_MS, move || {
+            deleting.take(&id);
+            spawn_local(async move {
+                let action = match api::delete(&id, &secret).await {
+                    Ok(()) => Action::Deleted(id),
+                    Err(error) if error.code == ErrorCode::NotFound => Action::Deleted(id),
+                    Err(error) => {
+                        store.dispatch(Action::Notice(Some(error.message)));
+                        Action::Kept(id)
+                    }
+                };
+                store.dispatch(action);
+            });
+        });
+        self.deleting.0.borrow_mut().push((job.clone(), token, later));
+    }
+
+    /// Deletes a result of one's own at once and without a word: one that nobody was to see.
+    pub(crate) fn discard(&self, job: &JobId) {
+        let Some(token) = memory::owner_token(job) else { return };
         let (store, job) = (self.store.dispatcher(), job.clone());
         spawn_local(async move {
-            let action = match api::delete(&job, &token).await {
-                Ok(()) => Action::Deleted(job),
-                Err(error) if error.code == ErrorCode::NotFound => Action::Deleted(job),
-                Err(error) => Action::Notice(Some(error.message)),
-            };
-            store.dispatch(action);
+            if api::delete(&job, &token).await.is_ok() {
+                store.dispatch(Action::Deleted(job));
+            }
+        });
+    }
+
+    /// Takes a deletion back.
+    pub(crate) fn keep(&self, job: &JobId) {
+        if self.deleting.take(job) {
+            self.store.dispatch(Action::Kept(job.clone()));
+        }
+    }
+
+    /// Asks for the results that follow those in the list.
+    pub(crate) fn more_recent(&self) {
+        let (store, next) = (self.store.dispatcher(), self.store.more_recent.clone());
+        spawn_local(async move {
+            match api::recent(next.as_deref()).await {
+                Ok(page) => store.dispatch(Action::Recent { page, is_more: true }),
+                Err(error) => store.dispatch(Action::Notice(Some(error.message))),
+            }
         });
     }
 
@@ -89,17 +157,45 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
             Server::connect(dispatch, keep)
         })
     };
+    // Once at the start, and after a lost connection: the server may have come back with other
+    // models.
+    let was_lost = use_mut_ref(|| true);
     {
         let dispatch = store.dispatcher();
-        // At the start, and after a lost connection: the server may have come back with other
-        // models.
         use_effect_with(store.connection.clone(), move |connection| {
-            if matches!(connection, Connection::Connecting | Connection::Open) {
+            let due = match connection {
+                Connection::Lost | Connection::Refused(_) => {
+                    *was_lost.borrow_mut() = true;
+                    false
+                }
+                // It was asked for on the way to this connection.
+                Connection::PlainHttp(_) => {
+                    *was_lost.borrow_mut() = false;
+                    false
+                }
+                Connection::Connecting | Connection::Open => was_lost.replace(false),
+            };
+            if due {
                 spawn_local(learn_what_is_offered(dispatch));
             }
         });
     }
-    let backend = Backend { store, server: (*server).clone() };
+    let deleting = (*use_memo((), |()| Waiting::default())).clone();
+    {
+        let deleting = deleting.clone();
+        use_effect_with((), move |()| {
+            let listener = web_sys::window().map(|window| {
+                EventListener::new(&window, "pagehide", move |_| {
+                    for (job, token, _) in deleting.0.take() {
+                        api::delete_on_leaving(&job, &token);
+                    }
+                })
+            });
+            move || drop(listener)
+        });
+    }
+    let backend = Backend { store, server: (*server).clone(), deleting };
+    use_own_results(&backend);
     html! { <ContextProvider<Backend> context={backend}>{ props.children.clone() }</ContextProvider<Backend>> }
 }
 
@@ -131,8 +227,11 @@ pub(crate) fn use_result(job: Option<JobId>) {
     let backend = use_backend();
     // Once more when a lost connection is back: what could not be had then may be now.
     let is_lost = backend.store.connection == Connection::Lost;
+    let known = job.as_ref().is_some_and(|job| {
+        backend.store.job(job).is_some_and(|job| job.state.is_final() && job.has_frames())
+    });
     use_effect_with((job, is_lost), move |(job, is_lost)| {
-        let Some(job) = job.clone().filter(|_| !is_lost) else { return };
+        let Some(job) = job.clone().filter(|_| !is_lost && !known) else { return };
         spawn_local(async move {
             match api::view(job.as_str()).await {
                 Ok(view) => {
@@ -148,18 +247,87 @@ pub(crate) fn use_result(job: Option<JobId>) {
     });
 }
 
-/// Keeps the list of recent results fresh.
+/// Remembers own results in this browser, learns what other tabs remember, and follows those that
+/// had not ended when the page was loaded.
+#[hook]
+fn use_own_results(backend: &Backend) {
+    let store = backend.store.dispatcher();
+    {
+        let (store, server) = (store.clone(), backend.server.clone());
+        use_effect_with((), move |()| {
+            let mine = memory::mine();
+            let unfinished: Vec<_> = mine.unfinished().map(|own| own.id.clone()).collect();
+            store.dispatch(Action::Mine(Rc::new(mine)));
+            for job in unfinished.into_iter().take(MOST_RESUMED) {
+                let (store, server) = (store.clone(), server.clone());
+                spawn_local(async move {
+                    match api::view(job.as_str()).await {
+                        Ok(view) => {
+                            let runs = !view.state.is_final();
+                            store.dispatch(Action::View(Rc::new(view)));
+                            if runs {
+                                server.watch(job);
+                            }
+                        }
+                        Err(error) if error.code == ErrorCode::NotFound => forget(&store, &job),
+                        // It stays in the list for another time.
+                        Err(_) => {}
+                    }
+                });
+            }
+            let changed = Callback::from(move |()| {
+                store.dispatch(Action::Mine(Rc::new(memory::mine())));
+            });
+            let listener = memory::watch_mine(changed);
+            move || drop(listener)
+        });
+    }
+    let is_gone = |id: &JobId| {
+        backend.store.missing(id).is_some_and(|error| error.code == ErrorCode::NotFound)
+    };
+    let mine = backend.store.mine.iter().map(|own| own.id.clone());
+    let deleted: Vec<_> = mine.filter(is_gone).collect();
+    use_effect_with((backend.store.own_news(), deleted), move |(news, deleted)| {
+        if news.is_empty() && deleted.is_empty() {
+            return;
+        }
+        // Other tabs may have remembered more meanwhile.
+        let mut mine = memory::mine();
+        news.iter().for_each(|own| mine.note(own.clone()));
+        deleted.iter().for_each(|id| mine.forget(id));
+        memory::keep_mine(&mine);
+        store.dispatch(Action::Mine(Rc::new(mine)));
+    });
+}
+
+fn forget(store: &UseReducerDispatcher<Store>, job: &JobId) {
+    let mut mine = memory::mine();
+    mine.forget(job);
+    memory::keep_mine(&mine);
+    store.dispatch(Action::Mine(Rc::new(mine)));
+}
+
+/// Keeps the list of recent results fresh: asked for once, then when something of one's own
+/// finished here or in another tab, and when a lost connection is back.
 #[hook]
 pub(crate) fn use_recent() {
     let backend = use_backend();
-    let when = (backend.store.connection == Connection::Open, backend.store.finished());
+    let is_lost = backend.store.connection == Connection::Lost;
+    let finished = backend.store.mine.iter().filter(|own| own.state.is_final()).count();
+    let when = (is_lost, backend.store.own_finished(), finished);
     let store = backend.store.dispatcher();
-    use_effect_with(when, move |_| {
-        spawn_local(async move {
-            // Without it the page is whole all the same.
-            if let Ok(recent) = api::recent().await {
-                store.dispatch(Action::Recent(Rc::new(recent)));
-            }
+    use_effect_with(when, move |&(is_lost, ..)| {
+        // Several changes that come together are one reason to ask.
+        let later = (!is_lost).then(|| {
+            Timeout::new(RECENT_MS, move || {
+                spawn_local(async move {
+                    // Without it the page is whole all the same.
+                    if let Ok(page) = api::recent(None).await {
+                        store.dispatch(Action::Recent { page, is_more: false });
+                    }
+                });
+            })
         });
+        move || drop(later)
     });
 }

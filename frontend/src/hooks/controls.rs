@@ -1,12 +1,93 @@
-//! The settings of a page, and what the server offers for them.
+//! The settings of this tab, what is on its stage, and what the server offers for them: one state
+//! for all places in the page, kept for a reload.
 
 use std::rc::Rc;
 
-use var_dd_protocol::ModelInfo;
+use var_dd_protocol::{JobId, ModelInfo};
 use yew::prelude::*;
+use yew_router::prelude::*;
 
-use super::{random_below, use_backend};
-use crate::state::settings::{PICKED_SEEDS, Settings};
+use super::{memory, random_below, use_backend};
+use crate::{
+    route::Route,
+    state::{
+        address::Address,
+        job::Job,
+        settings::{PICKED_SEEDS, Settings},
+        store::{Action, Answer},
+    },
+};
+
+/// What is on the stage of the playground.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Current {
+    /// What the person asked for, by the tag of the request.
+    Asked(u32),
+    /// A job from before the page was loaded, or one that was brought here from its own page.
+    Resumed(JobId),
+    /// Whatever the server has to show.
+    Example,
+}
+
+/// What this tab remembers above all places.
+#[derive(Clone, PartialEq)]
+struct Session {
+    settings: UseStateHandle<Settings>,
+    current: UseStateHandle<Current>,
+}
+
+/// Properties of [`SessionProvider`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct SessionProviderProps {
+    pub(crate) children: Html,
+}
+
+/// Keeps settings and stage for everything inside: from place to place, and over a reload.
+#[component]
+pub(crate) fn SessionProvider(props: &SessionProviderProps) -> Html {
+    let settings = use_state_eq(|| {
+        memory::settings().unwrap_or_else(|| Settings::new(random_below(PICKED_SEEDS)))
+    });
+    let current = use_state_eq(|| memory::current_job().map_or(Current::Example, Current::Resumed));
+    use_effect_with((*settings).clone(), |settings| {
+        if settings.chosen {
+            memory::keep_settings(settings);
+        }
+    });
+    // Whatever place is shown when the server answers, the stage is kept.
+    let store = use_backend().store;
+    let job = match &*current {
+        Current::Asked(tag) => match store.answer(*tag) {
+            Some(Answer::Accepted(job)) => Some(job.clone()),
+            _ => None,
+        },
+        Current::Resumed(job) => Some(job.clone()),
+        Current::Example => None,
+    };
+    use_effect_with((matches!(*current, Current::Example), job), |(is_example, job)| {
+        match (is_example, job) {
+            (true, _) => memory::forget_current_job(),
+            (false, Some(job)) => memory::keep_current_job(job),
+            (false, None) => {}
+        }
+    });
+    let session = Session { settings, current };
+    html! { <ContextProvider<Session> context={session}>{ props.children.clone() }</ContextProvider<Session>> }
+}
+
+#[hook]
+fn use_session() -> Session {
+    use_context().expect("components are inside the provider")
+}
+
+/// What is on the stage, for whichever place wants to know or to change it.
+///
+/// # Panics
+/// Outside [`SessionProvider`].
+#[hook]
+pub(crate) fn use_current() -> UseStateHandle<Current> {
+    use_session().current
+}
 
 /// What a person sets on a page, and what there is to choose from, shared: a model may name a
 /// thousand classes, and a page is drawn anew for every frame.
@@ -26,14 +107,26 @@ impl Controls {
         change: impl Fn(Settings, T) -> Settings + 'static,
     ) -> Callback<T> {
         let settings = self.settings.clone();
-        Callback::from(move |value| settings.set(change((*settings).clone(), value)))
+        Callback::from(move |value| {
+            let changed = change((*settings).clone(), value);
+            settings.set(Settings { chosen: true, ..changed });
+        })
+    }
+
+    /// Takes over the settings that gave a job.
+    pub(crate) fn take_over(&self, job: &Job) {
+        let settings = (*self.settings).clone();
+        self.settings.set(settings.of_request(&job.about.request, &self.models));
     }
 }
 
-/// Settings of a first visit, the loaded models and the chosen one, copied only when they change.
+/// The settings of this tab, the loaded models and the chosen one, copied only when they change.
+///
+/// # Panics
+/// Outside [`SessionProvider`].
 #[hook]
 pub(crate) fn use_controls() -> Controls {
-    let settings = use_state_eq(|| Settings::new(random_below(PICKED_SEEDS)));
+    let settings = use_session().settings;
     let info = use_backend().store.info.clone();
     let models = use_memo(info, |info| {
         Rc::new(info.as_ref().map(|info| info.models.clone()).unwrap_or_default())
@@ -42,4 +135,46 @@ pub(crate) fn use_controls() -> Controls {
         settings.model(models).cloned().map(Rc::new)
     });
     Controls { models: (*models).clone(), model: (*model).clone(), settings }
+}
+
+/// Keeps the controls in step with what is shown before anything was chosen: `example` is on the
+/// stage and its settings are what the controls say.
+#[hook]
+pub(crate) fn use_settings_of_example(controls: &Controls, example: Option<&Rc<Job>>) {
+    let untouched = !controls.settings.chosen && !controls.models.is_empty();
+    let example = example.filter(|_| untouched).cloned();
+    let id = example.as_ref().map(|example| example.id().clone());
+    let (settings, models) = (controls.settings.clone(), controls.models.clone());
+    use_effect_with(id, move |_| {
+        if let Some(example) = example {
+            let taken = (*settings).clone().of_request(&example.about.request, &models);
+            settings.set(Settings { chosen: false, ..taken });
+        }
+    });
+}
+
+/// Takes over the settings that the address of the playground asks for, once; they leave the
+/// address then, so that a later reload does not bring them back.
+#[hook]
+pub(crate) fn use_settings_of_address() {
+    let controls = use_controls();
+    let store = use_backend().store.dispatcher();
+    let (location, navigator) = (use_location(), use_navigator());
+    let address = use_memo(location, |location| {
+        let pairs = location.as_ref().map(|location| location.query::<Vec<(String, String)>>());
+        pairs.and_then(Result::ok).map(Address::of_pairs).unwrap_or_default()
+    });
+    let is_here = use_route::<Route>() == Some(Route::Playground);
+    let due = (is_here && !address.is_empty() && !controls.models.is_empty()).then_some(address);
+    use_effect_with(due, move |due| {
+        let (Some(address), Some(navigator)) = (due, navigator) else { return };
+        let settings = (*controls.settings).clone();
+        let (settings, left_out) = address.apply(settings, &controls.models);
+        controls.settings.set(settings);
+        if !left_out.is_empty() {
+            let words = format!("Not all of this link could be used: {}.", left_out.join("; "));
+            store.dispatch(Action::Notice(Some(words)));
+        }
+        navigator.replace(&Route::Playground);
+    });
 }

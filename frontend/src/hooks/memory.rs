@@ -1,7 +1,18 @@
-//! What the browser remembers: secrets of own jobs, the job on the stage, the colours.
+//! What the browser remembers for this page, and what the document remembers where the browser
+//! does not.
+//!
+//! A browser may deny storage (reading `localStorage` then throws), have none, or have no room
+//! left. The page goes on: what cannot be kept is kept in memory until the document is closed.
 
-use gloo_storage::{LocalStorage, SessionStorage, Storage};
+use std::{cell::RefCell, collections::BTreeMap};
+
+use gloo_events::EventListener;
+use serde::{Serialize, de::DeserializeOwned};
 use var_dd_protocol::{JobId, OwnerToken};
+use wasm_bindgen::JsCast;
+use yew::Callback;
+
+use crate::state::{mine::Mine, settings::Settings};
 
 /// Own jobs, oldest first, with their secrets.
 const OWNED: &str = "var-dd.owned";
@@ -9,14 +20,66 @@ const OWNED: &str = "var-dd.owned";
 /// Own jobs remembered.
 const MOST_OWNED: usize = 500;
 
+/// What own results show, for the list of recent ones.
+const MINE: &str = "var-dd.mine";
+
+/// The settings of this tab.
+const SETTINGS: &str = "var-dd.settings";
+
 /// The job on the stage of this tab.
 const CURRENT: &str = "var-dd.current";
 
-/// Chosen colours.
+/// Chosen colours. `theme.js` reads this before the first paint.
 const THEME: &str = "var-dd.theme";
 
-// A browser that keeps nothing (private windows, full storage) still draws pictures, so failures
-// pass silently.
+thread_local! {
+    /// What the browser would not keep.
+    static UNKEPT: RefCell<BTreeMap<&'static str, String>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// How long something is remembered.
+#[derive(Clone, Copy)]
+enum Area {
+    /// By all tabs, for good.
+    Browser,
+    /// By this tab, until it is closed.
+    Tab,
+}
+
+impl Area {
+    fn storage(self) -> Option<web_sys::Storage> {
+        let window = web_sys::window()?;
+        let storage = match self {
+            Self::Browser => window.local_storage(),
+            Self::Tab => window.session_storage(),
+        };
+        storage.ok().flatten()
+    }
+
+    /// The value under `key`; nothing if there is none or it is not of this type.
+    fn read<T: DeserializeOwned>(self, key: &'static str) -> Option<T> {
+        let unkept = UNKEPT.with_borrow(|unkept| unkept.get(key).cloned());
+        let text = unkept.or_else(|| self.storage()?.get_item(key).ok()?)?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn write<T: Serialize>(self, key: &'static str, value: &T) {
+        let Ok(text) = serde_json::to_string(value) else { return };
+        let kept = self.storage().is_some_and(|storage| storage.set_item(key, &text).is_ok());
+        UNKEPT.with_borrow_mut(|unkept| match kept {
+            true => unkept.remove(key),
+            false => unkept.insert(key, text),
+        });
+    }
+
+    fn remove(self, key: &'static str) {
+        UNKEPT.with_borrow_mut(|unkept| unkept.remove(key));
+        if let Some(storage) = self.storage() {
+            // A browser that denies this remembers nothing anyway.
+            let _ = storage.remove_item(key);
+        }
+    }
+}
 
 /// Keeps the secret of an own job.
 pub(super) fn keep_owner_token(job: &JobId, token: &OwnerToken) {
@@ -24,7 +87,7 @@ pub(super) fn keep_owner_token(job: &JobId, token: &OwnerToken) {
     owned.push((job.clone(), token.clone()));
     let surplus = owned.len().saturating_sub(MOST_OWNED);
     owned.drain(..surplus);
-    let _ = LocalStorage::set(OWNED, owned);
+    Area::Browser.write(OWNED, &owned);
 }
 
 /// The secret of a job, if it is an own one.
@@ -33,32 +96,63 @@ pub(crate) fn owner_token(job: &JobId) -> Option<OwnerToken> {
 }
 
 fn owned() -> Vec<(JobId, OwnerToken)> {
-    LocalStorage::get(OWNED).unwrap_or_default()
+    Area::Browser.read(OWNED).unwrap_or_default()
+}
+
+/// What is remembered of own results.
+pub(super) fn mine() -> Mine {
+    Area::Browser.read(MINE).unwrap_or_default()
+}
+
+/// Remembers own results.
+pub(super) fn keep_mine(mine: &Mine) {
+    Area::Browser.write(MINE, mine);
+}
+
+/// Tells when another tab of this browser changed its own results.
+pub(super) fn watch_mine(changed: Callback<()>) -> Option<EventListener> {
+    let window = web_sys::window()?;
+    Some(EventListener::new(&window, "storage", move |event| {
+        let event = event.dyn_ref::<web_sys::StorageEvent>();
+        if event.is_some_and(|event| event.key().as_deref() == Some(MINE)) {
+            changed.emit(());
+        }
+    }))
+}
+
+/// The settings that this tab had before a reload.
+pub(super) fn settings() -> Option<Settings> {
+    Area::Tab.read(SETTINGS)
+}
+
+/// Remembers the settings for a reload.
+pub(super) fn keep_settings(settings: &Settings) {
+    Area::Tab.write(SETTINGS, settings);
 }
 
 /// Remembers the job on the stage for a reload.
-pub(crate) fn keep_current_job(job: &JobId) {
-    let _ = SessionStorage::set(CURRENT, job);
+pub(super) fn keep_current_job(job: &JobId) {
+    Area::Tab.write(CURRENT, job);
 }
 
 /// The job that was on the stage before a reload.
-pub(crate) fn current_job() -> Option<JobId> {
-    SessionStorage::get(CURRENT).ok()
+pub(super) fn current_job() -> Option<JobId> {
+    Area::Tab.read(CURRENT)
 }
 
 /// Forgets the job on the stage.
-pub(crate) fn forget_current_job() {
-    SessionStorage::delete(CURRENT);
+pub(super) fn forget_current_job() {
+    Area::Tab.remove(CURRENT);
 }
 
 /// The chosen colours, as [`keep_theme`] was given them.
 pub(super) fn theme() -> Option<String> {
-    LocalStorage::get(THEME).ok()
+    Area::Browser.read(THEME)
 }
 
 /// Remembers the chosen colours.
 pub(super) fn keep_theme(name: &str) {
-    let _ = LocalStorage::set(THEME, name);
+    Area::Browser.write(THEME, &name);
 }
 
 /// A random whole number below `end`. Chance enough for a seed, not for a secret.

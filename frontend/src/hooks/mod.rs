@@ -2,17 +2,20 @@
 //! remembers.
 
 mod backend;
+mod clipboard;
 mod controls;
 mod keys;
 mod memory;
 mod player;
 mod theme;
 
-pub(crate) use backend::{BackendProvider, use_backend, use_recent, use_result};
-pub(crate) use controls::{Controls, use_controls};
-pub(crate) use keys::{Key, use_keys};
-pub(crate) use memory::{
-    current_job, forget_current_job, keep_current_job, owner_token, random_below,
+pub(crate) use backend::{Backend, BackendProvider, use_backend, use_recent, use_result};
+pub(crate) use clipboard::copy_text;
+pub(crate) use controls::{
+    Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
+    use_settings_of_example,
 };
-pub(crate) use player::{Playing, use_clock, use_player};
+pub(crate) use keys::{Key, use_keys};
+pub(crate) use memory::{owner_token, random_below};
+pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
 pub(crate) use theme::{use_theme, use_title};

@@ -110,7 +110,7 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
 }
 
 /// Whether the person asked for less motion.
-fn prefers_stillness() -> bool {
+pub(crate) fn prefers_stillness() -> bool {
     let query = web_sys::window()
         .and_then(|window| window.match_media("(prefers-reduced-motion: reduce)").ok());
     query.flatten().is_some_and(|query| query.matches())

@@ -1,289 +1,509 @@
-//! Two to four plans on one class and seed, side by side, in step by time.
+//! Two to four plans on one class and seed, side by side, in step by the time since each began.
 
 use std::rc::Rc;
 
-use var_dd_protocol::ModelInfo;
+use var_dd_protocol::{COMPARED_PLANS, Comparison, GenerateRequest, ModelInfo, Plan};
+use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
-use yew_router::prelude::*;
+use yew_router::{
+    history::{BrowserHistory, History},
+    prelude::*,
+};
 
 use crate::{
-    api::now_ms,
-    components::{Layers, Pickers, Status, StatusLine},
-    hooks::{Controls, Key, use_backend, use_clock, use_controls, use_keys, use_title},
+    api::{self, now_ms},
+    components::{Pickers, RaceView},
+    hooks::{
+        Backend, Controls, Key, copy_text, prefers_stillness, use_backend, use_clock, use_controls,
+        use_keys, use_title,
+    },
     route::Route,
     state::{
-        comparison,
+        comparison::{self, Comparing, Outcome, Purpose},
         job::Job,
         settings::{PlanChoice, Settings},
-        store::{Answer, Connection},
-        timeline::Timeline,
+        store::{Action, Answer},
         words,
     },
 };
 
-/// Fewest and most plans side by side.
-const PLANS: std::ops::RangeInclusive<usize> = 2..=4;
-
-/// Times slower than real when slowed.
-const SLOWER: f64 = 5.0;
-
-/// Milliseconds that the end stays before the clock stops.
-const REST_MS: f64 = 300.0;
-
-/// One plan being drawn.
-#[derive(Clone, Debug, PartialEq)]
-struct Column {
-    name: String,
-    tag: u32,
-}
+/// Times slower than real when played by itself.
+pub(crate) const SLOWER: f64 = 5.0;
 
 /// The clock of all columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Clock {
+pub(crate) enum Clock {
     /// Everything shows its newest.
     Free,
+    /// Stands at so many milliseconds.
+    At(f64),
     /// Runs since a time of this document, real time divided by `slower`.
     Runs { since_ms: f64, slower: f64 },
+}
+
+/// What is drawn: the address it has, and the runs.
+#[derive(Clone, Debug, PartialEq)]
+struct Drawn {
+    of: Comparison,
+    /// Name of the class as the model has it.
+    class_name: String,
+    comparing: Comparing,
 }
 
 /// Compare plans.
 #[component]
 pub(crate) fn Compare() -> Html {
-    use_title("Compare".into());
     let backend = use_backend();
     let store = &backend.store;
-    let navigator = use_navigator();
     let controls = use_controls();
-    let Controls { settings, model, .. } = &controls;
-    let ticked = use_state_eq(|| vec![0_usize, 1]);
-    let columns = use_state_eq(Vec::<Column>::new);
+    let Controls { settings, models, model } = &controls;
+    let drawn = use_state_eq(|| None::<Drawn>);
     let clock = use_state_eq(|| Clock::Free);
+    use_title(drawn.as_ref().map_or_else(
+        || "Compare".into(),
+        |drawn| format!("{}: {} plans compared", drawn.class_name, drawn.of.plans.len()),
+    ));
 
-    let jobs: Vec<Option<Rc<Job>>> = columns
-        .iter()
-        .map(|column| match store.answer(column.tag) {
-            Some(Answer::Accepted(job)) => store.job(job).cloned(),
-            _ => None,
-        })
-        .collect();
-    let all_finished = !jobs.is_empty()
-        && jobs.iter().all(|job| job.as_ref().is_some_and(|job| job.is_finished()));
-    {
-        let clock = clock.clone();
-        // When the last one is done, they are played in step.
-        use_effect_with(all_finished, move |&finished| {
-            clock.set(if finished {
-                Clock::Runs { since_ms: now_ms(), slower: SLOWER }
-            } else {
-                Clock::Free
-            });
-        });
-    }
-    let length_ms = jobs.iter().flatten().map(|job| comparison::length_ms(job)).fold(0.0, f64::max);
-    let now = use_clock(*clock != Clock::Free);
-    let elapsed_ms = match *clock {
-        Clock::Free => None,
-        Clock::Runs { since_ms, slower } => Some(((now - since_ms) / slower).max(0.0)),
+    // The plans to choose from, and those that are chosen.
+    let offered = model.as_ref().map(|model| offered(model, settings)).unwrap_or_default();
+    let chosen: Vec<Plan> = chosen(settings, model.as_deref(), &offered);
+    let seed = settings.seed();
+    let running = drawn.as_ref().is_some_and(|drawn| !drawn.comparing.is_over());
+    let reason = reason(&controls, store.connection.is_usable(), chosen.len(), running);
+    let wanted = match (model, &seed, &reason) {
+        (Some(model), Ok(seed), None) => {
+            let class_name = model.classes.get(settings.class).cloned().unwrap_or_default();
+            let class = settings.class as u32;
+            Some((
+                Comparison::new(&model.name, class, &class_name, *seed, chosen.clone()),
+                class_name,
+            ))
+        }
+        _ => None,
     };
+    let begin = {
+        let (drawn, clock, offered) = (drawn.clone(), clock.clone(), offered.clone());
+        let backend = backend.clone();
+        Callback::from(move |(of, class_name): (Comparison, String)| {
+            let plans = of.plans.iter().map(|plan| {
+                let name = offered.iter().find(|(_, other)| other == plan);
+                let name = name.map_or_else(|| words::custom_plan(plan), |(name, _)| name.clone());
+                let is_warm = backend.store.measured_ms(&request(&of, plan)).is_some();
+                (plan.clone(), name, is_warm)
+            });
+            let comparing = Comparing::new(plans.collect());
+            clock.set(Clock::Free);
+            drawn.set(Some(Drawn { of, class_name, comparing }));
+        })
+    };
+
+    // An address that names a comparison: its settings are taken over, and it is drawn.
+    let address = use_location().map(|location| location.path().to_owned()).unwrap_or_default();
+    let address = address.strip_prefix(&api::root()).unwrap_or_default().to_owned();
+    let arrived = use_state_eq(String::new);
     {
-        let clock = clock.clone();
-        use_effect_with(elapsed_ms.is_some_and(|ms| ms > length_ms + REST_MS), move |&over| {
-            if over {
-                clock.set(Clock::Free);
+        let (controls, drawn, arrived) = (controls.clone(), drawn.clone(), arrived.clone());
+        let is_usable = store.connection.is_usable();
+        let (store, begin) = (store.dispatcher(), begin.clone());
+        let due = address.starts_with("c/") && *arrived != address && !models.is_empty();
+        use_effect_with((due && is_usable, address.clone()), move |(due, address)| {
+            if !due {
+                return;
+            }
+            arrived.set(address.clone());
+            if drawn.as_ref().is_some_and(|drawn| drawn.of.to_string() == *address) {
+                return;
+            }
+            match take_over(&controls, address) {
+                Ok(comparison) => begin.emit(comparison),
+                Err(words) => store.dispatch(Action::Notice(Some(words))),
             }
         });
     }
-
-    let usable = model.as_ref().map_or(0, |model| model.plans.len());
-    let chosen: Vec<usize> = ticked.iter().copied().filter(|&plan| plan < usable).collect();
-    let seed_problem = settings.seed().err();
-    let running = jobs.iter().flatten().any(|job| !job.state.is_final());
-    let can_start = store.connection == Connection::Open
-        && PLANS.contains(&chosen.len())
-        && seed_problem.is_none()
-        && !running;
     let start = {
-        let (backend, settings, columns, model) =
-            (backend.clone(), settings.clone(), columns.clone(), model.clone());
-        let chosen = chosen.clone();
+        let (wanted, begin, arrived) = (wanted.clone(), begin, arrived.clone());
         Callback::from(move |()| {
-            let Some(model) = model.as_ref().filter(|_| can_start) else { return };
-            let ask = |&plan: &usize| {
-                let settings = Settings {
-                    plan: PlanChoice::Preset(plan),
-                    count: 1,
-                    // The steps are what is compared here, each at its own time.
-                    last_frame_first: false,
-                    ..(*settings).clone()
-                };
-                let request = settings.request(model).ok()?;
-                Some(Column {
-                    name: model.plans[plan].name.clone(),
-                    tag: backend.generate(request),
-                })
-            };
-            columns.set(chosen.iter().filter_map(ask).collect());
+            let Some((of, class_name)) = wanted.clone() else { return };
+            arrived.set(of.to_string());
+            // Its characters are as they are to stand in the address.
+            BrowserHistory::new().push(api::path(&of.to_string()));
+            begin.emit((of, class_name));
         })
     };
     {
-        let (backend, jobs, start) = (backend.clone(), jobs.clone(), start.clone());
+        let (backend, drawn) = (backend.clone(), drawn.clone());
+        use_effect(move || run(&backend, &drawn));
+    }
+
+    let shown_jobs: Vec<Option<Rc<Job>>> = drawn.as_ref().map_or_else(Vec::new, |drawn| {
+        let columns = drawn.comparing.columns.iter();
+        columns.map(|column| job_of(&backend, column.shown?)).collect()
+    });
+    let moments = comparison::moments(shown_jobs.iter().flatten().map(|job| &**job));
+    let length_ms = moments.last().copied().unwrap_or(0.0);
+    let all_there = !shown_jobs.is_empty()
+        && drawn
+            .as_ref()
+            .is_some_and(|drawn| drawn.comparing.columns.iter().all(|column| column.runs() > 0));
+    {
+        let clock = clock.clone();
+        // Once all are measured for the first time, they are played in step.
+        use_effect_with(all_there, move |&all_there| {
+            if all_there && !prefers_stillness() {
+                clock.set(Clock::Runs { since_ms: now_ms(), slower: SLOWER });
+            }
+        });
+    }
+    let now = use_clock(matches!(*clock, Clock::Runs { .. }));
+    let elapsed_ms = match *clock {
+        Clock::Free => None,
+        Clock::At(ms) => Some(ms),
+        Clock::Runs { since_ms, slower } => Some(((now - since_ms) / slower).clamp(0.0, length_ms)),
+    };
+    {
+        let clock = clock.clone();
+        let is_over =
+            matches!(*clock, Clock::Runs { .. }) && elapsed_ms.is_some_and(|ms| ms >= length_ms);
+        use_effect_with(is_over, move |&is_over| {
+            if is_over {
+                clock.set(Clock::At(length_ms));
+            }
+        });
+    }
+    let step = {
+        let clock = clock.clone();
+        Callback::from(move |by: isize| {
+            let at = elapsed_ms.unwrap_or(length_ms);
+            clock.set(Clock::At(comparison::stepped(&moments, at, by)));
+        })
+    };
+    let play = {
+        let clock = clock.clone();
+        Callback::from(move |slower: f64| {
+            clock.set(match *clock {
+                Clock::Runs { .. } => Clock::At(elapsed_ms.unwrap_or(length_ms)),
+                _ => Clock::Runs { since_ms: now_ms(), slower },
+            });
+        })
+    };
+    let share = {
+        let (drawn, store) = (drawn.clone(), store.dispatcher());
+        Callback::from(move |()| {
+            let Some(drawn) = &*drawn else { return };
+            let (address, store) = (api::address(&drawn.of.to_string()), store.clone());
+            spawn_local(async move {
+                let words = match copy_text(&address).await {
+                    true => "Link to this comparison copied.".to_owned(),
+                    false => format!("Copy this link: {address}"),
+                };
+                store.dispatch(Action::Notice(Some(words)));
+            });
+        })
+    };
+    let stop = {
+        let (backend, drawn) = (backend.clone(), drawn.clone());
+        Callback::from(move |()| {
+            let Some(now) = &*drawn else { return };
+            let running = now.comparing.running().and_then(|(_, tag)| job_of(&backend, tag));
+            if let Some(job) = running {
+                backend.cancel(job.id());
+            }
+            drawn.set(Some(Drawn { comparing: now.comparing.clone().stopped(), ..now.clone() }));
+        })
+    };
+    {
+        let (start, step, play, share, stop) =
+            (start.clone(), step.clone(), play.clone(), share.clone(), stop.clone());
         use_keys(Callback::from(move |key| {
             match key {
                 Key::Generate => start.emit(()),
-                Key::Cancel if running => {
-                    let jobs = jobs.iter().flatten().filter(|job| !job.state.is_final());
-                    jobs.for_each(|job| backend.cancel(job.id()));
-                }
+                Key::Back => step.emit(-1),
+                Key::On => step.emit(1),
+                Key::Play => play.emit(SLOWER),
+                Key::Share => share.emit(()),
+                Key::Cancel if running => stop.emit(()),
                 _ => return false,
             }
             true
         }));
     }
-    let play = |slower: f64| {
-        let clock = clock.clone();
-        Callback::from(move |_: MouseEvent| clock.set(Clock::Runs { since_ms: now_ms(), slower }))
+    let again = {
+        let drawn = drawn.clone();
+        Callback::from(move |_: MouseEvent| {
+            if let Some(now) = &*drawn {
+                let comparing = now.comparing.clone().repeated();
+                drawn.set(Some(Drawn { comparing, ..now.clone() }));
+            }
+        })
+    };
+    let is_other = match (&*drawn, &wanted) {
+        (Some(drawn), Some((wanted, _))) => drawn.of != *wanted,
+        _ => false,
     };
     html! {
-        <main class="compare">
-            <h1>{ "Compare plans" }</h1>
-            if let Some(model) = model {
-                <section class="choices" aria-label="What to compare">
-                    <Pickers controls={controls.clone()} problem={seed_problem} />
-                    { plans(model, &ticked, &chosen) }
-                    <button
-                        type="button"
-                        class="generate"
-                        data-testid="compare-start"
-                        disabled={!can_start}
-                        onclick={start.reform(|_: MouseEvent| ())}
-                    >{ "Draw side by side" }</button>
-                </section>
-            } else {
-                <p class="hint">{ "Waiting for the server" }</p>
-            }
-            if !columns.is_empty() {
-                <div class="clock">
-                    <button type="button" class="quiet" disabled={!all_finished} onclick={play(1.0)}>{ "Play at true speed" }</button>
-                    <button type="button" class="quiet" disabled={!all_finished} onclick={play(SLOWER)}>
-                        { format!("Play {SLOWER} times slower") }
-                    </button>
-                    <p class="time">{ match elapsed_ms {
-                        Some(ms) => format!("{:.0} ms since each began", ms.min(length_ms)),
-                        None if all_finished => format!("all of {}", words::duration(length_ms)),
-                        None => "drawing, one after the other".to_owned(),
-                    } }</p>
-                </div>
-            }
-            <div class={classes!("columns", format!("of-{}", columns.len()))}>
-                { for columns.iter().zip(&jobs).map(|(column, job)| {
-                    draw_column(column, job.as_ref(), store.answer(column.tag), elapsed_ms, navigator.as_ref())
-                }) }
-            </div>
+        <main class="compare" id="main" tabindex="-1">
+            <section class="race" aria-label="Side by side">
+                <h1>{ match &*drawn {
+                    Some(drawn) => format!("{}, seed {}", drawn.class_name, drawn.of.seed),
+                    None => "Compare plans".to_owned(),
+                } }</h1>
+                if let Some(drawn) = &*drawn {
+                    <p class="hint">
+                        { format!("{} · ", drawn.of.model) }
+                        { progress(&drawn.comparing) }
+                        if is_other { { " · The controls have changed since: draw again to see that." } }
+                    </p>
+                    <RaceView
+                        columns={drawn.comparing.columns.clone()}
+                        jobs={shown_jobs.clone()}
+                        answers={drawn.comparing.columns.iter().map(|column| column.shown.and_then(|tag| store.answer(tag).cloned())).collect::<Vec<_>>()}
+                        {elapsed_ms}
+                        {length_ms}
+                        is_playing={matches!(*clock, Clock::Runs { .. })}
+                        on_seek={{
+                            let clock = clock.clone();
+                            Callback::from(move |ms| clock.set(Clock::At(ms)))
+                        }}
+                        on_step={step}
+                        on_play={play}
+                    />
+                    <div class="race-actions">
+                        <button type="button" data-testid="compare-again" disabled={running || !all_there} onclick={again}>
+                            { format!("Measure {} times", comparison::RUNS) }
+                        </button>
+                        <button type="button" data-testid="compare-share" onclick={share.reform(|_: MouseEvent| ())}>{ "Copy link" }</button>
+                        if running {
+                            <button type="button" class="quiet" data-testid="cancel" onclick={stop.reform(|_: MouseEvent| ())}>{ "Stop" }</button>
+                        }
+                    </div>
+                    <p class="hint">{ "Network: in the transformer, which draws the tokens. Pictures: in the decoder, \
+                        which turns them into what one sees, once for every step on the way. Every plan is warmed up \
+                        first, and they are drawn one after the other." }</p>
+                } else {
+                    <p>{ "Draw one class and seed by several plans, and see what each step costs and brings." }</p>
+                }
+            </section>
+            <aside class="rail" aria-label="What to compare">
+                if let Some(model) = model {
+                    <Pickers controls={controls.clone()} problem={seed.clone().err()} lockable=true />
+                    { plans(&controls, model, &offered, &chosen) }
+                    <div class="generate-bar">
+                        <button
+                            type="button"
+                            class="generate"
+                            data-testid="compare-start"
+                            disabled={wanted.is_none()}
+                            aria-describedby="compare-reason"
+                            onclick={start.reform(|_: MouseEvent| ())}
+                        >{ if drawn.is_some() && !is_other { "Draw again" } else { "Draw side by side" } }</button>
+                        <p id="compare-reason" class="hint">{ reason.unwrap_or_default() }</p>
+                    </div>
+                } else {
+                    <p class="hint">{ "Waiting for the server" }</p>
+                }
+            </aside>
         </main>
     }
 }
 
-/// Boxes to tick, two to four of them.
-fn plans(model: &ModelInfo, ticked: &UseStateHandle<Vec<usize>>, chosen: &[usize]) -> Html {
-    let full = chosen.len() >= *PLANS.end();
+/// Asks for run after run, and notes how each ended.
+fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
+    let Some(now) = &**drawn else { return };
+    let comparing = &now.comparing;
+    let set = |comparing: Comparing| drawn.set(Some(Drawn { comparing, ..now.clone() }));
+    if comparing.has_spent() {
+        let (rest, spent) = comparing.clone().without_spent();
+        spent.iter().for_each(|job| backend.discard(job));
+        return set(rest);
+    }
+    if let Some((_, tag)) = comparing.running() {
+        let outcome = match backend.store.answer(tag) {
+            Some(Answer::Refused(_)) => Some(Outcome::Failed),
+            Some(Answer::Accepted(id)) => match backend.store.job(id) {
+                Some(job) if job.state.is_final() => Some(match job.timings {
+                    Some(timings) if job.is_finished() => Outcome::Finished(id.clone(), timings),
+                    _ => Outcome::Failed,
+                }),
+                Some(_) => None,
+                None => Some(Outcome::Failed),
+            },
+            Some(Answer::Waiting) | None => None,
+        };
+        if let Some(outcome) = outcome {
+            set(comparing.clone().ended(outcome));
+        }
+        return;
+    }
+    if let Some(run) = comparing.next().filter(|_| backend.store.connection.is_usable()) {
+        let request = request(&now.of, &comparing.columns[run.column].plan);
+        let tag = backend.generate(request);
+        set(comparing.clone().asked(tag));
+    }
+}
+
+/// What draws a plan of a comparison.
+fn request(of: &Comparison, plan: &Plan) -> GenerateRequest {
+    GenerateRequest {
+        model: Some(of.model.clone()),
+        class: of.class,
+        plan: plan.clone(),
+        seed: Some(of.seed),
+        count: 1,
+        // The steps are what is compared here, each at its own time.
+        last_frame_first: false,
+    }
+}
+
+fn job_of(backend: &Backend, tag: u32) -> Option<Rc<Job>> {
+    match backend.store.answer(tag) {
+        Some(Answer::Accepted(job)) => backend.store.job(job).cloned(),
+        _ => None,
+    }
+}
+
+/// Takes the settings of an address over; what is to be drawn, or why it cannot be.
+fn take_over(controls: &Controls, address: &str) -> Result<(Comparison, String), String> {
+    let comparison: Comparison = address
+        .parse()
+        .map_err(|error| format!("This link to a comparison cannot be read: {error}."))?;
+    let found = controls.models.iter().find(|model| model.name == comparison.model);
+    let model = found.ok_or_else(|| {
+        format!("This comparison is of the model “{}”, which is not here.", comparison.model)
+    })?;
+    let class = comparison.class as usize;
+    let class_name = model.classes.get(class).cloned();
+    let class_name = class_name.ok_or_else(|| {
+        format!("This comparison is of class {class}; {} has {}.", model.name, model.classes.len())
+    })?;
+    let settings = Settings {
+        chosen: true,
+        compared: comparison.plans.clone(),
+        class,
+        ..(*controls.settings).clone().for_model(model)
+    };
+    controls.settings.set(settings.typed_seed(comparison.seed.to_string()));
+    // As the page itself would write it, so that it is told from others by its parts.
+    let plans = comparison.plans;
+    Ok((
+        Comparison::new(&model.name, comparison.class, &class_name, comparison.seed, plans),
+        class_name,
+    ))
+}
+
+/// Plans to choose from, with their names: the presets, the one in the editor, and what an address
+/// brought.
+fn offered(model: &ModelInfo, settings: &Settings) -> Vec<(String, Plan)> {
+    let mut offered: Vec<(String, Plan)> =
+        model.plans.iter().map(|preset| (preset.name.clone(), preset.plan.clone())).collect();
+    let custom = Settings { plan: PlanChoice::Custom, ..settings.clone() }.plan(model).ok();
+    let own = custom.filter(|_| settings.plan == PlanChoice::Custom);
+    for plan in settings.compared.iter().chain(&own) {
+        let can_run = model.has_teacher || !plan.needs_teacher();
+        if can_run && offered.iter().all(|(_, other)| other != plan) {
+            offered.push((words::custom_plan(plan), plan.clone()));
+        }
+    }
+    offered
+}
+
+/// The plans that are ticked: those of the last time, else the one on the stage and another.
+fn chosen(settings: &Settings, model: Option<&ModelInfo>, offered: &[(String, Plan)]) -> Vec<Plan> {
+    let is_offered = |plan: &Plan| offered.iter().any(|(_, other)| other == plan);
+    let mut chosen: Vec<Plan> =
+        settings.compared.iter().filter(|plan| is_offered(plan)).cloned().collect();
+    if settings.compared.is_empty() {
+        chosen.extend(model.and_then(|model| settings.plan(model).ok()).filter(is_offered));
+        for (_, plan) in offered {
+            if chosen.len() < *COMPARED_PLANS.start() && !chosen.contains(plan) {
+                chosen.push(plan.clone());
+            }
+        }
+    }
+    // In the order of the list, whatever the order of the clicks.
+    let place = |plan: &Plan| offered.iter().position(|(_, other)| other == plan);
+    chosen.sort_by_key(place);
+    chosen
+}
+
+/// Why nothing can be drawn now.
+fn reason(controls: &Controls, is_usable: bool, chosen: usize, running: bool) -> Option<String> {
+    let (fewest, most) = (COMPARED_PLANS.start(), COMPARED_PLANS.end());
+    if running {
+        Some("It is being drawn.".into())
+    } else if !is_usable {
+        Some("There is no connection to the server.".into())
+    } else if chosen < *fewest || chosen > *most {
+        Some(format!("Tick {fewest} to {most} plans."))
+    } else {
+        controls.settings.seed().err().map(|problem| problem.message)
+    }
+}
+
+/// What is going on, in words.
+fn progress(comparing: &Comparing) -> String {
+    match comparing.running() {
+        Some((run, _)) => {
+            let name = &comparing.columns[run.column].name;
+            match run.purpose {
+                Purpose::WarmUp => format!("warming up {name}"),
+                Purpose::Show => format!("drawing {name}"),
+                Purpose::Repeat => {
+                    let number = comparing.columns[run.column].runs() + 1;
+                    format!("measuring {name}, run {number} of {}", comparison::RUNS)
+                }
+            }
+        }
+        None => match comparing.columns.iter().map(|column| column.runs()).max().unwrap_or(0) {
+            0 => "nothing was drawn".into(),
+            1 => "each drawn once, after a warm-up".into(),
+            runs => format!("median of {runs} runs, after a warm-up"),
+        },
+    }
+}
+
+/// Boxes to tick.
+fn plans(
+    controls: &Controls,
+    model: &ModelInfo,
+    offered: &[(String, Plan)],
+    chosen: &[Plan],
+) -> Html {
+    let is_full = chosen.len() >= *COMPARED_PLANS.end();
     html! {
         <fieldset class="field plans">
-            <legend>{ format!("Plans, {} to {}", PLANS.start(), PLANS.end()) }</legend>
-            { for model.plans.iter().enumerate().map(|(index, preset)| {
-                let checked = chosen.contains(&index);
+            <legend>{ format!("Plans, {} to {}", COMPARED_PLANS.start(), COMPARED_PLANS.end()) }</legend>
+            { for offered.iter().enumerate().map(|(index, (name, plan))| {
+                let checked = chosen.contains(plan);
+                let preset = model.plans.get(index);
+                let testid = match preset {
+                    Some(_) => format!("compare-plan-{index}"),
+                    None => format!("compare-custom-{}", index - model.plans.len()),
+                };
                 let onchange = {
-                    let ticked = ticked.clone();
-                    Callback::from(move |_: Event| {
-                        let mut plans: Vec<usize> = ticked.iter().copied().filter(|&plan| plan != index).collect();
-                        if !checked {
-                            plans.push(index);
-                            plans.sort_unstable();
+                    let (plan, chosen) = (plan.clone(), chosen.to_vec());
+                    controls.set(move |settings, _: Event| {
+                        let mut compared = chosen.clone();
+                        match compared.iter().position(|other| *other == plan) {
+                            Some(at) => drop(compared.remove(at)),
+                            None => compared.push(plan.clone()),
                         }
-                        ticked.set(plans);
+                        Settings { compared, ..settings }
                     })
                 };
                 html! {
-                    <label key={index} class="plan">
-                        <input
-                            type="checkbox"
-                            data-testid={format!("compare-plan-{index}")}
-                            {checked}
-                            disabled={full && !checked}
-                            {onchange}
-                        />
-                        <span class="plan-name">{ &preset.name }</span>
+                    <label key={testid.clone()} class="plan">
+                        <input type="checkbox" data-testid={testid} {checked} disabled={is_full && !checked} {onchange} />
+                        <span class="plan-name">{ name }</span>
                         <span class="plan-detail">
-                            <span>{ words::cost(&preset.plan, model.scales()) }</span>
-                            if let Some(fid) = preset.fid {
+                            <span>{ words::cost(plan, model.scales()) }</span>
+                            if let Some(fid) = preset.and_then(|preset| preset.fid) {
                                 <span>{ format!("FID {fid}") }</span>
                             }
                         </span>
                     </label>
                 }
             }) }
+            <p class="hint"><Link<Route> to={Route::Playground}>{ "Build another plan" }</Link<Route>>{ " in the playground; it is listed here then." }</p>
         </fieldset>
-    }
-}
-
-fn draw_column(
-    column: &Column,
-    job: Option<&Rc<Job>>,
-    answer: Option<&Answer>,
-    elapsed_ms: Option<f64>,
-    navigator: Option<&Navigator>,
-) -> Html {
-    let status = job.map_or_else(|| Status::of_answer(answer), |job| Status::of_job(job));
-    let picture = job.map(|job| {
-        let timeline = Timeline::of(job, None);
-        let newest = timeline.tiles.iter().rposition(|tile| tile.frame.is_some());
-        let tile = match elapsed_ms {
-            Some(ms) => comparison::tile_at(job, &timeline, ms),
-            None => newest,
-        };
-        let shown = tile.and_then(|tile| timeline.frame_at(job, 0, tile));
-        let sides = &job.about.patch_nums;
-        let side = shown.and_then(|((_, scale), _)| sides.get(scale as usize)).copied();
-        let drawn = tile.map_or(0, |tile| tile + 1);
-        html! {
-            <>
-                <div class="square">
-                    <Layers
-                        picture=0
-                        shown={shown.map(|(place, frame)| (place, frame.clone()))}
-                        last={tile.is_some() && tile == timeline.tiles.len().checked_sub(1)}
-                        side={sides.last().copied().unwrap_or(1)}
-                        alternative={words::alternative(&job.about, 0, side)}
-                    />
-                </div>
-                <progress max={timeline.tiles.len().to_string()} value={drawn.to_string()} aria-label="Frames shown" />
-                <p class="hint">{ format!(
-                    "{drawn} of {}{}",
-                    words::counted(timeline.tiles.len(), "frame", "frames"),
-                    side.map(|side| format!(" · {side}×{side}")).unwrap_or_default()
-                ) }</p>
-            </>
-        }
-    });
-    let took =
-        job.filter(|job| job.is_finished()).map(|job| words::duration(comparison::length_ms(job)));
-    let link = job.zip(navigator).map(|(job, _)| Route::Result { id: job.id().to_string() });
-    html! {
-        <section
-            key={column.tag}
-            class="column"
-            data-testid="compare-column"
-            data-job={job.map(|job| job.id().to_string())}
-            data-state={status.state}
-            aria-label={column.name.clone()}
-        >
-            <h2>{ &column.name }{ " " }<span class="took">{ took.unwrap_or_default() }</span></h2>
-            { picture.unwrap_or_else(|| html! { <div class="square" /> }) }
-            if job.is_none_or(|job| !job.is_finished()) {
-                <StatusLine {status} />
-            }
-            if let Some(to) = link {
-                <Link<Route> {to}>{ "Open the result" }</Link<Route>>
-            }
-        </section>
     }
 }

@@ -2,46 +2,29 @@
 
 use var_dd_protocol::JobId;
 use yew::prelude::*;
-use yew_router::prelude::*;
 
 use crate::{
-    components::{Actions, CountPicker, OrderSwitch, Pickers, PlanPicker, Recent, Status, Viewer},
+    components::{
+        Actions, CountPicker, OrderSwitch, OwnQueue, Pickers, PlanPicker, Recent, Status, Viewer,
+    },
     hooks::{
-        Controls, Key, current_job, forget_current_job, keep_current_job, random_below,
-        use_backend, use_controls, use_keys, use_result, use_title,
+        Controls, Current, Key, random_below, use_backend, use_controls, use_current, use_keys,
+        use_result, use_settings_of_example, use_title,
     },
     state::{
-        settings::{PICKED_SEEDS, PlanChoice, Settings, SettingsQuery},
-        store::{Answer, Connection},
+        settings::{PICKED_SEEDS, PlanChoice, Settings},
+        store::Answer,
     },
 };
-
-/// What is on the stage.
-#[derive(Clone, Debug, PartialEq)]
-enum Current {
-    /// What the person asked for, by the tag of the request.
-    Asked(u32),
-    /// A job from before the page was loaded.
-    Resumed(JobId),
-    /// Whatever the server has to show.
-    Example,
-}
 
 /// Generate and watch.
 #[component]
 pub(crate) fn Playground() -> Html {
     let backend = use_backend();
     let store = &backend.store;
-    let location = use_location();
-    let query = use_memo(location, |location| {
-        location
-            .as_ref()
-            .and_then(|location| location.query::<SettingsQuery>().ok())
-            .unwrap_or_default()
-    });
     let controls = use_controls();
-    let Controls { settings, models, model } = &controls;
-    let current = use_state_eq(|| current_job().map_or(Current::Example, Current::Resumed));
+    let Controls { settings, model, .. } = &controls;
+    let current = use_current();
     let forward = use_state_eq(|| None::<usize>);
 
     // The job on the stage.
@@ -50,59 +33,29 @@ pub(crate) fn Playground() -> Html {
         _ => None,
     };
     let example = store.info.as_ref().and_then(|info| info.example.clone());
-    let from_before = match &*current {
-        Current::Asked(_) => None,
-        Current::Resumed(job) if store.missing(job).is_none() => Some(job.clone()),
-        Current::Resumed(_) | Current::Example => example,
+    // What was deleted gives way to what was there in the beginning.
+    let is_gone = |job: &JobId| store.is_deleted(job) || store.missing(job).is_some();
+    let accepted = match &answer {
+        Some(Answer::Accepted(job)) => Some(job.clone()),
+        _ => None,
+    };
+    let from_before = match (&*current, &accepted) {
+        (Current::Asked(_), Some(job)) if is_gone(job) => example,
+        (Current::Asked(_), _) => None,
+        (Current::Resumed(job), _) if !is_gone(job) => Some(job.clone()),
+        (Current::Resumed(_) | Current::Example, _) => example,
     };
     use_result(from_before.clone());
-    let id = match &answer {
-        Some(Answer::Accepted(job)) => Some(job.clone()),
-        _ => from_before,
-    };
+    let id = accepted.filter(|job| !is_gone(job)).or(from_before);
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
     let is_example = matches!(*current, Current::Example);
     let status =
         job.as_ref().map_or_else(|| Status::of_answer(answer.as_ref()), |job| Status::of_job(job));
     use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
-    {
-        let accepted = match &answer {
-            Some(Answer::Accepted(job)) => Some(job.clone()),
-            _ => None,
-        };
-        use_effect_with(accepted, |job| {
-            if let Some(job) = job {
-                keep_current_job(job);
-            }
-        });
-    }
-
-    // Settings: from the address, or those of the job that was here before a reload.
-    {
-        let settings = settings.clone();
-        let before = match (&*current, &job) {
-            (Current::Resumed(_), Some(job)) => Some(SettingsQuery::of(&job.about.request)),
-            _ => None,
-        };
-        let wanted = if query.is_empty() { before } else { Some((*query).clone()) };
-        let known = !models.is_empty();
-        let (models, current) = (models.clone(), current.clone());
-        let from_address = !query.is_empty();
-        use_effect_with((known, wanted), move |(known, wanted)| {
-            if !known {
-                return;
-            }
-            let wanted = wanted.clone().unwrap_or_default();
-            settings.set(wanted.apply((*settings).clone(), &models));
-            if from_address {
-                forget_current_job();
-                current.set(Current::Example);
-            }
-        });
-    }
+    use_settings_of_example(&controls, job.as_ref().filter(|_| is_example));
     let request = model.as_ref().map(|model| settings.request(model));
     let problem = request.as_ref().and_then(|request| request.as_ref().err()).cloned();
-    let can_ask = store.connection == Connection::Open
+    let can_ask = store.connection.is_usable()
         && matches!(request, Some(Ok(_)))
         && answer != Some(Answer::Waiting);
 
@@ -117,7 +70,7 @@ pub(crate) fn Playground() -> Html {
                 current.set(Current::Asked(backend.generate(request)));
                 forward.set(None);
             }
-            settings.set(ready.used());
+            settings.set(Settings { chosen: true, ..ready.used() });
         })
     };
     {
@@ -175,7 +128,7 @@ pub(crate) fn Playground() -> Html {
         None => html! { <p class="hint">{ "Waiting for the server" }</p> },
     };
     html! {
-        <main class="playground">
+        <main class="playground" id="main" tabindex="-1">
             <h1 class="unseen">{ "VAR-DD playground" }</h1>
             <Viewer
                 job={job.clone()}
@@ -201,6 +154,7 @@ pub(crate) fn Playground() -> Html {
                     >{ "Generate" }</button>
                 </div>
             </aside>
+            <OwnQueue shown={id.clone()} />
             <Recent />
         </main>
     }

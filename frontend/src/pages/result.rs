@@ -1,5 +1,7 @@
 //! A shared result: the same stage and strip, with a caption.
 
+use std::rc::Rc;
+
 use var_dd_protocol::{ErrorCode, JobId};
 use yew::prelude::*;
 use yew_router::prelude::*;
@@ -7,9 +9,9 @@ use yew_router::prelude::*;
 use super::Missing;
 use crate::{
     components::{Actions, Status, Viewer},
-    hooks::{use_backend, use_result, use_title},
+    hooks::{Controls, Current, use_backend, use_controls, use_current, use_result, use_title},
     route::Route,
-    state::{job::Job, settings::SettingsQuery, words},
+    state::{job::Job, words},
 };
 
 /// Properties of [`ResultPage`].
@@ -25,11 +27,16 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
     let backend = use_backend();
     let store = &backend.store;
     let navigator = use_navigator();
+    let (controls, current) = (use_controls(), use_current());
     let id: Option<JobId> = props.id.parse().ok();
     use_result(id.clone());
-    let forward = use_state_eq(|| None::<usize>);
+    let chosen = use_location().map(|location| location.query::<Vec<(String, String)>>());
+    let chosen = chosen.and_then(Result::ok).and_then(chosen_picture);
+    // What a click brought forward counts more than what the link chose.
+    let clicked = use_state_eq(|| None::<Option<usize>>);
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
-    use_title(job.as_ref().map_or_else(|| "A result".into(), |job| job.about.class_name.clone()));
+    let pictures = job.as_ref().map_or(0, |job| job.frames.len());
+    let forward = clicked.unwrap_or(chosen.filter(|&index| pictures > 1 && index < pictures));
     let missing = match &id {
         None => Some((
             "This link has no picture",
@@ -43,31 +50,47 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
             _ => ("This link cannot be shown now", words::refusal(error)),
         }),
     };
+    let is_deleted = id.as_ref().is_some_and(|id| store.is_deleted(id));
+    use_title(match (&job, &missing) {
+        _ if is_deleted => "Deleted".into(),
+        (_, Some(_)) => "Nothing here".into(),
+        (Some(job), None) => job.about.class_name.clone(),
+        (None, None) => "A result".into(),
+    });
+    if let Some(id) = id.filter(|_| is_deleted) {
+        let can_undo = store.deleting().any(|deleting| *deleting == id);
+        let keep = Callback::from(move |_: MouseEvent| backend.keep(&id));
+        return html! {
+            <Missing words="You deleted this result" advice="Its link shows nothing any more, to anyone.">
+                if can_undo {
+                    <p><button type="button" data-testid="undo-here" onclick={keep}>{ "Undo" }</button></p>
+                }
+            </Missing>
+        };
+    }
     if let Some((words, advice)) = missing {
         return html! { <Missing {words} {advice} /> };
     }
-    let on_forward = {
-        let forward = forward.clone();
-        Callback::from(move |picture| forward.set(picture))
-    };
+    let on_forward = Callback::from(move |picture| clicked.set(Some(picture)));
     let status = job.as_ref().map_or_else(|| Status::of_answer(None), |job| Status::of_job(job));
     // Who asked for the finished picture first is not to see it give way to coarse ones.
     let plays_by_itself = job.as_ref().is_none_or(|job| !job.about.request.last_frame_first);
     html! {
-        <main class="result">
-            <Viewer job={job.clone()} {status} {plays_by_itself} forward={*forward} {on_forward} />
+        <main class="result" id="main" tabindex="-1">
+            <Viewer job={job.clone()} {status} {plays_by_itself} {forward} {on_forward} />
             <aside class="rail" aria-label="About this picture">
                 if let Some(job) = &job {
                     { caption(job) }
                     <p class="onward">
-                        <a
-                            class="button generate"
+                        <button
+                            type="button"
+                            class="generate"
                             data-testid="make-your-own"
-                            href="/"
-                            onclick={onward(navigator, job)}
-                        >{ "Make your own from here" }</a>
+                            disabled={controls.models.is_empty()}
+                            onclick={onward(navigator, controls, current, job.clone())}
+                        >{ "Make your own from here" }</button>
                     </p>
-                    <Actions job={job.clone()} forward={*forward} />
+                    <Actions job={job.clone()} {forward} />
                 } else {
                     <h1 class="unseen">{ "A result" }</h1>
                     <p class="hint">{ "Fetching it" }</p>
@@ -77,16 +100,26 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
     }
 }
 
-/// Opens the playground with the settings of a job.
-fn onward(navigator: Option<Navigator>, job: &Job) -> Callback<MouseEvent> {
-    let query = SettingsQuery::of(&job.about.request);
-    Callback::from(move |event: MouseEvent| {
-        if let Some(navigator) = &navigator
-            && navigator.push_with_query(&Route::Playground, &query).is_ok()
-        {
-            event.prevent_default();
+/// Opens the playground with a job on its stage and the settings that gave it.
+fn onward(
+    navigator: Option<Navigator>,
+    controls: Controls,
+    current: UseStateHandle<Current>,
+    job: Rc<Job>,
+) -> Callback<MouseEvent> {
+    Callback::from(move |_: MouseEvent| {
+        controls.take_over(&job);
+        current.set(Current::Resumed(job.id().clone()));
+        if let Some(navigator) = &navigator {
+            navigator.push(&Route::Playground);
         }
     })
+}
+
+/// The index of the picture that a link chose; links count from 1.
+fn chosen_picture(query: Vec<(String, String)>) -> Option<usize> {
+    let number = query.into_iter().rfind(|(name, _)| name == "picture")?.1;
+    number.parse::<usize>().ok()?.checked_sub(1)
 }
 
 fn caption(job: &Job) -> Html {

@@ -35,9 +35,47 @@ fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
     typed.split_whitespace().map(of_word).try_fold(0, |worst: u8, rank| Some(worst.max(rank?)))
 }
 
+/// A name as it is compared: lower case, with one space for whatever stands between two words.
+pub(crate) fn plain(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The class that a text means: its number, its name (also written `hot-air-balloon`), one of the
+/// names between commas, or, if that leaves no doubt, a part of it.
+pub(crate) fn of_text(classes: &[String], text: &str) -> Option<usize> {
+    if let Ok(class) = text.trim().parse::<usize>() {
+        return (class < classes.len()).then_some(class);
+    }
+    let wanted = plain(text);
+    // `-1` is no class, and not another way to write 1.
+    if wanted.is_empty() || wanted.parse::<u64>().is_ok() {
+        return None;
+    }
+    let named = |is: &dyn Fn(&str) -> bool| classes.iter().position(|name| is(name));
+    named(&|name| plain(name) == wanted)
+        .or_else(|| named(&|name| name.split(',').any(|one| plain(one) == wanted)))
+        .or_else(|| match search(classes, &wanted)[..] {
+            [class] => Some(class),
+            _ => None,
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_is_known_by_number_name_or_a_part_that_leaves_no_doubt() {
+        let classes = ["tench, Tinca tinca", "hot-air balloon", "tiger shark", "white shark"];
+        let of = |text| of_text(&classes.map(str::to_owned), text);
+        assert_eq!(of("1"), Some(1));
+        assert_eq!(of("hot-air-balloon"), Some(1));
+        assert_eq!(of("Tinca_Tinca"), Some(0));
+        assert_eq!(of("tiger"), Some(2));
+        assert_eq!([of("shark"), of("4"), of("-1"), of(""), of("cat")], [None; 5]);
+    }
 
     fn found(typed: &str) -> Vec<usize> {
         let classes = [

@@ -1,6 +1,192 @@
-//! Plans side by side, in step by the time since each began.
+//! Plans side by side: which runs are drawn one after the other, what they took, and what is shown
+//! at a time since each began.
+
+use std::collections::VecDeque;
+
+use var_dd_protocol::{JobId, Plan, Timings};
 
 use super::{job::Job, timeline::Timeline};
+
+/// Runs of each plan when a median is asked for.
+pub(crate) const RUNS: usize = 5;
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The first run of a plan is slower than all others; it is not measured.
+    WarmUp,
+    /// It is shown and measured.
+    Show,
+    /// It is measured once more.
+    Repeat,
+}
+
+/// One run of one plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) column: usize,
+    pub(crate) purpose: Purpose,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Finished(JobId, Timings),
+    /// It was refused, failed or was stopped.
+    Failed,
+}
+
+/// One plan and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Column {
+    pub(crate) plan: Plan,
+    /// The plan in words.
+    pub(crate) name: String,
+    /// Tag of the request that is shown.
+    pub(crate) shown: Option<u32>,
+    /// Times of the runs that were measured.
+    times: Vec<Timings>,
+}
+
+/// A median with the least and the most, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Column {
+    /// How many runs were measured.
+    pub(crate) fn runs(&self) -> usize {
+        self.times.len()
+    }
+
+    /// In the networks that draw tokens.
+    pub(crate) fn network_ms(&self) -> Option<Spread> {
+        self.spread(|timings| timings.transformer_ms)
+    }
+
+    /// In the decoder, for all pictures on the way and the last.
+    pub(crate) fn pictures_ms(&self) -> Option<Spread> {
+        self.spread(|timings| timings.decode_ms)
+    }
+
+    /// From the device to the last picture.
+    pub(crate) fn total_ms(&self) -> Option<Spread> {
+        self.spread(|timings| (timings.last_frame_ms - timings.queue_ms).max(0.0))
+    }
+
+    fn spread(&self, of: impl Fn(&Timings) -> f64) -> Option<Spread> {
+        let mut sorted: Vec<f64> = self.times.iter().map(of).collect();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let median = match sorted.len() % 2 {
+            1 => sorted[middle],
+            _ => (sorted.get(middle.checked_sub(1)?)? + sorted[middle]) / 2.0,
+        };
+        Some(Spread { median, least: *sorted.first()?, most: *sorted.last()? })
+    }
+}
+
+/// Plans that are drawn one after the other, so that none takes time from another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Comparing {
+    pub(crate) columns: Vec<Column>,
+    todo: VecDeque<Run>,
+    running: Option<(Run, u32)>,
+    /// Jobs that nobody is to see again.
+    spent: Vec<JobId>,
+}
+
+impl Comparing {
+    /// Plans with their names, and whether each has run before and so is warm.
+    pub(crate) fn new(plans: Vec<(Plan, String, bool)>) -> Self {
+        let cold = plans.iter().enumerate().filter(|(_, (.., is_warm))| !is_warm);
+        let mut todo: VecDeque<_> =
+            cold.map(|(column, _)| Run { column, purpose: Purpose::WarmUp }).collect();
+        todo.extend((0..plans.len()).map(|column| Run { column, purpose: Purpose::Show }));
+        let columns = plans.into_iter().map(|(plan, name, _)| Column {
+            plan,
+            name,
+            shown: None,
+            times: Vec::new(),
+        });
+        Self { columns: columns.collect(), todo, running: None, spent: Vec::new() }
+    }
+
+    /// With more runs of every plan, in turn, until each was measured [`RUNS`] times.
+    pub(crate) fn repeated(mut self) -> Self {
+        for round in 0..RUNS {
+            for (column, of) in self.columns.iter().enumerate() {
+                if !of.times.is_empty() && of.times.len() + round < RUNS {
+                    self.todo.push_back(Run { column, purpose: Purpose::Repeat });
+                }
+            }
+        }
+        self
+    }
+
+    /// What is to be asked for now; nothing while a run is under way.
+    pub(crate) fn next(&self) -> Option<Run> {
+        self.todo.front().copied().filter(|_| self.running.is_none())
+    }
+
+    /// The run that is under way, with the tag of its request.
+    pub(crate) fn running(&self) -> Option<(Run, u32)> {
+        self.running
+    }
+
+    /// Whether there is nothing more to draw.
+    pub(crate) fn is_over(&self) -> bool {
+        self.running.is_none() && self.todo.is_empty()
+    }
+
+    /// The next run was asked for.
+    pub(crate) fn asked(mut self, tag: u32) -> Self {
+        if let Some(run) = self.todo.pop_front() {
+            if run.purpose != Purpose::Repeat {
+                self.columns[run.column].shown = Some(tag);
+            }
+            self.running = Some((run, tag));
+        }
+        self
+    }
+
+    /// The run under way ended. A plan that fails once is not tried again.
+    pub(crate) fn ended(mut self, outcome: Outcome) -> Self {
+        let Some((run, _)) = self.running.take() else { return self };
+        match outcome {
+            Outcome::Finished(job, timings) => {
+                if run.purpose != Purpose::WarmUp {
+                    self.columns[run.column].times.push(timings);
+                }
+                if run.purpose != Purpose::Show {
+                    self.spent.push(job);
+                }
+            }
+            Outcome::Failed => self.todo.retain(|other| other.column != run.column),
+        }
+        self
+    }
+
+    /// Nothing more is wanted.
+    pub(crate) fn stopped(mut self) -> Self {
+        self.todo.clear();
+        self
+    }
+
+    /// Jobs that were drawn to be measured and not to be seen; they are handed out once.
+    pub(crate) fn without_spent(mut self) -> (Self, Vec<JobId>) {
+        let spent = std::mem::take(&mut self.spent);
+        (self, spent)
+    }
+
+    /// Whether there are such jobs.
+    pub(crate) fn has_spent(&self) -> bool {
+        !self.spent.is_empty()
+    }
+}
 
 /// Milliseconds from the start of a job on the device to each tile; absent where a tile is not
 /// drawn.
@@ -16,14 +202,26 @@ pub(crate) fn tile_at(job: &Job, timeline: &Timeline, ms: f64) -> Option<usize> 
     (0..times.len()).rfind(|&tile| times[tile].is_some_and(|drawn| drawn <= ms))
 }
 
-/// Milliseconds from the start of a job on the device to its last tile.
-pub(crate) fn length_ms(job: &Job) -> f64 {
-    since_start(job, &Timeline::of(job, None)).into_iter().flatten().fold(0.0, f64::max)
+/// The times at which any of the jobs shows something new, in order.
+pub(crate) fn moments<'a>(jobs: impl Iterator<Item = &'a Job>) -> Vec<f64> {
+    let times = jobs.flat_map(|job| since_start(job, &Timeline::of(job, None)));
+    let mut moments: Vec<f64> = times.flatten().collect();
+    moments.sort_by(f64::total_cmp);
+    moments.dedup();
+    moments
+}
+
+/// The moment `by` steps from the one that `ms` has come to, at most the first or the last.
+pub(crate) fn stepped(moments: &[f64], ms: f64, by: isize) -> f64 {
+    let here = moments.partition_point(|&moment| moment <= ms);
+    // Before the first moment one step on leads to it.
+    let at = here.saturating_add_signed(by).clamp(1, moments.len().max(1));
+    moments.get(at - 1).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::{JobEvent, Timings};
+    use var_dd_protocol::JobEvent;
 
     use super::*;
     use crate::state::job::{
@@ -31,16 +229,130 @@ mod tests {
         tests::{header, job, two_steps},
     };
 
+    fn timings(transformer_ms: f64) -> Timings {
+        let last_frame_ms = 100.0 + 2.0 * transformer_ms;
+        Timings {
+            queue_ms: 100.0,
+            transformer_ms,
+            decode_ms: transformer_ms / 2.0,
+            last_frame_ms,
+            ..Timings::default()
+        }
+    }
+
+    fn comparing(warm: &[bool]) -> Comparing {
+        let plans = warm.iter().map(|&is_warm| (two_steps(), "2 steps".to_owned(), is_warm));
+        Comparing::new(plans.collect())
+    }
+
+    /// Draws everything; the runs in order.
+    fn drawn(mut comparing: Comparing) -> (Comparing, Vec<Run>) {
+        let mut runs = Vec::new();
+        while let Some(run) = comparing.next() {
+            runs.push(run);
+            let number = runs.len() as u32;
+            comparing = comparing.asked(number);
+            assert_eq!((comparing.next(), comparing.running()), (None, Some((run, number))));
+            let job = JobId::from_bits(number.into());
+            comparing = comparing.ended(Outcome::Finished(job, timings(f64::from(number))));
+        }
+        (comparing, runs)
+    }
+
     #[test]
-    fn waiting_in_the_queue_is_not_counted() {
+    fn cold_plans_are_warmed_up_before_anything_is_measured() {
+        let (comparing, runs) = drawn(comparing(&[false, true, false]));
+        let purposes: Vec<_> = runs.iter().map(|run| (run.column, run.purpose)).collect();
+        assert_eq!(
+            purposes,
+            [
+                (0, Purpose::WarmUp),
+                (2, Purpose::WarmUp),
+                (0, Purpose::Show),
+                (1, Purpose::Show),
+                (2, Purpose::Show)
+            ]
+        );
+        assert!(comparing.is_over());
+        let network = comparing.columns.iter().map(|column| column.network_ms().unwrap().median);
+        assert_eq!(network.collect::<Vec<_>>(), [3.0, 4.0, 5.0]);
+        assert_eq!(comparing.columns[0].shown, Some(3));
+        let (comparing, spent) = comparing.without_spent();
+        assert_eq!(spent, [JobId::from_bits(1), JobId::from_bits(2)]);
+        assert!(!comparing.has_spent());
+    }
+
+    #[test]
+    fn repeated_runs_take_turns_and_give_a_median() {
+        let (comparing, _) = drawn(comparing(&[true, true]));
+        let shown: Vec<_> = comparing.columns.iter().map(|column| column.shown).collect();
+        let (comparing, runs) = drawn(comparing.repeated());
+        assert_eq!(runs.iter().map(|run| run.column).collect::<Vec<_>>(), [0, 1].repeat(RUNS - 1));
+        for (column, shown) in comparing.columns.iter().zip(shown) {
+            assert_eq!((column.runs(), column.shown), (RUNS, shown), "what is shown stays");
+        }
+        // Runs 1, then 1, 3, 5 and 7 of the repeats.
+        let network = comparing.columns[0].network_ms().unwrap();
+        assert_eq!(network, Spread { median: 3.0, least: 1.0, most: 7.0 });
+        assert_eq!(comparing.columns[0].pictures_ms().unwrap().median, 1.5);
+        assert_eq!(comparing.columns[0].total_ms().unwrap().median, 6.0);
+        assert!(comparing.clone().repeated().is_over(), "five are enough");
+    }
+
+    #[test]
+    fn a_plan_that_fails_does_not_hold_up_the_others() {
+        let comparing = comparing(&[false, true]).asked(1).ended(Outcome::Failed);
+        assert_eq!(comparing.next(), Some(Run { column: 1, purpose: Purpose::Show }));
+        let (comparing, _) = drawn(comparing);
+        assert_eq!(comparing.columns[0].network_ms(), None);
+        assert_eq!(comparing.columns[1].runs(), 1);
+        assert!(comparing.repeated().stopped().is_over());
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        let column = Column {
+            plan: two_steps(),
+            name: String::new(),
+            shown: None,
+            times: [4.0, 1.0, 2.0, 9.0].map(timings).to_vec(),
+        };
+        assert_eq!(column.network_ms().unwrap().median, 3.0);
+    }
+
+    fn two_frames() -> Job {
         let mut job = job(two_steps(), 1);
         job.frame(1, &header(0, (0, 0), 120.0), Picture::at("a"), 0.0);
         job.frame(2, &header(0, (0, 1), 150.0), Picture::at("b"), 0.0);
         let timings = Timings { queue_ms: 100.0, ..Timings::default() };
         job.event(3, JobEvent::Finished { timings });
+        job
+    }
+
+    #[test]
+    fn waiting_in_the_queue_is_not_counted() {
+        let job = two_frames();
         let timeline = Timeline::of(&job, None);
         let tiles = [19.0, 20.0, 49.0, 50.0, 999.0].map(|ms| tile_at(&job, &timeline, ms));
         assert_eq!(tiles, [None, Some(0), Some(0), Some(1), Some(1)]);
-        assert_eq!(length_ms(&job), 50.0);
+    }
+
+    #[test]
+    fn steps_lead_from_one_change_to_the_next_and_stop_at_the_ends() {
+        let job = two_frames();
+        let moments = moments([&job, &job].into_iter());
+        assert_eq!(moments, [20.0, 50.0]);
+        for (ms, by, expected) in [
+            (0.0, 1, 20.0),
+            (20.0, 1, 50.0),
+            (30.0, 1, 50.0),
+            (50.0, 1, 50.0),
+            (50.0, -1, 20.0),
+            (20.0, -1, 20.0),
+            (99.0, -1, 20.0),
+        ] {
+            assert_eq!(stepped(&moments, ms, by), expected, "{ms} {by}");
+        }
+        assert_eq!(stepped(&[], 5.0, 1), 0.0);
     }
 }

@@ -74,7 +74,7 @@ impl Conversation {
             ServerMessage::Error { job: Some(job), .. } => {
                 self.watched.remove(job);
             }
-            ServerMessage::Error { job: None, .. } => {}
+            ServerMessage::Error { job: None, .. } | ServerMessage::Pong => {}
         }
         Vec::new()
     }
@@ -96,6 +96,27 @@ impl Conversation {
             messages.push(message);
         }
         messages
+    }
+
+    /// There is no connection, but the server can be asked over plain HTTP; what to ask it.
+    pub(crate) fn without_socket(&mut self) -> Vec<ClientMessage> {
+        self.open = false;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Jobs that are followed.
+    pub(crate) fn watched(&self) -> Vec<JobId> {
+        self.watched.keys().cloned().collect()
+    }
+
+    /// A job that was accepted over plain HTTP is followed.
+    pub(crate) fn follow(&mut self, job: JobId) {
+        self.watched.insert(job, None);
+    }
+
+    /// A job ended, or is not there.
+    pub(crate) fn ended(&mut self, job: &JobId) {
+        self.watched.remove(job);
     }
 
     /// The connection is gone; tags of requests whose answer will never come.
@@ -169,6 +190,19 @@ mod tests {
         conversation.hear(&ServerMessage::Error { job: Some(JobId::from_bits(6)), error });
         conversation.lost();
         assert!(conversation.hear(&ServerMessage::Hello { version: 1 }).is_empty());
+    }
+
+    #[test]
+    fn without_a_socket_questions_are_asked_once_and_jobs_stay_followed() {
+        let mut conversation = Conversation::default();
+        conversation.say(generate(1));
+        assert_eq!(conversation.without_socket(), [generate(1)]);
+        conversation.follow(JobId::from_bits(5));
+        assert!(conversation.without_socket().is_empty());
+        assert!(conversation.lost().is_empty(), "nothing was sent on a socket");
+        assert_eq!(conversation.hear(&ServerMessage::Hello { version: 1 }), [watch(5, None)]);
+        conversation.ended(&JobId::from_bits(5));
+        assert!(conversation.watched().is_empty());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A plan of one's own, as typed into the editor.
 
+use serde::{Deserialize, Serialize};
 use var_dd_protocol::Plan;
 
 /// The kind of plan in the editor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum CustomKind {
     FewStep,
     TeacherInvolved,
@@ -28,7 +29,8 @@ impl CustomKind {
 }
 
 /// The editor's fields as typed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct CustomPlan {
     pub(crate) kind: CustomKind,
     pub(crate) t_list: String,

@@ -1,12 +1,15 @@
 //! What the page knows and what that means: pure types, tested natively. No file here touches the
 //! browser.
 
+pub(crate) mod address;
 pub(crate) mod classes;
 pub(crate) mod comparison;
 pub(crate) mod conversation;
 pub(crate) mod custom_plan;
 pub(crate) mod job;
+pub(crate) mod mine;
 pub(crate) mod player;
+pub(crate) mod pulse;
 pub(crate) mod settings;
 pub(crate) mod store;
 pub(crate) mod timeline;

@@ -3,13 +3,17 @@
 use serde::{Deserialize, Serialize};
 use var_dd_protocol::{GenerateRequest, MAX_SEED, ModelInfo, Plan};
 
-use super::custom_plan::{CustomPlan, Field, Problem};
+use super::{
+    address::Address,
+    custom_plan::{CustomPlan, Field, Problem},
+};
 
 /// Seeds that the page picks itself are short enough to be read out.
 pub(crate) const PICKED_SEEDS: u64 = 1_000_000_000;
 
 /// Which plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum PlanChoice {
     /// One of the model's presets, by its number.
     Preset(usize),
@@ -18,7 +22,8 @@ pub(crate) enum PlanChoice {
 }
 
 /// Everything that a person set.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Settings {
     /// Name of the model; the server's first one if absent or not loaded.
     pub(crate) model: Option<String>,
@@ -34,6 +39,17 @@ pub(crate) struct Settings {
     pub(crate) count: u32,
     /// Whether the finished picture comes before the steps to it.
     pub(crate) last_frame_first: bool,
+    /// Plans ticked for a comparison; none until the person ticks some.
+    pub(crate) compared: Vec<Plan>,
+    /// Whether a person, or an address, chose any of this; else it gives way to the settings of
+    /// what is shown first.
+    pub(crate) chosen: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 impl Settings {
@@ -49,7 +65,17 @@ impl Settings {
             seed_used: false,
             count: 1,
             last_frame_first: false,
+            compared: Vec::new(),
+            chosen: false,
         }
+    }
+
+    /// The settings that gave a job, as far as a loaded model has them; the rest stays. Its seed
+    /// gave pictures already.
+    pub(crate) fn of_request(self, request: &GenerateRequest, models: &[ModelInfo]) -> Self {
+        let seed_locked = self.seed_locked;
+        let settings = Address::of_request(request).apply(self, models).0;
+        Self { seed_locked, seed_used: true, ..settings }
     }
 
     /// The chosen one of the loaded models.
@@ -61,6 +87,12 @@ impl Settings {
     /// With a seed that was just picked or typed.
     pub(crate) fn with_seed(self, seed: String) -> Self {
         Self { seed, seed_used: false, ..self }
+    }
+
+    /// With a seed that a person gave: it stays until it is unlocked.
+    pub(crate) fn typed_seed(self, seed: String) -> Self {
+        let seed_locked = self.seed_locked || seed_of(&seed).is_ok();
+        Self { seed_locked, ..self.with_seed(seed) }
     }
 
     /// With another seed (`fresh`) if the one here gave pictures already and is not locked.
@@ -84,7 +116,7 @@ impl Settings {
     }
 
     /// With a plan: the preset that it is, else in the editor.
-    fn with_plan(self, plan: &Plan, model: &ModelInfo) -> Self {
+    pub(super) fn with_plan(self, plan: &Plan, model: &ModelInfo) -> Self {
         let custom = CustomPlan::of(plan, &self.custom);
         let preset = model.plans.iter().position(|preset| preset.plan == *plan);
         Self { plan: preset.map_or(PlanChoice::Custom, PlanChoice::Preset), custom, ..self }
@@ -107,15 +139,7 @@ impl Settings {
     /// # Errors
     /// When the field holds none.
     pub(crate) fn seed(&self) -> Result<u64, Problem> {
-        match self.seed.trim().parse::<u64>() {
-            Ok(seed) if seed <= MAX_SEED => Ok(seed),
-            Ok(seed) => Err(Problem::new(Field::Seed, format!("{seed} is above {MAX_SEED}"))),
-            Err(_) => {
-                let message =
-                    format!("{:?} is not a whole number from 0 to {MAX_SEED}", self.seed.trim());
-                Err(Problem::new(Field::Seed, message))
-            }
-        }
+        seed_of(&self.seed).map_err(|message| Problem::new(Field::Seed, message))
     }
 
     /// The plan.
@@ -159,63 +183,37 @@ impl Settings {
     }
 }
 
-/// Settings in the address of the page.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SettingsQuery {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    model: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    class: Option<usize>,
-    /// As JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    plan: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    count: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_frame_first: Option<bool>,
+/// A seed as people write it: digits of any script, spaces between groups of them, `1e6`, `5.0`.
+///
+/// # Errors
+/// Why the text is no seed, in words.
+pub(crate) fn seed_of(text: &str) -> Result<u64, String> {
+    let typed = text.trim();
+    let plain: String = typed
+        .chars()
+        .filter(|c| !c.is_whitespace() && *c != '_')
+        .map(|c| ascii_digit(c).unwrap_or(c))
+        .collect();
+    let too_large = || format!("{typed} is too large for a seed; the largest is {MAX_SEED}");
+    let whole_number = plain.parse::<u64>().ok().or_else(|| {
+        let value = plain.parse::<f64>().ok()?;
+        (value.fract() == 0.0 && value >= 0.0).then_some(value as u64)
+    });
+    match whole_number {
+        Some(seed) if seed <= MAX_SEED => Ok(seed),
+        Some(_) => Err(too_large()),
+        None if !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_digit()) => Err(too_large()),
+        None if typed.is_empty() => Err("a seed is needed: any whole number will do".into()),
+        None => Err(format!("“{typed}” is no seed; any whole number from 0 on will do")),
+    }
 }
 
-impl SettingsQuery {
-    /// The settings that gave a job.
-    pub(crate) fn of(request: &GenerateRequest) -> Self {
-        Self {
-            model: request.model.clone(),
-            class: Some(request.class as usize),
-            plan: serde_json::to_string(&request.plan).ok(),
-            seed: request.seed,
-            count: Some(request.count),
-            last_frame_first: Some(request.last_frame_first),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Settings with everything that the address says and a loaded model can do.
-    pub(crate) fn apply(&self, settings: Settings, models: &[ModelInfo]) -> Settings {
-        let mut settings =
-            Settings { model: self.model.clone().or(settings.model.clone()), ..settings };
-        let Some(model) = settings.model(models).cloned() else { return settings };
-        if let Some(class) = self.class {
-            settings.class = class;
-        }
-        if let Some(plan) = self.plan.as_deref().and_then(|plan| serde_json::from_str(plan).ok()) {
-            settings = settings.with_plan(&plan, &model);
-        }
-        if let Some(seed) = self.seed {
-            settings = settings.with_seed(seed.to_string());
-        }
-        if let Some(count) = self.count {
-            settings.count = count.clamp(1, var_dd_protocol::MAX_PICTURES);
-        }
-        if let Some(last_frame_first) = self.last_frame_first {
-            settings.last_frame_first = last_frame_first;
-        }
-        settings.for_model(&model)
-    }
+/// The digit that a decimal digit of another script stands for: Arabic, Persian, Devanagari,
+/// Bengali, Thai, full-width.
+fn ascii_digit(c: char) -> Option<char> {
+    const ZEROS: [u32; 6] = [0x0660, 0x06f0, 0x0966, 0x09e6, 0x0e50, 0xff10];
+    let value = ZEROS.iter().find_map(|zero| (c as u32).checked_sub(*zero).filter(|d| *d < 10))?;
+    char::from_digit(value, 10)
 }
 
 #[cfg(test)]
@@ -255,52 +253,47 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_seed_beyond_what_json_keeps_is_refused() {
-        let seed = |seed: &str| Settings::new(0).with_seed(seed.into()).seed().is_ok();
-        assert!(seed(&MAX_SEED.to_string()) && seed(" 7 "));
-        assert!(!seed(&(MAX_SEED + 1).to_string()) && !seed("") && !seed("-1") && !seed("1e3"));
-    }
-
-    #[test]
-    fn settings_survive_the_address() {
-        let models = [model("a", 3), model("b", 9)];
-        let chosen =
-            Settings { class: 7, plan: PlanChoice::Preset(1), count: 3, ..Settings::new(11) };
-        let chosen = chosen.for_model(&models[1]);
-        let request = chosen.request(&models[1]).unwrap();
-        let query = SettingsQuery::of(&request);
-        let again = query.apply(Settings::new(99), &models);
-        assert_eq!(again.request(again.model(&models).unwrap()), Ok(request));
-        assert_eq!(again.plan, PlanChoice::Preset(1));
-    }
-
-    #[test]
-    fn an_address_says_whether_the_finished_picture_comes_first_or_leaves_it_as_it_is() {
-        let models = [model("a", 3)];
-        for (chosen, now) in [(true, false), (false, true)] {
-            let settings = Settings { last_frame_first: chosen, ..Settings::new(1) };
-            let query = SettingsQuery::of(&settings.request(&models[0]).unwrap());
-            let now = Settings { last_frame_first: now, ..Settings::new(2) };
-            assert_eq!(query.apply(now, &models).last_frame_first, chosen);
+    fn a_seed_is_any_whole_number_that_json_keeps_however_it_is_written() {
+        for (text, expected) in [
+            ("7", 7),
+            (" 7 ", 7),
+            ("007", 7),
+            ("+5", 5),
+            ("4.0", 4),
+            ("1e3", 1000),
+            ("12 345", 12345),
+            ("12\u{202f}345", 12345),
+            ("1_000", 1000),
+            ("٣", 3),
+            ("４２", 42),
+            ("9007199254740991", MAX_SEED),
+        ] {
+            assert_eq!(seed_of(text), Ok(expected), "{text}");
         }
-        let hurried = Settings { last_frame_first: true, ..Settings::new(1) };
-        assert!(SettingsQuery::default().apply(hurried, &models).last_frame_first);
+        for text in ["", "-1", "1.5", "0x10", "abc", "1e300", "inf", "NaN", "18446744073709551616"]
+        {
+            assert!(seed_of(text).is_err(), "{text}");
+        }
+        let too_large = seed_of("9007199254740992").unwrap_err();
+        assert!(too_large.contains("9007199254740992"), "{too_large}");
     }
 
     #[test]
-    fn an_address_that_asks_for_what_is_not_there_gives_what_is() {
-        let models = [model("a", 3)];
-        let query = SettingsQuery {
-            model: Some("gone".into()),
-            class: Some(12),
-            plan: Some("{".into()),
-            seed: None,
-            count: Some(99),
-            last_frame_first: None,
-        };
-        let settings = query.apply(Settings::new(1), &models);
-        assert!(settings.request(&models[0]).is_ok(), "{settings:?}");
-        assert_eq!((settings.class, settings.count), (0, 8));
+    fn a_typed_seed_stays_until_it_is_unlocked() {
+        let typed = Settings::new(5).typed_seed("12".into());
+        assert!(typed.seed_locked);
+        assert_eq!(typed.used().ready(6).seed, "12");
+        let cleared = Settings::new(5).typed_seed(String::new());
+        assert!(!cleared.seed_locked, "an empty field locks nothing");
+    }
+
+    #[test]
+    fn settings_are_kept_as_text_and_old_ones_still_read() {
+        let settings = Settings { plan: PlanChoice::Custom, count: 4, ..Settings::new(5) };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        let old: Settings = serde_json::from_str(r#"{"class":2,"other":1}"#).unwrap();
+        assert_eq!((old.class, old.count), (2, 1));
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use var_dd_protocol::{
-    ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ServerInfo,
+    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
+    ResultPage, ServerInfo,
 };
 
-use super::job::{About, Job, Picture};
+use super::{
+    job::{About, Job, Picture},
+    mine::{Mine, Own},
+};
 
 /// Ended jobs whose pictures are kept in memory.
 const JOBS_KEPT: usize = 24;
@@ -19,6 +23,9 @@ pub(crate) enum Connection {
     Connecting,
     /// Both sides greeted.
     Open,
+    /// There is no WebSocket; the server is asked over plain HTTP. With what could be done about
+    /// it.
+    PlainHttp(String),
     /// Gone; it is tried again.
     Lost,
     /// The server does not speak with this page.
@@ -31,9 +38,15 @@ impl Connection {
         match self {
             Self::Connecting => "connecting",
             Self::Open => "open",
+            Self::PlainHttp(_) => "http",
             Self::Lost => "lost",
             Self::Refused(_) => "refused",
         }
+    }
+
+    /// Whether the server can be asked for something.
+    pub(crate) fn is_usable(&self) -> bool {
+        matches!(self, Self::Open | Self::PlainHttp(_))
     }
 }
 
@@ -90,7 +103,17 @@ pub(crate) enum Action {
         job: JobId,
         error: ErrorBody,
     },
-    Recent(Rc<Vec<JobView>>),
+    /// The newest results, or, if `is_more`, those that follow the ones known.
+    Recent {
+        page: ResultPage,
+        is_more: bool,
+    },
+    /// What this browser remembers of own results.
+    Mine(Rc<Mine>),
+    /// A job is to be deleted; the person may still take that back.
+    Deleting(JobId),
+    /// A job is not to be deleted after all.
+    Kept(JobId),
     /// A job was deleted.
     Deleted(JobId),
     /// Something that concerns no job.
@@ -104,8 +127,18 @@ pub(crate) struct Store {
     pub(crate) info: Option<Rc<ServerInfo>>,
     /// Why there is no `info`.
     pub(crate) info_error: Option<ErrorBody>,
+    /// Everybody's results, newest first, as far as they were asked for.
     pub(crate) recent: Rc<Vec<JobView>>,
+    /// Where the list of them goes on.
+    pub(crate) more_recent: Option<String>,
+    /// Own results as this browser remembers them.
+    pub(crate) mine: Rc<Mine>,
     pub(crate) notice: Option<String>,
+    /// Jobs that were accepted for this page.
+    own: Vec<JobId>,
+    /// Jobs that are deleted unless the person takes it back, and those that are.
+    deleting: Vec<JobId>,
+    deleted: Vec<JobId>,
     jobs: BTreeMap<JobId, Rc<Job>>,
     /// Jobs in the order in which they came.
     order: Vec<JobId>,
@@ -122,6 +155,32 @@ impl Store {
     /// Why a job is not to be had.
     pub(crate) fn missing(&self, id: &JobId) -> Option<&ErrorBody> {
         self.missing.get(id)
+    }
+
+    /// Jobs that are about to be deleted.
+    pub(crate) fn deleting(&self) -> impl Iterator<Item = &JobId> {
+        self.deleting.iter()
+    }
+
+    /// Whether the person deleted a job here, for good or not yet.
+    pub(crate) fn is_deleted(&self, id: &JobId) -> bool {
+        self.deleting.contains(id) || self.deleted.contains(id)
+    }
+
+    /// Own jobs that have not ended, oldest first.
+    pub(crate) fn unfinished_own(&self) -> Vec<Rc<Job>> {
+        let jobs = self.order.iter().filter(|id| self.is_own(id)).filter_map(|id| self.job(id));
+        jobs.filter(|job| !job.state.is_final()).cloned().collect()
+    }
+
+    /// What there is to remember of own jobs, oldest first.
+    pub(crate) fn own_news(&self) -> Vec<Own> {
+        let jobs = self.order.iter().filter(|id| self.is_own(id)).filter_map(|id| self.job(id));
+        jobs.map(|job| Own::of(job)).collect()
+    }
+
+    fn is_own(&self, id: &JobId) -> bool {
+        self.own.contains(id) || self.mine.iter().any(|own| own.id == *id)
     }
 
     /// What became of a click.
@@ -175,20 +234,38 @@ impl Store {
                 next.forget(&job);
                 next.missing.insert(job, error);
             }
-            Action::Recent(recent) => next.recent = recent,
+            Action::Recent { page, is_more } => next.recent(page, is_more),
+            Action::Mine(mine) => next.mine = mine,
+            Action::Deleting(job) => next.deleting.push(job),
+            Action::Kept(job) => next.deleting.retain(|other| *other != job),
             Action::Deleted(job) => {
                 next.forget(&job);
+                next.deleting.retain(|other| *other != job);
+                next.own.retain(|other| *other != job);
                 let others = next.recent.iter().filter(|view| view.id != job);
                 next.recent = Rc::new(others.cloned().collect());
-                let error = ErrorBody::new(var_dd_protocol::ErrorCode::NotFound, "it was deleted");
-                next.missing.insert(job, error);
+                let error = ErrorBody::new(ErrorCode::NotFound, "it was deleted");
+                next.missing.insert(job.clone(), error);
+                next.deleted.push(job);
             }
             Action::Notice(notice) => next.notice = notice,
         }
         next
     }
 
+    fn recent(&mut self, page: ResultPage, is_more: bool) {
+        let mut results = if is_more { (*self.recent).clone() } else { Vec::new() };
+        for view in page.results {
+            if results.iter().all(|known| known.id != view.id) {
+                results.push(view);
+            }
+        }
+        self.recent = Rc::new(results);
+        self.more_recent = page.next;
+    }
+
     fn accept(&mut self, tag: u32, id: JobId, request: GenerateRequest) {
+        self.own.push(id.clone());
         let ask = self.asks.get_mut(&tag);
         let clicked_ms = ask.as_ref().map(|ask| ask.clicked_ms);
         if let Some(ask) = ask {
@@ -243,16 +320,15 @@ impl Store {
         }
     }
 
-    /// Number of jobs that finished on this page; changes when the list of recent results does.
-    pub(crate) fn finished(&self) -> usize {
-        self.jobs.values().filter(|job| job.state == JobState::Finished).count()
+    /// Number of own jobs that finished on this page; changes when the list of recent results does.
+    pub(crate) fn own_finished(&self) -> usize {
+        let own = self.own.iter().filter_map(|id| self.job(id));
+        own.filter(|job| job.state == JobState::Finished).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::ErrorCode;
-
     use super::*;
     use crate::state::{
         job::tests::{header, request, two_steps},
@@ -282,6 +358,25 @@ mod tests {
     fn frame(store: &Store, job: u128, seq: u64) -> Store {
         let (header, picture) = (header(0, (0, 0), 3.0), Picture::at("a"));
         store.after(Action::Frame { job: id(job), seq, header, picture, now_ms: 25.0 })
+    }
+
+    /// Job 5, as the server tells of it while it runs.
+    fn view_of(request: &GenerateRequest) -> JobView {
+        JobView {
+            id: id(5),
+            state: JobState::Running,
+            request: request.clone(),
+            class_name: "class 1".into(),
+            plan_name: None,
+            patch_nums: vec![1, 2, 3, 4],
+            image_size: 64,
+            created_ms: 1,
+            passes: request.plan.passes(4),
+            frames: Vec::new(),
+            pictures: Vec::new(),
+            timings: None,
+            error: None,
+        }
     }
 
     fn event(store: &Store, job: u128, seq: u64, event: JobEvent) -> Store {
@@ -324,21 +419,7 @@ mod tests {
     #[test]
     fn a_view_of_a_running_job_does_not_wipe_out_what_was_seen_live() {
         let store = frame(&accepted(&store(), 1, 5), 5, 2);
-        let view = JobView {
-            id: id(5),
-            state: JobState::Running,
-            request: request(two_steps(), 1),
-            class_name: "class 1".into(),
-            plan_name: None,
-            patch_nums: vec![1, 2, 3, 4],
-            image_size: 64,
-            created_ms: 1,
-            passes: two_steps().passes(4),
-            frames: Vec::new(),
-            pictures: Vec::new(),
-            timings: None,
-            error: None,
-        };
+        let view = view_of(&request(two_steps(), 1));
         let seen = store.after(Action::View(Rc::new(view.clone())));
         assert_eq!(seen.job(&id(5)).unwrap().frames[0].len(), 1);
         let ended = seen.after(Action::View(Rc::new(JobView { state: JobState::Failed, ..view })));
@@ -349,6 +430,49 @@ mod tests {
     fn a_deleted_job_is_gone_and_known_to_be() {
         let store = accepted(&store(), 1, 5).after(Action::Deleted(id(5)));
         assert!(store.job(&id(5)).is_none() && store.missing(&id(5)).is_some());
+    }
+
+    #[test]
+    fn deleting_can_be_taken_back_until_it_is_done() {
+        let store = accepted(&store(), 1, 5).after(Action::Deleting(id(5)));
+        assert!(store.is_deleted(&id(5)) && store.job(&id(5)).is_some());
+        let kept = store.after(Action::Kept(id(5)));
+        assert!(!kept.is_deleted(&id(5)));
+        let deleted = store.after(Action::Deleted(id(5)));
+        assert!(deleted.is_deleted(&id(5)) && deleted.deleting().next().is_none());
+        assert!(deleted.own_news().is_empty());
+    }
+
+    #[test]
+    fn own_jobs_are_told_from_those_of_others() {
+        let mut store = accepted(&store(), 1, 5);
+        store = accepted(&store, 2, 6);
+        let view =
+            store.job(&id(5)).map(|job| JobView { id: id(7), ..view_of(&job.about.request) });
+        store = store.after(Action::View(Rc::new(view.unwrap())));
+        let waiting: Vec<_> = store.unfinished_own().iter().map(|job| job.id().clone()).collect();
+        assert_eq!(waiting, [id(5), id(6)]);
+        assert_eq!(store.own_finished(), 0);
+        store = event(&store, 5, 1, JobEvent::Finished { timings: Default::default() });
+        assert_eq!((store.unfinished_own().len(), store.own_finished()), (1, 1));
+        assert_eq!(store.own_news().len(), 2);
+    }
+
+    #[test]
+    fn more_results_follow_those_that_are_known_and_none_stands_twice() {
+        let page = |ids: &[u128], next: Option<&str>| ResultPage {
+            results: ids
+                .iter()
+                .map(|&bits| JobView { id: id(bits), ..view_of(&request(two_steps(), 1)) })
+                .collect(),
+            next: next.map(str::to_owned),
+        };
+        let first = Action::Recent { page: page(&[3, 2], Some("x")), is_more: false };
+        let store = store().after(first);
+        assert_eq!(store.more_recent.as_deref(), Some("x"));
+        let store = store.after(Action::Recent { page: page(&[2, 1], None), is_more: true });
+        let ids: Vec<_> = store.recent.iter().map(|view| view.id.clone()).collect();
+        assert_eq!((ids, store.more_recent.clone()), (vec![id(3), id(2), id(1)], None));
     }
 
     #[test]

@@ -112,7 +112,8 @@ pub(crate) fn plan(about: &About) -> String {
     about.plan_name.clone().unwrap_or_else(|| custom_plan(&about.request.plan))
 }
 
-fn custom_plan(plan: &Plan) -> String {
+/// A plan that has no name.
+pub(crate) fn custom_plan(plan: &Plan) -> String {
     let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     match plan {
         Plan::FewStep { t_list, .. } => format!("student at {}", numbers(t_list)),

@@ -1,0 +1,282 @@
+//! Plans side by side on one clock, or one over the other with a line to drag between them.
+
+use std::rc::Rc;
+
+use web_sys::{HtmlElement, HtmlInputElement};
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use super::{Layers, Status};
+use crate::{
+    route::Route,
+    state::{
+        comparison::{self, Column, Spread},
+        job::Job,
+        store::Answer,
+        timeline::Timeline,
+        words,
+    },
+};
+
+/// Properties of [`RaceView`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct RaceViewProps {
+    pub(crate) columns: Vec<Column>,
+    /// The job of each column, once there is one.
+    pub(crate) jobs: Vec<Option<Rc<Job>>>,
+    /// What became of each column's request.
+    pub(crate) answers: Vec<Option<Answer>>,
+    /// Milliseconds since each began; absent while everything shows its newest.
+    pub(crate) elapsed_ms: Option<f64>,
+    /// Milliseconds that the longest took.
+    pub(crate) length_ms: f64,
+    pub(crate) is_playing: bool,
+    pub(crate) on_seek: Callback<f64>,
+    /// One change on or back.
+    pub(crate) on_step: Callback<isize>,
+    /// Play this many times slower than real, or hold.
+    pub(crate) on_play: Callback<f64>,
+}
+
+/// The columns and their clock.
+#[component]
+pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
+    // The two columns that lie over each other.
+    let wiped = use_state_eq(|| None::<(usize, usize)>);
+    let count = props.columns.len();
+    let wiped_now = wiped.filter(|&(a, b)| a < count && b < count);
+    let step = |by: isize| props.on_step.reform(move |_: MouseEvent| by);
+    let play = |slower: f64| props.on_play.reform(move |_: MouseEvent| slower);
+    let on_seek = props.on_seek.reform(|event: InputEvent| {
+        event.target_unchecked_into::<HtmlInputElement>().value_as_number()
+    });
+    let at_ms = props.elapsed_ms.unwrap_or(props.length_ms);
+    let is_still = props.length_ms <= 0.0;
+    let on_wipe = {
+        let wiped = wiped.clone();
+        Callback::from(move |_: MouseEvent| {
+            wiped.set(if wiped_now.is_some() { None } else { Some((0, 1)) });
+        })
+    };
+    html! {
+        <>
+            <div class={classes!("columns", format!("of-{count}"), wiped_now.is_some().then_some("wiped"))}>
+                if let Some((left, right)) = wiped_now {
+                    <Wipe
+                        left={side(props, left)}
+                        right={side(props, right)}
+                        names={props.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()}
+                        pair={(left, right)}
+                        on_pair={{
+                            let wiped = wiped.setter();
+                            Callback::from(move |pair| wiped.set(Some(pair)))
+                        }}
+                    />
+                }
+                { for (0..count).map(|index| draw_column(props, index, wiped_now.is_none())) }
+            </div>
+            <div class="clock">
+                <button type="button" class="quiet" disabled={is_still} onclick={step(-1)} aria-label="One change back">{ "‹" }</button>
+                <button type="button" data-testid="compare-play" disabled={is_still} onclick={play(5.0)}>
+                    { if props.is_playing { "Pause" } else { "Play slowed" } }
+                </button>
+                <button type="button" class="quiet" disabled={is_still} onclick={step(1)} aria-label="One change on">{ "›" }</button>
+                <input
+                    type="range"
+                    data-testid="compare-scrubber"
+                    aria-label="Time since each began"
+                    min="0"
+                    max={format!("{:.1}", props.length_ms.max(1.0))}
+                    step="0.1"
+                    value={format!("{at_ms:.1}")}
+                    disabled={is_still}
+                    aria-valuetext={format!("{at_ms:.0} milliseconds")}
+                    oninput={on_seek}
+                />
+                <p class="time" key={format!("{at_ms:.0}")}>{ format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }</p>
+                <button type="button" class="quiet" disabled={is_still} onclick={play(1.0)}>{ "True speed" }</button>
+                <button
+                    type="button"
+                    class={classes!("quiet", wiped_now.is_some().then_some("on"))}
+                    data-testid="compare-wipe"
+                    aria-pressed={wiped_now.is_some().to_string()}
+                    disabled={is_still}
+                    onclick={on_wipe}
+                >{ "Wipe between two" }</button>
+            </div>
+        </>
+    }
+}
+
+/// What a column shows now: the tile, and its picture.
+struct Now {
+    tile: Option<usize>,
+    tiles: usize,
+    /// Side of the token map of its scale.
+    side: Option<u32>,
+    picture: Html,
+}
+
+fn now(props: &RaceViewProps, index: usize) -> Option<Now> {
+    let job = props.jobs.get(index)?.as_ref()?;
+    let timeline = Timeline::of(job, None);
+    let newest = timeline.tiles.iter().rposition(|tile| tile.frame.is_some());
+    let tile = match props.elapsed_ms {
+        Some(ms) => comparison::tile_at(job, &timeline, ms),
+        None => newest,
+    };
+    let shown = tile.and_then(|tile| timeline.frame_at(job, 0, tile));
+    let sides = &job.about.patch_nums;
+    let side = shown.and_then(|((_, scale), _)| sides.get(scale as usize)).copied();
+    let picture = html! {
+        <Layers
+            picture=0
+            shown={shown.map(|(place, frame)| (place, frame.clone()))}
+            last={tile.is_some() && tile == timeline.tiles.len().checked_sub(1)}
+            side={sides.last().copied().unwrap_or(1)}
+            alternative={format!("{}: {}", props.columns[index].name, words::alternative(&job.about, 0, side))}
+        />
+    };
+    Some(Now { tile, tiles: timeline.tiles.len(), side, picture })
+}
+
+fn side(props: &RaceViewProps, index: usize) -> Html {
+    now(props, index).map(|now| now.picture).unwrap_or_default()
+}
+
+fn draw_column(props: &RaceViewProps, index: usize, with_picture: bool) -> Html {
+    let column = &props.columns[index];
+    let job = props.jobs.get(index).and_then(Option::as_ref);
+    let answer = props.answers.get(index).and_then(Option::as_ref);
+    let status = job.map_or_else(|| Status::of_answer(answer), |job| Status::of_job(job));
+    let now = now(props, index);
+    let drawn = now.as_ref().and_then(|now| now.tile).map_or(0, |tile| tile + 1);
+    let tiles = now.as_ref().map_or(0, |now| now.tiles);
+    let scale = now.as_ref().and_then(|now| now.side).map(|side| format!("{side}×{side}"));
+    let picture = now.map(|now| now.picture);
+    let is_over = column.runs() > 0;
+    html! {
+        <section
+            key={index}
+            class="column"
+            data-testid="compare-column"
+            data-job={job.map(|job| job.id().to_string())}
+            data-state={status.state}
+            data-tile={drawn.checked_sub(1).map(|tile| tile.to_string())}
+            aria-label={column.name.clone()}
+        >
+            <h2>{ &column.name }</h2>
+            if with_picture {
+                <div class="square">{ picture.unwrap_or_default() }</div>
+            }
+            <progress max={tiles.max(1).to_string()} value={drawn.to_string()} aria-label="Steps shown" />
+            <p class="hint steps" key={format!("{drawn} {scale:?}")}>
+                { format!("step {drawn} of {tiles}{}", scale.map(|scale| format!(" · {scale}")).unwrap_or_default()) }
+            </p>
+            if is_over {
+                <dl class="race-times">
+                    { time("network", column.network_ms(), column.runs()) }
+                    { time("pictures", column.pictures_ms(), column.runs()) }
+                    { time("in all", column.total_ms(), column.runs()) }
+                </dl>
+            } else {
+                <p class={classes!("status-words", status.is_trouble.then_some("problem"))} key={status.words.clone()}>{ &status.words }</p>
+            }
+            if let Some(job) = job.filter(|_| is_over) {
+                <Link<Route> to={Route::Result { id: job.id().to_string() }}>
+                    { "Open" }<span class="unseen">{ format!(" the result of {}", column.name) }</span>
+                </Link<Route>>
+            }
+        </section>
+    }
+}
+
+fn time(name: &'static str, spread: Option<Spread>, runs: usize) -> Html {
+    let Some(Spread { median, least, most }) = spread else { return Html::default() };
+    let words = words::duration(median);
+    html! {
+        <div>
+            <dt>{ name }</dt>
+            <dd key={words.clone()}>
+                { words }
+                if runs > 1 {
+                    <span class="hint">{ format!(" {}–{}", words::duration(least), words::duration(most)) }</span>
+                }
+            </dd>
+        </div>
+    }
+}
+
+#[derive(PartialEq, Properties)]
+struct WipeProps {
+    left: Html,
+    right: Html,
+    /// Names of all columns.
+    names: Vec<String>,
+    /// The two that lie over each other.
+    pair: (usize, usize),
+    on_pair: Callback<(usize, usize)>,
+}
+
+/// Two pictures, one over the other, and a line to drag between them.
+#[component]
+fn Wipe(props: &WipeProps) -> Html {
+    let over = use_node_ref();
+    let percent = use_state_eq(|| 50.0_f64);
+    {
+        let over = over.clone();
+        use_effect_with(*percent, move |percent| {
+            if let Some(over) = over.cast::<HtmlElement>() {
+                // The style sheet says what it is for.
+                let _ = over.style().set_property("--wipe", &format!("{percent}%"));
+            }
+        });
+    }
+    let oninput = {
+        let percent = percent.setter();
+        Callback::from(move |event: InputEvent| {
+            percent.set(event.target_unchecked_into::<HtmlInputElement>().value_as_number());
+        })
+    };
+    let (left, right) = props.pair;
+    let choice = |label: &'static str, chosen: usize, other: usize, is_left: bool| {
+        let on_pair = props.on_pair.clone();
+        let onchange = Callback::from(move |event: Event| {
+            let input: web_sys::HtmlSelectElement = event.target_unchecked_into();
+            let picked = input.selected_index().max(0) as usize;
+            // Choosing the other one changes sides.
+            let other = if picked == other { chosen } else { other };
+            on_pair.emit(if is_left { (picked, other) } else { (other, picked) });
+        });
+        html! {
+            <label>
+                <span class="unseen">{ label }</span>
+                <select {onchange}>
+                    { for props.names.iter().enumerate().map(|(index, name)| html! {
+                        <option key={index} selected={index == chosen}>{ name }</option>
+                    }) }
+                </select>
+            </label>
+        }
+    };
+    html! {
+        <div class="wipe">
+            <div class="square" ref={over}>
+                <div class="wipe-side">{ props.left.clone() }</div>
+                <div class="wipe-side over">{ props.right.clone() }</div>
+            </div>
+            <input
+                type="range"
+                min="0"
+                max="100"
+                value={percent.to_string()}
+                aria-label={format!("Line between {} and {}", props.names[left], props.names[right])}
+                {oninput}
+            />
+            <div class="wipe-names">
+                { choice("On the left", left, right, true) }
+                { choice("On the right", right, left, false) }
+            </div>
+        </div>
+    }
+}

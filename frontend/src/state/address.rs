@@ -1,0 +1,215 @@
+//! Settings in the address of the page: `/?class=snowman&plan=2-steps&seed=5&count=2&model=…`.
+
+use serde::Serialize;
+use var_dd_protocol::{GenerateRequest, MAX_PICTURES, ModelInfo, Plan};
+
+use super::{
+    classes,
+    settings::{Settings, seed_of},
+};
+
+/// What the address of the page asks for, as it stands there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Address {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    /// Its number or its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    /// The name of a preset, or a plan as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_frame_first: Option<String>,
+}
+
+impl Address {
+    /// Reads the pairs of a query. Names that are none of the settings (as those that mail programs
+    /// add) are passed over; of a name that stands twice, the last one counts.
+    pub(crate) fn of_pairs(pairs: Vec<(String, String)>) -> Self {
+        let mut address = Self::default();
+        for (name, value) in pairs {
+            let field = match name.as_str() {
+                "model" => &mut address.model,
+                "class" => &mut address.class,
+                "plan" => &mut address.plan,
+                "seed" => &mut address.seed,
+                "count" => &mut address.count,
+                "last_frame_first" => &mut address.last_frame_first,
+                _ => continue,
+            };
+            *field = Some(value);
+        }
+        address
+    }
+
+    /// The settings that gave a job.
+    pub(crate) fn of_request(request: &GenerateRequest) -> Self {
+        Self {
+            model: request.model.clone(),
+            class: Some(request.class.to_string()),
+            plan: serde_json::to_string(&request.plan).ok(),
+            seed: request.seed.map(|seed| seed.to_string()),
+            count: Some(request.count.to_string()),
+            last_frame_first: Some(request.last_frame_first.to_string()),
+        }
+    }
+
+    /// Whether it asks for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Settings with everything that the address says, that can be read and that a loaded model can
+    /// do; then what could not be taken, in words.
+    pub(crate) fn apply(
+        &self,
+        settings: Settings,
+        models: &[ModelInfo],
+    ) -> (Settings, Vec<String>) {
+        let mut left_out = Vec::new();
+        let mut settings = Settings { chosen: true, ..settings };
+        if let Some(name) = &self.model {
+            match models.iter().find(|model| model.name == *name) {
+                Some(model) => settings.model = Some(model.name.clone()),
+                None => left_out.push(format!("there is no model “{name}” here")),
+            }
+        }
+        let Some(model) = settings.model(models).cloned() else { return (settings, left_out) };
+        settings = settings.for_model(&model);
+        if let Some(text) = &self.class {
+            match classes::of_text(&model.classes, text) {
+                Some(class) => settings.class = class,
+                None => left_out.push(format!("there is no class “{text}”")),
+            }
+        }
+        if let Some(text) = &self.plan {
+            match plan_of(text, &model) {
+                Some(plan) => settings = settings.with_plan(&plan, &model),
+                None => left_out.push(format!("“{text}” is no plan that {} can run", model.name)),
+            }
+        }
+        if let Some(text) = &self.seed {
+            match seed_of(text) {
+                Ok(seed) => settings = settings.typed_seed(seed.to_string()),
+                Err(problem) => left_out.push(problem),
+            }
+        }
+        if let Some(text) = &self.count {
+            match text.trim().parse::<u32>() {
+                Ok(count) if (1..=MAX_PICTURES).contains(&count) => settings.count = count,
+                _ => left_out
+                    .push(format!("“{text}” is no number of pictures from 1 to {MAX_PICTURES}")),
+            }
+        }
+        if let Some(text) = &self.last_frame_first {
+            match text.trim().parse() {
+                Ok(first) => settings.last_frame_first = first,
+                Err(_) => left_out.push(format!("“{text}” is neither true nor false")),
+            }
+        }
+        (settings, left_out)
+    }
+}
+
+/// A plan by the name of a preset (`2 steps`, `2-steps`) or as JSON, if the model can run it.
+fn plan_of(text: &str, model: &ModelInfo) -> Option<Plan> {
+    let preset =
+        model.plans.iter().find(|preset| classes::plain(&preset.name) == classes::plain(text));
+    let plan = preset
+        .map(|preset| preset.plan.clone())
+        .or_else(|| serde_json::from_str::<Plan>(text).ok())?;
+    let settings = Settings::new(0).with_plan(&plan, model);
+    settings.plan(model).is_ok_and(|read| read == plan).then_some(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::settings::{PlanChoice, tests::model};
+
+    fn address(query: &[(&str, &str)]) -> Address {
+        let pairs = query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Address::of_pairs(pairs.collect())
+    }
+
+    #[test]
+    fn settings_survive_the_address() {
+        let models = [model("a", 3), model("b", 9)];
+        let chosen =
+            Settings { class: 7, plan: PlanChoice::Preset(1), count: 3, ..Settings::new(11) };
+        let request = chosen.for_model(&models[1]).request(&models[1]).unwrap();
+        let (again, left_out) = Address::of_request(&request).apply(Settings::new(99), &models);
+        assert_eq!(again.request(again.model(&models).unwrap()), Ok(request));
+        assert_eq!(again.plan, PlanChoice::Preset(1));
+        assert!(left_out.is_empty(), "{left_out:?}");
+    }
+
+    #[test]
+    fn what_reads_is_taken_and_what_does_not_is_told() {
+        let models = [model("a", 5)];
+        for (query, class, seed, words) in [
+            (&[("class", "3"), ("seed", "5")][..], 3, "5", &[][..]),
+            (&[("class", "3"), ("seed", "abc")], 3, "1", &["abc"]),
+            (&[("class", "3"), ("seed", "9007199254740993")], 3, "1", &["9007199254740993"]),
+            (&[("class", "3"), ("seed", "-1")], 3, "1", &["-1"]),
+            (&[("class", "class 4"), ("seed", "5")], 4, "5", &[]),
+            (&[("class", "Class_4"), ("seed", " 5")], 4, "5", &[]),
+            (&[("class", "nothing"), ("seed", "5")], 0, "5", &["nothing"]),
+            (&[("class", "12"), ("seed", "5")], 0, "5", &["12"]),
+            (&[("class", "3"), ("seed", "5"), ("utm_source", "x")], 3, "5", &[]),
+            (&[("class", "3"), ("count", "99"), ("seed", "5")], 3, "5", &["99"]),
+            (&[("class", "3"), ("seed", "5"), ("plan", "{")], 3, "5", &["{"]),
+            (&[("model", "gone"), ("class", "2")], 2, "1", &["gone"]),
+            (&[("last_frame_first", "perhaps"), ("class", "2")], 2, "1", &["perhaps"]),
+        ] {
+            let (settings, left_out) = address(query).apply(Settings::new(1), &models);
+            assert_eq!((settings.class, settings.seed.as_str()), (class, seed), "{query:?}");
+            assert_eq!(left_out.len(), words.len(), "{query:?}: {left_out:?}");
+            for (word, told) in words.iter().zip(&left_out) {
+                assert!(told.contains(word), "{query:?}: {told}");
+            }
+            assert!(settings.request(&models[0]).is_ok(), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_known_by_the_name_of_its_preset_or_as_json() {
+        let models = [model("a", 3)];
+        for text in ["2 steps", "2-steps", "2_Steps"] {
+            let (settings, left_out) = address(&[("plan", text)]).apply(Settings::new(1), &models);
+            assert_eq!(settings.plan, PlanChoice::Preset(1), "{text}");
+            assert!(left_out.is_empty());
+        }
+        let own = r#"{"kind":"few_step","t_list":[0,1],"loss_split_t":3}"#;
+        let (settings, _) = address(&[("plan", own)]).apply(Settings::new(1), &models);
+        assert_eq!(settings.plan, PlanChoice::Custom);
+        let wrong = r#"{"kind":"few_step","t_list":[0,9],"loss_split_t":3}"#;
+        let (settings, left_out) = address(&[("plan", wrong)]).apply(Settings::new(1), &models);
+        assert_eq!(settings.plan, PlanChoice::Preset(0));
+        assert_eq!(left_out.len(), 1);
+    }
+
+    #[test]
+    fn an_address_without_settings_asks_for_nothing() {
+        assert!(address(&[("utm_source", "x"), ("fbclid", "y")]).is_empty());
+        assert!(!address(&[("seed", "")]).is_empty());
+    }
+
+    #[test]
+    fn an_address_says_whether_the_finished_picture_comes_first_or_leaves_it_as_it_is() {
+        let models = [model("a", 3)];
+        for (chosen, now) in [(true, false), (false, true)] {
+            let settings = Settings { last_frame_first: chosen, ..Settings::new(1) };
+            let query = Address::of_request(&settings.request(&models[0]).unwrap());
+            let now = Settings { last_frame_first: now, ..Settings::new(2) };
+            assert_eq!(query.apply(now, &models).0.last_frame_first, chosen);
+        }
+        let hurried = Settings { last_frame_first: true, ..Settings::new(1) };
+        assert!(address(&[("class", "1")]).apply(hurried, &models).0.last_frame_first);
+    }
+}
