@@ -156,6 +156,26 @@ impl Page {
         Ok(self.driver.refresh().await?)
     }
 
+    /// Opens an address in another tab of the same browser, which then is the one that is used.
+    ///
+    /// # Errors
+    /// When the browser cannot.
+    pub async fn new_tab(&self, url: &str) -> Result<()> {
+        let tab = self.driver.new_tab().await?;
+        self.driver.switch_to_window(tab).await?;
+        self.goto(url).await
+    }
+
+    /// Uses the tab that was opened so many tabs after the first.
+    ///
+    /// # Errors
+    /// When there is no such tab.
+    pub async fn use_tab(&self, number: usize) -> Result<()> {
+        let tabs = self.driver.windows().await?;
+        let tab = tabs.into_iter().nth(number).context("no such tab")?;
+        Ok(self.driver.switch_to_window(tab).await?)
+    }
+
     /// The address shown.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod client;
 pub mod playground;
 pub mod program;
+pub mod proxy;
 
 use sha2::{Digest, Sha256};
 use var_dd_protocol::Plan;

@@ -68,8 +68,26 @@ impl Playground {
         look: Look,
         path: &str,
     ) -> Result<Self> {
-        let playground = Self { page: browsers.open(look).await?, origin: program.url("") };
+        Self::open_at(browsers, &program.url(""), look, "", path).await
+    }
+
+    /// Opens a path of an origin in a fresh profile, with a script that runs before those of every
+    /// document.
+    ///
+    /// # Errors
+    /// When the page does not load.
+    pub async fn open_at(
+        browsers: &Browsers,
+        origin: &str,
+        look: Look,
+        before: &str,
+        path: &str,
+    ) -> Result<Self> {
+        let playground = Self { page: browsers.open(look).await?, origin: origin.to_owned() };
         playground.page.before_every_document(include_str!("recorder.js")).await?;
+        if !before.is_empty() {
+            playground.page.before_every_document(before).await?;
+        }
         playground.goto(path).await?;
         Ok(playground)
     }
@@ -80,6 +98,48 @@ impl Playground {
     /// When the browser cannot.
     pub async fn goto(&self, path: &str) -> Result<()> {
         self.page.goto(&format!("{}{path}", self.origin)).await
+    }
+
+    /// Follows a link or presses a button inside the page until the address ends so.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn goes_to(&self, selector: &str, end: &str) -> Result<()> {
+        let selector = json!(selector);
+        self.page
+            .wait_for(
+                &format!("{selector}, to go to {end}"),
+                &format!(
+                    "if (location.href.endsWith({})) return true; \
+                     document.querySelector({selector})?.click(); return false",
+                    json!(end)
+                ),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Goes back as the browser's button does.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn back(&self) -> Result<()> {
+        self.page.value("history.back()").await.map(drop)
+    }
+
+    /// Waits until `data-<attribute>` of an element is there and is not `value`.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn wait_for_other(&self, id: &str, attribute: &str, value: &str) -> Result<String> {
+        let selector = json!(by_id(id));
+        let script = format!(
+            "const found = document.querySelector({selector})?.getAttribute('data-{attribute}'); \
+             return found && found !== {} && found",
+            json!(value)
+        );
+        let found = self.page.wait_for(&format!("another {attribute} of {id}"), &script).await?;
+        Ok(found.as_str().unwrap_or_default().to_owned())
     }
 
     /// Waits until the page is connected and a job can be asked for.

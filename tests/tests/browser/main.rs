@@ -3,8 +3,11 @@
 mod accessibility;
 mod connection;
 mod controls;
+mod faults;
 mod frames;
 mod hands;
+mod keeping;
+mod places;
 
 use anyhow::{Context, Result};
 use var_dd_protocol::{ModelInfo, Plan};

@@ -1,0 +1,301 @@
+//! Nothing gets lost: settings, pictures and own results, from place to place, over reloads, in
+//! other tabs, and in browsers that keep nothing.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use var_dd_protocol::JobId;
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+use crate::{set_up, slowest_plan};
+
+/// Ways in which a browser keeps nothing, or kept something else.
+const STORAGES: [(&str, &str); 4] = [
+    (
+        "denied",
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name, \
+         { get() { throw new DOMException('denied', 'SecurityError') } })",
+    ),
+    (
+        "absent",
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name, \
+         { get() { return null } })",
+    ),
+    (
+        "full",
+        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }",
+    ),
+    (
+        "of something else",
+        "localStorage.setItem('var-dd.owned', '{\"x\":'); localStorage.setItem('var-dd.mine', '7'); \
+         localStorage.setItem('var-dd.theme', '\"purple\"'); \
+         sessionStorage.setItem('var-dd.settings', '[1]'); \
+         sessionStorage.setItem('var-dd.current', '\"nonsense\"')",
+    ),
+];
+
+#[tokio::test]
+async fn a_browser_that_keeps_nothing_draws_all_the_same() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for (storage, script) in STORAGES {
+            let playground =
+                Playground::open_at(browsers, &program.url(""), Look::DESKTOP, script, "/").await?;
+            set_up(&playground, 0, 1).await.with_context(|| storage.to_owned())?;
+            playground.fill("seed", "77").await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            // Whoever drew it may delete it: the secret is not lost.
+            playground.element_appears("delete").await.with_context(|| storage.to_owned())?;
+            playground.goes_to("nav a[href='/compare']", "/compare").await?;
+            playground.back().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            let seed = playground.attribute("seed", "value").await?;
+            ensure!(seed == "77", "storage {storage}: the seed became {seed}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn settings(playground: &Playground) -> Result<[String; 2]> {
+    Ok([
+        playground.attribute("class-search", "class").await?,
+        playground.attribute("seed", "value").await?,
+    ])
+}
+
+#[tokio::test]
+async fn what_was_set_stays_from_place_to_place_and_over_a_reload() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 1, 2).await?;
+        playground.choose_class(3).await?;
+        playground.fill("seed", "4242").await?;
+        let expected = ["3".to_owned(), "4242".to_owned()];
+        let chosen = "return document.querySelector('[data-testid=plan-1]').checked && \
+            document.querySelector('[data-testid=count-2]').checked";
+
+        playground.goes_to("nav a[href='/compare']", "/compare").await?;
+        playground.element_appears("compare-start").await?;
+        ensure!(settings(&playground).await? == expected, "the comparison starts elsewhere");
+        playground.back().await?;
+        playground.wait_until_ready().await?;
+        ensure!(settings(&playground).await? == expected, "lost on the way back");
+        ensure!(playground.page.value(chosen).await? == true, "plan or count are lost");
+
+        playground.page.reload().await?;
+        playground.wait_until_ready().await?;
+        ensure!(settings(&playground).await? == expected, "lost by a reload");
+        ensure!(playground.page.value(chosen).await? == true, "plan or count are lost by a reload");
+
+        // A seed that was typed is meant: it stays.
+        for _ in 0..2 {
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+        }
+        ensure!(settings(&playground).await? == expected, "the typed seed was replaced");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_address_with_settings_is_used_once_as_far_as_it_can_be_read() -> Result<()> {
+    let program = Program::start(&[])?;
+    let classes = program.info().await?.models.remove(0).classes;
+    with_browsers(async |browsers| {
+        let path = format!("/?class={}&seed=abc&utm_source=x", classes[2].replace(' ', "-"));
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
+        playground.wait_until_ready().await?;
+        playground.wait_for_attribute("class-search", "class", "2").await?;
+        playground.page.wait_for_text("“abc” is no seed").await?;
+        let address = playground.page.address().await?;
+        ensure!(address == program.url("/"), "the address stays {address}");
+
+        playground.choose_class(1).await?;
+        playground.page.reload().await?;
+        playground.wait_until_ready().await?;
+        playground.wait_for_attribute("class-search", "class", "1").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_received_picture_stays_when_one_makes_ones_own() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let giver = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&giver, 1, 1).await?;
+        giver.choose_class(3).await?;
+        giver.fill("seed", "99").await?;
+        let job = giver.generate().await?;
+        giver.wait_for_state(&job, "finished").await?;
+
+        let path = format!("/r/{job}");
+        let receiver = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
+        receiver.wait_for_state(&job, "finished").await?;
+        receiver.click("make-your-own").await?;
+        receiver.wait_until_ready().await?;
+        receiver.wait_for_state(&job, "finished").await?;
+        ensure!(settings(&receiver).await? == ["3", "99"], "other settings");
+        let address = receiver.page.address().await?;
+        ensure!(address == program.url("/"), "the address is {address}");
+        receiver.page.reload().await?;
+        receiver.wait_for_state(&job, "finished").await
+    })
+    .await
+}
+
+async fn status(program: &Program, job: &JobId) -> Result<u16> {
+    let url = program.url(&format!("/api/results/{job}"));
+    Ok(reqwest::get(url).await?.status().as_u16())
+}
+
+#[tokio::test]
+async fn deleting_can_be_taken_back_and_is_done_at_the_latest_when_one_leaves() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.choose("delete").await?;
+        playground.choose("undo").await?;
+        playground.wait_for_state(&job, "finished").await?;
+        ensure!(status(&program, &job).await? == 200, "it was deleted all the same");
+
+        playground.choose("delete").await?;
+        playground.element_appears("undo").await?;
+        playground.page.goto("about:blank").await?;
+        for _ in 0..200 {
+            if status(&program, &job).await? == 404 {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("it is still there");
+    })
+    .await
+}
+
+#[tokio::test]
+async fn whoever_deletes_a_result_on_its_page_is_told_what_they_did() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.goto(&format!("/r/{job}")).await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.choose("delete").await?;
+        playground.page.wait_for_text("You deleted this result").await?;
+        playground.choose("undo-here").await?;
+        playground.wait_for_state(&job, "finished").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn own_and_everyones_results_are_apart_and_other_tabs_follow() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let stranger = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&stranger, 0, 1).await?;
+        let others = stranger.generate().await?;
+        stranger.wait_for_state(&others, "finished").await?;
+
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        playground.page.new_tab(&program.url("/")).await?;
+        playground.wait_until_ready().await?;
+        playground.page.use_tab(0).await?;
+        let own = playground.generate().await?;
+        playground.wait_for_state(&own, "finished").await?;
+        let listed = |job: &JobId| format!("[data-testid=recent-item][data-job='{job}']");
+        let script = |own: &JobId, other: &JobId| {
+            format!(
+                "return document.querySelector({}) !== null && document.querySelector({}) === null",
+                json!(listed(own)),
+                json!(listed(other))
+            )
+        };
+        playground.choose("recent-mine").await?;
+        playground.page.wait_for("only own results", &script(&own, &others)).await?;
+        // The tab in which nothing was drawn knows of it too.
+        playground.page.use_tab(1).await?;
+        playground.choose("recent-mine").await?;
+        playground.page.wait_for("the other tab's result", &script(&own, &others)).await?;
+        playground.choose("recent-all").await?;
+        let all = format!(
+            "return document.querySelector({}) !== null && document.querySelector({}) !== null",
+            json!(listed(&own)),
+            json!(listed(&others))
+        );
+        playground.page.wait_for("everyone's results", &all).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn settings_of_a_recent_result_are_used_in_place() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        playground.choose_class(2).await?;
+        playground.fill("seed", "31").await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.choose_class(4).await?;
+        playground.fill("seed", "5").await?;
+        playground.choose("recent-reuse").await?;
+        playground.wait_for_attribute("class-search", "class", "2").await?;
+        ensure!(settings(&playground).await? == ["2", "31"], "other settings");
+        playground.wait_for_state(&job, "finished").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_own_job_can_be_stopped_also_after_a_reload() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (_, slow) = slowest_plan(&program).await?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, slow, 8).await?;
+        let mut jobs = Vec::new();
+        for _ in 0..3 {
+            jobs.push(playground.generate().await?);
+        }
+        let listed = "return document.querySelectorAll('[data-testid=cancel-other]').length";
+        let some = playground.page.wait_for("jobs besides the one shown", listed).await?;
+        ensure!(some.as_u64().is_some_and(|count| count >= 1), "{some}");
+        playground.page.reload().await?;
+        playground.element_appears("cancel-other").await?;
+        playground.choose("cancel-other").await?;
+        let states = async || -> Result<Vec<String>> {
+            let mut states = Vec::new();
+            for job in &jobs {
+                let url = program.url(&format!("/api/results/{job}"));
+                let view: serde_json::Value = reqwest::get(url).await?.json().await?;
+                states.push(view["state"].as_str().unwrap_or_default().to_owned());
+            }
+            Ok(states)
+        };
+        for _ in 0..400 {
+            if states().await?.iter().any(|state| state == "cancelled") {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("none was stopped: {:?}", states().await?);
+    })
+    .await
+}

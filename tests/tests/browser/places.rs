@@ -1,0 +1,206 @@
+//! Places and their links: the comparison, chosen pictures, what is not there, the focus.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use var_dd_protocol::{Comparison, JobView, Plan};
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+use crate::set_up;
+
+/// A small laptop.
+const LAPTOP: Look = Look { width: 1366, height: 650, phone: false, dark: false };
+
+const DONE: &str = "const columns = [...document.querySelectorAll('[data-testid=compare-column]')]; \
+    return columns.length >= 2 && columns.every(column => column.querySelector('.race-times')) && \
+    columns.map(column => column.dataset.job)";
+
+/// The requests of the columns, once all are drawn.
+async fn drawn(playground: &Playground, program: &Program) -> Result<Vec<JobView>> {
+    let jobs = playground.page.wait_for("measured columns", DONE).await?;
+    let mut views = Vec::new();
+    for job in jobs.as_array().context("the jobs of the columns")? {
+        let url = program.url(&format!("/api/results/{}", job.as_str().unwrap_or_default()));
+        views.push(reqwest::get(url).await?.error_for_status()?.json().await?);
+    }
+    Ok(views)
+}
+
+async fn tiles(playground: &Playground) -> Result<serde_json::Value> {
+    let script = "return [...document.querySelectorAll('[data-testid=compare-column]')].map(column => \
+        Number(column.dataset.tile ?? -1))";
+    playground.page.value(script).await
+}
+
+#[tokio::test]
+async fn a_comparison_starts_from_what_is_set_and_gets_an_address_of_its_own() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, LAPTOP, "/").await?;
+        set_up(&playground, 1, 1).await?;
+        playground.choose_class(3).await?;
+        playground.fill("seed", "4242").await?;
+        playground.goes_to("nav a[href='/compare']", "/compare").await?;
+        let ticked = "return document.querySelector('[data-testid=compare-plan-1]')?.checked";
+        playground.page.wait_for("the plan of the playground", ticked).await?;
+        playground.choose("compare-start").await?;
+        let views = drawn(&playground, &program).await?;
+        ensure!(views.iter().all(|view| view.request.class == 3 && view.request.seed == Some(4242)));
+        let plans: Vec<Plan> = views.iter().map(|view| view.request.plan.clone()).collect();
+        ensure!(plans.contains(&model.plans[1].plan), "{plans:?}");
+        let address = playground.page.address().await?;
+        let expected = Comparison::new(&model.name, 3, &model.classes[3], 4242, plans.clone());
+        ensure!(address == program.url(&format!("/{expected}")), "{address}");
+
+        // All of it is in sight, captions included.
+        let inside = "const column = document.querySelector('[data-testid=compare-column]'); \
+            const times = column.querySelector('.race-times').getBoundingClientRect(); \
+            const clock = document.querySelector('[data-testid=compare-scrubber]').getBoundingClientRect(); \
+            return scrollY === 0 && times.bottom <= innerHeight && clock.bottom <= innerHeight";
+        ensure!(playground.page.value(inside).await? == true, "it does not fit the screen");
+
+        // Another class is another comparison, which the captions do not claim to show.
+        playground.choose_class(1).await?;
+        playground.page.wait_for_text("controls have changed since").await?;
+        let heading = playground.page.value("return document.querySelector('h1').textContent").await?;
+        ensure!(heading.as_str().is_some_and(|text| text.contains(&model.classes[3])), "{heading}");
+
+        // The link draws the same for somebody else.
+        let other = Playground::open(browsers, &program, Look::PHONE, &format!("/{expected}")).await?;
+        let again = drawn(&other, &program).await?;
+        ensure!(again.iter().map(|view| view.request.plan.clone()).collect::<Vec<_>>() == plans);
+        ensure!(again.iter().all(|view| view.request.class == 3 && view.request.seed == Some(4242)));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_comparison_is_scrubbed_stepped_wiped_and_measured_again() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, LAPTOP, "/compare").await?;
+        playground.element_appears("compare-start").await?;
+        playground.choose("compare-start").await?;
+        drawn(&playground, &program).await?;
+        playground.leave_field().await?;
+
+        let seek = "const field = document.querySelector('[data-testid=compare-scrubber]'); \
+            field.value = field.max; field.dispatchEvent(new InputEvent('input', { bubbles: true }))";
+        playground.page.value(seek).await?;
+        let end = tiles(&playground).await?;
+        playground.page.keys("\u{e012}").await?;
+        playground
+            .page
+            .wait_for("a step back", &format!("{TILES} !== {}", json!(end.to_string())))
+            .await?;
+        playground.page.keys("\u{e014}").await?;
+        playground
+            .page
+            .wait_for("a step on", &format!("{TILES} === {}", json!(end.to_string())))
+            .await?;
+
+        playground.choose("compare-wipe").await?;
+        let wiped = "return document.querySelectorAll('.wipe img').length >= 2";
+        playground.page.wait_for("two pictures over each other", wiped).await?;
+        let problems = playground.page.accessibility_problems().await?;
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        playground.choose("compare-wipe").await?;
+
+        playground.choose("compare-again").await?;
+        playground.page.wait_for_text("median of 5 runs").await?;
+        let results: serde_json::Value =
+            reqwest::get(program.url("/api/results?limit=100")).await?.json().await?;
+        // The example, and one result a plan: what was drawn to be measured is not kept.
+        for _ in 0..200 {
+            let results: serde_json::Value =
+                reqwest::get(program.url("/api/results?limit=100")).await?.json().await?;
+            if results["results"].as_array().is_some_and(|results| results.len() == 3) {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("{results}");
+    })
+    .await
+}
+
+const TILES: &str = "return JSON.stringify([...document.querySelectorAll('[data-testid=compare-column]')] \
+    .map(column => Number(column.dataset.tile ?? -1)))";
+
+#[tokio::test]
+async fn who_asks_for_stillness_sees_the_comparison_at_its_end() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/compare").await?;
+        let still = json!({"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]});
+        playground.page.devtools("Emulation.setEmulatedMedia", still).await?;
+        playground.element_appears("compare-start").await?;
+        playground.choose("compare-start").await?;
+        drawn(&playground, &program).await?;
+        let moving = "return document.querySelector('[data-testid=compare-play]').textContent.includes('Pause')";
+        for _ in 0..10 {
+            ensure!(playground.page.value(moving).await? == false, "it plays by itself");
+            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_link_to_one_picture_of_several_shows_that_one() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 3).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let path = format!("/r/{job}?picture=2");
+        let other = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
+        other.wait_for_attribute("stage", "picture", "1").await?;
+        for odd in ["0", "9", "x"] {
+            other.goto(&format!("/r/{job}?picture={odd}")).await?;
+            other.wait_for_state(&job, "finished").await?;
+            ensure!(other.on_stage().await?.len() == 3, "{odd}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_place_that_is_opened_has_the_focus_a_title_and_its_mark() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        let current = "return document.querySelector('nav [aria-current=page]')?.textContent";
+        ensure!(playground.page.value(current).await? == "Playground");
+        playground.goes_to("nav a[href='/compare']", "/compare").await?;
+        let focus = "return document.activeElement?.tagName === 'MAIN'";
+        playground.page.wait_for("the focus", focus).await?;
+        ensure!(playground.page.value(current).await? == "Compare");
+        playground.page.wait_for("a title", "return document.title.startsWith('Compare')").await?;
+
+        // The first stop leads past the top.
+        playground.goto("/").await?;
+        playground.wait_until_ready().await?;
+        playground.page.value("document.querySelector('.skip').focus()").await?;
+        playground.page.keys("\u{e007}").await?;
+        playground.page.wait_for("the focus", focus).await?;
+
+        for path in ["/nope", "/r/nothing", &format!("/r/{}", "0".repeat(32))] {
+            playground.goto(path).await?;
+            playground.element_appears("missing").await?;
+            let titled = "return document.title.startsWith('Nothing here')";
+            playground.page.wait_for("a title that says so", titled).await?;
+        }
+        Ok(())
+    })
+    .await
+}
