@@ -4,7 +4,7 @@
 //! A browser may deny storage (reading `localStorage` then throws), have none, or have no room
 //! left. The page goes on: what cannot be kept is kept in memory until the document is closed.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::cell::RefCell;
 
 use gloo_events::EventListener;
 use serde::{Serialize, de::DeserializeOwned};
@@ -34,7 +34,7 @@ const THEME: &str = "var-dd.theme";
 
 thread_local! {
     /// What the browser would not keep.
-    static UNKEPT: RefCell<BTreeMap<&'static str, String>> = const { RefCell::new(BTreeMap::new()) };
+    static UNKEPT: RefCell<Vec<(&'static str, String)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How long something is remembered.
@@ -58,7 +58,9 @@ impl Area {
 
     /// The value under `key`; nothing if there is none or it is not of this type.
     fn read<T: DeserializeOwned>(self, key: &'static str) -> Option<T> {
-        let unkept = UNKEPT.with_borrow(|unkept| unkept.get(key).cloned());
+        let unkept = UNKEPT.with_borrow(|unkept| {
+            unkept.iter().find(|(name, _)| *name == key).map(|(_, text)| text.clone())
+        });
         let text = unkept.or_else(|| self.storage()?.get_item(key).ok()?)?;
         serde_json::from_str(&text).ok()
     }
@@ -66,14 +68,16 @@ impl Area {
     fn write<T: Serialize>(self, key: &'static str, value: &T) {
         let Ok(text) = serde_json::to_string(value) else { return };
         let kept = self.storage().is_some_and(|storage| storage.set_item(key, &text).is_ok());
-        UNKEPT.with_borrow_mut(|unkept| match kept {
-            true => unkept.remove(key),
-            false => unkept.insert(key, text),
+        UNKEPT.with_borrow_mut(|unkept| {
+            unkept.retain(|(name, _)| *name != key);
+            if !kept {
+                unkept.push((key, text));
+            }
         });
     }
 
     fn remove(self, key: &'static str) {
-        UNKEPT.with_borrow_mut(|unkept| unkept.remove(key));
+        UNKEPT.with_borrow_mut(|unkept| unkept.retain(|(name, _)| *name != key));
         if let Some(storage) = self.storage() {
             // A browser that denies this remembers nothing anyway.
             let _ = storage.remove_item(key);

@@ -1,8 +1,6 @@
 //! What this side has to say on a WebSocket: the greeting, requests, and what to take up again
 //! after a lost connection.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use var_dd_protocol::{ClientMessage, JobId, JobState, PROTOCOL_VERSION, ServerMessage};
 
 /// The page's side of a conversation that outlives its connections.
@@ -12,9 +10,9 @@ pub(crate) struct Conversation {
     /// Said while there was no connection.
     waiting: Vec<ClientMessage>,
     /// Tags of requests that the server has not answered.
-    unanswered: BTreeSet<u32>,
+    unanswered: Vec<u32>,
     /// Jobs followed, with the last event seen of each.
-    watched: BTreeMap<JobId, Option<u64>>,
+    watched: Vec<(JobId, Option<u64>)>,
 }
 
 impl Conversation {
@@ -28,13 +26,13 @@ impl Conversation {
     pub(crate) fn say(&mut self, message: ClientMessage) -> Option<ClientMessage> {
         match &message {
             ClientMessage::Watch { job, after } => {
-                let news = self.watched.insert(job.clone(), *after).is_none();
+                let news = self.watch(job.clone(), *after);
                 // Taken up by the greeting otherwise; and a job that is followed need not be asked
                 // for again.
                 return (self.open && news).then_some(message);
             }
             ClientMessage::Unwatch { job } => {
-                self.watched.remove(job);
+                self.ended(job);
                 return self.open.then_some(message);
             }
             _ => {}
@@ -49,7 +47,7 @@ impl Conversation {
 
     fn note_sent(&mut self, message: &ClientMessage) {
         if let ClientMessage::Generate { tag, .. } = message {
-            self.unanswered.insert(*tag);
+            self.unanswered.push(*tag);
         }
     }
 
@@ -58,22 +56,20 @@ impl Conversation {
         match message {
             ServerMessage::Hello { .. } => return self.greeted(),
             ServerMessage::Accepted { tag, job, .. } => {
-                self.unanswered.remove(tag);
-                self.watched.insert(job.clone(), None);
+                self.answered(*tag);
+                self.follow(job.clone());
             }
             ServerMessage::Rejected { tag, .. } => {
-                self.unanswered.remove(tag);
+                self.answered(*tag);
             }
             ServerMessage::Event { job, seq, event } => {
                 if event.state().is_some_and(JobState::is_final) {
-                    self.watched.remove(job);
+                    self.ended(job);
                 } else {
                     self.seen(job, *seq);
                 }
             }
-            ServerMessage::Error { job: Some(job), .. } => {
-                self.watched.remove(job);
-            }
+            ServerMessage::Error { job: Some(job), .. } => self.ended(job),
             ServerMessage::Error { job: None, .. } | ServerMessage::Pong => {}
         }
         Vec::new()
@@ -81,7 +77,8 @@ impl Conversation {
 
     /// An event of a job arrived.
     pub(crate) fn seen(&mut self, job: &JobId, seq: u64) {
-        if let Some(last) = self.watched.get_mut(job) {
+        let watched = self.watched.iter_mut().find(|(other, _)| other == job);
+        if let Some((_, last)) = watched {
             *last = (*last).max(Some(seq));
         }
     }
@@ -89,8 +86,9 @@ impl Conversation {
     fn greeted(&mut self) -> Vec<ClientMessage> {
         self.open = true;
         let watches = self.watched.iter();
-        let mut messages: Vec<_> =
-            watches.map(|(job, &after)| ClientMessage::Watch { job: job.clone(), after }).collect();
+        let mut messages: Vec<_> = watches
+            .map(|(job, after)| ClientMessage::Watch { job: job.clone(), after: *after })
+            .collect();
         for message in std::mem::take(&mut self.waiting) {
             self.note_sent(&message);
             messages.push(message);
@@ -106,23 +104,36 @@ impl Conversation {
 
     /// Jobs that are followed.
     pub(crate) fn watched(&self) -> Vec<JobId> {
-        self.watched.keys().cloned().collect()
+        self.watched.iter().map(|(job, _)| job.clone()).collect()
     }
 
     /// A job that was accepted over plain HTTP is followed.
     pub(crate) fn follow(&mut self, job: JobId) {
-        self.watched.insert(job, None);
+        self.watch(job, None);
     }
 
     /// A job ended, or is not there.
     pub(crate) fn ended(&mut self, job: &JobId) {
-        self.watched.remove(job);
+        self.watched.retain(|(other, _)| other != job);
+    }
+
+    /// Follows a job from an event on; false if it was followed before.
+    fn watch(&mut self, job: JobId, after: Option<u64>) -> bool {
+        let before = self.watched.len();
+        self.ended(&job);
+        let news = self.watched.len() == before;
+        self.watched.push((job, after));
+        news
+    }
+
+    fn answered(&mut self, tag: u32) {
+        self.unanswered.retain(|other| *other != tag);
     }
 
     /// The connection is gone; tags of requests whose answer will never come.
     pub(crate) fn lost(&mut self) -> Vec<u32> {
         self.open = false;
-        std::mem::take(&mut self.unanswered).into_iter().collect()
+        std::mem::take(&mut self.unanswered)
     }
 }
 

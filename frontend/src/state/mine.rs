@@ -45,6 +45,8 @@ impl Mine {
     /// Notes a result: in its place if it is known, as the newest if it is not.
     pub(crate) fn note(&mut self, own: Own) {
         match self.0.iter_mut().find(|known| known.id == own.id) {
+            // What is over stays over, whatever a tab that did not watch believes.
+            Some(known) if known.state.is_final() && !own.state.is_final() => {}
             Some(known) => *known = own,
             None => self.0.insert(0, own),
         }
@@ -88,6 +90,8 @@ mod tests {
             [(JobId::from_bits(2), JobState::Queued), (JobId::from_bits(1), JobState::Finished)]
         );
         assert_eq!(mine.unfinished().count(), 1);
+        mine.note(own(1));
+        assert_eq!(mine.unfinished().count(), 1, "what is over stays over");
     }
 
     #[test]

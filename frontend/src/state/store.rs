@@ -142,8 +142,8 @@ pub(crate) struct Store {
     jobs: BTreeMap<JobId, Rc<Job>>,
     /// Jobs in the order in which they came.
     order: Vec<JobId>,
-    missing: BTreeMap<JobId, ErrorBody>,
-    asks: BTreeMap<u32, Ask>,
+    missing: Vec<(JobId, ErrorBody)>,
+    asks: Vec<(u32, Ask)>,
 }
 
 impl Store {
@@ -154,7 +154,7 @@ impl Store {
 
     /// Why a job is not to be had.
     pub(crate) fn missing(&self, id: &JobId) -> Option<&ErrorBody> {
-        self.missing.get(id)
+        self.missing.iter().find(|(other, _)| other == id).map(|(_, error)| error)
     }
 
     /// Jobs that are about to be deleted.
@@ -185,7 +185,7 @@ impl Store {
 
     /// What became of a click.
     pub(crate) fn answer(&self, tag: u32) -> Option<&Answer> {
-        self.asks.get(&tag).map(|ask| &ask.answer)
+        self.asks.iter().find(|(other, _)| *other == tag).map(|(_, ask)| &ask.answer)
     }
 
     /// How long the newest finished job of this kind took on the device for its pictures, in
@@ -217,11 +217,11 @@ impl Store {
             Action::Info(Err(error)) => next.info_error = Some(error),
             Action::Asked { tag, now_ms } => {
                 next.notice = None;
-                next.asks.insert(tag, Ask { clicked_ms: now_ms, answer: Answer::Waiting });
+                next.asks.push((tag, Ask { clicked_ms: now_ms, answer: Answer::Waiting }));
             }
             Action::Accepted { tag, job, request } => next.accept(tag, job, request),
             Action::Rejected { tag, error } => {
-                if let Some(ask) = next.asks.get_mut(&tag) {
+                if let Some(ask) = next.ask_mut(tag) {
                     ask.answer = Answer::Refused(error);
                 }
             }
@@ -232,7 +232,7 @@ impl Store {
             Action::View(view) => next.view(&view),
             Action::Missing { job, error } => {
                 next.forget(&job);
-                next.missing.insert(job, error);
+                next.note_missing(job, error);
             }
             Action::Recent { page, is_more } => next.recent(page, is_more),
             Action::Mine(mine) => next.mine = mine,
@@ -245,7 +245,7 @@ impl Store {
                 let others = next.recent.iter().filter(|view| view.id != job);
                 next.recent = Rc::new(others.cloned().collect());
                 let error = ErrorBody::new(ErrorCode::NotFound, "it was deleted");
-                next.missing.insert(job.clone(), error);
+                next.note_missing(job.clone(), error);
                 next.deleted.push(job);
             }
             Action::Notice(notice) => next.notice = notice,
@@ -266,7 +266,7 @@ impl Store {
 
     fn accept(&mut self, tag: u32, id: JobId, request: GenerateRequest) {
         self.own.push(id.clone());
-        let ask = self.asks.get_mut(&tag);
+        let ask = self.ask_mut(tag);
         let clicked_ms = ask.as_ref().map(|ask| ask.clicked_ms);
         if let Some(ask) = ask {
             ask.answer = Answer::Accepted(id.clone());
@@ -294,7 +294,7 @@ impl Store {
 
     fn insert(&mut self, job: Job) {
         let id = job.id().clone();
-        self.missing.remove(&id);
+        self.missing.retain(|(other, _)| *other != id);
         if self.jobs.insert(id.clone(), Rc::new(job)).is_none() {
             self.order.push(id);
         }
@@ -307,6 +307,15 @@ impl Store {
             };
             self.forget(&oldest);
         }
+    }
+
+    fn ask_mut(&mut self, tag: u32) -> Option<&mut Ask> {
+        self.asks.iter_mut().find(|(other, _)| *other == tag).map(|(_, ask)| ask)
+    }
+
+    fn note_missing(&mut self, job: JobId, error: ErrorBody) {
+        self.missing.retain(|(other, _)| *other != job);
+        self.missing.push((job, error));
     }
 
     fn forget(&mut self, id: &JobId) {

@@ -40,6 +40,9 @@ async fn no_page_has_a_serious_fault_on_any_screen_in_any_colours() -> Result<()
             playground.goto("/compare").await?;
             playground.element_appears("compare-start").await?;
             check(&playground, "the comparison", look).await?;
+            playground.choose("compare-start").await?;
+            playground.page.wait_for("measured columns", MEASURED).await?;
+            check(&playground, "a drawn comparison", look).await?;
             playground.goto(&format!("/r/{}", "0".repeat(32))).await?;
             playground.element_appears("missing").await?;
             check(&playground, "a link without a picture", look).await?;
@@ -48,6 +51,10 @@ async fn no_page_has_a_serious_fault_on_any_screen_in_any_colours() -> Result<()
     })
     .await
 }
+
+/// Whether all columns of a comparison were measured.
+const MEASURED: &str = "const columns = [...document.querySelectorAll('[data-testid=compare-column]')]; \
+    return columns.length >= 2 && columns.every(column => column.querySelector('.race-times'))";
 
 async fn check(playground: &Playground, place: &str, look: Look) -> Result<()> {
     let problems = playground.page.accessibility_problems().await?;

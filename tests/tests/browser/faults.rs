@@ -213,6 +213,10 @@ async fn a_page_that_the_browser_translates_goes_on() -> Result<()> {
 #[tokio::test]
 async fn what_the_server_offers_is_asked_for_once() -> Result<()> {
     let program = Program::start(&[])?;
+    // A page asks again for an example that is still being drawn.
+    while program.info().await?.example.is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     with_browsers(async |browsers| {
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         playground.wait_for_attribute("job-state", "state", "finished").await?;
