@@ -49,9 +49,9 @@ pub struct ServeArgs {
     )]
     pub listen: String,
 
-    /// Address of the server as people see it, where a proxy stands before it: used in links, and
-    /// let in as host and origin.
-    #[arg(long, value_name = "URL", env = "VAR_DD_PUBLIC_URL", value_parser = origin)]
+    /// Address of the server as people see it, where a proxy stands before it, with a path if it
+    /// lies under one: used in links, and let in as host and origin.
+    #[arg(long, value_name = "URL", env = "VAR_DD_PUBLIC_URL", value_parser = public_address)]
     pub public_url: Option<Url>,
 
     /// Another origin, as https://example.org, whose pages may open WebSockets and change things
@@ -219,20 +219,28 @@ fn listen_address(text: &str) -> Result<SocketAddr, UsageError> {
     addresses.next().ok_or_else(|| wrong("names no address".into()))
 }
 
-/// Scheme, host and port, and nothing else.
-fn origin(text: &str) -> Result<Url, String> {
+/// Scheme, host, port and, where a proxy puts the playground under one, a path.
+fn public_address(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|error| format!("{error}; give it as in https://example.org"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("its scheme is {}; it must be http or https", url.scheme()));
     }
-    let more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+    let more = url.query().is_some() || url.fragment().is_some();
     if more || !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "it must be scheme, host and port only, as in https://example.org; the playground \
-                    has an address of its own and no path"
-                .into(),
-        );
+        return Err("it must be scheme, host, port and path only, as in https://example.org/play"
+            .to_owned());
+    }
+    Ok(url)
+}
+
+/// Scheme, host and port, and nothing else.
+fn origin(text: &str) -> Result<Url, String> {
+    let url = public_address(text)?;
+    if url.path() != "/" {
+        return Err("it must be scheme, host and port only, as in https://example.org; origins \
+            have no path"
+            .to_owned());
     }
     Ok(url)
 }
@@ -300,7 +308,8 @@ mod tests {
             ("--listen=nowhere", ["--listen", "nowhere", "127.0.0.1:8080"]),
             ("--listen=127.0.0.1", ["--listen", "127.0.0.1", "port"]),
             ("--public-url=ftp://x", ["--public-url", "ftp", "http"]),
-            ("--public-url=https://x/y", ["--public-url", "https://x/y", "no path"]),
+            ("--public-url=https://x/y?z", ["--public-url", "https://x/y?z", "path only"]),
+            ("--allow-origin=https://x/y", ["--allow-origin", "https://x/y", "no path"]),
             ("--allow-origin=evil", ["--allow-origin", "evil", "https://example.org"]),
             ("--trusted-proxy=10.0.0.0/99", ["--trusted-proxy", "10.0.0.0/99", "10.0.0.0/8"]),
             ("--connections=5", ["--connections-per-client 128", "--connections 5", "at most"]),

@@ -88,7 +88,7 @@ pub(super) fn reads(request: &HttpRequest, coding: &str) -> bool {
 }
 
 /// Bodies below this size gain nothing by being compressed.
-const LEAST_COMPRESSED: usize = 600;
+const LEAST_COMPRESSED: usize = 256;
 
 /// The body compressed in a coding that the client reads, if that makes it smaller.
 fn compressed(
