@@ -101,6 +101,36 @@ fn a_killed_stage_goes_on_and_a_full_disk_loses_nothing() {
 }
 
 #[test]
+fn a_whole_run_can_be_rehearsed_and_carried_on_from_an_unfinished_stage() {
+    let directory = tempfile::tempdir().unwrap();
+    let (short, on) = (directory.path().join("short"), directory.path().join("on"));
+    let all = ["all", "--preset", "smoke", "--rehearse", "--device", "cpu"];
+    let output = succeeds(&mut train(&all, &short));
+    let (log, table) =
+        (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert!(log.contains("2 steps of 4") && table.contains("naive 1 step"), "{log}{table}");
+    for stage in ["eye", "vae", "teacher", "student", "decoder", "judge"] {
+        let lines = fs::read_to_string(short.join(stage).join("metrics.jsonl")).unwrap();
+        assert_eq!(lines.lines().count(), 2, "{stage}");
+    }
+    // Each checkpoint leaves the averaged weights, and a run that has only those of the VAE begins
+    // the other networks anew.
+    let start = short.join("vae");
+    let start = start.to_str().unwrap();
+    let output = succeeds(&mut train(&[&all[..], &["--start", start]].concat(), &on));
+    assert!(output.status.success());
+    let first = |run: &Path| losses(run)[0].1;
+    assert_ne!(first(&on), first(&short));
+
+    let nothing = directory.path().join("nothing");
+    let arguments = [&all[..], &["--start", directory.path().to_str().unwrap()]].concat();
+    let output = train(&arguments, &nothing).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--start") && error.contains("vae.safetensors"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_trained_is_refused_with_the_way_out() {
     let directory = tempfile::tempdir().unwrap();
     let refused = |arguments: &[&str], code: i32, words: &[&str]| {
@@ -129,7 +159,7 @@ fn what_cannot_be_trained_is_refused_with_the_way_out() {
     refused(
         &["vae", "--recipe", recipe.to_str().unwrap()],
         2,
-        &["num_classes is 99", "from 2 to 16"],
+        &["num_classes is 99", "from 2 to 20"],
     );
     value["sizes"]["numclasses"] = 3.into();
     fs::write(&recipe, value.to_string()).unwrap();
