@@ -1,5 +1,5 @@
-//! The discriminator of a VAE's pictures (Esser et al. 2021, the patch discriminator of Isola et al. 2017):
-//! it learns to tell patches of drawn pictures from those that a decoder made, and the decoder
+//! The discriminator of a VAE's pictures (Esser et al. 2021, the patch discriminator of Isola et al.
+//! 2017): it learns to tell patches of drawn pictures from those that a decoder made, and the decoder
 //! learns to be taken for the drawn ones. Losses of pixels leave an edge that may lie here or there
 //! soft; a soft edge is what the discriminator sees first.
 //!
@@ -273,8 +273,8 @@ mod tests {
             discriminator.loss_of_maker(&sharp).double_value(&[])
                 < discriminator.loss_of_maker(&soft).double_value(&[])
         );
-        // A step against the gradient makes the soft ones look more drawn, and the discriminator itself
-        // gets none.
+        // A step against the gradient makes the soft ones look more drawn, and the discriminator
+        // itself gets none.
         let pictures = soft.copy().set_requires_grad(true);
         let before = discriminator.loss_of_maker(&pictures);
         before.backward();

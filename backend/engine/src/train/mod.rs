@@ -5,8 +5,8 @@
 //! checkpoint repeats, on a CPU to the bit, what it would have done. A run is a directory:
 //!
 //! ```text
-//! vae/ teacher/ student/ decoder/ judge/   checkpoint.safetensors · NAME.safetensors · metrics.jsonl
-//!                                 curve.png · sheet-NNNNNN.png
+//! vae/ teacher/ student/ decoder/ judge/   checkpoint.safetensors · NAME.safetensors (averaged) ·
+//!                                 metrics.jsonl · curve.png · sheet-NNNNNN.png
 //! tokens/ trajectories/           shards of (label, seed, codes)
 //! model/                          the bundle, filled as stages end
 //! judge/                          judge.safetensors · judge.json

@@ -190,7 +190,8 @@ impl Recipe {
     /// A built-in recipe.
     ///
     /// `demo` is the model that the repository is to carry: 128×128 pictures in the ten published
-    /// scales; half a day on two CPU cores, or minutes on a GPU. `smoke` runs the whole chain in a minute or two and learns next to nothing.
+    /// scales; half a day on two CPU cores, or minutes on a GPU. `smoke` runs the whole chain in a
+    /// minute or two and learns next to nothing.
     ///
     /// # Errors
     /// When there is none of this name.

@@ -1,5 +1,5 @@
-//! The first stage: a VQ-VAE learns drawn pictures, by the losses of VAR's tokenizer: pixels, what a
-//! classifier sees, and from some step on a discriminator ([`super::discriminator`]).
+//! The first stage: a VQ-VAE learns drawn pictures, by the losses of VAR's tokenizer: pixels, what
+//! a classifier sees, and from some step on a discriminator ([`super::discriminator`]).
 
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -306,8 +306,8 @@ impl Lesson for VaeLesson {
             let (of_others, of_own) = (of_others?, of_own?);
             let weight = discriminator.weight(step, length(&of_others)?, length(&of_own)?);
             let fooled = own.double_value(&[]);
-            // Both gradients are at hand: no second way back through classifier and discriminator. The
-            // value stays that of the other losses, so that the curve goes on.
+            // Both gradients are at hand: no second way back through classifier and discriminator.
+            // The value stays that of the other losses, so that the curve goes on.
             let way = (&pictures * (of_others + of_own * weight)).sum(Kind::Float);
             loss = &way - way.detach() + loss.detach();
             let discriminator_loss = discriminator.learn(&x, &pictures, step)?;

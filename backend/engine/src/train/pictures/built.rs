@@ -582,7 +582,7 @@ pub(super) fn parasol(canvas: &mut Canvas, chance: &mut Chance) {
         canvas.polygon(&cloth, hsl(towel, 0.6, 0.6));
         canvas.line(&[(0.25, 0.0), (0.3, 0.088)], 0.03, hsl(towel, 0.3, 0.92));
         canvas.line(&[(0.0, 0.03), (0.0, -0.95)], 0.035, hsl(0.09, 0.3, 0.85));
-        // Segments from the outermost inwards, each a dome that covers the middle of the one before.
+        // Segments from the outermost inwards: each covers the middle of the one before.
         for (i, share) in [1.0f32, 0.62, 0.22].into_iter().enumerate() {
             let half = wide * share;
             let color = if i % 2 == 0 { first } else { second };
