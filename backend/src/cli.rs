@@ -5,8 +5,9 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{
-    bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train,
+use crate::{
+    commands::{bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train},
+    usage_error::UsageError,
 };
 
 /// Few-step image generation with VAR and Distilled Decoding.
@@ -48,11 +49,6 @@ enum Command {
     /// 2048].
     TraceInception(trace::TraceInceptionArgs),
 }
-
-/// A request that cannot be met as typed. The program ends with code 2, as for an unknown flag.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
 
 impl Cli {
     /// Runs the command. Codes: 0 done, 1 failed, 2 not a valid request.

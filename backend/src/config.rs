@@ -10,12 +10,12 @@ use std::{
 use clap::{Args, value_parser};
 use ipnet::IpNet;
 use url::Url;
-use var_dd_engine::device::{DeviceChoice, DtypeChoice};
 
 use crate::{
-    cli::UsageError,
+    device_args::NetworkArgs,
     http::{HttpConfig, LimitsConfig, Page, Patience, session::SessionLimits},
     scheduler::SchedulerConfig,
+    usage_error::UsageError,
 };
 
 /// Flags of `var-dd serve`. Each can be given as the environment variable beside it too.
@@ -26,13 +26,8 @@ pub struct ServeArgs {
     #[arg(long = "model", value_name = "DIR", env = "VAR_DD_MODEL", value_delimiter = ',')]
     pub models: Vec<PathBuf>,
 
-    /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-    #[arg(long, env = "VAR_DD_DEVICE", default_value_t)]
-    pub device: DeviceChoice,
-
-    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32`, `bf16` or `f16`.
-    #[arg(long, env = "VAR_DD_DTYPE", default_value_t)]
-    pub dtype: DtypeChoice,
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     /// Directory for jobs, results and pictures; made if there is none. One server at a time can
     /// use it.
@@ -132,10 +127,8 @@ pub struct ServeArgs {
 pub struct Config {
     /// Model directories, at least one; the first is the default.
     pub models: Vec<PathBuf>,
-    /// Where the networks run.
-    pub device: DeviceChoice,
-    /// Their numbers.
-    pub dtype: DtypeChoice,
+    /// Where the networks run, and in which numbers.
+    pub network: NetworkArgs,
     /// Directory for everything that is kept.
     pub data_dir: PathBuf,
     /// Where to listen.
@@ -162,8 +155,7 @@ impl ServeArgs {
         let models = if self.models.is_empty() { vec![demo_model()] } else { self.models };
         Ok(Config {
             models,
-            device: self.device,
-            dtype: self.dtype,
+            network: self.network,
             listen,
             scheduler: SchedulerConfig {
                 queue_limit: self.queue_limit as usize,

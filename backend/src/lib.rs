@@ -3,8 +3,10 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod device_args;
 pub mod generator;
 pub mod http;
 pub mod hub;
 pub mod scheduler;
 pub mod storage;
+pub mod usage_error;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use var_dd_engine::bundle::convert::{Choice, Conversion, convert};
+use var_dd_engine::bundle::convert::{Conversion, TrainedWeights, convert};
 
-use crate::cli::UsageError;
+use crate::usage_error::UsageError;
 
 /// Flags of `var-dd convert`.
 #[derive(Args, Clone, Debug)]
@@ -94,8 +94,8 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
         name: args.name,
         patch_nums: args.patch_nums,
         weights: match args.weights {
-            WeightsArg::Ema => Choice::Ema,
-            WeightsArg::Raw => Choice::Raw,
+            WeightsArg::Ema => TrainedWeights::Ema,
+            WeightsArg::Raw => TrainedWeights::Raw,
         },
         classes: classes.transpose()?,
     })?;

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use var_dd_engine::bundle::{
     Bundle,
-    convert::{Choice, Conversion, convert},
+    convert::{Conversion, TrainedWeights, convert},
 };
 
 use crate::hub::{Hub, HubError, HubFile, user_cache};
@@ -249,7 +249,7 @@ impl Task<'_> {
             output: self.args.output.join(format!(".d{depth}.{}", std::process::id())),
             name: Some(format!("d{depth}")),
             patch_nums: None,
-            weights: Choice::Ema,
+            weights: TrainedWeights::Ema,
             classes: None,
         };
         fs::create_dir_all(&self.args.output)

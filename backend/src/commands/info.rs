@@ -24,8 +24,8 @@ pub struct InfoArgs {
 pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
     let directory = args.model.directory();
     let bundle = Bundle::open(&directory)?;
-    let device = args.model.device.open()?;
-    let kind = args.model.dtype.kind_for(device, &bundle.config);
+    let device = args.model.network.open()?;
+    let kind = args.model.network.kind_for(device, &bundle.config);
     // Loading is the proof that the weights are whole.
     let sampler = bundle.sampler(device, kind)?;
     let config = &bundle.config;

@@ -3,7 +3,6 @@
 pub mod bench;
 pub mod convert;
 pub mod download;
-pub mod engine;
 pub mod evaluate;
 pub mod info;
 pub mod model;

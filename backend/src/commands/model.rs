@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use var_dd_engine::{
     bundle::{Bundle, config::Config},
-    device::{DeviceChoice, DtypeChoice},
     sample::plan::{Guidance, Plan},
 };
 
-use crate::cli::UsageError;
+use crate::{device_args::NetworkArgs, usage_error::UsageError};
 
 /// The demo model as it lies in the source tree that the program was built from.
 const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model");
@@ -33,13 +32,8 @@ pub struct ModelArgs {
     /// Directory of the model, as `var-dd convert` makes it [default: the demo model].
     #[arg(long, value_name = "DIR", env = "VAR_DD_MODEL")]
     pub model: Option<PathBuf>,
-    /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-    #[arg(long, default_value_t)]
-    pub device: DeviceChoice,
-    /// Numbers of the networks: `auto` (bf16 on a GPU and, for large models, on a CPU that
-    /// multiplies it natively; else f32), `f32`, `bf16` or `f16`.
-    #[arg(long, default_value_t)]
-    pub dtype: DtypeChoice,
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 impl ModelArgs {

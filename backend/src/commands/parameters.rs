@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 
 use super::picture_file::write_whole;
-use crate::cli::UsageError;
+use crate::usage_error::UsageError;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

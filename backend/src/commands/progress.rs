@@ -61,7 +61,7 @@ pub(super) struct Progress {
     bar: Option<ProgressBar>,
     began: Instant,
     done: Cell<u64>,
-    told: Cell<Instant>,
+    last_line: Cell<Instant>,
 }
 
 impl Progress {
@@ -85,8 +85,8 @@ impl Progress {
             bar
         });
         let began = Instant::now();
-        let (done, told) = (Cell::new(task.before), Cell::new(began));
-        let progress = Self { task, prefix, display, bar, began, done, told };
+        let (done, last_line) = (Cell::new(task.before), Cell::new(began));
+        let progress = Self { task, prefix, display, bar, began, done, last_line };
         let Task { unit, total, before, .. } = progress.task;
         if before > 0 {
             progress.tell(&progress.named(&format!("goes on after {before} of {total} {unit}")));
@@ -110,9 +110,9 @@ impl Progress {
         let worth_a_line = done < self.task.total || !figures.is_empty();
         if let Display::Log { interval, .. } = &self.display
             && worth_a_line
-            && self.told.get().elapsed() >= *interval
+            && self.last_line.get().elapsed() >= *interval
         {
-            self.told.set(Instant::now());
+            self.last_line.set(Instant::now());
             self.tell(&self.named(&self.words(figures)));
         }
     }

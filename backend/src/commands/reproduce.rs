@@ -21,7 +21,7 @@ use super::{
     picture_file::write_whole,
     series::{Rng, Series, SeriesArgs},
 };
-use crate::cli::UsageError;
+use crate::usage_error::UsageError;
 
 /// The published settings: model, plan, FID (ImageNet 256×256, 50,000 pictures).
 const PUBLISHED: [(&str, &str, f64); 9] = [
@@ -119,7 +119,7 @@ struct Row {
 /// written.
 pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
     let (planned, compared) = args.plan()?;
-    let device = args.model.device.open()?;
+    let device = args.model.network.open()?;
     let network = compared.network(device)?;
     let target = compared.target(&*network)?;
     let scorer = compared.scorer(&*network, &target);
@@ -128,7 +128,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
     // All of them before the first: other parameters of a later row are told now.
     let mut prepared = Vec::new();
     for row in &planned {
-        let dtype = kind_name(args.model.dtype.kind_for(device, &row.bundle.config));
+        let dtype = kind_name(args.model.network.kind_for(device, &row.bundle.config));
         let model = ModelArgs { model: Some(row.directory.clone()), ..args.model.clone() };
         let drawing = Drawing { bundle: &row.bundle, series: &row.series, dtype, model: &model };
         let parameters = drawing.parameters(device, &compared)?;

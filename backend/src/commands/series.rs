@@ -24,13 +24,15 @@ use var_dd_engine::{
 };
 
 use super::{
-    engine::{self, Engine},
     info,
     model::{PlanArgs, check_teacher},
 };
 use crate::{
-    cli::UsageError,
-    generator::{BatchRequest, GeneratorError, PictureRequest},
+    generator::{
+        BatchRequest, GeneratorError, PictureRequest,
+        engine::{self, Engine},
+    },
+    usage_error::UsageError,
 };
 
 /// Flags that say what to draw.

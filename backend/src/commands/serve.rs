@@ -16,9 +16,9 @@ use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset};
 
 pub use crate::config::ServeArgs;
 use crate::{
-    commands::{engine::Engine, model::default_model},
+    commands::model::default_model,
     config::Config,
-    generator::Generator,
+    generator::{Generator, engine::Engine},
     http,
     scheduler::Scheduler,
     storage::Store,
@@ -78,9 +78,10 @@ fn load(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
 }
 
 fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
+    let device = config.network.open()?;
     let load_one = |directory: &std::path::PathBuf| {
         let began = Instant::now();
-        let engine = Engine::load(directory, config.device, config.dtype)
+        let engine = Engine::load(directory, device, config.network.dtype())
             .with_context(|| format!("the model in {} cannot be used", directory.display()))?;
         let info = engine.info();
         let (model, device, dtype) = (&info.name, &info.device, &info.dtype);
@@ -95,7 +96,7 @@ fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be handled")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
-    let (told, stop) = oneshot::channel();
+    let (stop_sender, stop) = oneshot::channel();
     tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
@@ -105,7 +106,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
         };
         next().await;
         // Nobody listens any more if the server has ended already.
-        let _ = told.send(());
+        let _ = stop_sender.send(());
         let code = next().await;
         tracing::warn!("told twice to stop: ending at once");
         std::process::exit(code);

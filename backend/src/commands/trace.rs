@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use tch::{Kind, Tensor};
 use var_dd_engine::{
     bundle::{Bundle, config::Config, weights::Weights},
-    device::{DeviceChoice, DtypeChoice},
+    device::DtypeChoice,
     evaluate::{features::read_state_dict, frechet::Statistics},
     net::inception::{Inception, is_unneeded},
     sample::{
@@ -20,7 +20,10 @@ use var_dd_engine::{
 };
 
 use super::model::{PlanArgs, check_teacher, count};
-use crate::cli::UsageError;
+use crate::{
+    device_args::{DeviceArgs, NetworkArgs},
+    usage_error::UsageError,
+};
 
 /// Flags of `var-dd trace`.
 #[derive(Args, Clone, Debug)]
@@ -45,12 +48,8 @@ pub struct TraceArgs {
     /// Seed of the teacher's draws; picture i of the batch draws as picture i of this seed.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = value_parser!(u64).range(..))]
     seed: u64,
-    /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
-    /// Numbers of the networks: `f32`, `bf16`, `f16`, or `auto`, as the other commands draw.
-    #[arg(long, default_value_t = DtypeChoice::F32)]
-    dtype: DtypeChoice,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// Input and output.
@@ -85,9 +84,8 @@ pub struct TraceInceptionArgs {
     /// The network's weights: `.pth` or `.safetensors`, with the names of pytorch-fid's network.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// Where the network runs: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Runs one sampling on given noise and writes every tensor on the way.
@@ -108,8 +106,10 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     tensor_file::check_place(&args.files.output)?;
     check_teacher(&plan, &bundle)?;
     let inputs = Inputs::read(&args.files, config, &plan)?;
-    let device = args.device.open()?;
-    let sampler = bundle.sampler(device, args.dtype.kind_for(device, config))?;
+    let device = args.network.open()?;
+    // Compared with other implementations, which are exact unless told otherwise.
+    let dtype = args.network.dtype.unwrap_or(DtypeChoice::F32);
+    let sampler = bundle.sampler(device, dtype.kind_for(device, config))?;
     let mut outputs: Vec<(String, Tensor)> = Vec::new();
     let mut passes = 0;
     let mut after_teacher = None;

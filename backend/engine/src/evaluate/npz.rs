@@ -37,12 +37,12 @@ pub struct NpzError {
 #[derive(Debug)]
 pub struct Npz {
     path: PathBuf,
-    arrays: Vec<Entry>,
+    arrays: Vec<Member>,
 }
 
 /// Where an array lies.
 #[derive(Clone, Debug)]
-struct Entry {
+struct Member {
     name: String,
     start: u64,
     compressed: u64,
@@ -91,7 +91,7 @@ impl Npz {
                     )));
                 }
             };
-            arrays.push(Entry {
+            arrays.push(Member {
                 name: name.to_owned(),
                 start: entry.data_start().unwrap_or_default(),
                 compressed: entry.compressed_size(),

@@ -31,14 +31,14 @@ pub type StateDict = BTreeMap<String, Tensor>;
 
 /// Where tensors come from, and what was asked of it.
 pub struct Weights {
-    source: Source,
+    source: WeightSource,
     device: Device,
     kind: Kind,
     asked: RefCell<Vec<(String, Vec<i64>)>>,
     problems: RefCell<Vec<Problem>>,
 }
 
-enum Source {
+enum WeightSource {
     Tensors { origin: String, tensors: StateDict },
     Formula,
 }
@@ -179,15 +179,15 @@ impl Weights {
     /// Weights from tensors at hand; `origin` names them in errors. A tensor that already is of
     /// `kind` on `device` is given out as it is, so that gradients reach it.
     pub fn from_tensors(origin: String, tensors: StateDict, device: Device, kind: Kind) -> Self {
-        Self::new(Source::Tensors { origin, tensors }, device, kind)
+        Self::new(WeightSource::Tensors { origin, tensors }, device, kind)
     }
 
     /// Weights from their names (see [`formula`]): for tests and timings.
     pub fn from_formula(device: Device, kind: Kind) -> Self {
-        Self::new(Source::Formula, device, kind)
+        Self::new(WeightSource::Formula, device, kind)
     }
 
-    fn new(source: Source, device: Device, kind: Kind) -> Self {
+    fn new(source: WeightSource, device: Device, kind: Kind) -> Self {
         Self { source, device, kind, asked: RefCell::default(), problems: RefCell::default() }
     }
 
@@ -203,7 +203,7 @@ impl Weights {
     pub fn finish(self) -> Result<Vec<(String, Vec<i64>)>, WeightsError> {
         let asked = self.asked.into_inner();
         let mut problems = self.problems.into_inner();
-        let Source::Tensors { origin, tensors } = self.source else { return Ok(asked) };
+        let WeightSource::Tensors { origin, tensors } = self.source else { return Ok(asked) };
         let known: BTreeSet<_> = asked.iter().map(|(name, _)| name.as_str()).collect();
         let left = tensors
             .iter()
@@ -223,8 +223,8 @@ impl Weights {
 
     fn take(&self, name: String, shape: &[i64], kind: Kind) -> Tensor {
         let found = match &self.source {
-            Source::Formula => Ok(formula::tensor(&name, shape)),
-            Source::Tensors { tensors, .. } => match tensors.get(&name) {
+            WeightSource::Formula => Ok(formula::tensor(&name, shape)),
+            WeightSource::Tensors { tensors, .. } => match tensors.get(&name) {
                 None => Err(Problem::Missing { name: name.clone(), shape: shape.to_vec() }),
                 Some(tensor) if tensor.size() != shape => Err(Problem::Shape {
                     name: name.clone(),

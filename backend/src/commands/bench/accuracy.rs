@@ -13,8 +13,8 @@ use var_dd_engine::{
     },
 };
 
-use super::Source;
-use crate::cli::UsageError;
+use super::BenchedModel;
+use crate::usage_error::UsageError;
 
 /// Draws `count` pictures of each plan in `kind` and in f32 and prints how far they differ.
 ///
@@ -25,7 +25,7 @@ use crate::cli::UsageError;
 /// # Errors
 /// When the model cannot be used, or `kind` is f32 itself.
 pub(super) fn run(
-    source: &Source,
+    source: &BenchedModel,
     plans: &[(String, Plan)],
     count: u32,
     device: Device,

@@ -25,15 +25,14 @@ use var_dd_engine::{
 
 use self::report::{HEADING, Report, Row};
 use super::{
-    engine::Engine,
     info,
     model::{ModelArgs, PlanArgs, check_teacher},
     picture_file::write_whole,
 };
 use crate::{
-    cli::UsageError,
-    generator::{BatchRequest, Generator, GeneratorEvent, PictureRequest},
+    generator::{BatchRequest, Generator, GeneratorEvent, PictureRequest, engine::Engine},
     scheduler::encoded_bytes,
+    usage_error::UsageError,
 };
 
 /// Side of the matrices that the machine's rate is measured with, on a CPU and on a GPU, which
@@ -153,8 +152,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let config = source.config();
     let plans = args.plans(&source)?;
     let before = args.compare_to.as_deref().map(report::read).transpose()?;
-    let device = args.model.device.open()?;
-    let kind = args.model.dtype.kind_for(device, config);
+    let device = args.model.network.open()?;
+    let kind = args.model.network.kind_for(device, config);
     if let Some(count) = args.accuracy {
         return accuracy::run(&source, &plans, count, device, kind);
     }
@@ -217,14 +216,14 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
 }
 
 /// Where the networks come from.
-enum Source {
+enum BenchedModel {
     /// A model on disk.
     Bundle(Bundle),
     /// Published sizes with weights from their names.
     Invented(Config),
 }
 
-impl Source {
+impl BenchedModel {
     fn config(&self) -> &Config {
         match self {
             Self::Bundle(bundle) => &bundle.config,
@@ -250,14 +249,14 @@ impl Source {
 }
 
 impl BenchArgs {
-    fn source(&self) -> anyhow::Result<Source> {
+    fn source(&self) -> anyhow::Result<BenchedModel> {
         Ok(match self.invented {
-            Some(depth) => Source::Invented(published::config(depth)),
-            None => Source::Bundle(Bundle::open(&self.model.directory())?),
+            Some(depth) => BenchedModel::Invented(published::config(depth)),
+            None => BenchedModel::Bundle(Bundle::open(&self.model.directory())?),
         })
     }
 
-    fn plans(&self, source: &Source) -> Result<Vec<(String, Plan)>, UsageError> {
+    fn plans(&self, source: &BenchedModel) -> Result<Vec<(String, Plan)>, UsageError> {
         let config = source.config();
         let plans = if self.flags.is_given() {
             let plan = self.flags.resolve(config)?;
@@ -270,7 +269,7 @@ impl BenchArgs {
                 .map(|name| Ok((name.clone(), self.flags.preset(&name, config)?)))
                 .collect::<Result<Vec<_>, UsageError>>()?
         };
-        if let Source::Bundle(bundle) = source {
+        if let BenchedModel::Bundle(bundle) = source {
             for (_, plan) in &plans {
                 check_teacher(plan, bundle)?;
             }

@@ -28,13 +28,12 @@ pub(super) use self::{
 };
 use super::{
     download,
-    engine::Engine,
     model::ModelArgs,
     parameters,
     picture_file::write_whole_with,
     series::{Series, SeriesArgs},
 };
-use crate::cli::UsageError;
+use crate::{generator::engine::Engine, usage_error::UsageError};
 
 /// Pictures drawn if neither pictures nor a number is given: those of published scores.
 const DEFAULT_PICTURES: u32 = 50_000;
@@ -228,7 +227,7 @@ impl Compared {
 /// file cannot be written.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let compared = args.compared.resolve()?;
-    let device = args.model.device.open()?;
+    let device = args.model.network.open()?;
     match &args.pictures {
         Some(path) => {
             // What can be told without a network first.
@@ -244,7 +243,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
             let bundle = Bundle::open(&directory)?;
             let series =
                 args.series.resolve(args.sample_num.unwrap_or(DEFAULT_PICTURES), &bundle)?;
-            let dtype = kind_name(args.model.dtype.kind_for(device, &bundle.config));
+            let dtype = kind_name(args.model.network.kind_for(device, &bundle.config));
             let drawing = Drawing { bundle: &bundle, series: &series, dtype, model: &args.model };
             let parameters = drawing.parameters(device, &compared)?;
             if let Some(scores) = finished(&args.output, &parameters, args.overwrite)? {
@@ -324,7 +323,10 @@ impl Drawing<'_> {
         output: &Path,
     ) -> anyhow::Result<Tally> {
         let model = self.model;
-        let load = || Ok(Engine::load(&model.directory(), model.device, model.dtype)?);
+        let load = || {
+            let device = model.network.open()?;
+            Ok(Engine::load(&model.directory(), device, model.network.dtype())?)
+        };
         scorer.of_series(self.series, &load, parameters, output)
     }
 

@@ -17,7 +17,6 @@ use var_dd_engine::evaluate::{
 
 use super::{
     super::{
-        engine::Engine,
         parameters::{self, Found},
         progress::Progress,
         series::{self, Series},
@@ -26,6 +25,7 @@ use super::{
     tally::{CurvePoint, Tally, Wants},
     target::{AboutTarget, Target},
 };
+use crate::generator::engine::Engine;
 
 /// The share of the time that checkpoints may take: one part in this many.
 const CHECKPOINT_SHARE: u32 = 50;

@@ -28,7 +28,6 @@ use self::{
     writers::Writers,
 };
 use super::{
-    engine::Engine,
     info,
     model::ModelArgs,
     parameters::{self, Found},
@@ -36,7 +35,10 @@ use super::{
     progress::Progress,
     series::{self, Series, SeriesArgs},
 };
-use crate::{cli::UsageError, generator::PictureRequest};
+use crate::{
+    generator::{PictureRequest, engine::Engine},
+    usage_error::UsageError,
+};
 
 /// Most threads that encode and write pictures.
 const MAX_WRITERS: usize = 8;
@@ -119,8 +121,8 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let directory = args.model.directory();
     let bundle = Bundle::open(&directory)?;
     let series = args.series.resolve(args.sample_num, &bundle)?;
-    let device = args.model.device.open()?;
-    let dtype = kind_name(args.model.dtype.kind_for(device, &bundle.config));
+    let device = args.model.network.open()?;
+    let dtype = kind_name(args.model.network.kind_for(device, &bundle.config));
     let parameters = series
         .parameters(&bundle, device, dtype)
         .with_context(|| format!("cannot read the weights in {}", directory.display()))?;
@@ -260,11 +262,9 @@ impl Task<'_> {
         let todo: Vec<usize> = mine.filter(|&batch| !has(batch)).collect();
         let progress = Progress::of_pictures(total, total - pictures(&todo));
         if !todo.is_empty() {
-            let engine = Engine::load(
-                &self.args.model.directory(),
-                self.args.model.device,
-                self.args.model.dtype,
-            )?;
+            let model = &self.args.model;
+            let device = model.network.open()?;
+            let engine = Engine::load(&model.directory(), device, model.network.dtype())?;
             work(&todo, &engine, &progress)?;
         }
         Ok(progress.finish())

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use var_dd_engine::{
-    device::{DeviceChoice, DtypeChoice},
+    device::DtypeChoice,
     train::{
         Outcome, Watch, Workplace, decoder, judge,
         recipe::{PRESETS, Recipe},
@@ -20,7 +20,7 @@ use var_dd_engine::{
 };
 
 use self::stages::Stages;
-use crate::cli::UsageError;
+use crate::{device_args::NetworkArgs, usage_error::UsageError};
 
 /// `var-dd train`.
 #[derive(Args, Clone, Debug)]
@@ -97,17 +97,8 @@ struct PlaceArgs {
     /// Directory of the run: checkpoints, figures, curves, contact sheets, and the model.
     #[arg(long, value_name = "DIR", default_value = "training")]
     output: PathBuf,
-    /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
-    /// Numbers of the networks: `auto` (bf16 on a GPU, f32 on the CPU), `f32` or `bf16`; master
-    /// weights, sums and losses stay f32.
-    #[arg(long, default_value_t)]
-    dtype: DtypeChoice,
-    /// Threads of the networks on the CPU [default: one a core]. Fewer are faster where others use
-    /// the cores too. On a CPU the same number gives the same bits.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=1024))]
-    threads: Option<i32>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Begin the stage with the network in this directory instead of anew, to train on where
     /// another run stands: a model, or a stage's directory such as `training/vae`.
     #[arg(long, value_name = "DIR")]
@@ -177,22 +168,19 @@ impl RecipeArgs {
 
 impl PlaceArgs {
     fn open(&self) -> anyhow::Result<Workplace> {
-        let device = self.device.open()?;
-        if self.dtype == DtypeChoice::F16 {
+        let device = self.network.open()?;
+        if self.network.dtype() == DtypeChoice::F16 {
             return Err(UsageError(
                 "--dtype f16 cannot train: small gradients vanish in it; use bf16 or f32".into(),
             )
             .into());
-        }
-        if let Some(threads) = self.threads {
-            tch::set_num_threads(threads);
         }
         fs::create_dir_all(&self.output)
             .with_context(|| format!("cannot make {}", self.output.display()))?;
         Ok(Workplace {
             directory: self.output.clone(),
             device,
-            kind: self.dtype.kind(device),
+            kind: self.network.dtype().kind(device),
             start: self.start.clone(),
         })
     }

@@ -10,7 +10,7 @@ use var_dd_engine::train::{
     write_sheet,
 };
 
-use crate::cli::UsageError;
+use crate::usage_error::UsageError;
 
 /// Most pictures on the contact sheet.
 const SHEET_PICTURES: usize = 256;

@@ -5,7 +5,6 @@ use std::{fs, path::PathBuf};
 use anyhow::Context;
 use clap::{Args, value_parser};
 use var_dd_engine::{
-    device::{DeviceChoice, DtypeChoice},
     sample::plan::Guidance,
     train::{
         Workplace,
@@ -18,6 +17,7 @@ use var_dd_engine::{
 };
 
 use super::{super::model::default_model, stages::Stages};
+use crate::device_args::{DeviceArgs, NetworkArgs};
 
 /// Pictures of each way in the scores of a whole run.
 const RUN_PICTURES: u32 = 1600;
@@ -40,12 +40,8 @@ pub(super) struct ScoreArgs {
     /// Write the scores to this file as JSON too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where the networks run.
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
-    /// Numbers of the networks.
-    #[arg(long, default_value_t)]
-    dtype: DtypeChoice,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// Flags of `var-dd train verify-flow`.
@@ -75,9 +71,8 @@ pub(super) struct VerifyFlowArgs {
     /// Probability mass kept; 0 keeps all.
     #[arg(long, value_name = "MASS", default_value_t = 0.95)]
     top_p: f64,
-    /// Where the networks run.
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Scores a model.
@@ -85,9 +80,9 @@ pub(super) struct VerifyFlowArgs {
 /// # Errors
 /// When model or judge cannot be used, or are of other pictures than each other.
 pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
-    let device = args.device.open()?;
-    let place =
-        Workplace { directory: PathBuf::new(), device, kind: args.dtype.kind(device), start: None };
+    let device = args.network.open()?;
+    let kind = args.network.dtype().kind(device);
+    let place = Workplace { directory: PathBuf::new(), device, kind, start: None };
     let model = args.model.clone().unwrap_or_else(default_model);
     let scores = score::score(
         &model,

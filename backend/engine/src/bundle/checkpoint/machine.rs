@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::pickle::{Id, Node, Object};
+use super::node::{Id, Node, Object};
 
 /// Most values in one pickle. A released checkpoint has some ten thousand; a node takes 32 bytes.
 const MAX_NODES: usize = 8 << 20;
@@ -18,7 +18,7 @@ pub(super) struct Machine<'a> {
     memo: HashMap<u64, Id>,
 }
 
-type Step<T> = Result<T, String>;
+type Parsed<T> = Result<T, String>;
 
 impl<'a> Machine<'a> {
     /// A machine before the first opcode.
@@ -44,7 +44,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Runs one opcode; the value of the pickle after `STOP`.
-    pub(super) fn step(&mut self) -> Step<Option<Id>> {
+    pub(super) fn step(&mut self) -> Parsed<Option<Id>> {
         let [opcode] = self.array()?;
         match opcode {
             b'.' => {
@@ -292,7 +292,7 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    fn take(&mut self, count: usize) -> Step<&'a [u8]> {
+    fn take(&mut self, count: usize) -> Parsed<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let taken = rest
             .get(..count)
@@ -301,27 +301,27 @@ impl<'a> Machine<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
+    fn array<const N: usize>(&mut self) -> Parsed<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    fn length1(&mut self) -> Step<usize> {
+    fn length1(&mut self) -> Parsed<usize> {
         self.array().map(|[length]| length.into())
     }
 
-    fn length4(&mut self) -> Step<usize> {
+    fn length4(&mut self) -> Parsed<usize> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
-    fn length8(&mut self) -> Step<usize> {
+    fn length8(&mut self) -> Parsed<usize> {
         let length = u64::from_le_bytes(self.array()?);
         usize::try_from(length).map_err(|_| format!("{length} bytes are announced"))
     }
 
     /// The bytes up to the next line feed, which is taken too.
-    fn line(&mut self) -> Step<&'a [u8]> {
+    fn line(&mut self) -> Parsed<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().position(|&b| b == b'\n').ok_or("a line without an end")?;
         self.at += end + 1;
@@ -329,19 +329,19 @@ impl<'a> Machine<'a> {
         Ok(line.strip_suffix(b"\r").unwrap_or(line))
     }
 
-    fn line_number(&mut self) -> Step<u64> {
+    fn line_number(&mut self) -> Parsed<u64> {
         let line = self.line()?;
         let number = std::str::from_utf8(line).ok().and_then(|text| text.parse().ok());
         number.ok_or_else(|| "a memo index that is not a number".into())
     }
 
-    fn global_lines(&mut self) -> Step<Node> {
+    fn global_lines(&mut self) -> Parsed<Node> {
         let module = String::from_utf8_lossy(self.line()?);
         let name = String::from_utf8_lossy(self.line()?);
         Ok(Node::Global(format!("{module}.{name}").into()))
     }
 
-    fn store(&mut self, node: Node) -> Step<Id> {
+    fn store(&mut self, node: Node) -> Parsed<Id> {
         if self.nodes.len() >= MAX_NODES {
             return Err(format!("more than {MAX_NODES} values"));
         }
@@ -349,7 +349,7 @@ impl<'a> Machine<'a> {
         Ok((self.nodes.len() - 1) as Id)
     }
 
-    fn push(&mut self, node: Node) -> Step<()> {
+    fn push(&mut self, node: Node) -> Parsed<()> {
         let id = self.store(node)?;
         self.stack.push(id);
         Ok(())
@@ -360,30 +360,30 @@ impl<'a> Machine<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn available(&self, count: usize) -> Step<usize> {
+    fn available(&self, count: usize) -> Parsed<usize> {
         if self.stack.len() - self.floor() < count {
             return Err("more is taken from the stack than lies on it".into());
         }
         Ok(count)
     }
 
-    fn top(&self) -> Step<Id> {
+    fn top(&self) -> Parsed<Id> {
         self.available(1)?;
         self.stack.last().copied().ok_or_else(|| "the stack is empty".into())
     }
 
-    fn pop(&mut self) -> Step<Id> {
+    fn pop(&mut self) -> Parsed<Id> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
-    fn pop_mark(&mut self) -> Step<Vec<Id>> {
+    fn pop_mark(&mut self) -> Parsed<Vec<Id>> {
         let mark = self.marks.pop().ok_or("a mark is closed that was not opened")?;
         Ok(self.stack.split_off(mark))
     }
 
-    fn append(&mut self, items: &[Id]) -> Step<()> {
+    fn append(&mut self, items: &[Id]) -> Parsed<()> {
         let target = self.top()?;
         // Items of an object that is no list are never asked for.
         if let Node::List(list) = &mut self.nodes[target as usize] {
@@ -392,7 +392,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn set_items(&mut self, items: &[(Id, Id)]) -> Step<()> {
+    fn set_items(&mut self, items: &[(Id, Id)]) -> Parsed<()> {
         let target = self.top()?;
         match &mut self.nodes[target as usize] {
             Node::Dict(dict) => dict.extend(items),
@@ -402,7 +402,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn object(&mut self, callable: Id, arguments: Id) -> Step<()> {
+    fn object(&mut self, callable: Id, arguments: Id) -> Parsed<()> {
         self.push(Node::Object(Box::new(Object {
             callable,
             arguments,
@@ -411,36 +411,36 @@ impl<'a> Machine<'a> {
         })))
     }
 
-    fn extension<const N: usize>(&mut self) -> Step<()> {
+    fn extension<const N: usize>(&mut self) -> Parsed<()> {
         self.take(N)?;
         self.push(Node::Opaque)
     }
 
-    fn memoize(&mut self, index: u64) -> Step<()> {
+    fn memoize(&mut self, index: u64) -> Parsed<()> {
         let top = self.top()?;
         self.memo.insert(index, top);
         Ok(())
     }
 
-    fn recall(&mut self, index: u64) -> Step<()> {
+    fn recall(&mut self, index: u64) -> Parsed<()> {
         let id = self.memo.get(&index);
         let id = *id.ok_or_else(|| format!("memo entry {index} is used before it is set"))?;
         self.stack.push(id);
         Ok(())
     }
 
-    fn text(&mut self, length: usize) -> Step<()> {
+    fn text(&mut self, length: usize) -> Parsed<()> {
         let text = String::from_utf8_lossy(self.take(length)?).into();
         self.push(Node::Text(text))
     }
 
-    fn binary(&mut self, length: usize) -> Step<()> {
+    fn binary(&mut self, length: usize) -> Parsed<()> {
         let bytes = self.take(length)?.into();
         self.push(Node::Bytes(bytes))
     }
 
     /// A little-endian integer in two's complement.
-    fn long(&mut self, length: usize) -> Step<()> {
+    fn long(&mut self, length: usize) -> Parsed<()> {
         let bytes = self.take(length)?;
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
         let mut wide = [if negative { 0xff } else { 0 }; 8];
@@ -454,7 +454,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn decimal(digits: &[u8]) -> Step<Node> {
+fn decimal(digits: &[u8]) -> Parsed<Node> {
     let text = std::str::from_utf8(digits).map_err(|_| "an integer that is not text")?;
     let body = text.strip_prefix('-').unwrap_or(text);
     if body.is_empty() || !body.bytes().all(|b| b.is_ascii_digit()) {
@@ -464,7 +464,7 @@ fn decimal(digits: &[u8]) -> Step<Node> {
     Ok(text.parse().map_or(Node::Opaque, Node::Int))
 }
 
-fn pairs(items: &[Id]) -> Step<Vec<(Id, Id)>> {
+fn pairs(items: &[Id]) -> Parsed<Vec<(Id, Id)>> {
     let (pairs, rest) = items.as_chunks::<2>();
     if !rest.is_empty() {
         return Err("a key without a value".into());

@@ -5,6 +5,7 @@
 
 mod archive;
 mod machine;
+mod node;
 mod pickle;
 mod tensor;
 #[cfg(test)]
@@ -23,8 +24,9 @@ pub use safetensors::Dtype;
 
 use self::{
     archive::Archive,
-    pickle::{Id, Pickle},
-    tensor::{Layout, Source, element_size},
+    node::Id,
+    pickle::Pickle,
+    tensor::{Elements, Layout, element_size},
 };
 
 /// What a tensor may take in memory beyond twice the file: room for views that repeat their
@@ -194,8 +196,8 @@ impl<'a> Item<'a> {
             product.ok_or_else(absurd)?
         };
         let element = element_size(layout.dtype) as u64;
-        let source = match layout.source {
-            Source::Storage(key) => {
+        let source = match layout.elements {
+            Elements::Storage(key) => {
                 let has = self.checkpoint.archive.borrow_mut().storage_size(key);
                 let has = has.ok_or_else(|| format!("its storage {key:?} is missing"))?;
                 let announced = layout.announced.map_or(0, |count| count as u64);
@@ -207,7 +209,7 @@ impl<'a> Item<'a> {
                 }
                 announced
             }
-            Source::Inline(id) => self.checkpoint.pickle.inline_bytes(id)?.len() as u64 / element,
+            Elements::Inline(id) => self.checkpoint.pickle.inline_bytes(id)?.len() as u64 / element,
         };
         let last =
             shape.iter().zip(&layout.strides).try_fold(layout.offset, |last, (&size, &stride)| {
@@ -266,10 +268,11 @@ impl CheckpointTensor<'_> {
     }
 
     fn gather(&self) -> Result<Vec<u8>, String> {
-        let Layout { dtype, ref shape, ref strides, offset, source, big_endian, .. } = self.layout;
-        let source = match source {
-            Source::Storage(key) => self.checkpoint.storage(key)?,
-            Source::Inline(id) => Rc::new(self.checkpoint.pickle.inline_bytes(id)?),
+        let Layout { dtype, ref shape, ref strides, offset, elements, big_endian, .. } =
+            self.layout;
+        let source = match elements {
+            Elements::Storage(key) => self.checkpoint.storage(key)?,
+            Elements::Inline(id) => Rc::new(self.checkpoint.pickle.inline_bytes(id)?),
         };
         let element = element_size(dtype);
         if self.elements == 0 {

@@ -8,11 +8,14 @@ use std::collections::HashMap;
 
 use safetensors::Dtype;
 
-use super::pickle::{Id, Node, Object, Pickle};
+use super::{
+    node::{Id, Node, Object},
+    pickle::Pickle,
+};
 
 /// Where the elements of a tensor lie.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Source<'a> {
+pub(super) enum Elements<'a> {
     /// A storage of the file.
     Storage(&'a str),
     /// Bytes inside the pickle, as numpy's.
@@ -26,7 +29,7 @@ pub(super) struct Layout<'a> {
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
     pub(super) offset: usize,
-    pub(super) source: Source<'a>,
+    pub(super) elements: Elements<'a>,
     /// Elements that the file says the source has; `None` if the source itself knows.
     pub(super) announced: Option<usize>,
     /// `None` if the file as a whole says it.
@@ -194,7 +197,7 @@ impl Pickle {
             shape,
             strides,
             offset: self.size(offset, "offset")?,
-            source: Source::Storage(key),
+            elements: Elements::Storage(key),
             announced: Some(announced),
             big_endian: None,
         })
@@ -270,7 +273,7 @@ impl Pickle {
             shape,
             strides,
             offset: 0,
-            source: Source::Inline(bytes),
+            elements: Elements::Inline(bytes),
             announced: None,
             big_endian: Some(big_endian),
         })

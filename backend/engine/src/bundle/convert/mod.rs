@@ -23,7 +23,7 @@ use crate::net::{student::Student, teacher::Teacher, vae::Vae};
 
 /// Which of the weights of a training checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
+pub enum TrainedWeights {
     /// The exponential moving average (`trainer.ema_parameters`), with which the published scores
     /// were made.
     #[default]
@@ -48,7 +48,7 @@ pub struct Conversion {
     /// Sides of the scales; read off the files if absent.
     pub patch_nums: Option<Vec<i64>>,
     /// Weights of a training checkpoint.
-    pub weights: Choice,
+    pub weights: TrainedWeights,
     /// Class names; ImageNet's for 1,000 classes, else numbers, if absent.
     pub classes: Option<Vec<String>>,
 }
@@ -366,8 +366,10 @@ pub fn convert(conversion: &Conversion) -> Result<Config, ConvertError> {
     let vae = open(&conversion.vae)?;
     let teacher = conversion.teacher.as_ref().map(open).transpose()?;
     let (wanted, advice) = match conversion.weights {
-        Choice::Ema => ("ema_parameters", " (use --weights raw for the weights as last trained)"),
-        Choice::Raw => ("var_wo_ddp", ""),
+        TrainedWeights::Ema => {
+            ("ema_parameters", " (use --weights raw for the weights as last trained)")
+        }
+        TrainedWeights::Raw => ("var_wo_ddp", ""),
     };
     let student = Network::find(&student, &[wanted], advice)?;
     let vae = Network::find(&vae, &["vae_local"], "")?;

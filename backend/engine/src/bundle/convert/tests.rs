@@ -13,14 +13,14 @@ use crate::bundle::{
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
-struct Entry {
+struct SavedTensor {
     name: String,
     shape: Vec<i64>,
     kind: &'static str,
     bytes: Vec<u8>,
 }
 
-impl Entry {
+impl SavedTensor {
     fn of(name: &str, shape: &[i64]) -> Self {
         let numbers = Vec::<f32>::try_from(formula::tensor(name, shape).view([-1])).unwrap();
         let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -33,7 +33,7 @@ impl Entry {
     }
 }
 
-type Entries = Vec<Entry>;
+type Entries = Vec<SavedTensor>;
 
 fn config() -> Config {
     Config {
@@ -69,7 +69,7 @@ fn entries(ask: impl FnOnce(&Weights)) -> Entries {
     let weights = Weights::from_formula(Device::Cpu, Kind::Float);
     ask(&weights);
     let asked = weights.finish().unwrap();
-    asked.iter().map(|(name, shape)| Entry::of(name, shape)).collect()
+    asked.iter().map(|(name, shape)| SavedTensor::of(name, shape)).collect()
 }
 
 /// The checkpoints of one model, to be changed and converted.
@@ -90,13 +90,17 @@ impl Fixture {
                 .collect::<Vec<_>>()
         };
         let mut student = entries(|weights| drop(Student::load(&weights.root(), &config)));
-        student.push(Entry::of_integers("lvl_1L", &[1, 22], [0].into_iter().chain(levels(1))));
-        student.push(Entry::of("attn_bias_for_masking", &[1, 1, 5, 5]));
-        student.push(Entry::of("blocks.0.attn.zero_k_bias", &[7]));
+        student.push(SavedTensor::of_integers(
+            "lvl_1L",
+            &[1, 22],
+            [0].into_iter().chain(levels(1)),
+        ));
+        student.push(SavedTensor::of("attn_bias_for_masking", &[1, 1, 5, 5]));
+        student.push(SavedTensor::of("blocks.0.attn.zero_k_bias", &[7]));
         let mut vae = entries(|weights| drop(Vae::load(&weights.root(), &config)));
-        vae.push(Entry::of("quantize.ema_vocab_hit_SV", &[3, 24]));
+        vae.push(SavedTensor::of("quantize.ema_vocab_hit_SV", &[3, 24]));
         let mut teacher = entries(|weights| drop(Teacher::load(&weights.root(), &config)));
-        teacher.push(Entry::of_integers("lvl_1L", &[1, 21], levels(0)));
+        teacher.push(SavedTensor::of_integers("lvl_1L", &[1, 21], levels(0)));
         Self { directory: tempfile::tempdir().unwrap(), student, vae, teacher }
     }
 
@@ -112,7 +116,7 @@ impl Fixture {
             output: self.path("model"),
             name: None,
             patch_nums: None,
-            weights: Choice::Ema,
+            weights: TrainedWeights::Ema,
             classes: None,
         }
     }
@@ -129,7 +133,7 @@ impl Fixture {
         convert(conversion)
     }
 
-    fn student_entry(&mut self, name: &str) -> &mut Entry {
+    fn student_entry(&mut self, name: &str) -> &mut SavedTensor {
         self.student.iter_mut().find(|entry| entry.name == name).unwrap()
     }
 
@@ -141,8 +145,8 @@ impl Fixture {
     }
 }
 
-fn state_dict(entries: &[Entry], storages: &mut Vec<(String, Vec<u8>)>) -> Value {
-    let tensor = |entry: &Entry| {
+fn state_dict(entries: &[SavedTensor], storages: &mut Vec<(String, Vec<u8>)>) -> Value {
+    let tensor = |entry: &SavedTensor| {
         let key = storages.len().to_string();
         storages.push((key.clone(), entry.bytes.clone()));
         (entry.name.clone(), Value::Tensor(TensorValue::contiguous(entry.kind, key, &entry.shape)))
@@ -207,7 +211,7 @@ fn the_average_and_the_last_weights_of_a_training_checkpoint_are_told_apart() {
     };
     write(&fixture, true);
     let head = fixture.student_entry("head.bias").bytes[0];
-    for (weights, expected) in [(Choice::Ema, head), (Choice::Raw, head ^ 1)] {
+    for (weights, expected) in [(TrainedWeights::Ema, head), (TrainedWeights::Raw, head ^ 1)] {
         let output = fixture.path(&format!("{weights:?}"));
         convert(&Conversion { weights, output: output.clone(), ..fixture.conversion() }).unwrap();
         assert_eq!(first(&output), expected, "{weights:?}");
@@ -233,13 +237,19 @@ fn each_tensor_that_is_amiss_is_named_and_nothing_is_written() {
             |f| f.vae.retain(|e| e.name != "decoder.conv_out.bias"),
             &["decoder.conv_out.bias [3] is missing"],
         ),
-        (|f| f.student.push(Entry::of("blocks.9.extra", &[2])), &["blocks.9.extra [2] is unknown"]),
         (
-            |f| *f.student_entry("word_embed.weight") = Entry::of("word_embed.weight", &[32, 5]),
+            |f| f.student.push(SavedTensor::of("blocks.9.extra", &[2])),
+            &["blocks.9.extra [2] is unknown"],
+        ),
+        (
+            |f| {
+                *f.student_entry("word_embed.weight") =
+                    SavedTensor::of("word_embed.weight", &[32, 5])
+            },
             &["word_embed.weight is [32, 5] and should be [32, 4]"],
         ),
         (
-            |f| *f.student_entry("pos_start") = Entry::of("pos_start", &[1, 1, 48]),
+            |f| *f.student_entry("pos_start") = SavedTensor::of("pos_start", &[1, 1, 48]),
             &["pos_start is [1, 1, 48] and should be [1, 1, 32]"],
         ),
         (
@@ -301,7 +311,7 @@ fn scales_come_from_the_command_or_the_levels_and_must_agree() {
 
     // A buffer of any size is no obstacle where the scales are known.
     let mut fixture = Fixture::new();
-    *fixture.student_entry("lvl_1L") = Entry::of_integers("lvl_1L", &[3], [0, 0, 0]);
+    *fixture.student_entry("lvl_1L") = SavedTensor::of_integers("lvl_1L", &[3], [0, 0, 0]);
     fixture.convert(&with(&fixture, &[1, 2, 4])).unwrap();
 }
 

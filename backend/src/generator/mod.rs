@@ -3,6 +3,7 @@
 //! The scheduler, the storage and the HTTP interface know this trait only; `commands/` gives them
 //! the engine, tests a stand-in that needs no network weights.
 
+pub mod engine;
 #[doc(hidden)]
 pub mod fake;
 

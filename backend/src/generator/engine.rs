@@ -11,7 +11,7 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{Bundle, BundleError, config::PlanPreset},
-    device::{self, DeviceChoice, DeviceError, DtypeChoice},
+    device::{self, DtypeChoice},
     sample::{
         Batch, Event, Frames, SampleError, Sampler,
         noise::{self, PictureSeed},
@@ -21,9 +21,7 @@ use var_dd_engine::{
 };
 use var_dd_protocol::{self as protocol, ModelInfo};
 
-use crate::generator::{
-    BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink,
-};
+use super::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
 
 /// A model on a device.
 pub struct Engine {
@@ -31,28 +29,12 @@ pub struct Engine {
     info: ModelInfo,
 }
 
-/// A model that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// Its files.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The device.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-}
-
 impl Engine {
-    /// Loads the bundle in `directory`.
+    /// Loads the bundle in `directory` to a device.
     ///
     /// # Errors
-    /// When the device cannot be used or the bundle is not whole.
-    pub fn load(
-        directory: &Path,
-        device: DeviceChoice,
-        dtype: DtypeChoice,
-    ) -> Result<Self, EngineError> {
-        let device = device.open()?;
+    /// When the directory holds no bundle, or a file of it cannot be read or is not the network's.
+    pub fn load(directory: &Path, device: Device, dtype: DtypeChoice) -> Result<Self, BundleError> {
         let bundle = Bundle::open(directory)?;
         let kind = dtype.kind_for(device, &bundle.config);
         Ok(Self::of(bundle.sampler(device, kind)?, kind))
