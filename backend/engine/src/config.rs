@@ -1,10 +1,11 @@
 //! `config.json` of a bundle: every size of the networks, and the plans shown to people.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    input_file,
     ops::group_norm,
     sample::plan::{Guidance, Plan, PlanError},
 };
@@ -152,8 +153,8 @@ impl Config {
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
         let path = directory.join("config.json");
         let shown = path.display().to_string();
-        let text =
-            fs::read(&path).map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
+        let text = input_file::read(&path)
+            .map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
         let config: Self = serde_json::from_slice(&text)
             .map_err(|cause| ConfigError::Parse { path: shown, cause })?;
         config.validate()?;

@@ -8,6 +8,8 @@ pub mod device;
 pub mod evaluate;
 mod failure;
 pub mod graphs;
+pub mod input_file;
+
 pub mod net;
 pub mod ops;
 mod parallel;

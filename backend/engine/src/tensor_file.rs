@@ -1,9 +1,6 @@
 //! Safetensors files of inputs and outputs, for comparing implementations.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use safetensors::{
     Dtype, SafeTensors,
@@ -11,7 +8,10 @@ use safetensors::{
 };
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::atomic_file::{self, Lasts};
+use crate::{
+    atomic_file::{self, Lasts},
+    input_file::{self, FileKind},
+};
 
 /// Bytes before the header of a safetensors file: its length.
 const LENGTH_BYTES: usize = 8;
@@ -27,7 +27,15 @@ pub enum TensorFileError {
         /// Why.
         cause: std::io::Error,
     },
-    /// The file is cut off, damaged, or of another kind.
+    /// The file is something else.
+    #[error("{} is no safetensors file: {what}", .path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: FileKind,
+    },
+    /// The file is cut off or damaged.
     #[error("{} is not a whole safetensors file: {reason}", .path.display())]
     Damaged {
         /// The file.
@@ -108,10 +116,16 @@ impl TensorFile {
     /// Opens a file.
     ///
     /// # Errors
-    /// When it cannot be read or its header contradicts its size.
+    /// [`TensorFileError::Read`] when it cannot be read, [`TensorFileError::Other`] when it is
+    /// another kind of file, [`TensorFileError::Damaged`] when its header contradicts its size.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let bytes = fs::read(path)
+        let bytes = input_file::read(path)
             .map_err(|cause| TensorFileError::Read { path: path.to_owned(), cause })?;
+        let start = bytes.get(..input_file::START).unwrap_or(&bytes);
+        if let Some(what) = FileKind::of_start(start).filter(|kind| *kind != FileKind::Safetensors)
+        {
+            return Err(TensorFileError::Other { path: path.to_owned(), what });
+        }
         // Checks every offset against the bytes that are there.
         let whole =
             SafeTensors::deserialize(&bytes).and_then(|_| SafeTensors::read_metadata(&bytes));
@@ -284,7 +298,7 @@ fn to_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, tch::TchError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 

@@ -329,3 +329,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_picture_with_numbers_that_are_none_is_an_error_and_no_black_square() {
+    let picture = Tensor::rand([2, 3, 4, 4], (Kind::Float, tch::Device::Cpu));
+    assert_eq!(to_rgb8(&picture).unwrap().len(), 2);
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let broken = picture.copy();
+        let _ = broken.get(1).get(2).get(3).get(0).fill_(value);
+        let error = to_rgb8(&broken).unwrap_err().to_string();
+        assert!(error.contains("infinite or no numbers"), "{error}");
+    }
+}

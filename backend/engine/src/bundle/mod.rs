@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod convert;
 pub mod fingerprint;
 pub mod published;
+pub mod weight_file;
 
 use std::path::{Path, PathBuf};
 

@@ -129,6 +129,12 @@ pub enum SampleError {
         /// What it should be.
         expected: String,
     },
+    /// Pictures with numbers that are none.
+    #[error(
+        "the drawn picture holds numbers that are infinite or no numbers; the model's weights are \
+         damaged, or --dtype f16 is too narrow for them (bf16 and f32 are not)"
+    )]
+    NotFinite,
     /// A class number that there is none of.
     #[error("class {class} is out of range; the model has {classes} classes, 0 to {}", classes - 1)]
     Class {
@@ -288,6 +294,10 @@ pub fn guided_probs(logits: &Tensor, guidance: Guidance, k: usize, scales: usize
 /// # Errors
 /// When the device fails.
 pub fn to_rgb8(pictures: &Tensor) -> Result<Vec<Vec<u8>>, SampleError> {
+    // One number that is none makes the sum none; infinities end at the decoder's bounds.
+    if !pictures.f_sum(Kind::Float)?.f_double_value(&[])?.is_finite() {
+        return Err(SampleError::NotFinite);
+    }
     let bytes = (pictures * 255.0 + 0.5).floor().clamp(0.0, 255.0).to_kind(Kind::Uint8);
     let bytes = bytes.permute([0, 2, 3, 1]).contiguous();
     let bytes = download(&bytes);

@@ -3,18 +3,21 @@
 //! list of names and shapes; opening a bundle, converting a checkpoint and inventing weights for
 //! tests all go through it.
 
+mod finite;
 pub mod formula;
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Display},
-    fs,
     path::Path,
 };
 
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
+
+pub use self::finite::{first_not_finite, number_at};
+use crate::input_file::{self, FileKind, shown};
 
 /// Buffers that only training needs. They may be present with any size, or absent (DESIGN: model
 /// bundle).
@@ -81,14 +84,14 @@ pub enum Problem {
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Missing { name, shape } => write!(f, "{name} {shape:?} is missing"),
+            Problem::Missing { name, shape } => write!(f, "{} {shape:?} is missing", shown(name)),
             Problem::Shape { name, expected, found } => {
-                write!(f, "{name} is {found:?} and should be {expected:?}")
+                write!(f, "{} is {found:?} and should be {expected:?}", shown(name))
             }
             Problem::Kind { name, found } => {
-                write!(f, "{name} holds {found}; weights are f32, f16 or bf16")
+                write!(f, "{} holds {found}; weights are f32, f16 or bf16", shown(name))
             }
-            Problem::Unknown { name, shape } => write!(f, "{name} {shape:?} is unknown"),
+            Problem::Unknown { name, shape } => write!(f, "{} {shape:?} is unknown", shown(name)),
         }
     }
 }
@@ -104,13 +107,34 @@ pub enum WeightsError {
         /// Why.
         cause: std::io::Error,
     },
-    /// The file is cut off, or something else.
+    /// The file is something else.
+    #[error("{path} is no safetensors file: {what}")]
+    Other {
+        /// The file.
+        path: String,
+        /// What it is.
+        what: FileKind,
+    },
+    /// The file is cut off or damaged.
     #[error("{path} is not a whole safetensors file: {reason}; copy or convert it again")]
     Format {
         /// The file.
         path: String,
         /// Why.
         reason: String,
+    },
+    /// A weight that is infinite or no number.
+    #[error(
+        "{path}: {name} holds a number that is not finite ({value}): the training that made it has \
+         failed, or the file is damaged; pictures drawn with it would be black"
+    )]
+    NotFinite {
+        /// The file.
+        path: String,
+        /// The tensor.
+        name: String,
+        /// The first such number.
+        value: f64,
     },
     /// Tensors that do not fit the network.
     #[error("{origin} does not fit the network: {}", list(.problems))]
@@ -148,20 +172,32 @@ pub fn kind_of(dtype: Dtype) -> Option<Kind> {
 /// Every tensor of a safetensors file, on the CPU, as stored.
 ///
 /// # Errors
-/// When the file cannot be read, is cut off, or declares sizes that are not its own.
+/// [`WeightsError::Read`] when the file cannot be read, [`WeightsError::Format`] when it is cut off
+/// or something else, and [`WeightsError::NotFinite`] when a weight in it is infinite or no number.
 pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
-    let shown = || path.display().to_string();
-    let bytes = fs::read(path).map_err(|cause| WeightsError::Read { path: shown(), cause })?;
-    let format = |reason: String| WeightsError::Format { path: shown(), reason };
+    let origin = || path.display().to_string();
+    let bytes =
+        input_file::read(path).map_err(|cause| WeightsError::Read { path: origin(), cause })?;
+    let format = |reason: String| WeightsError::Format { path: origin(), reason };
+    match FileKind::of_start(bytes.get(..input_file::START).unwrap_or(&bytes)) {
+        None | Some(FileKind::Safetensors) => {}
+        Some(other) => return Err(WeightsError::Other { path: origin(), what: other }),
+    }
     // Checks every size against the length of the file before anything is allocated.
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
     let mut tensors = StateDict::new();
     for (name, view) in file.iter() {
         let kind = kind_of(view.dtype())
-            .ok_or_else(|| format(format!("{name} holds {:?}", view.dtype())))?;
+            .ok_or_else(|| format(format!("{} holds {:?}", shown(name), view.dtype())))?;
+        if let Some(at) = first_not_finite(view.dtype(), view.data())
+            && !is_training_only(name)
+        {
+            let value = number_at(view.dtype(), view.data(), at);
+            return Err(WeightsError::NotFinite { path: origin(), name: shown(name), value });
+        }
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
-            .map_err(|e| format(format!("{name}: {e}")))?;
+            .map_err(|error| format(format!("{}: {error}", shown(name))))?;
         tensors.insert(name.to_owned(), tensor);
     }
     Ok(tensors)

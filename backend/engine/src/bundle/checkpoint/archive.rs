@@ -14,6 +14,7 @@ use std::{
 use zip::{CompressionMethod, ZipArchive};
 
 use super::{pickle::Pickle, tensor::storage_types};
+use crate::input_file::{self, FileKind, shown};
 
 /// Largest pickle that is read. Weights lie outside of it; the largest one known, a statistics file
 /// with its arrays inside, has 50 MB.
@@ -50,22 +51,25 @@ enum Container {
 impl Archive {
     /// Opens a checkpoint and reads its pickle. The error is a reason without the file's name.
     pub(super) fn open(path: &Path) -> Result<(Self, Pickle), String> {
-        let mut file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
-        let metadata = file.metadata().map_err(|error| error.to_string())?;
-        if !metadata.is_file() {
-            return Err("it is not a file".into());
-        }
-        let length = metadata.len();
-        let mut magic = Vec::new();
-        read_up_to(&mut file, LEGACY_MAGIC.len() as u64, &mut magic)?;
-        if magic.starts_with(b"PK") {
+        let cannot = |error| format!("it cannot be opened: {error}");
+        let mut file = input_file::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
+        let start = input_file::start(&mut file).map_err(cannot)?;
+        if start.starts_with(b"PK") {
             Self::open_zip(file, length)
-        } else if magic == LEGACY_MAGIC {
+        } else if start.starts_with(LEGACY_MAGIC) {
             Self::open_legacy(file, length)
-        } else if length == 0 {
-            Err("it is empty".into())
+        } else if LEGACY_MAGIC.starts_with(&start) && !start.is_empty() {
+            Err("it is cut off within its first bytes; copy or download it again".into())
         } else {
-            Err("it is neither a zip archive nor the older format of torch.save".into())
+            Err(FileKind::of_start(&start).map_or_else(
+                || {
+                    "it is neither a zip archive nor the older format of torch.save; it is cut off \
+                     at its start, damaged, or another kind of file"
+                        .into()
+                },
+                |kind| kind.to_string(),
+            ))
         }
     }
 
@@ -73,15 +77,21 @@ impl Archive {
         let records = ZipArchive::new(BufReader::new(file)).map_err(|error| {
             format!("it is cut off or damaged, its list of records cannot be read ({error})")
         })?;
-        // TorchScript and other archives may nest further ones; the checkpoint's own is the
-        // outermost.
-        let prefix = records
-            .file_names()
-            .flatten()
-            .filter_map(|name| name.strip_suffix("data.pkl").map(str::to_owned))
+        // Other archives may nest further ones; the checkpoint's own is the outermost.
+        let names: Vec<String> =
+            records.file_names().flatten().map(|name| name.into_owned()).collect();
+        let prefix = names
+            .iter()
+            .filter_map(|name| name.strip_suffix("data.pkl"))
             .filter(|prefix| prefix.is_empty() || prefix.ends_with('/'))
             .min_by_key(|prefix| prefix.matches('/').count())
-            .ok_or("it is a zip archive without a data.pkl")?;
+            .map(str::to_owned)
+            .ok_or_else(|| of_other_zip(&names))?;
+        if names.iter().any(|name| *name == format!("{prefix}constants.pkl")) {
+            return Err("it is a TorchScript program (torch.jit.save), not weights; load it with \
+                        torch.jit.load and save its state_dict() with torch.save"
+                .into());
+        }
         let mut archive = Self {
             container: Container::Zip { records: Box::new(records), prefix },
             length,
@@ -178,7 +188,8 @@ impl Archive {
         records.by_index_raw(index).ok().map(|record| record.size())
     }
 
-    /// Reads a record of the zip archive and checks its checksum.
+    /// Reads a record of the zip archive and checks its checksum, if it has one: PyTorch can be
+    /// told to save without (`torch.serialization.set_crc32_options(False)`), and writes 0 then.
     fn read_record(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
         let limit = limit.min(self.length);
         let Container::Zip { records, prefix } = &mut self.container else {
@@ -186,8 +197,9 @@ impl Archive {
         };
         let index = records.index_for_name_raw(format!("{prefix}{name}").as_bytes());
         let index = index.ok_or_else(|| format!("record {name} is missing"))?;
+        // As it lies in the file: the library would insist on the checksum.
         let mut record = records
-            .by_index(index)
+            .by_index_raw(index)
             .map_err(|error| format!("record {name} cannot be read: {error}"))?;
         if record.compression() != CompressionMethod::Stored {
             return Err(format!(
@@ -201,6 +213,7 @@ impl Archive {
                 "record {name} announces {size} bytes; at most {limit} can be right"
             ));
         }
+        let checksum = record.crc32();
         let mut bytes = Vec::with_capacity(size as usize);
         record
             .read_to_end(&mut bytes)
@@ -208,7 +221,29 @@ impl Archive {
         if bytes.len() as u64 != size {
             return Err(format!("record {name} announces {size} bytes and has {}", bytes.len()));
         }
+        if checksum != 0 && crc32fast::hash(&bytes) != checksum {
+            return Err(format!(
+                "record {name} is damaged: its checksum is wrong; copy or download the file again"
+            ));
+        }
         Ok(bytes)
+    }
+}
+
+/// What a zip archive is that is no checkpoint, by the names in it.
+fn of_other_zip(names: &[String]) -> String {
+    let inside = |endings: &[&str]| {
+        names.iter().find(|name| endings.iter().any(|ending| name.ends_with(ending)))
+    };
+    if let Some(name) = inside(&[".pth", ".pt", ".bin", ".ckpt", ".safetensors"]) {
+        format!("it is a zip archive that holds {:?}; unpack it first", shown(name))
+    } else if inside(&[".npy"]).is_some() {
+        "it is an archive of NumPy (.npz)".into()
+    } else if inside(&[".keras", "model.weights.h5"]).is_some() {
+        "it holds weights of Keras; give the PyTorch checkpoint".into()
+    } else {
+        let names: Vec<_> = names.iter().take(4).map(|name| shown(name)).collect();
+        format!("it is a zip archive without a data.pkl; it holds: {}", names.join(", "))
     }
 }
 

@@ -29,6 +29,8 @@ use self::{
     tensor::{Elements, Layout, element_size},
 };
 
+use crate::input_file::shown;
+
 /// What a tensor may take in memory beyond twice the file: room for views that repeat their
 /// elements.
 const ROOM: u64 = 64 << 20;
@@ -44,8 +46,16 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// A safetensors file as a whole.
+    #[error("{} is not a whole safetensors file: {reason}", .path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// One tensor.
-    #[error("tensor {name} of {} cannot be read: {reason}", .path.display())]
+    #[error("tensor {} of {} cannot be read: {reason}", shown(.name), .path.display())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -86,7 +96,7 @@ impl Checkpoint {
     /// Opens a checkpoint and reads its pickle, without any tensor.
     ///
     /// # Errors
-    /// When the file cannot be read, is cut off, or is no checkpoint.
+    /// [`CheckpointError::File`] when the file cannot be read, is cut off, or is no checkpoint.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         match Archive::open(path) {
             Ok((archive, pickle)) => Ok(Self {
@@ -158,12 +168,22 @@ impl<'a> Item<'a> {
         Some(Item { id, ..self })
     }
 
+    /// A number that no other value of the checkpoint has.
+    pub(super) fn id(self) -> u32 {
+        self.id
+    }
+
+    /// Whether this is a tensor (or numpy array), sound or not.
+    pub fn is_tensor(self) -> bool {
+        !matches!(self.checkpoint.pickle.layout(self.id), Ok(None))
+    }
+
     /// The tensor (or numpy array) that this value is; `None` if it is something else. `name` is
     /// for messages.
     ///
     /// # Errors
-    /// When its type is not supported, its sizes are absurd, or it reaches beyond its storage or
-    /// the file.
+    /// [`CheckpointError::Tensor`] when its type is not supported, its sizes are absurd, or it
+    /// reaches beyond its storage or the file.
     pub fn tensor(self, name: &str) -> Result<Option<CheckpointTensor<'a>>, CheckpointError> {
         let found = self.checkpoint.pickle.layout(self.id).and_then(|layout| {
             let checked = layout.map(|layout| Ok((self.check(&layout)?, layout)));
@@ -258,7 +278,7 @@ impl CheckpointTensor<'_> {
     /// The elements in row-major order, little-endian.
     ///
     /// # Errors
-    /// When the file cannot be read or is damaged.
+    /// [`CheckpointError::Tensor`] when the file cannot be read or is damaged.
     pub fn read(&self) -> Result<Vec<u8>, CheckpointError> {
         self.gather().map_err(|reason| CheckpointError::Tensor {
             path: self.checkpoint.path.clone(),

@@ -451,3 +451,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_saved_without_checksums_is_read() {
+    let fixture = Fixture::new();
+    write(&fixture.path(), &tensor(12, 0, &[12], &[1]), &[counting(12)]);
+    let mut bytes = fs::read(fixture.path()).unwrap();
+    // PyTorch writes 0 for the checksum, both before each record and in the list of records.
+    for (signature, at) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16)] {
+        let starts: Vec<usize> =
+            (0..bytes.len() - 4).filter(|&start| bytes[start..].starts_with(signature)).collect();
+        assert_eq!(starts.len(), 3);
+        for start in starts {
+            bytes[start + at..start + at + 4].fill(0);
+        }
+    }
+    fs::write(fixture.path(), bytes).unwrap();
+    let checkpoint = Checkpoint::open(&fixture.path()).unwrap();
+    let weight = checkpoint.root().tensor("w").unwrap().unwrap();
+    assert_eq!(floats(&weight), (0..12).map(|n| n as f32).collect::<Vec<_>>());
+}
+
+#[test]
+fn other_zip_archives_are_told_for_what_they_are() {
+    let fixture = Fixture::new();
+    for (names, words) in [
+        (&["var-d16.pth"][..], "holds \"var-d16.pth\"; unpack it first"),
+        (&["arr_0.npy"], "an archive of NumPy"),
+        (&["a/data.pkl", "a/constants.pkl"], "TorchScript"),
+        (&["word/document.xml"], "without a data.pkl; it holds: word/document.xml"),
+    ] {
+        let mut archive = zip::ZipWriter::new(fs::File::create(fixture.path()).unwrap());
+        for name in names {
+            archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        }
+        archive.finish().unwrap();
+        let error = Checkpoint::open(&fixture.path()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}

@@ -10,7 +10,11 @@ use std::{
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{ConvertError, Network};
-use crate::bundle::config::Config;
+use crate::bundle::{
+    config::Config,
+    weight_file::SavedTensor,
+    weights::{first_not_finite, number_at},
+};
 
 /// Checks a place where a bundle may go: nothing, or an empty directory.
 pub(super) fn check(path: &Path) -> Result<(), String> {
@@ -27,7 +31,8 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Writes the bundle beside its place and moves it there when it is whole.
+/// Writes the bundle beside its place and moves it there when it is whole. A directory that is
+/// there already is filled, not replaced: it may be where somebody's shell stands.
 pub(super) fn write(
     place: &Path,
     config: &Config,
@@ -37,11 +42,12 @@ pub(super) fn write(
         path: place.display().to_string(),
         reason: format!("the bundle cannot be written: {error}"),
     };
-    // A rename would meet a link, not the directory behind it.
-    let target =
-        if place.is_dir() { place.canonicalize().map_err(failed)? } else { place.to_owned() };
-    let parent =
-        target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_there = place.is_dir();
+    let parent = if is_there {
+        place
+    } else {
+        place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    };
     let made = Made::directories(parent).map_err(failed)?;
     let directory = tempfile::Builder::new()
         .prefix(".var-dd-convert-")
@@ -53,19 +59,78 @@ pub(super) fn write(
         let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).map_err(failed)?);
         file.write_all(&header(network, names).map_err(failed)?).map_err(failed)?;
         for name in names {
-            file.write_all(&network.tensors[name].read()?).map_err(failed)?;
+            let tensor = &network.tensors[name];
+            let bytes = tensor.read()?;
+            if let Some(at) = first_not_finite(tensor.dtype(), &bytes) {
+                return Err(not_finite(network, name, tensor, &bytes, at));
+            }
+            file.write_all(&bytes).map_err(failed)?;
         }
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
     }
     let text = serde_json::to_string_pretty(config).map_err(|error| failed(error.into()))?;
     let mut file = File::create_new(directory.path().join("config.json")).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    // A rename replaces an empty directory and nothing else.
-    fs::rename(directory.path(), &target).map_err(failed)?;
-    // Nothing is left under the temporary name, so nothing is to be removed.
-    let _ = directory.keep();
+    if is_there {
+        fill(directory.path(), place).map_err(failed)?;
+    } else {
+        fs::rename(directory.path(), place).map_err(failed)?;
+        // Nothing is left under the temporary name, so nothing is to be removed.
+        let _ = directory.keep();
+    }
     made.keep();
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+}
+
+/// Moves files from one directory to another, all or none; `config.json`, by which a bundle is
+/// known, comes last.
+fn fill(from: &Path, to: &Path) -> io::Result<()> {
+    let mut names: Vec<_> =
+        fs::read_dir(from)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    names.sort_by_key(|name| name == "config.json");
+    let mut moved = Vec::new();
+    for name in &names {
+        // A link fails where a file has appeared meanwhile; a rename would replace it.
+        let outcome = fs::hard_link(from.join(name), to.join(name)).or_else(|error| {
+            // Some file systems have no links.
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => Err(error),
+                _ => fs::rename(from.join(name), to.join(name)),
+            }
+        });
+        if let Err(error) = outcome {
+            for path in &moved {
+                // The error at hand says more than one about the rest would.
+                let _ = fs::remove_file(path);
+            }
+            return Err(error);
+        }
+        moved.push(to.join(name));
+    }
+    Ok(())
+}
+
+/// The refusal of a tensor whose element `at` is infinite or no number.
+fn not_finite(
+    network: &Network<'_>,
+    name: &str,
+    tensor: &SavedTensor<'_>,
+    bytes: &[u8],
+    at: usize,
+) -> ConvertError {
+    let shape = tensor.shape().to_vec();
+    let mut index = vec![0; shape.len()];
+    let mut rest = at;
+    for (place, &size) in index.iter_mut().zip(&shape).rev() {
+        (*place, rest) = (rest % size, rest / size);
+    }
+    ConvertError::NotFinite {
+        origin: network.of().origin.to_owned(),
+        name: name.to_owned(),
+        shape,
+        index,
+        value: number_at(tensor.dtype(), bytes, at),
+    }
 }
 
 /// Directories that were made on the way to a place; removed again when dropped, unless they are

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConvertError, some_names};
+use super::ConvertError;
 use crate::{
     bundle::config::{TransformerConfig, VaeConfig},
+    input_file::listed,
     ops::group_norm,
 };
 
@@ -33,7 +34,7 @@ impl Dictionary<'_> {
             what,
             looked_at: looked_at.to_owned(),
             path: self.origin.to_owned(),
-            names: some_names(self.shapes.keys().map(String::as_str)),
+            names: listed(self.shapes.keys().map(String::as_str)),
         }
     }
 }

@@ -1,14 +1,19 @@
 use std::{fs, path::Path};
 
 use safetensors::SafeTensors;
+use tch::{Device, Kind};
 use tempfile::TempDir;
 
 use super::*;
 use crate::bundle::{
     Bundle,
-    checkpoint::writer::{TensorValue, Value, write as write_checkpoint},
+    checkpoint::{
+        Dtype,
+        writer::{TensorValue, Value, write as write_checkpoint},
+    },
     config::{PlanPreset, TransformerConfig, VaeConfig},
     formula,
+    weights::{Weights, is_training_only},
 };
 
 /// One tensor of a checkpoint.
@@ -130,7 +135,24 @@ impl Fixture {
             let value = state_dict(entries, &mut storages);
             write_checkpoint(&self.path(name), &value, &storages);
         }
-        convert(conversion)
+        convert(conversion).map(|converted| converted.config)
+    }
+
+    /// Writes the student as `wrap` makes it of a state dict, then converts; the notes.
+    fn convert_wrapped(
+        &self,
+        weights: TrainedWeights,
+        wrap: impl FnOnce(Value) -> Value,
+    ) -> Result<Vec<String>, ConvertError> {
+        let mut storages = Vec::new();
+        let value = wrap(state_dict(&self.student, &mut storages));
+        write_checkpoint(&self.path("tiny.pth"), &value, &storages);
+        let mut storages = Vec::new();
+        let value = state_dict(&self.vae, &mut storages);
+        write_checkpoint(&self.path("vae.pth"), &value, &storages);
+        let converted = convert(&Conversion { weights, ..self.conversion() })?;
+        fs::remove_dir_all(self.path("model")).unwrap();
+        Ok(converted.notes)
     }
 
     fn student_entry(&mut self, name: &str) -> &mut SavedTensor {
@@ -320,9 +342,15 @@ fn number_types_are_kept() {
     let mut fixture = Fixture::new();
     for entry in &mut fixture.student {
         if entry.kind == "FloatStorage" {
-            entry.kind =
-                if entry.name.starts_with("blocks") { "BFloat16Storage" } else { "HalfStorage" };
-            entry.bytes.truncate(entry.bytes.len() / 2);
+            let (numbers, _) = entry.bytes.as_chunks::<4>();
+            let numbers = numbers.iter().map(|number| f32::from_le_bytes(*number));
+            (entry.kind, entry.bytes) = if entry.name.starts_with("blocks") {
+                let narrow = numbers.flat_map(|number| half::bf16::from_f32(number).to_le_bytes());
+                ("BFloat16Storage", narrow.collect())
+            } else {
+                let narrow = numbers.flat_map(|number| half::f16::from_f32(number).to_le_bytes());
+                ("HalfStorage", narrow.collect())
+            };
         }
     }
     fixture.convert(&fixture.conversion()).unwrap();
@@ -417,16 +445,131 @@ fn a_checkpoint_in_the_wrong_place_is_told_for_what_it_is() {
     );
     let error = refusal("tiny.pth", Some("tiny.pth"));
     assert!(error.contains("tiny.pth holds no teacher"), "{error}");
-    // Names that no size can be read off: the file and what is in it instead.
     let error = refusal("vae.pth", None);
     assert!(
-        error.contains("pos_1LC is missing in") && error.contains("vae.pth; there are: decoder."),
+        error.contains("vae.pth holds no student: it holds a VAE; give it with --vae"),
         "{error}"
     );
+    assert!(fixture.nothing_is_written());
+}
+
+#[test]
+fn wrappers_of_training_loops_are_taken_off_and_said() {
     let mut fixture = Fixture::new();
-    fixture.student.iter_mut().for_each(|entry| entry.name.insert_str(0, "module."));
-    let error = fixture.convert(&fixture.conversion()).unwrap_err().to_string();
-    assert!(error.contains("tiny.pth; there are: module.blocks.0"), "{error}");
+    let number = |name: &str| (name.to_owned(), Value::Int(3));
+    let beside = |key: &str, value: Value| Value::Dict(vec![number("epoch"), (key.into(), value)]);
+    for key in ["state_dict", "model", "module", "params_ema", "anything"] {
+        let notes = fixture.convert_wrapped(TrainedWeights::Ema, |dict| beside(key, dict)).unwrap();
+        assert!(notes.len() == 1 && notes[0].contains(key), "{notes:?}");
+    }
+    let notes = fixture.convert_wrapped(TrainedWeights::Ema, |dict| dict).unwrap();
+    assert!(notes.is_empty(), "{notes:?}");
+    for prefix in ["module.", "_orig_mod.", "module._orig_mod.", "model."] {
+        let plain = fixture.student.clone();
+        fixture.student.iter_mut().for_each(|entry| entry.name.insert_str(0, prefix));
+        let notes =
+            fixture.convert_wrapped(TrainedWeights::Raw, |dict| beside("net", dict)).unwrap();
+        assert!(notes[0].contains("net") && notes[0].contains(prefix), "{notes:?}");
+        fixture.student = plain;
+    }
+    // Of an average and the last weights, the one that is asked for.
+    for (weights, taken) in [(TrainedWeights::Ema, "model_ema"), (TrainedWeights::Raw, "model")] {
+        let both = |dict: Value| {
+            Value::Dict(vec![("model".into(), dict.clone()), ("model_ema".into(), dict)])
+        };
+        let notes = fixture.convert_wrapped(weights, both).unwrap();
+        assert!(notes[0].ends_with(&format!("the weights in {taken}")), "{notes:?}");
+    }
+    // Two that are equally good are refused by name.
+    let twice = |dict: Value| Value::Dict(vec![("a".into(), dict.clone()), ("b".into(), dict)]);
+    let error = fixture.convert_wrapped(TrainedWeights::Ema, twice).unwrap_err().to_string();
+    assert!(error.contains("several places (a, b)"), "{error}");
+    // A prefix of some names is none of all.
+    fixture.student[0].name.insert_str(0, "module.");
+    let error = fixture.convert_wrapped(TrainedWeights::Ema, |dict| dict).unwrap_err().to_string();
+    assert!(error.contains("module.") && error.contains("is unknown"), "{error}");
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_refused_by_name_and_place() {
+    for (dtype, bytes) in
+        [("FloatStorage", f32::NAN.to_le_bytes().to_vec()), ("HalfStorage", vec![0x00, 0xfc])]
+    {
+        let mut fixture = Fixture::new();
+        let size = bytes.len();
+        for entry in fixture.student.iter_mut().filter(|entry| entry.kind == "FloatStorage") {
+            entry.kind = dtype;
+            entry.bytes = vec![0; entry.bytes.len() / 4 * size];
+        }
+        // The second number of the third of 24 rows.
+        let at = (2 * 32 + 1) * size;
+        fixture.student_entry("head.weight").bytes[at..at + size].copy_from_slice(&bytes);
+        let error = fixture.convert(&fixture.conversion()).unwrap_err().to_string();
+        assert!(error.contains("tiny.pth: head.weight [24, 32]"), "{error}");
+        assert!(error.contains("at [2, 1]") && fixture.nothing_is_written(), "{error}");
+    }
+}
+
+#[test]
+fn safetensors_with_the_released_names_are_converted_too() {
+    let fixture = Fixture::new();
+    let from_pth = fixture.convert(&fixture.conversion()).unwrap();
+    let opened = Bundle::open(&fixture.path("model")).unwrap();
+    let read = |name: &str| fs::read(fixture.path("model").join(name)).unwrap();
+    let (student, vae) = (read("student.safetensors"), read("vae.safetensors"));
+    // Named as people do; contents count.
+    fs::write(fixture.path("s.pth"), &student).unwrap();
+    fs::write(fixture.path("v.safetensors"), &vae).unwrap();
+    let conversion = Conversion {
+        student: fixture.path("s.pth"),
+        vae: fixture.path("v.safetensors"),
+        output: fixture.path("again"),
+        name: Some(from_pth.name.clone()),
+        patch_nums: Some(vec![1, 2, 4]),
+        ..fixture.conversion()
+    };
+    assert_eq!(convert(&conversion).unwrap().config, from_pth);
+    for (name, bytes) in [("student.safetensors", student), ("vae.safetensors", vae)] {
+        assert_eq!(fs::read(conversion.output.join(name)).unwrap(), bytes, "{name}");
+    }
+    assert_eq!(
+        opened.fingerprint().unwrap(),
+        Bundle::open(&conversion.output).unwrap().fingerprint().unwrap()
+    );
+}
+
+#[test]
+fn a_directory_that_is_there_is_filled_and_stays_the_same_one() {
+    use std::os::unix::fs::MetadataExt;
+
+    let fixture = Fixture::new();
+    let conversion = fixture.conversion();
+    fs::create_dir(&conversion.output).unwrap();
+    let inode = || fs::metadata(&conversion.output).unwrap().ino();
+    let before = inode();
+    fixture.convert(&conversion).unwrap();
+    assert_eq!(inode(), before);
+    let mut names: Vec<_> = fs::read_dir(&conversion.output)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "student.safetensors", "vae.safetensors"]);
+}
+
+#[test]
+fn a_part_of_a_checkpoint_is_told_for_one() {
+    let fixture = Fixture::new();
+    fixture.convert(&fixture.conversion()).unwrap();
+    fs::remove_dir_all(fixture.path("model")).unwrap();
+    let part = fixture.path("pytorch_model-00001-of-00002.pth");
+    let mut storages = Vec::new();
+    let few: Entries = fixture.student.iter().take(2).cloned().collect();
+    let value = state_dict(&few, &mut storages);
+    write_checkpoint(&part, &value, &storages);
+    let conversion = Conversion { student: part, ..fixture.conversion() };
+    let error = convert(&conversion).unwrap_err().to_string();
+    assert!(error.contains("part 1 of 2"), "{error}");
     assert!(fixture.nothing_is_written());
 }
 

@@ -1,0 +1,350 @@
+//! Files of weights, PyTorch's (`.pth`) and safetensors, and where in them a network's weights are.
+//!
+//! Which of the two a file is, its contents say, not its name. A PyTorch file may keep the weights
+//! in a dictionary within others (`trainer.ema_parameters`, `state_dict`), and either may have
+//! something before every name (`module.`, `_orig_mod.`): wrappers of training loops, which are
+//! taken off.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::checkpoint::{Checkpoint, CheckpointError, CheckpointTensor, Dtype, Item};
+use crate::input_file::{self, FileKind, shown};
+
+/// Dictionaries within dictionaries that are looked into.
+const DEPTH: usize = 4;
+
+/// Longest header of a safetensors file, as in the format's own library.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// An open file of weights. Its tensors are read one by one, when asked for.
+#[derive(Debug)]
+pub enum WeightFile {
+    /// A PyTorch checkpoint.
+    Checkpoint(Checkpoint),
+    /// A safetensors file.
+    Safetensors(SafetensorsFile),
+}
+
+/// An open safetensors file.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    /// Where the tensors begin.
+    data: u64,
+    tensors: Vec<(String, TensorInfo)>,
+}
+
+/// A dictionary of tensors in a file of weights.
+#[derive(Clone, Debug)]
+pub struct TensorDictionary<'a> {
+    /// The keys that lead to it, with dots between; empty if the file is the dictionary.
+    pub place: String,
+    /// What stood before every name and has been taken off.
+    pub prefix: String,
+    entries: Vec<(&'a str, Entry<'a>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Entry<'a> {
+    Pickled(Item<'a>),
+    Plain(&'a SafetensorsFile, &'a TensorInfo),
+}
+
+/// A tensor of a file of weights.
+#[derive(Clone, Debug)]
+pub enum SavedTensor<'a> {
+    /// In a PyTorch checkpoint.
+    Pickled(CheckpointTensor<'a>),
+    /// In a safetensors file, by its name there.
+    Plain(&'a str, &'a SafetensorsFile, &'a TensorInfo),
+}
+
+impl WeightFile {
+    /// Opens a file and reads the list of its tensors.
+    ///
+    /// # Errors
+    /// [`CheckpointError::File`] and [`CheckpointError::Safetensors`] when the file cannot be read,
+    /// is cut off, or is something else; they say what it is.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let start = input_file::open(path).and_then(|mut file| input_file::start(&mut file));
+        let start = start.map_err(|error| CheckpointError::File {
+            path: path.to_owned(),
+            reason: format!("it cannot be opened: {error}"),
+        })?;
+        match FileKind::of_start(&start) {
+            Some(FileKind::Safetensors) => SafetensorsFile::open(path).map(Self::Safetensors),
+            _ => Checkpoint::open(path).map(Self::Checkpoint),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.path(),
+            Self::Safetensors(file) => &file.path,
+        }
+    }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.length(),
+            Self::Safetensors(file) => file.length,
+        }
+    }
+
+    /// Every dictionary that has a tensor for a value, the outer ones first.
+    pub fn dictionaries(&self) -> Vec<TensorDictionary<'_>> {
+        match self {
+            Self::Safetensors(file) => {
+                let entries = file.tensors.iter();
+                let entries =
+                    entries.map(|(name, info)| (name.as_str(), Entry::Plain(file, info))).collect();
+                vec![TensorDictionary { place: String::new(), prefix: String::new(), entries }]
+            }
+            Self::Checkpoint(checkpoint) => {
+                let mut found = Vec::new();
+                // Each dictionary once: one may hold itself, or another under many keys.
+                let mut seen = HashSet::new();
+                let mut level = vec![(String::new(), checkpoint.root())];
+                for _ in 0..=DEPTH {
+                    let mut below = Vec::new();
+                    for (place, item) in level {
+                        let entries = item.entries().filter(|_| seen.insert(item.id()));
+                        let Some(entries) = entries else { continue };
+                        let (tensors, others): (Vec<_>, Vec<_>) =
+                            entries.iter().partition(|(_, item)| item.is_tensor());
+                        let dot = if place.is_empty() { "" } else { "." };
+                        below.extend(
+                            others.iter().map(|(key, item)| (format!("{place}{dot}{key}"), *item)),
+                        );
+                        if !tensors.is_empty() {
+                            let entries = entries.into_iter();
+                            let entries =
+                                entries.map(|(name, item)| (name, Entry::Pickled(item))).collect();
+                            found.push(TensorDictionary { place, prefix: String::new(), entries });
+                        }
+                    }
+                    level = below;
+                }
+                found
+            }
+        }
+    }
+}
+
+impl SafetensorsFile {
+    fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let refuse =
+            |reason: String| CheckpointError::Safetensors { path: path.to_owned(), reason };
+        let cannot = |error: std::io::Error| refuse(format!("it cannot be read: {error}"));
+        let file = input_file::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
+        let mut header = [0; 8];
+        file.read_exact_at(&mut header, 0).map_err(cannot)?;
+        let header = u64::from_le_bytes(header);
+        if header > MAX_HEADER || header.saturating_add(8) > length {
+            return Err(refuse(format!(
+                "its header of {header} bytes does not fit the file of {length}; it is cut off or \
+                 damaged, copy it again"
+            )));
+        }
+        let mut text = vec![0; header as usize];
+        file.read_exact_at(&mut text, 8).map_err(cannot)?;
+        // Checks that shapes fit their sizes and that nothing overlaps.
+        let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| {
+            refuse(format!("its header is damaged: {}", shown(&error.to_string())))
+        })?;
+        let data = 8 + header;
+        let end = data.saturating_add(metadata.data_len() as u64);
+        if end != length {
+            return Err(refuse(format!(
+                "it has {length} bytes and its header announces {end}; it is cut off or damaged, \
+                 copy it again"
+            )));
+        }
+        let named = metadata.tensors().into_iter();
+        let mut tensors: Vec<_> = named.map(|(name, info)| (name, info.clone())).collect();
+        tensors.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(Self { path: path.to_owned(), file, length, data, tensors })
+    }
+}
+
+impl<'a> TensorDictionary<'a> {
+    /// Names of all entries, without the prefix.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().map(|(name, _)| self.short(name))
+    }
+
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensor`] when its type is not supported, or it reaches beyond the file.
+    pub fn tensor(&self, name: &str) -> Result<Option<SavedTensor<'a>>, CheckpointError> {
+        let found = self.entries.iter().find(|(full, _)| self.short(full) == name);
+        found.map_or(Ok(None), |entry| self.open(entry))
+    }
+
+    /// All entries; `None` in place of a tensor where an entry is none.
+    ///
+    /// # Errors
+    /// As [`TensorDictionary::tensor`], for the first one that is amiss.
+    pub fn tensors(
+        &self,
+    ) -> impl Iterator<Item = Result<(&'a str, Option<SavedTensor<'a>>), CheckpointError>> {
+        self.entries.iter().map(|entry| Ok((self.short(entry.0), self.open(entry)?)))
+    }
+
+    fn short(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(self.prefix.as_str()).unwrap_or(name)
+    }
+
+    fn open(
+        &self,
+        (name, entry): &(&'a str, Entry<'a>),
+    ) -> Result<Option<SavedTensor<'a>>, CheckpointError> {
+        Ok(match *entry {
+            Entry::Pickled(item) => item.tensor(name)?.map(SavedTensor::Pickled),
+            Entry::Plain(file, info) => Some(SavedTensor::Plain(name, file, info)),
+        })
+    }
+
+    /// Takes off what stands before every name, so that one of `anchors` is among them: names that
+    /// the network surely has. Whether one is.
+    pub fn unwrap_names(&mut self, anchors: &[&str]) -> bool {
+        let names = || self.entries.iter().map(|(name, _)| *name);
+        if names().any(|name| anchors.contains(&name)) {
+            return true;
+        }
+        let prefix = names().find_map(|name| {
+            anchors
+                .iter()
+                .find_map(|anchor| name.strip_suffix(anchor).filter(|prefix| prefix.ends_with('.')))
+        });
+        match prefix {
+            Some(prefix) if names().all(|name| name.starts_with(prefix)) => {
+                self.prefix = prefix.to_owned();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was taken off, in words; `None` if the file is the plain dictionary.
+    pub fn wrapping(&self) -> Option<String> {
+        let place = (!self.place.is_empty()).then(|| format!("the weights in {}", self.place));
+        let prefix = (!self.prefix.is_empty())
+            .then(|| format!("the names without {:?} before each", self.prefix));
+        let parts: Vec<_> = place.into_iter().chain(prefix).collect();
+        (!parts.is_empty()).then(|| shown(&parts.join(", ")))
+    }
+}
+
+impl SavedTensor<'_> {
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::Pickled(tensor) => tensor.dtype(),
+            Self::Plain(_, _, info) => info.dtype,
+        }
+    }
+
+    /// Sizes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Pickled(tensor) => tensor.shape(),
+            Self::Plain(_, _, info) => &info.shape,
+        }
+    }
+
+    /// Number of bytes that [`SavedTensor::read`] gives.
+    pub fn byte_length(&self) -> usize {
+        match self {
+            Self::Pickled(tensor) => tensor.byte_length(),
+            Self::Plain(_, _, info) => info.data_offsets.1 - info.data_offsets.0,
+        }
+    }
+
+    /// The elements in row-major order, little-endian.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensor`] when the file cannot be read or is damaged.
+    pub fn read(&self) -> Result<Vec<u8>, CheckpointError> {
+        match self {
+            Self::Pickled(tensor) => tensor.read(),
+            Self::Plain(name, file, info) => {
+                let mut bytes = vec![0; self.byte_length()];
+                let at = file.data + info.data_offsets.0 as u64;
+                file.file.read_exact_at(&mut bytes, at).map_err(|error| {
+                    CheckpointError::Tensor {
+                        path: file.path.clone(),
+                        name: (*name).to_owned(),
+                        reason: error.to_string(),
+                    }
+                })?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::bundle::checkpoint::writer::{TensorValue, Value, write};
+
+    #[test]
+    fn wrappers_are_taken_off_and_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.pth");
+        let tensor = |key: &str| Value::Tensor(TensorValue::contiguous("FloatStorage", key, &[1]));
+        let inner = Value::Dict(vec![
+            ("module.a.weight".into(), tensor("0")),
+            ("module.b".into(), tensor("0")),
+        ]);
+        let outer = Value::Dict(vec![
+            ("epoch".into(), Value::Int(3)),
+            ("state_dict".into(), inner),
+            ("optimizer".into(), Value::Dict(vec![("lr".into(), Value::Int(1))])),
+        ]);
+        write(&path, &outer, &[("0".into(), vec![0; 4])]);
+        let file = WeightFile::open(&path).unwrap();
+        let mut found = file.dictionaries();
+        assert_eq!(found.len(), 1);
+        assert!(!found[0].unwrap_names(&["c.weight"]));
+        assert!(found[0].unwrap_names(&["c.weight", "a.weight"]));
+        assert_eq!(found[0].names().collect::<Vec<_>>(), ["a.weight", "b"]);
+        let words = found[0].wrapping().unwrap();
+        assert!(words.contains("state_dict") && words.contains("\"module.\""), "{words}");
+        assert_eq!(found[0].tensor("b").unwrap().unwrap().shape(), [1]);
+    }
+
+    #[test]
+    fn a_safetensors_file_is_known_by_its_contents_and_checked_against_its_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights.pth");
+        let tensor = tch::Tensor::from_slice(&[1.0f32, 2.0]);
+        crate::tensor_file::write(&path, &[("a".into(), tensor)]).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let file = WeightFile::open(&path).unwrap();
+        let tensor = file.dictionaries()[0].tensor("a").unwrap().unwrap();
+        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, [2].as_slice()));
+        assert_eq!(tensor.read().unwrap(), [1.0f32.to_le_bytes(), 2.0f32.to_le_bytes()].concat());
+        for length in [12, bytes.len() - 1] {
+            fs::write(&path, &bytes[..length]).unwrap();
+            let error = WeightFile::open(&path).unwrap_err().to_string();
+            assert!(error.contains("cut off or damaged"), "{error}");
+        }
+    }
+}
