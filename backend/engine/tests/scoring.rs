@@ -209,3 +209,131 @@ fn files_without_statistics_are_refused_with_what_they_hold() {
     assert!(refusal(&other).contains("weights.pth"));
     assert!(refusal(&directory.path().join("nowhere.npz")).contains("nowhere.npz"));
 }
+
+#[test]
+fn numbers_of_either_byte_order_are_read() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    let header =
+        |descr: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (3,), }}\n");
+    let numbers = [1.5, -2.0, 1e300];
+    let big: Vec<u8> = numbers.iter().flat_map(|number: &f64| number.to_be_bytes()).collect();
+    let small: Vec<u8> = numbers.iter().flat_map(|number: &f64| number.to_le_bytes()).collect();
+    archive(
+        &path,
+        CompressionMethod::Stored,
+        &[("big.npy", &header(">f8"), &big), ("small.npy", &header("<f8"), &small)],
+    );
+    let file = Npz::open(&path).unwrap();
+    for name in ["big", "small"] {
+        let tensor = file.array(name).unwrap().tensor().unwrap();
+        assert_eq!(Vec::<f64>::try_from(tensor).unwrap(), numbers, "{name}");
+    }
+}
+
+#[test]
+fn colours_may_come_first_and_a_single_array_is_an_archive_of_one() {
+    let directory = directory();
+    let (count, height, width) = (3, 2, 4);
+    let at = |n: usize, y: usize, x: usize, c: usize| (n * 50 + y * 20 + x * 4 + c) as u8;
+    let mut first = Vec::new();
+    let mut last = Vec::new();
+    for n in 0..count {
+        for c in 0..3 {
+            (0..height * width).for_each(|i| first.push(at(n, i / width, i % width, c)));
+        }
+        for i in 0..height * width {
+            (0..3).for_each(|c| last.push(at(n, i / width, i % width, c)));
+        }
+    }
+    let npy = |shape: &str, bytes: &[u8]| {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), bytes].concat()
+    };
+    let path = directory.path().join("a.npy");
+    for (shape, bytes) in [("3, 3, 2, 4", &first), ("3, 2, 4, 3", &last)] {
+        fs::write(&path, npy(shape, bytes)).unwrap();
+        let mut reader = Npz::open(&path).unwrap().array("arr_0").unwrap().pictures().unwrap();
+        assert_eq!((reader.count, reader.height, reader.width), (count, height, width));
+        let mut read = Vec::new();
+        while let Some(piece) = reader.next(2).unwrap() {
+            read.extend(Vec::<u8>::try_from(piece.contiguous().view([-1])).unwrap());
+        }
+        assert_eq!(read, last, "{shape}");
+    }
+    // Half an array is told.
+    fs::write(&path, &npy("3, 2, 4, 3", &last)[..90]).unwrap();
+    let error = Npz::open(&path).unwrap().array("arr_0").map(drop).unwrap_err().to_string();
+    assert!(error.contains("does not fit"), "{error}");
+    // What is no picture, with the way to make it one.
+    for (descr, shape, words) in [
+        ("<f4", "1, 2, 4, 3", "(pictures * 255 + 0.5)"),
+        ("<i8", "1, 2, 4, 3", "astype('uint8')"),
+        ("|u1", "6, 4, 4", "grey"),
+        ("|u1", "1, 2, 4, 4", "transparency"),
+        ("|O", "", "Python objects"),
+    ] {
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        let bytes = vec![
+            0;
+            if descr == "<i8" {
+                192
+            } else if descr == "|u1" && shape.len() == 7 {
+                96
+            } else if descr == "|u1" {
+                32
+            } else {
+                96
+            }
+        ];
+        fs::write(
+            &path,
+            [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), &bytes].concat(),
+        )
+        .unwrap();
+        let array = Npz::open(&path).unwrap().array("arr_0");
+        let error = array.and_then(|array| array.pictures()).map(drop).unwrap_err().to_string();
+        assert!(error.contains(words), "{descr} ({shape}): {error}");
+    }
+}
+
+#[test]
+fn other_files_in_the_place_of_an_archive_are_named() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    for (bytes, words) in [
+        (b"<!DOCTYPE html><html>".as_slice(), "a web page"),
+        (b"", "it is empty"),
+        (b"\x1f\x8b\x08", "gunzip"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = Npz::open(&path).map(drop).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn statistics_that_no_pictures_could_have_are_refused_with_the_reason() {
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    let mean = Tensor::zeros([2], (Kind::Double, Device::Cpu));
+    for (rows, words) in [
+        ([[2.0, 1.0], [0.0, 2.0]], "is not symmetric"),
+        ([[1.0, 2.0], [2.0, 1.0]], "has negative eigenvalues"),
+    ] {
+        let covariance = Tensor::from_slice2(&rows);
+        let file = fs::File::create(&path).unwrap();
+        write_tensors(file, &[("mu", &mean), ("sigma", &covariance)]).unwrap();
+        let error = Reference::open(&path).map(drop).unwrap_err().to_string();
+        assert!(error.contains("a.npz") && error.contains(words), "{error}");
+    }
+    // Saved under another name, the archive is known by its contents.
+    let named = directory.path().join("statistics");
+    let covariance = Tensor::from_slice2(&[[2.0, 1.0], [1.0, 2.0]]);
+    let file = fs::File::create(&named).unwrap();
+    write_tensors(file, &[("mu", &mean), ("sigma", &covariance)]).unwrap();
+    assert_eq!(Reference::open(&named).unwrap().features, 2);
+}

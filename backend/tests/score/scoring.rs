@@ -236,3 +236,80 @@ fn malformed_inputs_are_named_and_nothing_is_written() {
     assert!(said.contains("vae.safetensors does not fit the network"), "{said}");
     assert!(!at("scores").exists());
 }
+
+/// Scores pictures, which may fail; code and what was said on the error stream.
+fn score(home: &Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = evaluate(&home.join("scores"), &home.join("real"));
+    let output = command.args(arguments).current_dir(home).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_jpeg_that_ends_too_early_is_refused_by_name_as_other_formats_are() {
+    let home = tempfile::tempdir().unwrap();
+    folder(&home.path().join("real"), &pictures(3, 40));
+    for ending in ["jpg", "png", "webp"] {
+        let drawn = home.path().join(ending);
+        fs::create_dir(&drawn).unwrap();
+        for (index, picture) in pictures(3, 0).iter().enumerate() {
+            picture.save(drawn.join(format!("{index}.{ending}"))).unwrap();
+        }
+        let victim = drawn.join(format!("1.{ending}"));
+        let bytes = fs::read(&victim).unwrap();
+        for length in [bytes.len() / 2, bytes.len() * 9 / 10, bytes.len() - 1] {
+            // A PNG without its last byte, and a WebP, say all there is to say of the picture.
+            if ending != "jpg" && length == bytes.len() - 1 {
+                continue;
+            }
+            fs::write(&victim, &bytes[..length]).unwrap();
+            let (code, said) = score(home.path(), &[ending]);
+            assert_eq!(code, 1, "{ending} {length}: {said}");
+            assert!(said.contains(&format!("1.{ending} is not a whole picture")), "{said}");
+            assert!(!home.path().join("scores").exists());
+        }
+    }
+}
+
+#[test]
+fn folders_below_are_scored_on_request_and_what_is_left_out_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let all = pictures(7, 0);
+    folder(&at("real"), &pictures(4, 40));
+    folder(&at("flat"), &all);
+    folder(&at("classes/a"), &all[..3]);
+    folder(&at("classes/b/deep"), &all[3..5]);
+    folder(&at("classes"), &all[5..]);
+    fs::write(at("classes/labels.txt"), "a b").unwrap();
+    fs::write(at("classes/0.tif"), "other").unwrap();
+    let (code, said) = score(home.path(), &["classes", "--curve-points", "0"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("left out 2 folders (--recursive looks into them)"), "{said}");
+    assert!(said.contains("1 .tif file") && said.contains("1 .txt file"), "{said}");
+    assert_eq!(scores(&at("scores"))["pictures"], 2);
+    let (code, said) = score(home.path(), &["classes", "--recursive", "--curve-points", "0"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(scores(&at("scores"))["pictures"], 7);
+    let recursive = fid(&at("scores"));
+    score(home.path(), &["flat", "--curve-points", "0"]);
+    assert!(relative(recursive, fid(&at("scores"))) < 1e-9);
+    // Nothing but folders is said with the flag that helps.
+    fs::create_dir_all(at("empty/inside")).unwrap();
+    let (_, said) = score(home.path(), &["empty"]);
+    assert!(said.contains("holds no pictures") && said.contains("--recursive"), "{said}");
+}
+
+#[test]
+fn scores_may_be_written_into_the_folder_of_pictures_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    folder(&at("real"), &pictures(3, 40));
+    folder(&at("drawn"), &pictures(3, 0));
+    let run = || succeed(evaluate(&at("drawn"), &at("real")).arg(at("drawn")));
+    run();
+    let first = scores(&at("drawn"));
+    let said = run();
+    assert_eq!(scores(&at("drawn")), first, "its own sheet is no picture");
+    assert_eq!(first["pictures"], 3);
+    assert!(said.lines().any(|line| line.starts_with("FID ")), "{said}");
+}

@@ -6,9 +6,11 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 
 use crate::{
     bundle::{
-        checkpoint::{Checkpoint, CheckpointError, Dtype},
-        weights::{StateDict, Weights, WeightsError, read_safetensors},
+        checkpoint::{CheckpointError, Dtype},
+        weight_file::WeightFile,
+        weights::{StateDict, Weights, WeightsError, first_not_finite, number_at},
     },
+    input_file::shown,
     net::inception::{FEATURES, Inception, SPATIAL_FEATURES, is_unneeded},
 };
 
@@ -101,24 +103,31 @@ impl InceptionFeatures {
     }
 }
 
-/// Every floating-point tensor of a flat state dict, on the CPU.
+/// Names that the network surely has.
+const ANCHORS: [&str; 2] = ["Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.conv.weight"];
+
+/// Every floating-point tensor of the network's state dict, on the CPU. Wrappers around it and
+/// before its names are taken off.
 ///
 /// # Errors
-/// When the file cannot be read or holds no state dict.
+/// [`FeaturesError::Checkpoint`] when the file cannot be read, [`FeaturesError::Contents`] when it
+/// holds no state dict, or a weight that is infinite or no number.
 pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(read_safetensors(path)?);
-    }
-    let checkpoint = Checkpoint::open(path)?;
-    let entries = checkpoint.root().entries().ok_or_else(|| {
+    let file = WeightFile::open(path)?;
+    let mut found = file.dictionaries();
+    let fitting = found.iter_mut().position(|found| found.unwrap_names(&ANCHORS)).unwrap_or(0);
+    let dictionary = found.get(fitting).ok_or_else(|| {
         FeaturesError::Contents(format!(
             "{} holds no state dict (a dictionary of tensors)",
             path.display()
         ))
     })?;
+    if let Some(taken) = dictionary.wrapping() {
+        tracing::info!("{}: took {taken}", path.display());
+    }
     let mut tensors = StateDict::new();
-    for (name, item) in entries {
-        let Some(tensor) = item.tensor(name)? else { continue };
+    for entry in dictionary.tensors() {
+        let (name, Some(tensor)) = entry? else { continue };
         let kind = match tensor.dtype() {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
@@ -128,7 +137,16 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
             _ => continue,
         };
         let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
-        tensors.insert(name.to_owned(), Tensor::f_from_data_size(&tensor.read()?, &shape, kind)?);
+        let bytes = tensor.read()?;
+        if let Some(at) = first_not_finite(tensor.dtype(), &bytes) {
+            return Err(FeaturesError::Contents(format!(
+                "{}: {} holds a number that is not finite ({}); the file is damaged",
+                path.display(),
+                shown(name),
+                number_at(tensor.dtype(), &bytes, at)
+            )));
+        }
+        tensors.insert(name.to_owned(), Tensor::f_from_data_size(&bytes, &shape, kind)?);
     }
     Ok(tensors)
 }

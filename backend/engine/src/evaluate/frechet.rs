@@ -37,6 +37,28 @@ pub enum FrechetError {
     /// A number that is none.
     #[error("{0} has infinite numbers or ones that are not a number")]
     NotFinite(&'static str),
+    /// A covariance that differs from its transpose.
+    #[error(
+        "the covariance is not symmetric: it differs from its transpose by {difference:.3e}, and \
+         its largest number is {largest:.3e}; it is damaged, or no covariance"
+    )]
+    NotSymmetric {
+        /// The largest difference.
+        difference: f64,
+        /// The largest number of the matrix.
+        largest: f64,
+    },
+    /// A covariance by which some direction would vary by less than nothing.
+    #[error(
+        "the covariance has negative eigenvalues, down to {least:.3e} beside {greatest:.3e}: it is \
+         damaged, or no covariance"
+    )]
+    Negative {
+        /// The least eigenvalue.
+        least: f64,
+        /// The greatest one.
+        greatest: f64,
+    },
     /// Two sets in different spaces.
     #[error("one set has {a} features and the other {b}; both must come from the same network")]
     Dimensions {
@@ -48,6 +70,15 @@ pub enum FrechetError {
     /// The numerics failed.
     #[error("the statistics cannot be computed: {0}")]
     Device(#[from] tch::TchError),
+}
+
+/// How far rounding takes a covariance of these numbers from what it should be, as a share of its
+/// largest number. Statistics in f64 may have been computed in f32.
+fn rounding(kind: Kind) -> f64 {
+    match kind {
+        Kind::BFloat16 | Kind::Half => 2e-2,
+        _ => 1e-4,
+    }
 }
 
 fn finite(what: &'static str, tensor: &Tensor) -> Result<(), FrechetError> {
@@ -81,18 +112,31 @@ impl Statistics {
     /// Statistics given by mean `[d]` and covariance `[d, d]`.
     ///
     /// # Errors
-    /// When the shapes are others or a number is not finite.
+    /// [`FrechetError::Moments`] when the shapes are others, [`FrechetError::NotFinite`] when a
+    /// number is not finite, [`FrechetError::NotSymmetric`] and [`FrechetError::Negative`] when
+    /// no vectors could have that covariance, whatever the rounding.
     pub fn of_moments(mean: &Tensor, covariance: &Tensor) -> Result<Self, FrechetError> {
         let d = mean.size().first().copied().unwrap_or(0);
         if d < 1 || mean.size() != [d] || covariance.size() != [d, d] {
             return Err(FrechetError::Moments { mean: mean.size(), covariance: covariance.size() });
         }
+        let tolerance = rounding(covariance.kind());
         let mean = mean.f_to_kind(Kind::Double)?;
         let covariance = covariance.f_to_kind(Kind::Double)?;
         finite("the mean", &mean)?;
         finite("the covariance", &covariance)?;
+        let largest_of = |tensor: &Tensor| tensor.f_abs()?.f_max()?.f_double_value(&[]);
+        let difference = largest_of(&covariance.f_sub(&covariance.f_transpose(0, 1)?)?)?;
+        let largest = largest_of(&covariance)?;
+        if difference > tolerance * largest {
+            return Err(FrechetError::NotSymmetric { difference, largest });
+        }
         let (values, vectors) = covariance.f_linalg_eigh("L")?;
-        // Rounding makes some zero eigenvalues negative.
+        // In ascending order. Rounding makes some zero eigenvalues negative.
+        let (least, greatest) = (values.f_double_value(&[0])?, values.f_double_value(&[d - 1])?);
+        if least < -tolerance * greatest.max(0.0) {
+            return Err(FrechetError::Negative { least, greatest });
+        }
         let factor =
             vectors.f_transpose(0, 1)? * values.f_clamp_min(0.0)?.f_sqrt()?.f_unsqueeze(1)?;
         Ok(Self { mean, factor })
@@ -197,6 +241,20 @@ mod tests {
         assert!(error.contains("not a number"), "{error}");
         let error = Statistics::of_moments(&zeros(&[3]), &zeros(&[3, 4])).unwrap_err().to_string();
         assert!(error.contains("[3, 4]"), "{error}");
+        let matrix = |rows: &[[f64; 2]]| Tensor::from_slice2(rows);
+        for (covariance, words) in [
+            (matrix(&[[2., 1.], [0., 2.]]), "not symmetric"),
+            (matrix(&[[1., 2.], [2., 1.]]), "negative eigenvalues, down to -1.000e0"),
+            (matrix(&[[-1., 0.], [0., -2.]]), "negative eigenvalues"),
+            (matrix(&[[1., 0.], [0., -1e-3]]), "negative eigenvalues"),
+        ] {
+            let error = Statistics::of_moments(&zeros(&[2]), &covariance).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        // What rounding does is let pass.
+        for covariance in [[[1., 1e-6], [0., 1.]], [[1., 0.], [0., -1e-7]], [[0., 0.], [0., 0.]]] {
+            Statistics::of_moments(&zeros(&[2]), &matrix(&covariance)).unwrap();
+        }
         let two = Statistics::of_features(&zeros(&[4, 2])).unwrap();
         let three = Statistics::of_features(&zeros(&[4, 3])).unwrap();
         let error = two.distance(&three).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! NumPy's `.npz` archives: zip files of `.npy` arrays.
+//! NumPy's `.npz` archives, zip files of `.npy` arrays, and single `.npy` files.
 //!
 //! The format is that of `numpy/lib/format.py`, versions 1 to 3. Arrays are read piece by piece, so
 //! a set of pictures may be larger than the memory; sizes are compared with the file before
@@ -13,6 +13,8 @@ use std::{
 use flate2::read::DeflateDecoder;
 use tch::{Kind, Tensor};
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use crate::input_file::{self, FileKind, shown};
 
 /// How a `.npy` file begins.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -48,7 +50,8 @@ struct Member {
     compressed: u64,
     size: u64,
     deflated: bool,
-    crc32: u32,
+    /// A single array has none.
+    crc32: Option<u32>,
 }
 
 /// What an array is.
@@ -63,14 +66,27 @@ pub struct Header {
 }
 
 impl Npz {
-    /// Opens an archive and reads its list of arrays.
+    /// Opens an archive and reads its list of arrays. A single array (`.npy`) counts as an archive
+    /// of one, which NumPy would call `arr_0`.
     ///
     /// # Errors
-    /// When the file cannot be read, is cut off, or is no zip archive.
+    /// When the file cannot be read, is cut off, or is something else; says what it is.
     pub fn open(path: &Path) -> Result<Self, NpzError> {
         let refuse = |reason: String| NpzError { path: path.to_owned(), reason };
-        let file =
-            File::open(path).map_err(|error| refuse(format!("it cannot be opened: {error}")))?;
+        let cannot = |error| refuse(format!("it cannot be opened: {error}"));
+        let mut file = input_file::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
+        match FileKind::of_start(&input_file::start(&mut file).map_err(cannot)?) {
+            Some(FileKind::NumpyArray) => {
+                let name = "arr_0".to_owned();
+                let (start, deflated, crc32) = (0, false, None);
+                let only =
+                    Member { name, start, compressed: length, size: length, deflated, crc32 };
+                return Ok(Self { path: path.to_owned(), arrays: vec![only] });
+            }
+            Some(other) => return Err(refuse(format!("it is no .npz archive: {other}"))),
+            None => file.rewind().map_err(cannot)?,
+        }
         let cut_off = |error: zip::result::ZipError| {
             refuse(format!(
                 "it is no whole .npz archive, its list of arrays cannot be read ({error})"
@@ -97,7 +113,7 @@ impl Npz {
                 compressed: entry.compressed_size(),
                 size: entry.size(),
                 deflated,
-                crc32: entry.crc32(),
+                crc32: Some(entry.crc32()),
             });
         }
         Ok(Self { path: path.to_owned(), arrays })
@@ -148,9 +164,14 @@ impl Npz {
             .and_then(|n| n.checked_mul(array.element_bytes()? as u64)?.checked_add(length));
         match announced {
             Some(announced) if announced == entry.size => Ok(array),
+            None if array.header.descr.ends_with('O') => Err(array.refuse(
+                "it holds Python objects, which are never run here; save plain arrays, each by its \
+                 name, as numpy.savez(file, mu=mu, sigma=sigma) does"
+                    .into(),
+            )),
             None if array.element_bytes().is_none() => Err(array.refuse(format!(
-                "it holds {:?}, which is no number type known here",
-                array.header.descr
+                "it holds {:?}, which is no number type known here; save it as float64",
+                shown(&array.header.descr)
             ))),
             _ => Err(array.refuse(format!(
                 "its shape is {:?}, which does not fit its {} bytes",
@@ -164,13 +185,14 @@ impl Npz {
 struct Checked {
     bytes: Box<dyn Read + Send>,
     digest: crc32fast::Hasher,
-    crc32: u32,
+    crc32: Option<u32>,
 }
 
 impl Read for Checked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.bytes.read(buffer)?;
-        if count == 0 && !buffer.is_empty() && self.digest.clone().finalize() != self.crc32 {
+        let ended = count == 0 && !buffer.is_empty();
+        if ended && self.crc32.is_some_and(|crc32| self.digest.clone().finalize() != crc32) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong"));
         }
         self.digest.update(&buffer[..count]);
@@ -234,12 +256,13 @@ pub struct Array {
 
 impl Array {
     fn refuse(&self, reason: String) -> NpzError {
-        NpzError { path: self.path.clone(), reason: format!("array {:?}: {reason}", self.name) }
+        let reason = format!("array {:?}: {reason}", shown(&self.name));
+        NpzError { path: self.path.clone(), reason }
     }
 
     /// Bytes of one element, if its type is known here.
     fn element_bytes(&self) -> Option<usize> {
-        kind_of(&self.header.descr).map(|kind| kind.elt_size_in_bytes())
+        kind_of(&self.header.descr).map(|(kind, _)| kind.elt_size_in_bytes())
     }
 
     /// The whole array.
@@ -248,7 +271,8 @@ impl Array {
     /// When it is too large or damaged.
     pub fn tensor(mut self) -> Result<Tensor, NpzError> {
         let Header { shape, fortran_order, descr } = self.header.clone();
-        let kind = kind_of(&descr).ok_or_else(|| self.refuse(format!("{descr:?} is not known")))?;
+        let (kind, big_endian) =
+            kind_of(&descr).ok_or_else(|| self.refuse(format!("{descr:?} is not known")))?;
         let size = shape.iter().product::<usize>() as u64 * kind.elt_size_in_bytes() as u64;
         if size > MAX_TENSOR {
             return Err(self.refuse(format!("its {size} bytes are more than statistics take")));
@@ -258,6 +282,9 @@ impl Array {
         read.map_err(|error| self.refuse(format!("it cannot be read: {error}")))?;
         if bytes.len() as u64 != size {
             return Err(self.refuse(format!("it has {} bytes and should have {size}", bytes.len())));
+        }
+        if big_endian {
+            bytes.chunks_exact_mut(kind.elt_size_in_bytes()).for_each(<[u8]>::reverse);
         }
         let sizes =
             |sizes: &mut dyn Iterator<Item = &usize>| sizes.map(|&n| n as i64).collect::<Vec<_>>();
@@ -269,40 +296,66 @@ impl Array {
         Ok(if fortran_order { tensor.permute(axes) } else { tensor })
     }
 
-    /// The array as pictures.
+    /// The array as pictures. Colours may come last, `[N, H, W, 3]`, or first, `[N, 3, H, W]`.
     ///
     /// # Errors
-    /// When it is not u8 `[N, H, W, 3]` with N, H and W at least 1.
+    /// When it is not of unsigned bytes in one of these shapes, with N, H and W at least 1; says
+    /// how to make it so.
     pub fn pictures(self) -> Result<PictureReader, NpzError> {
         let Header { descr, shape, fortran_order } = &self.header;
-        match (descr.as_str(), shape.as_slice(), fortran_order) {
-            ("|u1", &[count, height, width, 3], false) if count.min(height).min(width) > 0 => {
-                Ok(PictureReader { count, height, width, read: 0, array: self })
+        let (count, height, width, colours_first) = match shape.as_slice() {
+            &[count, height, width, 3] => (count, height, width, false),
+            &[count, 3, height, width] => (count, height, width, true),
+            _ => (0, 0, 0, false),
+        };
+        let advice = if count.min(height).min(width) == 0 {
+            match shape.as_slice() {
+                [_, _, _, 1] | [_, 1, _, _] | [_, _, _] => {
+                    "; grey pictures become RGB by numpy.repeat along the last axis"
+                }
+                [_, _, _, 4] | [_, 4, _, _] => "; drop the transparency, as in pictures[..., :3]",
+                _ => "",
             }
-            _ => {
-                let order = if *fortran_order { " in Fortran order" } else { "" };
-                Err(self.refuse(format!(
-                    "it is {descr} {shape:?}{order}; pictures are |u1 (unsigned bytes) [N, H, W, 3]"
-                )))
+        } else if descr != "|u1" {
+            let float = descr.contains('f');
+            if float {
+                "; if they go from 0 to 1: (pictures * 255 + 0.5).clip(0, 255).astype('uint8')"
+            } else {
+                "; convert them with astype('uint8')"
             }
-        }
+        } else if *fortran_order {
+            "; bring them in order with numpy.ascontiguousarray"
+        } else {
+            return Ok(PictureReader { count, height, width, colours_first, read: 0, array: self });
+        };
+        let order = if *fortran_order { " in Fortran order" } else { "" };
+        Err(self.refuse(format!(
+            "it is {} {shape:?}{order}; pictures are |u1 (unsigned bytes) [N, H, W, 3]{advice}",
+            shown(descr)
+        )))
     }
 }
 
-/// Number types as NumPy writes them on little-endian machines.
-fn kind_of(descr: &str) -> Option<Kind> {
-    Some(match descr {
-        "|u1" => Kind::Uint8,
-        "|i1" => Kind::Int8,
-        "|b1" => Kind::Bool,
-        "<i2" => Kind::Int16,
-        "<i4" => Kind::Int,
-        "<i8" => Kind::Int64,
-        "<f2" => Kind::Half,
-        "<f4" => Kind::Float,
-        "<f8" => Kind::Double,
+/// A number type by NumPy's name, and whether its most significant byte comes first.
+fn kind_of(descr: &str) -> Option<(Kind, bool)> {
+    let (order, code) = descr.split_at_checked(1)?;
+    let kind = match code {
+        "u1" => Kind::Uint8,
+        "i1" => Kind::Int8,
+        "b1" => Kind::Bool,
+        "i2" => Kind::Int16,
+        "i4" => Kind::Int,
+        "i8" => Kind::Int64,
+        "f2" => Kind::Half,
+        "f4" => Kind::Float,
+        "f8" => Kind::Double,
         _ => return None,
-    })
+    };
+    match order {
+        "<" | "|" => Some((kind, false)),
+        ">" => Some((kind, true)),
+        _ => None,
+    }
 }
 
 /// Pictures of an array, piece by piece.
@@ -313,6 +366,8 @@ pub struct PictureReader {
     pub height: usize,
     /// Columns of a picture.
     pub width: usize,
+    /// Whether all of red comes before all of green.
+    pub colours_first: bool,
     read: usize,
     array: Array,
 }
@@ -337,8 +392,13 @@ impl PictureReader {
             return Ok(None);
         }
         self.read += count;
-        let shape = [count as i64, self.height as i64, self.width as i64, 3];
-        let tensor = Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8);
+        let [count, height, width] = [count, self.height, self.width].map(|size| size as i64);
+        let tensor = if self.colours_first {
+            Tensor::f_from_data_size(&bytes, &[count, 3, height, width], Kind::Uint8)
+                .and_then(|tensor| tensor.f_permute([0, 2, 3, 1])?.f_contiguous())
+        } else {
+            Tensor::f_from_data_size(&bytes, &[count, height, width, 3], Kind::Uint8)
+        };
         tensor.map(Some).map_err(|error| self.array.refuse(error.to_string()))
     }
 }

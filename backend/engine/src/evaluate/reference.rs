@@ -8,7 +8,10 @@ use super::{
     frechet::{FrechetError, Statistics},
     npz::{Npz, NpzError},
 };
-use crate::bundle::checkpoint::{Checkpoint, CheckpointError, Dtype, Item};
+use crate::{
+    bundle::checkpoint::{Checkpoint, CheckpointError, Dtype, Item},
+    input_file::shown,
+};
 
 /// Mean and covariance of reference pictures.
 #[derive(Debug)]
@@ -41,18 +44,27 @@ pub enum ReferenceError {
         reason: String,
     },
     /// Its numbers are no statistics.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {reason}", .path.display())]
     Statistics {
         /// The file.
         path: PathBuf,
         /// What is wrong with them.
-        source: FrechetError,
+        reason: FrechetError,
     },
 }
 
-/// Whether the file is a NumPy archive by its name; others are PyTorch's.
+/// Whether the file is NumPy's, an archive or a single array; others are PyTorch's. Its contents
+/// tell, and its name where it cannot be read.
 pub fn is_npz(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
+    let named_so = path
+        .extension()
+        .is_some_and(|ending| ["npz", "npy"].iter().any(|name| ending.eq_ignore_ascii_case(name)));
+    // Checkpoints are zip archives too, of other files.
+    named_so
+        || match Npz::open(path) {
+            Ok(archive) => archive.names().next().is_some(),
+            Err(_) => false,
+        }
 }
 
 impl Reference {
@@ -61,7 +73,9 @@ impl Reference {
     /// Decoding).
     ///
     /// # Errors
-    /// When the file cannot be read or holds something else.
+    /// [`ReferenceError::Npz`] and [`ReferenceError::Checkpoint`] when the file cannot be read,
+    /// [`ReferenceError::Contents`] when it holds something else, and
+    /// [`ReferenceError::Statistics`] when its numbers are no mean and covariance.
     pub fn open(path: &Path) -> Result<Self, ReferenceError> {
         if is_npz(path) { Self::open_npz(path) } else { Self::open_checkpoint(path) }
     }
@@ -100,7 +114,7 @@ impl Reference {
                 .entries()
                 .unwrap_or_default()
                 .into_iter()
-                .map(|(name, _)| name)
+                .map(|(name, _)| shown(name))
                 .take(8)
                 .collect();
             let has = if names.is_empty() {
@@ -117,6 +131,7 @@ impl Reference {
                 Dtype::F64 => Kind::Double,
                 Dtype::F32 => Kind::Float,
                 Dtype::F16 => Kind::Half,
+                Dtype::BF16 => Kind::BFloat16,
                 other => {
                     return Err(contents(format!("{name} holds {other:?}; statistics are floats")));
                 }
@@ -137,6 +152,6 @@ fn statistics(
 ) -> Result<(Statistics, i64), ReferenceError> {
     let features = mean.size().first().copied().unwrap_or(0);
     let statistics = Statistics::of_moments(mean, covariance)
-        .map_err(|source| ReferenceError::Statistics { path: path.to_owned(), source })?;
+        .map_err(|reason| ReferenceError::Statistics { path: path.to_owned(), reason })?;
     Ok((statistics, features))
 }

@@ -1,5 +1,6 @@
 //! `var-dd evaluate`: scores of a set of pictures.
 
+mod jpeg_end;
 mod pictures;
 mod report;
 mod scorer;
@@ -34,6 +35,7 @@ use super::{
     series::{Series, SeriesArgs},
 };
 use crate::{generator::engine::Engine, usage_error::UsageError};
+use crate::{outln, output::OutputError};
 
 /// Pictures drawn if neither pictures nor a number is given: those of published scores.
 const DEFAULT_PICTURES: u32 = 50_000;
@@ -41,16 +43,20 @@ const DEFAULT_PICTURES: u32 = 50_000;
 /// Flags of `var-dd evaluate`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Scores a folder of pictures, an .npz archive (`arr_0`, u8 [N, H, W, 3]), or pictures that it draws itself and keeps nowhere;\n\
-interrupted while drawing, the same command goes on where it stood. References: .npz with `mu` and `sigma` (pytorch-fid), or\n\
-with `mu_s`, `sigma_s` and `arr_0` too (ADM's reference batches); `statistic.pth` of Distilled Decoding; or pictures (a folder\n\
-or `arr_0`). Precision and recall need reference pictures, sFID pictures or `mu_s`.\n\n\
-Writes scores.json, scores.html and contact-sheet.png. Frechet distances are computed in float64, as running statistics: memory\n\
-does not grow with the number of pictures.\n\n\
+Scores a folder of pictures, an .npz archive (`arr_0`, u8 [N, H, W, 3]), or pictures that it \
+draws itself and keeps nowhere; interrupted while drawing, the same command goes on where it \
+stood. References: .npz with `mu` and `sigma` (pytorch-fid), or with `mu_s`, `sigma_s` and \
+`arr_0` too (ADM's reference batches); `statistic.pth` of Distilled Decoding; or pictures (a \
+folder or `arr_0`). Precision and recall need reference pictures, sFID pictures or `mu_s`.\n\n\
+Writes scores.json, scores.html and contact-sheet.png. Frechet distances are computed in \
+float64, as running statistics: memory does not grow with the number of pictures.\n\n\
 Examples:\n  \
 var-dd evaluate d16-1-step --reference statistic.pth --weights pt_inception-2015-12-05-6726825d.pth\n  \
 var-dd evaluate --model models/d16 --plan \"1 step\" --bs 64 --sample-num 50000 --reference statistic.pth --output d16-1\n  \
-var-dd evaluate samples.npz --reference VIRTUAL_imagenet256_labeled.npz")]
+var-dd evaluate samples.npz --reference VIRTUAL_imagenet256_labeled.npz\n\n\
+With nothing but this program (the judge takes ten minutes on two cores):\n  \
+var-dd train judge && var-dd train pictures --count 1000 --output real\n  \
+var-dd evaluate --features judge --reference real/images --sample-num 1000")]
 pub struct EvaluateArgs {
     /// Folder or .npz archive of pictures [default: draw them].
     #[arg(value_name = "PICTURES")]
@@ -94,6 +100,9 @@ pub struct ComparedArgs {
     /// [default: training/judge/judge.safetensors].
     #[arg(long, value_name = "FILE", env = "VAR_DD_INCEPTION")]
     weights: Option<PathBuf>,
+    /// Look into all folders below a folder of pictures, as those of classes.
+    #[arg(long)]
+    recursive: bool,
     /// Points of the curve of FID against the number of pictures; 0 for none.
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     curve_points: usize,
@@ -142,6 +151,7 @@ impl ComparedArgs {
                 reference,
                 weights,
                 features: self.features,
+                recursive: self.recursive,
                 curve_points: self.curve_points,
                 pr_pictures: self.pr_pictures,
             }),
@@ -162,6 +172,7 @@ pub(super) struct Compared {
     reference: PathBuf,
     weights: PathBuf,
     features: FeaturesChoice,
+    recursive: bool,
     curve_points: usize,
     pr_pictures: usize,
 }
@@ -179,7 +190,7 @@ impl Compared {
 
     /// The reference as the network sees it.
     pub(super) fn target(&self, network: &dyn FeatureNetwork) -> anyhow::Result<Target> {
-        Target::open(&self.reference, network, self.pr_pictures)
+        Target::open(&self.reference, network, self.pr_pictures, self.recursive)
     }
 
     pub(super) fn scorer<'a>(
@@ -205,7 +216,7 @@ impl Compared {
             format!(
                 "{} ({} pictures)",
                 self.reference.display(),
-                Pictures::open(&self.reference)?.count()
+                Pictures::open(&self.reference, self.recursive)?.count()
             )
         } else {
             digest(&self.reference)?
@@ -231,7 +242,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     match &args.pictures {
         Some(path) => {
             // What can be told without a network first.
-            let pictures = Pictures::open(path)?;
+            let pictures = Pictures::open(path, args.compared.recursive)?;
             let network = compared.network(device)?;
             let target = compared.target(&*network)?;
             let scorer = args.scorer(&compared, &*network, &target);
@@ -247,8 +258,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
             let drawing = Drawing { bundle: &bundle, series: &series, dtype, model: &args.model };
             let parameters = drawing.parameters(device, &compared)?;
             if let Some(scores) = finished(&args.output, &parameters, args.overwrite)? {
-                println!("scored already: {}", args.output.display());
-                print(&scores);
+                outln!("scored already: {}", args.output.display())?;
+                print(&scores)?;
                 return Ok(());
             }
             let network = compared.network(device)?;
@@ -286,8 +297,8 @@ impl EvaluateArgs {
             write_whole_with(path, |file| write_tensors(std::io::BufWriter::new(file), &tensors))?;
         }
         report::write(&self.output, title, &scores, tally)?;
-        print(&scores);
-        println!("{}", self.output.join("scores.html").display());
+        print(&scores)?;
+        outln!("{}", self.output.join("scores.html").display())?;
         Ok(scores)
     }
 }
@@ -392,11 +403,12 @@ fn finish(output: &Path, parameters: &Map<String, Value>) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn print(scores: &Scores) {
+fn print(scores: &Scores) -> Result<(), OutputError> {
     for (name, value) in report::rows(scores) {
-        println!("{name:<16}{value}");
+        outln!("{name:<18}{value}")?;
     }
     for note in &scores.notes {
-        println!("note: {note}");
+        outln!("note: {note}")?;
     }
+    Ok(())
 }

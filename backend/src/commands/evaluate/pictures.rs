@@ -3,6 +3,7 @@
 //! Everything that can be told without decoding is checked before the first picture is looked at.
 
 use std::{
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::BufReader,
     ops::ControlFlow,
@@ -16,11 +17,16 @@ use image::{ColorType, ImageDecoder, ImageReader, RgbImage};
 use tch::{Kind, Tensor};
 use var_dd_engine::evaluate::npz::{Npz, PictureReader};
 
+use super::jpeg_end;
+
 /// Pictures that go through the feature network together.
 pub(super) const TOGETHER: usize = 32;
 
 /// Chunks of decoded pictures that may wait for the network.
 const WAITING_CHUNKS: usize = 2;
+
+/// The sheet that `sample` and `evaluate` write beside pictures.
+const CONTACT_SHEET: &str = "contact-sheet.png";
 
 /// Endings of the files that count as pictures.
 const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
@@ -35,30 +41,45 @@ pub(super) enum Pictures {
 pub(super) type Each<'a> = dyn FnMut(&Tensor) -> anyhow::Result<ControlFlow<()>> + 'a;
 
 impl Pictures {
-    /// Opens a folder (or one whose pictures lie in `images` below it) or the array `arr_0` of an
-    /// archive.
+    /// Opens a folder (or one whose pictures lie in `images` below it; with `recursive`, all folders
+    /// below it too) or the array `arr_0` of an archive.
     ///
     /// # Errors
-    /// When there is no picture, or one is not RGB with 8 bits or of another size than the first.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// When there is no picture, or one is not RGB with 8 bits, or of another size than the first.
+    pub(super) fn open(path: &Path, recursive: bool) -> anyhow::Result<Self> {
         if path.is_dir() {
-            return Self::open_folder(path);
+            return Self::open_folder(path, recursive);
         }
         if !path.exists() {
             bail!("{} is not there; give a folder of pictures or an .npz archive", path.display());
         }
-        Ok(Self::Archive(Npz::open(path)?.array("arr_0")?.pictures()?))
+        let archive = Npz::open(path)?;
+        if !archive.has("arr_0") && archive.has("mu") {
+            bail!(
+                "{} holds statistics (mu, sigma), not pictures; give it with --reference",
+                path.display()
+            );
+        }
+        Ok(Self::Archive(archive.array("arr_0")?.pictures()?))
     }
 
-    fn open_folder(directory: &Path) -> anyhow::Result<Self> {
-        let mut paths = listed(directory)?;
+    fn open_folder(directory: &Path, recursive: bool) -> anyhow::Result<Self> {
+        let mut listing = Listing::of(directory, recursive)?;
         let below = directory.join("images");
-        let left_by_sample = paths.iter().all(|path| path.ends_with("contact-sheet.png"));
-        if left_by_sample && below.is_dir() {
-            paths = listed(&below)?;
+        if !recursive && listing.pictures.is_empty() && below.is_dir() {
+            listing = Listing::of(&below, false)?;
         }
+        if let Some(note) = listing.left_out() {
+            tracing::warn!("{}: {note}", directory.display());
+        }
+        let paths = listing.pictures;
         let Some(first) = paths.first() else {
-            bail!("{} holds no pictures ({})", directory.display(), ENDINGS.join(", "));
+            bail!(
+                "{} holds no pictures ({}){}",
+                directory.display(),
+                ENDINGS.join(", "),
+                if listing.folders > 0 { "; --recursive looks into the folders below" } else { "" }
+            );
         };
         let (width, height) = checked_size(first)?;
         for path in &paths[1..] {
@@ -121,23 +142,87 @@ impl Pictures {
     }
 }
 
-/// Pictures in a directory, by number where their names are numbers.
-fn listed(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries =
-        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
-            paths.push(path);
+/// What there is in a directory.
+#[derive(Default)]
+struct Listing {
+    /// Files that count as pictures, by number where their names are numbers.
+    pictures: Vec<PathBuf>,
+    /// Folders that were not looked into.
+    folders: usize,
+    /// Other files by their ending.
+    others: BTreeMap<String, usize>,
+    /// Whether a contact sheet of an earlier call was passed over.
+    sheet: bool,
+}
+
+impl Listing {
+    /// Lists a directory; with `recursive`, those below it too.
+    fn of(directory: &Path, recursive: bool) -> anyhow::Result<Self> {
+        let mut listing = Self::default();
+        let mut waiting = vec![directory.to_owned()];
+        // A link may lead back up.
+        let mut seen = HashSet::new();
+        while let Some(directory) = waiting.pop() {
+            if !seen.insert(directory.canonicalize().unwrap_or_else(|_| directory.clone())) {
+                continue;
+            }
+            let cannot = || format!("cannot read {}", directory.display());
+            for entry in fs::read_dir(&directory).with_context(cannot)? {
+                let path = entry.with_context(cannot)?.path();
+                let name = path.file_name().unwrap_or_default();
+                if name.as_encoded_bytes().starts_with(b".") {
+                    continue;
+                }
+                if path.is_dir() {
+                    if recursive {
+                        waiting.push(path);
+                    } else {
+                        listing.folders += 1;
+                    }
+                } else if name == CONTACT_SHEET {
+                    // A sheet of pictures is none of them: `sample` and `evaluate` leave one.
+                    listing.sheet = true;
+                } else {
+                    listing.add(path);
+                }
+            }
+        }
+        let number =
+            |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        let key = |path: &PathBuf| {
+            (path.parent().map(Path::to_owned), number(path).unwrap_or(u64::MAX), path.clone())
+        };
+        listing.pictures.sort_by_cached_key(key);
+        Ok(listing)
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        match ending {
+            Some(ending) if ENDINGS.contains(&ending.as_str()) => self.pictures.push(path),
+            // What the commands themselves write beside pictures is no news.
+            Some(ending) if ["json", "html"].contains(&ending.as_str()) => {}
+            ending => *self.others.entry(ending.unwrap_or_default()).or_default() += 1,
         }
     }
-    let number =
-        |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-    paths.sort_by_cached_key(|path| (number(path).unwrap_or(u64::MAX), path.clone()));
-    Ok(paths)
+
+    /// What is not looked at, in words; `None` if that is nothing.
+    fn left_out(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.folders > 0 {
+            let folders = if self.folders == 1 { "folder" } else { "folders" };
+            parts.push(format!("{} {folders} (--recursive looks into them)", self.folders));
+        }
+        for (ending, count) in &self.others {
+            let files = if *count == 1 { "file" } else { "files" };
+            parts.push(match ending.as_str() {
+                "" => format!("{count} {files} without an ending"),
+                ending => format!("{count} .{ending} {files}"),
+            });
+        }
+        (!parts.is_empty())
+            .then(|| format!("left out {}; {} are looked at", parts.join(", "), ENDINGS.join(", ")))
+    }
 }
 
 fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
@@ -172,6 +257,15 @@ fn colours(colours: ColorType) -> &'static str {
 }
 
 fn decode_one(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let ends = jpeg_end::is_whole(&mut BufReader::new(&mut file));
+    if !ends.with_context(|| format!("cannot read {}", path.display()))? {
+        bail!(
+            "{} is not a whole picture: the JPEG ends too early, or is damaged before its end; \
+             copy or save it again",
+            path.display()
+        );
+    }
     let decoder = decoder(path)?;
     let mut bytes = vec![0; decoder.total_bytes() as usize];
     decoder

@@ -26,6 +26,7 @@ use super::{
     target::{AboutTarget, Target},
 };
 use crate::generator::engine::Engine;
+use crate::outln;
 
 /// The share of the time that checkpoints may take: one part in this many.
 const CHECKPOINT_SHARE: u32 = 50;
@@ -109,7 +110,7 @@ impl Scorer<'_> {
             progress.advance(chunk.size()[0] as usize);
             Ok(ControlFlow::Continue(()))
         })?;
-        println!("{}", progress.finish());
+        outln!("{}", progress.finish())?;
         Ok(tally)
     }
 
@@ -153,7 +154,7 @@ impl Scorer<'_> {
                 Ok(ControlFlow::Continue(()))
             })?;
         }
-        println!("{}", progress.finish());
+        outln!("{}", progress.finish())?;
         Ok(tally)
     }
 

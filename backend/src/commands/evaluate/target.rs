@@ -47,6 +47,7 @@ impl Target {
         path: &Path,
         network: &dyn FeatureNetwork,
         keep: usize,
+        recursive: bool,
     ) -> anyhow::Result<Self> {
         let about = |kind: &str, pictures| AboutTarget {
             path: path.display().to_string(),
@@ -67,7 +68,8 @@ impl Target {
             );
         }
         if !has_statistics {
-            let tally = tally_of(path, network, Wants { spatial: true, keep }, usize::MAX)?;
+            let tally =
+                tally_of(path, network, Wants { spatial: true, keep }, usize::MAX, recursive)?;
             let statistics = tally.pooled.statistics();
             let pooled = statistics.with_context(|| format!("the reference {}", path.display()))?;
             let spatial = tally.spatial.as_ref().map(|spatial| spatial.statistics()).transpose()?;
@@ -100,7 +102,7 @@ impl Target {
             _ => None,
         };
         let features = if has_pictures && keep > 0 {
-            tally_of(path, network, Wants { spatial: false, keep }, keep)?.kept()?
+            tally_of(path, network, Wants { spatial: false, keep }, keep, recursive)?.kept()?
         } else {
             None
         };
@@ -114,8 +116,9 @@ fn tally_of(
     network: &dyn FeatureNetwork,
     wants: Wants,
     most: usize,
+    recursive: bool,
 ) -> anyhow::Result<Tally> {
-    let pictures = Pictures::open(path)?;
+    let pictures = Pictures::open(path, recursive)?;
     tracing::info!(pictures = pictures.count().min(most), reference = %path.display(), "looking at \
         the reference pictures");
     let mut tally = Tally::new(network, wants);
