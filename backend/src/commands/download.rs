@@ -3,19 +3,30 @@
 use std::{
     cell::Cell,
     fs,
-    io::IsTerminal,
+    io::{IsTerminal, Read},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use var_dd_engine::bundle::{
-    Bundle,
-    convert::{Conversion, TrainedWeights, convert},
+use sha2::{Digest, Sha256};
+use var_dd_engine::{
+    bundle::{
+        Bundle,
+        convert::{Conversion, TrainedWeights, convert},
+        weight_file::WeightFile,
+    },
+    evaluate::reference::Reference,
+    input_file,
 };
 
-use crate::hub::{Hub, HubError, HubFile, user_cache};
+use super::picture_file::write_whole_with;
+
+use crate::{
+    hub::{Hub, HubError, HubFile, Lock, user_cache},
+    out, outln,
+};
 
 /// Where the released students and their statistics are.
 const STUDENTS: &str = "microsoft/distilled_decoding";
@@ -35,17 +46,18 @@ const INCEPTION_URL: &str = "https://github.com/mseitzer/pytorch-fid/releases/do
 /// Flags of `var-dd download`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Files of the hub go to its own cache (HF_HOME, HF_HUB_CACHE), where its other clients find them too, the Inception weights to\n\
-where pytorch-fid keeps them (TORCH_HOME). HF_ENDPOINT names another hub, HF_TOKEN who asks; with HF_HUB_OFFLINE=1 only\n\
-what is there already is used. What broke off goes on where it stood. A student is converted to a model directory; named\n\
-together with `teacher`, it carries its teacher.\n\n\
+Files of the hub go to its own cache (HF_HOME, HF_HUB_CACHE), where its other clients find \
+them too, the Inception weights to where pytorch-fid keeps them (TORCH_HOME). HF_ENDPOINT \
+names another hub, HF_TOKEN who asks; with HF_HUB_OFFLINE=1 only what is there already is \
+used. What broke off goes on where it stood. A student is converted to a model directory; \
+named together with `teacher`, it carries its teacher.\n\n\
 Examples:\n  \
 var-dd download d16\n  \
 var-dd download d16 teacher statistics inception\n  \
 var-dd download d16 --files /media/weights   (files fetched by hand)")]
 pub struct DownloadArgs {
     /// What to fetch.
-    #[arg(required = true, value_enum, value_name = "NAME")]
+    #[arg(value_enum, value_name = "NAME")]
     names: Vec<Name>,
     /// Directory in which model directories are made, as in models/d16.
     #[arg(long, value_name = "DIR", default_value = "models")]
@@ -123,7 +135,14 @@ pub(super) fn inception_path() -> PathBuf {
 
 /// The published statistics, if they have been fetched.
 pub(super) fn statistics_path() -> Option<PathBuf> {
-    Hub::from_environment(true).cached(STATISTICS)
+    let by_hand = Some(kept_statistics()).filter(|path| path.is_file());
+    Hub::from_environment(true).ok()?.cached(STATISTICS).or(by_hand)
+}
+
+/// Where statistics are kept that were fetched by hand: in the hub's own cache they would need the
+/// commit that they are of.
+fn kept_statistics() -> PathBuf {
+    user_cache().join("var-dd/statistic.pth")
 }
 
 /// Fetches released files.
@@ -132,7 +151,10 @@ pub(super) fn statistics_path() -> Option<PathBuf> {
 /// When a file cannot be had whole (what was fetched of it stays, and the same command goes on
 /// there), or a student is not what it should be.
 pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
-    let task = Task { args, hub: Hub::from_environment(args.offline) };
+    if args.names.is_empty() {
+        return list();
+    }
+    let task = Task { args, hub: Hub::from_environment(args.offline)? };
     let mut names = args.names.clone();
     names.sort_unstable();
     names.dedup();
@@ -142,17 +164,31 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
         task.model(depth, with_teacher)?;
     }
     if with_teacher && depths.is_empty() {
-        task.single(teacher(16))?;
+        task.weights(teacher(16))?;
     }
     for name in names {
         match name {
             // The VAE comes with any student.
-            Name::Vae => task.single(VAE)?,
-            Name::Statistics => task.single(STATISTICS)?,
+            Name::Vae => task.weights(VAE)?,
+            Name::Statistics => task.statistics()?,
             Name::Inception => task.inception()?,
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Says what there is to fetch.
+fn list() -> anyhow::Result<()> {
+    let mut text = String::from("Give one or more of these names:\n");
+    for name in Name::value_variants() {
+        let value = name.to_possible_value();
+        let help = value.as_ref().and_then(|value| value.get_help());
+        let (value, help) = (value.as_ref().map_or("", |value| value.get_name()), help);
+        let help = help.map(ToString::to_string).unwrap_or_default();
+        text += &format!("  {value:<12}{help}\n");
+    }
+    out!("{text}")?;
     Ok(())
 }
 
@@ -208,17 +244,46 @@ impl Task<'_> {
         )
     }
 
+    /// The VAE or a teacher alone.
+    fn weights(&self, file: HubFile) -> anyhow::Result<()> {
+        if let Some(path) = self.by_hand(file_name(file.path)) {
+            WeightFile::open(&path)?;
+        }
+        self.single(file)
+    }
+
     fn single(&self, file: HubFile) -> anyhow::Result<()> {
-        println!("{}", self.file(file)?.display());
+        outln!("{}", self.file(file)?.display())?;
+        Ok(())
+    }
+
+    /// The statistics; those fetched by hand are kept where the other commands look.
+    fn statistics(&self) -> anyhow::Result<()> {
+        let Some(path) = self.by_hand(file_name(STATISTICS.path)) else {
+            return self.single(STATISTICS);
+        };
+        // A web page or half a file under that name is told now, not when it is to be used.
+        Reference::open(&path)?;
+        outln!("{}", keep(&path, &kept_statistics())?.display())?;
         Ok(())
     }
 
     fn inception(&self) -> anyhow::Result<()> {
-        if let Some(path) = self.by_hand(INCEPTION_FILE) {
-            println!("{}", path.display());
+        let path = inception_path();
+        if let Some(given) = self.by_hand(INCEPTION_FILE) {
+            let found = sha256(&given)?;
+            if !found.starts_with(INCEPTION_SHA256) {
+                // Says what it is, if it is something else altogether.
+                WeightFile::open(&given)?;
+                bail!(
+                    "{} is damaged or another file: its SHA-256 is {found} and should begin with \
+                     {INCEPTION_SHA256}; fetch it again",
+                    given.display()
+                );
+            }
+            outln!("{}", keep(&given, &path)?.display())?;
             return Ok(());
         }
-        let path = inception_path();
         let url = &self.args.inception_url;
         let bar = Bar::new(INCEPTION_FILE);
         let fetched = self
@@ -226,17 +291,24 @@ impl Task<'_> {
             .fetch_from(url, &path, INCEPTION_SHA256, &mut |there, all| bar.show(there, all));
         bar.finish();
         fetched.map_err(|error| self.advise(error, INCEPTION_FILE, url))?;
-        println!("{}", path.display());
+        outln!("{}", path.display())?;
         Ok(())
     }
 
     /// A student as a model directory.
     fn model(&self, depth: u32, with_teacher: bool) -> anyhow::Result<()> {
         let output = self.args.output.join(format!("d{depth}"));
+        fs::create_dir_all(&self.args.output)
+            .with_context(|| format!("cannot make {}", self.args.output.display()))?;
+        let lock = self.args.output.join(format!(".d{depth}.lock"));
+        let _lock = Lock::acquire(&lock, &mut || {
+            tracing::info!(model = %output.display(), "another process makes it; waiting");
+        })
+        .removed_in_the_end();
         if output.join("config.json").exists() {
             let bundle = Bundle::open(&output)?;
             if bundle.has_teacher() || !with_teacher {
-                println!("{} is there already", output.display());
+                outln!("{} is there already", output.display())?;
                 return Ok(());
             }
         } else if fs::read_dir(&output).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -252,25 +324,59 @@ impl Task<'_> {
             weights: TrainedWeights::Ema,
             classes: None,
         };
-        fs::create_dir_all(&self.args.output)
-            .with_context(|| format!("cannot make {}", self.args.output.display()))?;
         let made = convert(&conversion)
             .context("a file is whole but cannot be converted")
-            .and_then(|_| {
-                // A model without its teacher gives way to the same one with it.
-                if output.exists() {
-                    fs::remove_dir_all(&output)?;
+            .and_then(|converted| {
+                for note in &converted.notes {
+                    tracing::info!("{note}");
                 }
-                Ok(fs::rename(&conversion.output, &output)?)
+                // A model without its teacher gives way to the same one with it.
+                let failed = |what| format!("cannot {what} {}", output.display());
+                if output.exists() {
+                    fs::remove_dir_all(&output).with_context(|| failed("replace"))?;
+                }
+                fs::rename(&conversion.output, &output).with_context(|| failed("make"))
             });
         if made.is_err() && conversion.output.exists() {
             // The error at hand says more than one about the rest would.
             let _ = fs::remove_dir_all(&conversion.output);
         }
         made?;
-        println!("{}", output.display());
+        outln!("{}", output.display())?;
         Ok(())
     }
+}
+
+/// Copies a file to where it is kept; nothing is there before it is whole.
+fn keep(from: &Path, to: &Path) -> anyhow::Result<PathBuf> {
+    let same = || Some(from.canonicalize().ok()? == to.canonicalize().ok()?);
+    if same() == Some(true) {
+        return Ok(to.to_owned());
+    }
+    let directory = to.parent().unwrap_or(to);
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let mut source =
+        input_file::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    write_whole_with(to, |file| std::io::copy(&mut source, file).map(drop))?;
+    Ok(to.to_owned())
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+fn sha256(path: &Path) -> anyhow::Result<String> {
+    let digest = || -> std::io::Result<_> {
+        let mut digest = Sha256::new();
+        let mut file = input_file::open(path)?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break Ok(digest.finalize()),
+                count => digest.update(&buffer[..count]),
+            }
+        }
+    };
+    let digest = digest().with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// How much of a file is there, at a terminal.

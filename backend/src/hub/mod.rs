@@ -2,23 +2,30 @@
 //!
 //! Layout and variables are those of the hub's own client, so that both share what either has
 //! fetched: `models--{owner}--{name}/refs/{revision}` names a commit, `snapshots/{commit}/{path}`
-//! links to `blobs/{etag}`, and what is under way is `blobs/{etag}.incomplete`. `HF_HUB_CACHE` or
-//! `HF_HOME` say where, `HF_ENDPOINT` which hub, `HF_TOKEN` who asks, `HF_HUB_OFFLINE` that only
-//! the cache is to be used.
+//! links to `blobs/{etag}`, what is under way is `blobs/{etag}.incomplete`, and
+//! `.locks/models--{owner}--{name}/{etag}.lock` is locked meanwhile. `HF_HUB_CACHE` or `HF_HOME`
+//! say where, `HF_ENDPOINT` which hub, `HF_TOKEN` who asks, `HF_HUB_OFFLINE` that only the cache is
+//! to be used.
 
+mod environment;
+mod lock;
 mod transfer;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use transfer::{Expected, Progress};
-
-/// Where the hub is, unless `HF_ENDPOINT` says otherwise.
-const ENDPOINT: &str = "https://huggingface.co";
+use self::environment::Environment;
+pub use self::{
+    environment::user_cache,
+    lock::Lock,
+    transfer::{Expected, Progress},
+};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -39,8 +46,21 @@ pub struct HubFile {
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Only the cache may be used, and the file is not there.
-    #[error("{0} is not in the cache, and nothing may be fetched (HF_HUB_OFFLINE or --offline)")]
+    #[error(
+        "{0} is not in the cache, and nothing may be fetched (--offline, or HF_HUB_OFFLINE or \
+         TRANSFORMERS_OFFLINE is set)"
+    )]
     Offline(String),
+    /// A variable that cannot be used.
+    #[error("the variable {name} is {value:?}: {reason}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Nobody answers.
     #[error("{url} cannot be reached: {reason}")]
     Unreachable {
@@ -142,51 +162,43 @@ fn room(error: &std::io::Error, missing: u64) -> String {
 
 /// A hub and its cache.
 pub struct Hub {
-    endpoint: String,
-    cache: PathBuf,
+    environment: Environment,
     offline: bool,
-    token: Option<String>,
-    agent: ureq::Agent,
-}
-
-/// A variable that is set to something.
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// The directory of cached files of a user.
-pub fn user_cache() -> PathBuf {
-    let home = || PathBuf::from(variable("HOME").unwrap_or_else(|| ".".into())).join(".cache");
-    variable("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
 }
 
 impl Hub {
     /// The hub that the environment describes.
-    pub fn from_environment(offline: bool) -> Self {
-        let home =
-            variable("HF_HOME").map_or_else(|| user_cache().join("huggingface"), PathBuf::from);
-        let cache = variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
-        let says_offline = variable("HF_HUB_OFFLINE").is_some_and(|value| {
-            ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())
-        });
-        let token = variable("HF_TOKEN").or_else(|| fs::read_to_string(home.join("token")).ok());
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
-        Self {
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            cache,
-            offline: offline || says_offline,
-            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
-            agent: agent(),
-        }
+    ///
+    /// # Errors
+    /// [`HubError::Variable`] when a variable cannot be used.
+    pub fn from_environment(offline: bool) -> Result<Self, HubError> {
+        let environment = Environment::read(&|name| env::var_os(name))?;
+        Ok(Self { offline: offline || environment.offline, environment })
+    }
+
+    /// A client for an address: with the proxy that leads there.
+    fn agent(&self, url: &str) -> Result<ureq::Agent, HubError> {
+        let roots =
+            ureq::tls::TlsConfig::builder().root_certs(self.environment.roots.clone()).build();
+        let config = ureq::Agent::config_builder()
+            .tls_config(roots)
+            .proxy(self.environment.proxy(url)?)
+            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .user_agent(concat!("var-dd/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(config.into())
     }
 
     /// Address of a file.
     pub fn url(&self, file: HubFile) -> String {
-        format!("{}/{}/resolve/main/{}", self.endpoint, file.repository, file.path)
+        format!("{}/{}/resolve/main/{}", self.environment.endpoint, file.repository, file.path)
     }
 
     fn repository(&self, file: HubFile) -> PathBuf {
-        self.cache.join(format!("models--{}", file.repository.replace('/', "--")))
+        self.environment.cache.join(repository_name(file))
     }
 
     /// A file as the cache has it, if it does.
@@ -198,10 +210,12 @@ impl Hub {
     }
 
     /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached, an
-    /// older one will do.
+    /// older one will do. Of several processes that want the same file one fetches it, and the
+    /// others wait.
     ///
     /// # Errors
-    /// When the file cannot be had whole.
+    /// [`HubError::Offline`] when only the cache may be used and has not got it, [`HubError::Disk`]
+    /// when it cannot be kept, and the others when the hub does not give it whole.
     pub fn fetch(&self, file: HubFile, progress: &mut Progress<'_>) -> Result<PathBuf, HubError> {
         let cached = self.cached(file);
         if self.offline {
@@ -209,7 +223,9 @@ impl Hub {
                 .ok_or_else(|| HubError::Offline(format!("{}/{}", file.repository, file.path)));
         }
         let url = self.url(file);
-        let about = match (transfer::about(&self.agent, &url, self.token.as_deref()), cached) {
+        let agent = self.agent(&url)?;
+        let token = self.environment.token.as_deref();
+        let about = match (transfer::about(&agent, &url, token), cached) {
             (Err(HubError::Unreachable { reason, .. }), Some(path)) => {
                 tracing::warn!(
                     reason,
@@ -222,33 +238,51 @@ impl Hub {
         };
         let repository = self.repository(file);
         let snapshot = repository.join("snapshots").join(&about.commit).join(file.path);
-        if !snapshot.is_file() {
-            let blob = repository.join("blobs").join(&about.etag);
-            if !blob.is_file() {
+        let blob = repository.join("blobs").join(&about.etag);
+        // A transfer that was cut leaves a shorter file.
+        let is_whole = |path: &Path| {
+            fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == about.size)
+        };
+        if !is_whole(&snapshot) {
+            let lock = self.environment.cache.join(".locks").join(repository_name(file));
+            let lock = lock.join(format!("{}.lock", about.etag));
+            let _lock = Lock::acquire(&lock, &mut || {
+                tracing::info!(file = file.path, "another process fetches it; waiting");
+            });
+            // Meanwhile somebody else may have fetched it.
+            if !is_whole(&blob) {
+                if blob.exists() {
+                    tracing::warn!(
+                        file = file.path,
+                        "what the cache has is cut off; fetching anew"
+                    );
+                    fs::remove_file(&blob).map_err(disk(&blob))?;
+                }
                 let sha256 = about.etag.len() == 64
                     && about.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let expected =
                     Expected { size: Some(about.size), sha256: sha256.then(|| about.etag.clone()) };
-                transfer::fetch(
-                    &self.agent,
-                    &url,
-                    self.token.as_deref(),
-                    &blob,
-                    &expected,
-                    progress,
-                )?;
+                transfer::fetch(&agent, &url, token, &blob, &expected, progress)?;
             }
-            link(&blob, &snapshot, file)?;
+            if !is_whole(&snapshot) {
+                link(&blob, &snapshot, file)?;
+            }
         }
         let reference = repository.join("refs/main");
-        write(&reference, about.commit.as_bytes())?;
+        if fs::read_to_string(&reference).is_ok_and(|commit| commit.trim() == about.commit) {
+            return Ok(snapshot);
+        }
+        if let Err(error) = write(&reference, about.commit.as_bytes()) {
+            // The file is there all the same, in a cache that others fill.
+            tracing::debug!(%error, "the cache's reference stays as it is");
+        }
         Ok(snapshot)
     }
 
     /// A file from elsewhere, kept at `path`.
     ///
     /// # Errors
-    /// When the file cannot be had whole.
+    /// As [`Hub::fetch`].
     pub fn fetch_from(
         &self,
         url: &str,
@@ -262,22 +296,24 @@ impl Hub {
         if self.offline {
             return Err(HubError::Offline(path.display().to_string()));
         }
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".lock");
+        let _lock = Lock::acquire(&path.with_file_name(name), &mut || {
+            tracing::info!(file = %path.display(), "another process fetches it; waiting");
+        })
+        .removed_in_the_end();
+        if path.is_file() {
+            return Ok(());
+        }
         let expected = Expected { size: None, sha256: Some(sha256.to_owned()) };
-        transfer::fetch(&self.agent, url, None, path, &expected, progress)
+        transfer::fetch(&self.agent(url)?, url, None, path, &expected, progress)
     }
 }
 
-fn agent() -> ureq::Agent {
-    let roots =
-        ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-    ureq::Agent::config_builder()
-        .tls_config(roots)
-        .http_status_as_error(false)
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_recv_response(Some(ANSWER_TIMEOUT))
-        .user_agent(concat!("var-dd/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
+/// The directory of a file's repository in the cache.
+fn repository_name(file: HubFile) -> String {
+    format!("models--{}", file.repository.replace('/', "--"))
 }
 
 fn disk(path: &Path) -> impl FnOnce(std::io::Error) -> HubError + '_ {
@@ -292,11 +328,12 @@ fn link(blob: &Path, snapshot: &Path, file: HubFile) -> Result<(), HubError> {
     let up = "../".repeat(2 + file.path.matches('/').count());
     let name = blob.file_name().unwrap_or_default();
     let target = PathBuf::from(up).join("blobs").join(name);
-    match std::os::unix::fs::symlink(target, snapshot) {
-        // A link to a blob that is gone is in the way, or another process was quicker.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        outcome => outcome.map_err(disk(snapshot)),
+    // A link to a blob that is gone, or a file that was cut off, gives way.
+    match fs::remove_file(snapshot) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(disk(snapshot)(error)),
+        _ => {}
     }
+    std::os::unix::fs::symlink(target, snapshot).map_err(disk(snapshot))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {

@@ -10,6 +10,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use ureq::{Agent, Body, http::Response};
+use url::Url;
 
 use super::HubError;
 
@@ -46,6 +47,14 @@ pub(super) struct About {
     pub(super) size: u64,
 }
 
+/// Where a redirect leads, if that is the same host, whatever the scheme and port.
+fn on_same_host(place: &str, location: &str) -> Option<String> {
+    let place = Url::parse(place).ok()?;
+    let next = place.join(location).ok()?;
+    let same = matches!(next.scheme(), "http" | "https") && next.host() == place.host();
+    same.then(|| next.into())
+}
+
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
@@ -61,6 +70,7 @@ fn is_plain(name: &str) -> bool {
 /// redirects to other places are not followed.
 pub(super) fn about(agent: &Agent, url: &str, token: Option<&str>) -> Result<About, HubError> {
     let mut place = url.to_owned();
+    let mut token = token;
     for _ in 0..=MAX_REDIRECTS {
         let mut request =
             agent.head(&place).config().max_redirects(0).max_redirects_will_error(false).build();
@@ -70,13 +80,17 @@ pub(super) fn about(agent: &Agent, url: &str, token: Option<&str>) -> Result<Abo
         }
         let response = request.call().map_err(|error| unreachable(url, &error))?;
         let status = response.status().as_u16();
-        let within = header(&response, "location").filter(|location| location.starts_with('/'));
-        match (status, within) {
-            (300..=399, Some(location)) if header(&response, "x-linked-etag").is_none() => {
-                let end = place
-                    .find("://")
-                    .and_then(|at| place[at + 3..].find('/').map(|slash| at + 3 + slash));
-                place = format!("{}{location}", &place[..end.unwrap_or(place.len())]);
+        let describes =
+            ["x-linked-etag", "x-repo-commit"].iter().all(|name| header(&response, name).is_some());
+        let next =
+            header(&response, "location").and_then(|location| on_same_host(&place, location));
+        match (status, next) {
+            (300..=399, Some(next)) if !describes => {
+                if place.starts_with("https:") && next.starts_with("http:") {
+                    // Nobody on the way is to read it.
+                    token = None;
+                }
+                place = next;
             }
             (200..=399, _) => return read_about(url, &response),
             _ => return Err(HubError::Status { url: url.to_owned(), status }),
@@ -160,10 +174,10 @@ pub(super) fn fetch(
         thread::sleep(wait);
     }
     unfinished.check(url, size, expected.sha256.as_deref())?;
-    fs::rename(&unfinished.path, path).map_err(super::disk(path))
+    fs::rename(&unfinished.path, path).map_err(super::disk(&unfinished.path))
 }
 
-/// A file under way. Its lock keeps a second process from writing to it.
+/// A file under way. The caller holds a lock that keeps a second process from writing to it.
 struct Unfinished {
     path: PathBuf,
     file: File,
@@ -179,8 +193,6 @@ impl Unfinished {
                 .write(true)
                 .truncate(false)
                 .open(&path)?;
-            // Not everywhere are there locks.
-            let _ = file.lock();
             let length = file.metadata()?.len();
             Ok((file, length))
         };

@@ -69,10 +69,24 @@ fn tuple(pickle: &mut Vec<u8>, integers: impl Iterator<Item = i64>) {
     pickle.push(b't');
 }
 
-/// A dictionary of tensors of these names and shapes.
+/// Mean 0 and covariance 1 of four features, as `statistic.pth` has them.
+pub(crate) fn statistics() -> Vec<u8> {
+    let one = (0..16).map(|i| f32::from(i % 5 == 0)).collect();
+    checkpoint_of(&[("m".into(), vec![4], vec![0.0; 4]), ("s".into(), vec![4, 4], one)])
+}
+
+/// A dictionary of tensors of these names and shapes, whose numbers follow from them.
 fn checkpoint(tensors: &[(String, Vec<i64>)]) -> Vec<u8> {
+    let with_numbers = tensors.iter().map(|(name, shape)| {
+        let numbers = Vec::<f32>::try_from(formula::tensor(name, shape).view([-1])).unwrap();
+        (name.clone(), shape.clone(), numbers)
+    });
+    checkpoint_of(&with_numbers.collect::<Vec<_>>())
+}
+
+fn checkpoint_of(tensors: &[(String, Vec<i64>, Vec<f32>)]) -> Vec<u8> {
     let mut pickle = b"\x80\x02}(".to_vec();
-    for (key, (name, shape)) in tensors.iter().enumerate() {
+    for (key, (name, shape, _)) in tensors.iter().enumerate() {
         text(&mut pickle, name);
         pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
         text(&mut pickle, "storage");
@@ -95,8 +109,7 @@ fn checkpoint(tensors: &[(String, Vec<i64>)]) -> Vec<u8> {
     };
     record("data.pkl", &pickle);
     record("byteorder", b"little");
-    for (key, (name, shape)) in tensors.iter().enumerate() {
-        let numbers = Vec::<f32>::try_from(formula::tensor(name, shape).view([-1])).unwrap();
+    for (key, (_, _, numbers)) in tensors.iter().enumerate() {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         record(&format!("data/{key}"), &bytes);
     }

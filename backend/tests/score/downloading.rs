@@ -156,14 +156,150 @@ fn what_cannot_be_fetched_is_named_with_the_way_to_do_it_by_hand() {
         }
         assert_eq!(code, 1);
     }
-    fs::create_dir(home.path().join("by-hand")).unwrap();
-    fs::write(home.path().join("by-hand/statistic.pth"), "by hand").unwrap();
-    let said = succeed(&mut download(
-        home.path(),
-        "http://127.0.0.1:9",
-        &["statistics", "--files", "by-hand"],
-    ));
-    assert_eq!(said.trim(), "by-hand/statistic.pth");
+}
+
+#[test]
+fn files_fetched_by_hand_are_looked_at_and_kept_where_the_other_commands_look() {
+    let home = tempfile::tempdir().unwrap();
+    let by_hand = home.path().join("by-hand");
+    fs::create_dir(&by_hand).unwrap();
+    let nobody = "http://127.0.0.1:9";
+    let run = |name: &str| download(home.path(), nobody, &[name, "--files", "by-hand"]);
+    let page = "<!DOCTYPE html><html><title>Sign in</title></html>";
+    for (name, file) in [
+        ("statistics", "statistic.pth"),
+        ("inception", "pt_inception-2015-12-05-6726825d.pth"),
+        ("vae", "vae_ch160v4096z32.pth"),
+    ] {
+        fs::write(by_hand.join(file), page).unwrap();
+        let (code, said) = fail(&mut run(name));
+        assert!(code == 1 && said.contains(file) && said.contains("web page"), "{said}");
+    }
+    assert!(!home.path().join("torch").exists());
+    let other = by_hand.join("pt_inception-2015-12-05-6726825d.pth");
+    fs::write(other, checkpoints::vae()).unwrap();
+    let (_, said) = fail(&mut run("inception"));
+    assert!(said.contains("should begin with 6726825d"), "{said}");
+
+    fs::write(by_hand.join("statistic.pth"), checkpoints::statistics()).unwrap();
+    let kept = succeed(run("statistics").env("XDG_CACHE_HOME", home.path().join("cache")));
+    assert_eq!(fs::read(kept.trim()).unwrap(), checkpoints::statistics());
+    // Evaluating finds them there, and misses the weights alone.
+    let mut evaluate = var_dd(&["evaluate", "--sample-num", "2"]);
+    evaluate.current_dir(home.path()).env("XDG_CACHE_HOME", home.path().join("cache"));
+    evaluate.env("HF_HOME", home.path().join("hf")).env("TORCH_HOME", home.path().join("torch"));
+    let (_, said) = fail(&mut evaluate);
+    assert!(said.contains("download inception") && !said.contains("statistics"), "{said}");
+}
+
+#[test]
+fn two_downloads_of_one_file_at_once_fetch_it_once() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(400_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::Dawdles);
+    let running: Vec<_> = (0..3)
+        .map(|_| {
+            let mut command = download(home.path(), &hub.address, &["statistics"]);
+            command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let path = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(fs::read(path.trim()).unwrap(), bytes);
+    }
+    let fetched = hub.requests().iter().filter(|request| request.contains("GET /else")).count();
+    assert_eq!(fetched, 1, "{:?}", hub.requests());
+    assert_eq!(count(&repository(home.path()).join("blobs")), 1);
+    // The lock is a file of its own, where the hub's own client has it.
+    let lock = home.path().join("hf/hub/.locks/models--microsoft--distilled_decoding");
+    assert!(lock.join(format!("{}.lock", sha256(&bytes))).is_file());
+}
+
+#[test]
+fn two_downloads_of_one_model_at_once_both_end_well() {
+    let home = tempfile::tempdir().unwrap();
+    let (student, vae) = (checkpoints::student(), checkpoints::vae());
+    let hub = StandIn::start(
+        &[
+            ("microsoft/distilled_decoding/VAR-DD/var-d16.pth", &student),
+            ("FoundationVision/var/vae_ch160v4096z32.pth", &vae),
+        ],
+        Fault::None,
+    );
+    let running: Vec<_> =
+        (0..3).map(|_| download(home.path(), &hub.address, &["d16"]).spawn().unwrap()).collect();
+    for mut child in running {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(count(&home.path().join("models")), 1, "neither lock nor half a model is left");
+    assert!(home.path().join("models/d16/config.json").is_file());
+}
+
+#[test]
+fn what_the_cache_has_only_half_is_fetched_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(50_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::None);
+    let run = || succeed(&mut download(home.path(), &hub.address, &["statistics"]));
+    let path = run();
+    let blob = repository(home.path()).join("blobs").join(sha256(&bytes));
+    // Cut off, as by a full disk.
+    fs::File::options().write(true).open(&blob).unwrap().set_len(1000).unwrap();
+    assert_eq!(run(), path);
+    assert_eq!(fs::read(path.trim()).unwrap(), bytes);
+    // A link that leads nowhere.
+    fs::remove_file(path.trim()).unwrap();
+    std::os::unix::fs::symlink("../../blobs/gone", path.trim()).unwrap();
+    run();
+    assert_eq!(fs::read(path.trim()).unwrap(), bytes);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_used_if_it_has_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(5_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::None);
+    let path = succeed(&mut download(home.path(), &hub.address, &["statistics"]));
+    // As for a user who may only read: nothing can be made where the reference goes, and there is
+    // no reference yet of this commit.
+    let references = repository(home.path()).join("refs");
+    fs::remove_dir_all(&references).unwrap();
+    fs::write(&references, "in the way").unwrap();
+    fs::remove_dir_all(home.path().join("hf/hub/.locks")).unwrap();
+    fs::write(home.path().join("hf/hub/.locks"), "in the way").unwrap();
+    assert_eq!(succeed(&mut download(home.path(), &hub.address, &["statistics"])), path);
+}
+
+#[test]
+fn a_mirror_s_redirect_to_its_own_host_is_followed() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(5_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::HasMoved);
+    let said = succeed(&mut download(home.path(), &hub.address, &["statistics"]));
+    assert_eq!(fs::read(said.trim()).unwrap(), bytes);
+    assert!(hub.requests().iter().any(|request| request.starts_with("HEAD /moved")));
+}
+
+#[test]
+fn variables_of_the_hub_are_honoured_or_named() {
+    let home = tempfile::tempdir().unwrap();
+    let bytes = some_bytes(5_000);
+    let hub = StandIn::start(&[(STATISTICS, &bytes)], Fault::None);
+    let without_scheme = hub.address.trim_start_matches("http://");
+    let (code, said) = fail(&mut download(home.path(), without_scheme, &["statistics"]));
+    assert!(code == 1 && said.contains("HF_ENDPOINT") && said.contains("no scheme"), "{said}");
+    // A proxy that is not there, around which the list leads.
+    let mut command = download(home.path(), &hub.address, &["statistics"]);
+    command.env("http_proxy", "http://127.0.0.1:9").env("NO_PROXY", "localhost , 127.0.0.1");
+    command.env("HF_HOME", "~/own").env("HOME", home.path()).env("HF_TOKEN", "hf_abc\n");
+    let path = succeed(&mut command);
+    assert!(path.starts_with(&*home.path().join("own/hub").to_string_lossy()), "{path}");
+    let (_, said) = fail(
+        download(home.path(), "http://127.0.0.1:9", &["vae"]).env("TRANSFORMERS_OFFLINE", "1"),
+    );
+    assert!(said.contains("is not in the cache"), "{said}");
 }
 
 #[test]

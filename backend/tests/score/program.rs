@@ -29,6 +29,11 @@ pub(crate) fn var_dd(arguments: &[&str]) -> Command {
         "HF_HUB_OFFLINE",
         "HF_HUB_CACHE",
         "HF_TOKEN",
+        "HUGGINGFACE_HUB_CACHE",
+        "TRANSFORMERS_OFFLINE",
+        "VAR_DD_DEVICE",
+        "VAR_DD_DTYPE",
+        "VAR_DD_THREADS",
     ] {
         command.env_remove(name);
     }

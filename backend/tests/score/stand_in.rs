@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -23,6 +24,10 @@ pub(crate) enum Fault {
     Stops(usize),
     /// Changes one byte.
     Damages,
+    /// Sends the bytes in many pieces, with a rest between them.
+    Dawdles,
+    /// Has moved to another path, named by its full address.
+    HasMoved,
 }
 
 pub(crate) struct StandIn {
@@ -85,6 +90,17 @@ fn answer(
         Some(place) => (place.to_owned(), true),
         None => (path.trim_start_matches('/').replace("/resolve/main", ""), false),
     };
+    let place = match place.strip_prefix("moved/") {
+        Some(place) => place.to_owned(),
+        None if matches!(fault, Fault::HasMoved) && !elsewhere => {
+            return write!(
+                stream,
+                "HTTP/1.1 308 Permanent Redirect\r\nLocation: {address}/moved{path}\r\n\
+                 Content-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
+        None => place,
+    };
     let Some(bytes) = files.get(&place) else {
         return write!(
             stream,
@@ -110,7 +126,14 @@ fn answer(
     )?;
     let mut sent = bytes[from..].to_vec();
     match fault {
-        Fault::None => {}
+        Fault::None | Fault::HasMoved => {}
+        Fault::Dawdles => {
+            for piece in sent.chunks(sent.len().div_ceil(40).max(1)) {
+                stream.write_all(piece)?;
+                thread::sleep(Duration::from_millis(20));
+            }
+            return Ok(());
+        }
         Fault::Cuts(count) => sent.truncate(count),
         Fault::Stops(count) => sent.truncate(count.saturating_sub(from)),
         Fault::Damages => sent[0] ^= 1,
