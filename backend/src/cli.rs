@@ -1,12 +1,18 @@
 //! The command line as typed, and what becomes of its outcome.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{env, ffi::OsString, io::ErrorKind, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use clap::{
+    Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+    parser::ValueSource,
+};
 
 use crate::{
     commands::{bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train},
+    log::Log,
+    output::OutputError,
+    tell,
     usage_error::UsageError,
 };
 
@@ -50,39 +56,155 @@ enum Command {
     TraceInception(trace::TraceInceptionArgs),
 }
 
-impl Cli {
-    /// Runs the command. Codes: 0 done, 1 failed, 2 not a valid request.
-    pub fn run(self) -> ExitCode {
-        tracing_subscriber::fmt()
-            .with_env_filter(
-                EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-            )
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
-        let outcome = match self.command {
-            Command::Serve(args) => serve::run(args),
-            Command::Sample(args) => sample::run(&args),
-            Command::Download(args) => download::run(&args),
-            Command::Evaluate(args) => evaluate::run(&args),
-            Command::Reproduce(args) => reproduce::run(&args),
-            Command::Bench(args) => bench::run(&args),
-            Command::Info(args) => info::run(&args),
-            Command::Convert(args) => convert::run(args),
-            Command::Train(args) => train::run(&args),
-            Command::Trace(args) => trace::run(&args),
-            Command::TraceFilter(args) => trace::filter(&args),
-            Command::TraceFrechet(args) => trace::frechet(&args),
-            Command::TraceInception(args) => trace::inception(&args),
-        };
-        match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                // `{:#}` prints the causes in one line: "cannot read x: no such file".
-                eprintln!("error: {error:#}");
-                let code = if error.is::<UsageError>() { 2 } else { 1 };
-                ExitCode::from(code)
-            }
+/// Runs the program: reads its arguments, does what they say, and says how that ended. Codes: 0
+/// done, 1 failed, 2 not a valid request.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let command = unset_empty_variables(Cli::command());
+    let parsed = command.clone().try_get_matches_from(&arguments);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error, &command, &arguments),
+    };
+    let log = Log::start();
+    let outcome = cli.command.run();
+    drop(log);
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    match error.downcast_ref::<OutputError>() {
+        Some(output) if output.is_closed() => return ExitCode::SUCCESS,
+        _ => {}
+    }
+    let message = in_one_line(&error);
+    tell!("error: {message}");
+    if let Some(note) = variables_in(&message, &matches, &command) {
+        tell!("{note}");
+    }
+    ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(args) => serve::run(args),
+            Self::Sample(args) => sample::run(&args),
+            Self::Download(args) => download::run(&args),
+            Self::Evaluate(args) => evaluate::run(&args),
+            Self::Reproduce(args) => reproduce::run(&args),
+            Self::Bench(args) => bench::run(&args),
+            Self::Info(args) => info::run(&args),
+            Self::Convert(args) => convert::run(args),
+            Self::Train(args) => train::run(&args),
+            Self::Trace(args) => trace::run(&args),
+            Self::TraceFilter(args) => trace::filter(&args),
+            Self::TraceFrechet(args) => trace::frechet(&args),
+            Self::TraceInception(args) => trace::inception(&args),
         }
+    }
+}
+
+/// A command that takes an empty variable for one that is not set, as others do: an empty line in a
+/// file of variables says no more.
+fn unset_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg })
+        .mut_subcommands(unset_empty_variables)
+}
+
+/// Prints help, or what is wrong with the arguments.
+fn refuse(error: &clap::Error, command: &clap::Command, arguments: &[OsString]) -> ExitCode {
+    let printed = error.print();
+    if !error.use_stderr() {
+        // Help and version are the output.
+        return match printed {
+            Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+                tell!("error: cannot write to standard output: {cause}");
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+        && let Some(name) = flag.split([' ', '=']).next()
+    {
+        let is_typed = arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+            argument.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        });
+        let variable = (!is_typed).then(|| variable_of(command, name)).flatten();
+        if let Some(variable) = variable {
+            tell!("The value of {name} is that of the variable {variable}.");
+        }
+    }
+    ExitCode::from(2)
+}
+
+/// The variable that a flag is taken from, if it is set.
+fn variable_of(command: &clap::Command, flag: &str) -> Option<String> {
+    let long = flag.strip_prefix("--")?;
+    let own = command.get_arguments().find(|arg| arg.get_long() == Some(long));
+    let own = own.and_then(Arg::get_env).filter(|name| env::var_os(name).is_some());
+    own.map(|name| name.to_string_lossy().into_owned())
+        .or_else(|| command.get_subcommands().find_map(|command| variable_of(command, flag)))
+}
+
+/// Which of the flags that a message names come from variables.
+fn variables_in(message: &str, matches: &ArgMatches, command: &clap::Command) -> Option<String> {
+    let (name, mut matches) = matches.subcommand()?;
+    let mut command = command.find_subcommand(name)?;
+    while let Some((name, inner)) = matches.subcommand() {
+        (command, matches) = (command.find_subcommand(name)?, inner);
+    }
+    let named = |arg: &&Arg| {
+        let flag = arg.get_long().map(|long| format!("--{long} "));
+        flag.is_some_and(|flag| format!("{message} ").contains(&flag))
+            && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable)
+    };
+    let notes: Vec<String> = command
+        .get_arguments()
+        .filter(named)
+        .filter_map(|arg| {
+            let variable = arg.get_env()?.to_string_lossy();
+            Some(format!("The value of --{} is that of the variable {variable}.", arg.get_long()?))
+        })
+        .collect();
+    (!notes.is_empty()).then(|| notes.join("\n"))
+}
+
+/// An error and its causes, as in "cannot read x: no such file". A cause that a message has said
+/// already is not said again.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("no such file").context("cannot read x: no such file");
+        assert_eq!(in_one_line(&error), "cannot read x: no such file");
+        let error = Err::<(), _>(error).context("the model cannot be used").unwrap_err();
+        assert_eq!(in_one_line(&error), "the model cannot be used: cannot read x: no such file");
     }
 }

@@ -1,9 +1,12 @@
 //! What `var-dd serve` is told: as typed, then resolved. The only home of defaults.
 
 use std::{
+    env,
+    ffi::OsStr,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     num::NonZeroU32,
-    path::PathBuf,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -21,11 +24,13 @@ use crate::{
 /// Flags of `var-dd serve`. Each can be given as the environment variable beside it too.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Directory of a model, as `var-dd convert` makes it. May be repeated (with commas in the
-    /// variable); the first one is the default of the page [default: the demo model].
-    #[arg(long = "model", value_name = "DIR", env = "VAR_DD_MODEL", value_delimiter = ',')]
+    /// Directory of a model, as `var-dd convert` makes it. May be repeated; the first one is the
+    /// default of the page [default: those of the variable VAR_DD_MODEL, with commas between, else
+    /// the demo model].
+    #[arg(long = "model", value_name = "DIR")]
     pub models: Vec<PathBuf>,
 
+    /// Where the networks run, and in which numbers.
     #[command(flatten)]
     pub network: NetworkArgs,
 
@@ -152,7 +157,20 @@ impl ServeArgs {
                 self.connections_per_client, self.connections
             )));
         }
-        let models = if self.models.is_empty() { vec![demo_model()] } else { self.models };
+        if self.data_dir.to_str().is_none() {
+            return Err(UsageError(format!(
+                "--data-dir {:?} is no text in UTF-8, which the database's path must be; choose \
+                 another directory",
+                self.data_dir
+            )));
+        }
+        let mut models = self.models;
+        if models.is_empty() {
+            models = models_of_variable();
+        }
+        if models.is_empty() {
+            models = vec![demo_model()];
+        }
         Ok(Config {
             models,
             network: self.network,
@@ -197,6 +215,21 @@ impl ServeArgs {
             data_dir: self.data_dir,
         })
     }
+}
+
+/// The models that the variable names, with commas between; none if it is not set. A directory
+/// whose name has a comma is one model.
+pub fn models_of_variable() -> Vec<PathBuf> {
+    split_models(&env::var_os("VAR_DD_MODEL").unwrap_or_default())
+}
+
+fn split_models(value: &OsStr) -> Vec<PathBuf> {
+    if value.is_empty() || Path::new(value).is_dir() {
+        return (!value.is_empty()).then(|| value.into()).into_iter().collect();
+    }
+    let parts = value.as_bytes().split(|&byte| byte == b',');
+    let parts = parts.map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
+    parts.map(|part| PathBuf::from(OsStr::from_bytes(part))).collect()
 }
 
 /// A page sends a message per click; a program that watches many jobs some more.
@@ -266,6 +299,28 @@ mod tests {
         assert_eq!(config.models, [PathBuf::from("demo")]);
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.data_dir, PathBuf::from("var-dd-data"));
+    }
+
+    #[test]
+    fn the_variable_alone_is_split_at_commas() {
+        let names = |value: &str| split_models(OsStr::new(value));
+        assert_eq!(names("a,b , c"), ["a", "b", "c"].map(PathBuf::from));
+        assert_eq!(names(""), Vec::<PathBuf>::new());
+        let directory = tempfile::tempdir().unwrap();
+        let with_comma = directory.path().join("a,b");
+        std::fs::create_dir(&with_comma).unwrap();
+        assert_eq!(split_models(with_comma.as_os_str()), std::slice::from_ref(&with_comma));
+        let flag = format!("--model={}", with_comma.display());
+        assert_eq!(config(&[&flag]).unwrap().models, [with_comma]);
+        assert_eq!(config(&["--model=x,y"]).unwrap().models, [PathBuf::from("x,y")]);
+    }
+
+    #[test]
+    fn a_data_directory_that_is_no_text_is_named() {
+        let line = [OsStr::new("serve"), OsStr::new("--data-dir"), OsStr::from_bytes(b"d\xff")];
+        let args = Line::try_parse_from(line).unwrap().args;
+        let error = args.resolve(|| "demo".into()).unwrap_err().to_string();
+        assert!(error.contains("--data-dir \"d\\xFF\"") && error.contains("UTF-8"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub struct DeviceArgs {
 /// Where networks run, and in which numbers.
 #[derive(Args, Clone, Debug)]
 pub struct NetworkArgs {
+    /// Where the networks run.
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Numbers of the networks: `f32`, `bf16`, `f16`, or `auto`: bf16 on a GPU and, for large

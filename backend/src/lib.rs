@@ -7,6 +7,8 @@ pub mod device_args;
 pub mod generator;
 pub mod http;
 pub mod hub;
+mod log;
+pub mod output;
 pub mod scheduler;
 pub mod storage;
 pub mod usage_error;

@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use var_dd::cli::Cli;
-
 fn main() -> ExitCode {
-    Cli::parse().run()
+    var_dd::cli::run()
 }

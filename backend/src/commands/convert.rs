@@ -4,15 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use var_dd_engine::bundle::convert::{Conversion, TrainedWeights, convert};
+use var_dd_engine::{
+    bundle::convert::{Conversion, TrainedWeights, convert},
+    input_file,
+};
 
 use crate::usage_error::UsageError;
+use crate::{outln, tell};
 
 /// Flags of `var-dd convert`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-The checkpoints are read as data: nothing in them is ever run, and what is not needed is not looked at. Every size is \
-read off the tensors. Unknown, missing and misshaped tensors are refused by name, and then nothing is written.\n\n\
+The checkpoints are read as data: nothing in them is ever run, and what is not needed is not \
+looked at. Every size is read off the tensors. Unknown, missing and misshaped tensors are \
+refused by name, and then nothing is written.\n\n\
 Example:\n  \
 var-dd convert --student var-d16.pth --vae vae_ch160v4096z32.pth --teacher var_d16.pth --output models/d16")]
 pub struct ConvertArgs {
@@ -72,7 +77,7 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
         return Err(UsageError("--name is empty; give the name that people see".into()).into());
     }
     let classes = args.classes.as_ref().map(|path| -> anyhow::Result<Vec<String>> {
-        let text = std::fs::read_to_string(path)
+        let text = input_file::read_text(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         match names.iter().position(String::is_empty) {
@@ -86,7 +91,7 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
             None => Ok(names),
         }
     });
-    let config = convert(&Conversion {
+    let converted = convert(&Conversion {
         student: args.student,
         vae: args.vae,
         teacher: args.teacher,
@@ -99,7 +104,11 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
         },
         classes: classes.transpose()?,
     })?;
-    println!(
+    for note in &converted.notes {
+        tell!("note: {note}");
+    }
+    let config = converted.config;
+    outln!(
         "{}: {:?}, scales {:?}, depth {}, {} codewords, {} classes",
         args.output.display(),
         config.name,
@@ -107,6 +116,6 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
         config.transformer.depth,
         config.vocabulary,
         config.num_classes
-    );
+    )?;
     Ok(())
 }

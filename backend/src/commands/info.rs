@@ -1,6 +1,9 @@
 //! `var-dd info`: what a model is and where it would run.
 
+use std::path::Path;
+
 use clap::Args;
+use tch::Device;
 use var_dd_engine::{
     bundle::Bundle,
     device::{device_name, kind_name},
@@ -8,6 +11,7 @@ use var_dd_engine::{
 };
 
 use super::model::ModelArgs;
+use crate::out;
 
 /// Flags of `var-dd info`.
 #[derive(Args, Clone, Debug)]
@@ -22,16 +26,26 @@ pub struct InfoArgs {
 /// # Errors
 /// When the device cannot be used or the model is not whole.
 pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
-    let directory = args.model.directory();
-    let bundle = Bundle::open(&directory)?;
     let device = args.model.network.open()?;
+    for (index, directory) in args.model.directories().iter().enumerate() {
+        let text = describe(directory, device, args)?;
+        let gap = if index > 0 { "\n" } else { "" };
+        out!("{gap}{text}")?;
+    }
+    Ok(())
+}
+
+/// What there is to say of a model, a line each.
+fn describe(directory: &Path, device: Device, args: &InfoArgs) -> anyhow::Result<String> {
+    let bundle = Bundle::open(directory)?;
     let kind = args.model.network.kind_for(device, &bundle.config);
     // Loading is the proof that the weights are whole.
     let sampler = bundle.sampler(device, kind)?;
     let config = &bundle.config;
     let transformer = &config.transformer;
     let side = config.image_size();
-    let row = |name: &str, text: String| println!("{name:<12}{text}");
+    let mut lines = String::new();
+    let mut row = |name: &str, text: String| lines += &format!("{name:<12}{text}\n");
     row("program", format!("var-dd {}", env!("CARGO_PKG_VERSION")));
     row("device", device_name(device));
     row("dtype", kind_name(kind).into());
@@ -75,15 +89,20 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
         row(
             if index == 0 { "plans" } else { "" },
             format!(
-                "{:?}: {} passes ({}), {frames} frames{fid}{missing}  {}",
+                "{:?}: {} ({}), {frames} frames{fid}{missing}  {}",
                 preset.name,
-                passes.len(),
+                counted(passes.len(), "pass", "passes"),
                 parts.join(" + "),
                 flags(&plan)
             ),
         );
     }
-    Ok(())
+    Ok(lines)
+}
+
+/// A number and what it counts.
+fn counted(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// The flags that spell a plan.

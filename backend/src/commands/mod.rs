@@ -13,5 +13,6 @@ pub mod reproduce;
 pub mod sample;
 pub mod series;
 pub mod serve;
+mod suggestion;
 pub mod trace;
 pub mod train;

@@ -7,8 +7,10 @@ use var_dd_engine::{
     bundle::{Bundle, config::Config},
     sample::plan::{Guidance, Plan},
 };
+use var_dd_protocol::MAX_SEED;
 
-use crate::{device_args::NetworkArgs, usage_error::UsageError};
+use super::suggestion::did_you_mean;
+use crate::{config::models_of_variable, device_args::NetworkArgs, usage_error::UsageError};
 
 /// The demo model as it lies in the source tree that the program was built from.
 const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model");
@@ -29,9 +31,11 @@ pub fn default_model() -> PathBuf {
 /// A model and where its networks run.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// Directory of the model, as `var-dd convert` makes it [default: the demo model].
-    #[arg(long, value_name = "DIR", env = "VAR_DD_MODEL")]
+    /// Directory of the model, as `var-dd convert` makes it [default: the first one of the variable
+    /// VAR_DD_MODEL, else the demo model].
+    #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Where the networks run, and in which numbers.
     #[command(flatten)]
     pub network: NetworkArgs,
 }
@@ -39,7 +43,14 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Directory of the model.
     pub fn directory(&self) -> PathBuf {
-        self.model.clone().unwrap_or_else(default_model)
+        let first = || models_of_variable().into_iter().next();
+        self.model.clone().or_else(first).unwrap_or_else(default_model)
+    }
+
+    /// Directories of all models that are named: by the flag, else by the variable.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let named = self.model.clone().map_or_else(models_of_variable, |model| vec![model]);
+        if named.is_empty() { vec![default_model()] } else { named }
     }
 }
 
@@ -92,6 +103,12 @@ pub struct PlanArgs {
 /// A scale as typed; whether the model has it is for the plan to say.
 fn scale(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "scales are whole numbers from 0 on".to_owned())
+}
+
+/// A seed as typed: the playground, which is written in JavaScript's numbers, takes the same ones.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    let seed = text.trim().parse::<u64>().ok().filter(|seed| *seed <= MAX_SEED);
+    seed.ok_or_else(|| format!("seeds are whole numbers from 0 to {MAX_SEED}"))
 }
 
 /// A count as typed.
@@ -154,8 +171,9 @@ impl PlanArgs {
         let preset = config.plans.iter().find(same).ok_or_else(|| {
             let names: Vec<_> =
                 config.plans.iter().map(|preset| format!("{:?}", preset.name)).collect();
+            let near = did_you_mean(name, config.plans.iter().map(|preset| preset.name.as_str()));
             UsageError(format!(
-                "model {:?} has no plan {name:?}; it has {}",
+                "model {:?} has no plan {name:?}{near}; it has {}",
                 config.name,
                 names.join(", ")
             ))

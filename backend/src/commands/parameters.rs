@@ -39,8 +39,7 @@ pub(super) fn compare(
     })?;
     let names =
         parameters.keys().chain(found.keys().filter(|name| !parameters.contains_key(*name)));
-    let shown =
-        |value: Option<&Value>| value.map_or_else(|| "not given".to_owned(), ToString::to_string);
+    let shown = |value: Option<&Value>| value.map_or_else(|| "not given".to_owned(), in_words);
     let differences: Vec<_> = names
         .filter(|name| found.get(*name) != parameters.get(*name))
         .map(|name| {
@@ -60,6 +59,28 @@ pub(super) fn compare(
         differences.join("; ")
     );
     Err(UsageError(reason).into())
+}
+
+/// A value as people write it: no quotation marks around a word, no list longer than a line.
+fn in_words(value: &Value) -> String {
+    const SHOWN: usize = 6;
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        Value::Array(values) => {
+            let mut parts: Vec<_> = values.iter().take(SHOWN).map(in_words).collect();
+            if values.len() > SHOWN {
+                parts.push(format!("… ({} in all)", values.len()));
+            }
+            parts.join(", ")
+        }
+        Value::Object(values) => {
+            let parts = values.iter().map(|(name, value)| format!("{name} {}", in_words(value)));
+            parts.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Writes the file.
@@ -95,7 +116,7 @@ mod tests {
         for part in [
             "seed is 2 there and 1 here",
             "bs is not given there and 8 here",
-            "old is true there and not given here",
+            "old is yes there and not given here",
             "give another directory",
         ] {
             assert!(error.contains(part), "{error}");

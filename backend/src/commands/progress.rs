@@ -123,7 +123,8 @@ impl Progress {
         let seconds = total.saturating_sub(done) as f64 / rate.max(1e-6);
         let left = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
         let gap = if figures.is_empty() { "" } else { "  " };
-        format!("{done}/{total} {unit}, {rate:.2} per second, {left} left{gap}{figures}")
+        let rate = rate_in_words(rate);
+        format!("{done}/{total} {unit}, {rate}, {left} left{gap}{figures}")
     }
 
     /// How many of them this run did per second.
@@ -158,10 +159,28 @@ impl Progress {
         let Task { unit, before, .. } = self.task;
         let earlier =
             if before > 0 { format!(" after {before} of an earlier run") } else { String::new() };
-        let (seconds, rate) = (took.as_secs_f64(), self.rate(took));
-        let words =
-            format!("{} {unit}{earlier} in {seconds:.1} s ({rate:.2} per second)", self.done_now());
-        self.named(&words)
+        let done = self.done_now();
+        if done == 0 {
+            let all = if before > 0 {
+                format!("all {before} {unit} are there already")
+            } else {
+                format!("no {unit}")
+            };
+            return self.named(&all);
+        }
+        let (seconds, rate) = (took.as_secs_f64(), rate_in_words(self.rate(took)));
+        let unit = if done == 1 { unit.trim_end_matches('s') } else { unit };
+        self.named(&format!("{done} {unit}{earlier} in {seconds:.1} s ({rate})"))
+    }
+}
+
+/// A rate in the unit in which it can be read.
+fn rate_in_words(per_second: f64) -> String {
+    match per_second {
+        0.0 => "0 per second".into(),
+        rate if rate >= 0.1 => format!("{rate:.2} per second"),
+        rate if rate * 60.0 >= 0.1 => format!("{:.2} per minute", rate * 60.0),
+        rate => format!("{:.2} per hour", rate * 3600.0),
     }
 }
 

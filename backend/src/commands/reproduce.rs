@@ -17,11 +17,12 @@ use var_dd_engine::{
 use super::{
     evaluate::{ComparedArgs, Drawing, Scores, finished},
     info,
-    model::ModelArgs,
+    model::{ModelArgs, seed},
     picture_file::write_whole,
     series::{Rng, Series, SeriesArgs},
 };
 use crate::usage_error::UsageError;
+use crate::{outln, tell};
 
 /// The published settings: model, plan, FID (ImageNet 256×256, 50,000 pictures).
 const PUBLISHED: [(&str, &str, f64); 9] = [
@@ -39,9 +40,10 @@ const PUBLISHED: [(&str, &str, f64); 9] = [
 /// Flags of `var-dd reproduce`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Draws and scores one setting after the other, without keeping pictures: nine published ones of models/d16, d20 and d24, or\n\
-all plans of one --model. What is missing is said before anything starts. Interrupted, the same command goes on where it\n\
-stood. Writes table.md and table.json, and a directory with report and contact sheet for each row.\n\n\
+Draws and scores one setting after the other, without keeping pictures: nine published ones of \
+models/d16, d20 and d24, or all plans of one --model. What is missing is said before anything \
+starts. Interrupted, the same command goes on where it stood. Writes table.md and table.json, \
+and a directory with report and contact sheet for each row.\n\n\
 Examples:\n  \
 var-dd download d16 d20 d24 teacher statistics inception && var-dd reproduce\n  \
 var-dd reproduce --partial --only d16\n  \
@@ -67,7 +69,7 @@ pub struct ReproduceArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     bs: u32,
     /// Seed of all randomness.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
     /// Where labels and noise come from: `torch` draws them as the released scripts do.
     #[arg(long, value_enum, default_value_t = Rng::Picture)]
@@ -138,7 +140,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
     }
     for (number, (row, model, dtype, parameters, output, done)) in prepared.into_iter().enumerate()
     {
-        eprintln!("{} of {}: {}, {}", number + 1, planned.len(), row.model, row.plan);
+        tell!("{} of {}: {}, {}", number + 1, planned.len(), row.model, row.plan);
         let (scores, seconds) = match done {
             Some(scores) => {
                 let earlier = before
@@ -163,8 +165,8 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
         });
         write_table(&args.output, &table)?;
     }
-    println!("{}", markdown(&table));
-    println!("{}", args.output.join("table.md").display());
+    outln!("{}", markdown(&table))?;
+    outln!("{}", args.output.join("table.md").display())?;
     Ok(())
 }
 
@@ -226,7 +228,7 @@ impl ReproduceArgs {
         let leaves_out = self.partial && !planned.is_empty();
         if leaves_out {
             for row in missing.drain(..) {
-                eprintln!("left out: {row}");
+                tell!("left out: {row}");
             }
         }
         match compared {

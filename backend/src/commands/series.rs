@@ -25,7 +25,8 @@ use var_dd_engine::{
 
 use super::{
     info,
-    model::{PlanArgs, check_teacher},
+    model::{PlanArgs, check_teacher, seed},
+    suggestion::did_you_mean,
 };
 use crate::{
     generator::{
@@ -55,7 +56,7 @@ pub struct SeriesArgs {
     #[arg(long, value_enum, value_name = "HOW")]
     labels: Option<Labels>,
     /// Seed of all randomness.
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = value_parser!(u64).range(..))]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
     /// Where labels and noise come from: each picture's own stream, or PyTorch's CPU generator in
     /// the order of the released scripts (labels of all pictures, then noise batch by batch). The
@@ -312,16 +313,12 @@ fn find_class(text: &str, config: &Config) -> Result<u32, UsageError> {
     let lower = text.to_lowercase();
     let position = config.classes.iter().position(|name| name.to_lowercase() == lower);
     position.map(|class| class as u32).ok_or_else(|| {
-        let near = config
-            .classes
-            .iter()
-            .filter(|name| !lower.is_empty() && name.to_lowercase().contains(&lower));
-        let near: Vec<_> = near.take(5).map(String::as_str).collect();
+        let near = did_you_mean(text, config.classes.iter().map(String::as_str));
         let advice = if near.is_empty() {
-            format!("classes are numbers from 0 to {} or their names", config.num_classes - 1)
+            format!("; classes are numbers from 0 to {} or their names", config.num_classes - 1)
         } else {
-            format!("did you mean {}?", near.join(", "))
+            near
         };
-        UsageError(format!("the model has no class {text:?}; {advice}"))
+        UsageError(format!("the model has no class {text:?}{advice}"))
     })
 }

@@ -1,8 +1,10 @@
 //! `var-dd serve`: the playground.
 
 use std::{
+    fs,
     io::{self, ErrorKind, Write},
     net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     thread,
     time::Instant,
 };
@@ -24,6 +26,9 @@ use crate::{
     storage::Store,
 };
 
+/// Bytes that there must be room for at the start: some pages of the database.
+const PROBE_BYTES: usize = 256 << 10;
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -40,11 +45,22 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
-    let store = Store::open(&config.data_dir).await?;
+    // Everything that may fail before anything is made.
     let generators = load(&config)?;
     let address = listener.local_addr().context("the address it listens on")?;
     let stop = stop_signal()?;
-    let scheduler = Scheduler::start(config.scheduler, store, generators).await?;
+    let directory = DataDirectory::prepare(&config.data_dir)?;
+    let unusable = || {
+        format!(
+            "the data directory {} cannot be used; make it usable, or give another one with \
+             --data-dir",
+            config.data_dir.display()
+        )
+    };
+    let store = Store::open(&config.data_dir).await.with_context(unusable)?;
+    let scheduler =
+        Scheduler::start(config.scheduler, store, generators).await.with_context(unusable)?;
+    directory.keep();
     greet(&config.http, address, scheduler.models());
     draw_example(&scheduler).await;
     http::serve(config.http, listener, scheduler, stop).await.context("the server failed")?;
@@ -68,6 +84,58 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         };
         anyhow!("cannot listen on {address}: {error}; {advice}")
     })
+}
+
+/// The data directory on the way to a server that runs; what was made of it is removed again if the
+/// server does not start.
+struct DataDirectory {
+    /// The directories that were not there before, the outermost first.
+    made: Vec<PathBuf>,
+}
+
+impl DataDirectory {
+    /// Makes the directory, and sees to it that something can be kept there.
+    fn prepare(path: &Path) -> anyhow::Result<Self> {
+        let missing = path
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err());
+        let mut made: Vec<_> = missing.map(Path::to_owned).collect();
+        made.reverse();
+        let directory = Self { made };
+        // What the database would say of a full disk is a number.
+        let probe = || -> io::Result<()> {
+            fs::create_dir_all(path)?;
+            let mut file = tempfile::tempfile_in(path)?;
+            file.write_all(&[0; PROBE_BYTES])?;
+            file.sync_all()
+        };
+        probe().map_err(|error| {
+            let advice = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "make room there, or give another place with --data-dir"
+                }
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    "let this user write there, or give another place with --data-dir"
+                }
+                _ => "give another place with --data-dir",
+            };
+            anyhow!("nothing can be kept in {}: {error}; {advice}", path.display())
+        })?;
+        Ok(directory)
+    }
+
+    fn keep(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        if let [outermost, ..] = self.made.as_slice() {
+            // The error at hand says more than one about the rest would.
+            let _ = fs::remove_dir_all(outermost);
+        }
+    }
 }
 
 /// Loads the models on a thread that ends: libtorch's threads that help with loading end with it,
@@ -216,6 +284,26 @@ mod tests {
         );
         model.plans.clear();
         assert!(example(&model).is_none());
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_leaves_no_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        let prepared = DataDirectory::prepare(&path).unwrap();
+        fs::write(path.join("database"), "").unwrap();
+        drop(prepared);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        DataDirectory::prepare(&path).unwrap().keep();
+        drop(DataDirectory::prepare(&path).unwrap());
+        assert!(path.is_dir(), "what was there before stays");
+        fs::write(directory.path().join("file"), "").unwrap();
+        let error = DataDirectory::prepare(&directory.path().join("file/c")).map(drop);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("nothing can be kept in") && error.contains("--data-dir"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::PathBuf};
 
 use anyhow::Context;
-use clap::{Args, value_parser};
+use clap::Args;
 use tch::{Kind, Tensor};
 use var_dd_engine::{
     bundle::{Bundle, config::Config, weights::Weights},
@@ -19,11 +19,9 @@ use var_dd_engine::{
     tensor_file::{self, Expected, TensorFile},
 };
 
-use super::model::{PlanArgs, check_teacher, count};
-use crate::{
-    device_args::{DeviceArgs, NetworkArgs},
-    usage_error::UsageError,
-};
+use super::model::{ModelArgs, PlanArgs, check_teacher, count, seed};
+use crate::outln;
+use crate::{device_args::DeviceArgs, usage_error::UsageError};
 
 /// Flags of `var-dd trace`.
 #[derive(Args, Clone, Debug)]
@@ -32,24 +30,23 @@ use crate::{
     // numbers.
     after_long_help = "\
 Input: `noise` f32 [B, N, Cv] and `labels` i64 [B] (no noise with --autoregressive).\n\n\
-Output, all f32: `step0.sequence`, `step1.sequence`, … [B, N, Cv] of the few-step passes; `draft` [B, N, Cv] and \
-`after_teacher` [B, K(b), Cv] of a teacher-involved plan; always `sequence` [B, N, Cv] and, of the final sequence, \
-`fhat0`, `fhat1`, … [B, Cv, p, p] and `image0`, `image1`, … [B, 3, H, W] in 0…1 for every scale.\n\n\
-Example: var-dd trace --model model --input in.safetensors --output out.safetensors --t-list 0,5 --loss-split-t 5"
+Output, all f32: `step0.sequence`, `step1.sequence`, … [B, N, Cv] of the few-step passes; \
+`draft` [B, N, Cv] and `after_teacher` [B, K(b), Cv] of a teacher-involved plan; always \
+`sequence` [B, N, Cv] and, of the final sequence, `fhat0`, `fhat1`, … [B, Cv, p, p] and \
+`image0`, `image1`, … [B, 3, H, W] in 0…1 for every scale.\n\n\
+Example: var-dd trace --model model --input in.safetensors --output out.safetensors --t-list \
+0,5 --loss-split-t 5"
 )]
 pub struct TraceArgs {
-    /// Directory of the model, as `var-dd convert` makes it.
-    #[arg(long, value_name = "DIR", env = "VAR_DD_MODEL")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     files: FileArgs,
     #[command(flatten)]
     plan: PlanArgs,
     /// Seed of the teacher's draws; picture i of the batch draws as picture i of this seed.
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = value_parser!(u64).range(..))]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
-    #[command(flatten)]
-    network: NetworkArgs,
 }
 
 /// Input and output.
@@ -100,15 +97,15 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         )
         .into());
     }
-    let bundle = Bundle::open(&args.model)?;
+    let bundle = Bundle::open(&args.model.directory())?;
     let config = &bundle.config;
     let plan = args.plan.resolve(config)?;
     tensor_file::check_place(&args.files.output)?;
     check_teacher(&plan, &bundle)?;
     let inputs = Inputs::read(&args.files, config, &plan)?;
-    let device = args.network.open()?;
+    let device = args.model.network.open()?;
     // Compared with other implementations, which are exact unless told otherwise.
-    let dtype = args.network.dtype.unwrap_or(DtypeChoice::F32);
+    let dtype = args.model.network.dtype.unwrap_or(DtypeChoice::F32);
     let sampler = bundle.sampler(device, dtype.kind_for(device, config))?;
     let mut outputs: Vec<(String, Tensor)> = Vec::new();
     let mut passes = 0;
@@ -230,7 +227,7 @@ pub fn frechet(args: &FileArgs) -> anyhow::Result<()> {
     };
     let (a, b) = (statistics("act_a")?, statistics("act_b")?);
     let distance = a.distance(&b).map_err(|error| file.refuse(error.to_string()))?;
-    println!("{distance}");
+    outln!("{distance}")?;
     tensor_file::write(&args.output, &[("distance".into(), Tensor::from_slice(&[distance]))])?;
     Ok(())
 }

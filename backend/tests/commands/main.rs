@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 
+mod files;
+mod prompt;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -82,6 +85,10 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         ("sample", "--sample-num 0", &["--sample-num", "0 is not in 1..=10000000"]),
         ("sample", "--bs -4", &["--bs", "-4 is not in 1..=4096"]),
         ("sample", "--class -1", &["class -1", "0 to 15"]),
+        ("sample", "--class lighthuose", &["lighthuose", "did you mean lighthouse?"]),
+        ("sample", "--seed -1", &["--seed", "whole numbers from 0 to 9007199254740991"]),
+        ("sample", "--seed 9007199254740992", &["--seed", "to 9007199254740991"]),
+        ("sample", "--seed x", &["--seed", "whole numbers from 0"]),
         ("sample", "--classes 3,16", &["class 16", "0 to 15"]),
         ("sample", "--cfg nan", &["cfg is NaN"]),
         ("sample", "--classes -1,2", &["class -1", "0 to 15"]),

@@ -14,6 +14,7 @@ use var_dd_engine::{
 };
 
 use super::BenchedModel;
+use crate::outln;
 use crate::usage_error::UsageError;
 
 /// Draws `count` pictures of each plan in `kind` and in f32 and prints how far they differ.
@@ -39,8 +40,8 @@ pub(super) fn run(
     let (short, full) =
         (source.sampler(plans, device, kind)?, source.sampler(plans, device, Kind::Float)?);
     let name = kind_name(kind);
-    println!("{}: {count} pictures in {name} and in f32", source.config().name);
-    println!("{:<24}  equal codes  PSNR of the mean square  worst picture   equal bytes", "plan");
+    outln!("{}: {count} pictures in {name} and in f32", source.config().name)?;
+    outln!("{:<24}  equal codes  PSNR of the mean square  worst picture   equal bytes", "plan")?;
     for (plan_name, plan) in plans {
         let mut tally = Tally::default();
         for index in 0..count {
@@ -48,7 +49,7 @@ pub(super) fn run(
             let (a, b) = (draw(&short, plan, &seeds)?, draw(&full, plan, &seeds)?);
             tally.add(&a, &b);
         }
-        println!("{plan_name:<24}  {}", tally.line());
+        outln!("{plan_name:<24}  {}", tally.line())?;
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ use super::{
     model::{ModelArgs, PlanArgs, check_teacher},
     picture_file::write_whole,
 };
+use crate::outln;
 use crate::{
     generator::{BatchRequest, Generator, GeneratorEvent, PictureRequest, engine::Engine},
     scheduler::encoded_bytes,
@@ -47,8 +48,9 @@ const RATE_TIME: Duration = Duration::from_secs(2);
 #[command(
     args_conflicts_with_subcommands = true,
     after_long_help = "\
-Each row is one plan at one batch size: milliseconds from the call to the first and the last frame, where they went,\n\
-pictures per second, memory, and the share of the rate at which this machine multiplies matrices of that number type.\n\n\
+Each row is one plan at one batch size: milliseconds from the call to the first and the last \
+frame, where they went, pictures per second, memory, and the share of the rate at which this \
+machine multiplies matrices of that number type.\n\n\
 Examples:\n  \
 var-dd bench --model models/d16 --bs 1,4\n  \
 var-dd bench --invented d16 --plan \"1 step\" --frames last --dtype bf16\n  \
@@ -170,11 +172,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         graphs: 0,
         rows: Vec::new(),
     };
-    println!(
+    outln!(
         "{} on {} in {}, {} threads; matrices of {side} multiply at {:.0} GFLOP/s",
-        report.model, report.device, report.dtype, report.threads, report.matrix_gflop_per_s
-    );
-    println!("{HEADING}");
+        report.model,
+        report.device,
+        report.dtype,
+        report.threads,
+        report.matrix_gflop_per_s
+    )?;
+    outln!("{HEADING}")?;
     let progress = progress(plans.len() * args.bs.len() * (args.runs + args.warm_up) as usize);
     for (name, plan) in &plans {
         for &batch in &args.bs {
@@ -199,14 +205,14 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             let flops = flops * f64::from(batch);
             let memory = report::peak_memory_mb(device);
             let row = Row::of(name, batch, args.frames, &samples, flops, matrix_rate, memory);
-            progress.suspend(|| println!("{}", row.line()));
+            progress.suspend(|| outln!("{}", row.line()))?;
             report.rows.push(row);
         }
     }
     progress.finish_and_clear();
     report.graphs = engine.graphs();
     if device.is_cuda() {
-        println!("{} captured graphs in use ({}=off does without)", report.graphs, graphs::SWITCH);
+        outln!("{} captured graphs in use ({}=off does without)", report.graphs, graphs::SWITCH)?;
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;

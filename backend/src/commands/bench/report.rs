@@ -8,6 +8,7 @@ use tch::Device;
 use var_dd_engine::device::peak_memory;
 
 use super::{Frames, Sample};
+use crate::outln;
 
 /// Figures of all rows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -166,7 +167,7 @@ pub(super) fn compare(before: &Report, now: &Report, tolerance: f64) -> anyhow::
         let same =
             |old: &&Row| (&old.plan, old.batch, old.frames) == (&row.plan, row.batch, row.frames);
         let Some(old) = before.rows.iter().find(same) else {
-            println!("{}, batch {}: not in the earlier run", row.plan, row.batch);
+            outln!("{}, batch {}: not in the earlier run", row.plan, row.batch)?;
             continue;
         };
         let ratio = row.last_frame_ms / old.last_frame_ms;
@@ -176,7 +177,7 @@ pub(super) fn compare(before: &Report, now: &Report, tolerance: f64) -> anyhow::
         };
         // Not every program makes files of its pictures.
         let drawn = |row: &Row| row.last_frame_ms - row.encode_ms;
-        println!(
+        outln!(
             "{}, batch {}: {:.1} ms after {:.1} ms, {:.2} times as fast, {:.2} times without \
              encoding{memory}",
             row.plan,
@@ -185,7 +186,7 @@ pub(super) fn compare(before: &Report, now: &Report, tolerance: f64) -> anyhow::
             old.last_frame_ms,
             1.0 / ratio,
             drawn(old) / drawn(row)
-        );
+        )?;
         if ratio > 1.0 + tolerance {
             slower.push(format!("{} at batch {} ({ratio:.2} times)", row.plan, row.batch));
         }

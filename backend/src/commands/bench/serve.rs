@@ -24,8 +24,9 @@ use super::{
     report::{self, Report, Row, quantile},
 };
 use crate::{
-    cli::UsageError,
     commands::{model::ModelArgs, picture_file::write_whole},
+    outln,
+    usage_error::UsageError,
 };
 
 /// Share of the offline rate at which jobs come where no --rate is given.
@@ -208,7 +209,7 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
         offline: offline.rows,
         rows: Vec::new(),
     };
-    println!(
+    outln!(
         "{} on {} in {}, {:?}, served at {} on {} cores{}",
         report.model,
         report.device,
@@ -217,14 +218,17 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
         server.address,
         report.cores,
         report.processor.as_ref().map(|name| format!(" of {name}")).unwrap_or_default()
-    );
+    )?;
     for row in &report.offline {
-        println!(
+        outln!(
             "offline, batch {}: {:.2} pictures per second, first frame {:.1} ms, last {:.1} ms",
-            row.batch, row.pictures_per_s, row.first_frame_ms, row.last_frame_ms
-        );
+            row.batch,
+            row.pictures_per_s,
+            row.first_frame_ms,
+            row.last_frame_ms
+        )?;
     }
-    println!("{HEADING}");
+    outln!("{HEADING}")?;
     let alone = report.offline.first().map_or(1.0, |row| row.pictures_per_s);
     let rates = if args.rate.is_empty() { vec![alone * CALM] } else { args.rate.clone() };
     let closed = args.clients.iter().map(|&clients| Arrivals::Closed(clients));
@@ -240,7 +244,7 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
             })?;
             seed += u64::from(args.jobs);
             let row = args.row(&report, &server, arrivals, busy, &outcomes)?;
-            println!("{}", row.line());
+            outln!("{}", row.line())?;
             report.rows.push(row);
         }
     }
@@ -323,8 +327,9 @@ impl ServeBenchArgs {
         let own = || env::current_exe().context("this program does not know where it lies");
         let mut program = Command::new(self.program.clone().map_or_else(own, Ok)?);
         program.arg(command).arg("--model").arg(self.model.directory());
-        program.args(["--device", &self.model.device.to_string()]);
-        program.args(["--dtype", &self.model.dtype.to_string()]);
+        let network = &self.model.network;
+        program.args(["--device", &network.device.device.to_string()]);
+        program.args(["--dtype", &network.dtype().to_string()]);
         if env::var_os("RUST_LOG").is_none() {
             program.env("RUST_LOG", "warn");
         }

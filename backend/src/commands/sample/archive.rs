@@ -52,6 +52,13 @@ impl<'a> Archive<'a> {
         (self.series.pictures_of(batch).len() * self.side * self.side * 3) as u64
     }
 
+    /// Whether pictures are there, in the archive or in batches. A full disk leaves an empty
+    /// directory, which is nobody's work.
+    pub(super) fn is_there(&self) -> bool {
+        let mut parts = fs::read_dir(&self.parts).into_iter().flatten().flatten();
+        self.is_whole() || parts.any(|part| !part.file_name().as_encoded_bytes().starts_with(b"."))
+    }
+
     /// Whether the archive itself is there.
     pub(super) fn is_whole(&self) -> bool {
         self.path.is_file()

@@ -35,6 +35,7 @@ use super::{
     progress::Progress,
     series::{self, Series, SeriesArgs},
 };
+use crate::outln;
 use crate::{
     generator::{PictureRequest, engine::Engine},
     usage_error::UsageError,
@@ -49,11 +50,13 @@ const WAITING_PICTURES: usize = 256;
 /// Flags of `var-dd sample`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Writes images/0.png, images/1.png, … and contact-sheet.png, or one .npz file. Picture i of a seed is the same in any\n\
-batch, and the same that the playground shows as picture i of that seed.\n\n\
-The same command given again goes on where it was interrupted: parameters.json says what the pictures were drawn with, and\n\
-other parameters are refused. Shards may run at the same time, in one directory or in several whose pictures are put\n\
-together later; a last call without --shard draws whatever is missing, and finishes. On several GPUs run one shard on each:\n  \
+Writes images/0.png, images/1.png, … and contact-sheet.png, or one .npz file. Picture i of a \
+seed is the same in any batch, and the same that the playground shows as picture i of that \
+seed.\n\n\
+The same command given again goes on where it was interrupted: parameters.json says what the \
+pictures were drawn with, and other parameters are refused. Shards may run at the same time, \
+in one directory or in several whose pictures are put together later; a last call without \
+--shard draws whatever is missing, and finishes. On several GPUs run one shard on each:\n  \
 for i in 0 1 2 3; do var-dd sample --shard $i/4 --device cuda:$i … & done; wait\n\n\
 Examples:\n  \
 var-dd sample --sample-num 16 --plan \"2 steps\" --class snowman\n  \
@@ -177,13 +180,13 @@ impl Task<'_> {
             write_whole(&directory.join("contact-sheet.png"), &png(&contact_sheet(&tiles), &[])?)?;
         }
         drop(lock);
-        println!("{done}: {}", directory.display());
+        outln!("{done}: {}", directory.display())?;
         Ok(())
     }
 
     fn to_archive(&self, path: &Path, archive: &Archive<'_>) -> anyhow::Result<()> {
         let clear = || archive.clear();
-        let is_there = archive.is_whole() || archive.parts().is_dir();
+        let is_there = archive.is_there();
         let lock =
             self.prepare(&beside(path, ".parameters.json"), archive.parts(), is_there, &clear)?;
         let write =
@@ -208,7 +211,7 @@ impl Task<'_> {
             archive.assemble()?;
         }
         drop(lock);
-        println!("{done}: {}", path.display());
+        outln!("{done}: {}", path.display())?;
         Ok(())
     }
 

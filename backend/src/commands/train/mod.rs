@@ -20,13 +20,15 @@ use var_dd_engine::{
 };
 
 use self::stages::Stages;
+use crate::outln;
 use crate::{device_args::NetworkArgs, usage_error::UsageError};
 
 /// `var-dd train`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-The stages in order: vae, teacher, trajectories, student, decoder; judge and score tell how good the outcome is. Each one goes on\n\
-where it was, after a kill too, and does nothing when it is done.\n\n\
+The stages in order: vae, teacher, trajectories, student, decoder; judge and score tell how \
+good the outcome is. Each one goes on where it was, after a kill too, and does nothing when it \
+is done.\n\n\
 Examples:\n  \
 var-dd train all --preset demo --output training --dtype bf16\n  \
 var-dd train trajectories --model models/d16 --output pairs --pairs 1000 --device cuda\n  \
@@ -194,7 +196,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     match &args.stage {
         Stage::Pictures(args) => pictures::run(args),
         Stage::Recipe(args) => {
-            println!("{}", serde_json::to_string_pretty(&args.resolve()?)?);
+            outln!("{}", serde_json::to_string_pretty(&args.resolve()?)?)?;
             Ok(())
         }
         Stage::Score(args) => report::score(args),

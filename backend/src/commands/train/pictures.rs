@@ -10,6 +10,7 @@ use var_dd_engine::train::{
     write_sheet,
 };
 
+use crate::outln;
 use crate::usage_error::UsageError;
 
 /// Most pictures on the contact sheet.
@@ -70,7 +71,7 @@ pub(super) fn run(args: &PicturesArgs) -> anyhow::Result<()> {
     let path = args.output.join("contact-sheet.png");
     write_sheet(&path, &sheet, args.side as usize, CLASSES.len())?;
     let seconds = began.elapsed().as_secs_f64();
-    println!("{} pictures in {seconds:.1} s: {}", args.count, args.output.display());
+    outln!("{} pictures in {seconds:.1} s: {}", args.count, args.output.display())?;
     Ok(())
 }
 

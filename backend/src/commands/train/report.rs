@@ -16,8 +16,12 @@ use var_dd_engine::{
     },
 };
 
-use super::{super::model::default_model, stages::Stages};
+use super::{
+    super::model::{default_model, seed},
+    stages::Stages,
+};
 use crate::device_args::{DeviceArgs, NetworkArgs};
+use crate::{out, outln};
 
 /// Pictures of each way in the scores of a whole run.
 const RUN_PICTURES: u32 = 1600;
@@ -35,7 +39,7 @@ pub(super) struct ScoreArgs {
     #[arg(long, value_name = "COUNT", default_value_t = RUN_PICTURES, value_parser = value_parser!(u32).range(2..=1_000_000))]
     count: u32,
     /// Seed of all randomness.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
     /// Write the scores to this file as JSON too.
     #[arg(long, value_name = "FILE")]
@@ -60,7 +64,7 @@ pub(super) struct VerifyFlowArgs {
     #[arg(long, value_name = "STEPS,…", value_delimiter = ',', default_values_t = [5, 10, 20, 30, 40, DEFAULT_STEPS])]
     steps: Vec<usize>,
     /// Seed of the noise.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
     /// Strength of guidance at the last scale.
     #[arg(long, value_name = "NUMBER", default_value_t = 2.0)]
@@ -92,7 +96,7 @@ pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
         &place,
         &mut Stages::new(),
     )?;
-    print!("{}", table(&scores));
+    out!("{}", table(&scores))?;
     if let Some(path) = &args.json {
         fs::write(path, json(&scores)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -110,10 +114,10 @@ pub(super) fn score_run(
     let count = (RUN_PICTURES as usize).min(recipe.judge.held_out);
     let scores =
         score::score(&model, &place.directory.join("judge"), count, recipe.seed, place, progress)?;
-    print!("{}", table(&scores));
+    out!("{}", table(&scores))?;
     let path = place.directory.join("scores.json");
     fs::write(&path, json(&scores)?).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("model: {}", model.display());
+    outln!("model: {}", model.display())?;
     Ok(())
 }
 
@@ -145,12 +149,13 @@ pub(super) fn verify_flow(args: &VerifyFlowArgs) -> anyhow::Result<()> {
     let recipe =
         TrajectoryRecipe { pairs: 1, shard: 1, batch: 1, flow_steps: DEFAULT_STEPS, guidance };
     let model = args.model.clone().unwrap_or_else(default_model);
-    println!(
+    outln!(
         "| scale | codewords | entropy | steps | χ² | cells | p |\n|---|---|---|---|---|---|---|"
-    );
+    )?;
+    let mut printed = Ok(());
     let mut print = |check: &verify::LawCheck| {
         for (steps, outcome) in &check.outcomes {
-            println!(
+            let row = outln!(
                 "| {} | {} | {:.2} | {steps} | {:.1} | {} | {:.4} |",
                 check.scale,
                 check.codes,
@@ -159,6 +164,7 @@ pub(super) fn verify_flow(args: &VerifyFlowArgs) -> anyhow::Result<()> {
                 outcome.cells,
                 outcome.p
             );
+            printed = std::mem::replace(&mut printed, Ok(())).and(row);
         }
     };
     let trial = verify::Trial {
