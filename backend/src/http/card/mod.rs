@@ -49,7 +49,7 @@ pub(super) async fn of_result(
 ) -> Result<HttpResponse, ApiError> {
     let view = site.scheduler.view(&id).await?;
     let caching = if view.state.is_final() { Caching::Immutable } else { Caching::Never };
-    let title = open_graph::title(&view, None);
+    let title = writable(open_graph::title(&view, chosen.index(&view)), view.request.class);
     let lines = open_graph::lines(&view);
     let card = single(&site, &view, chosen.index(&view), title, lines).await?;
     send(&request, caching, move || draw::single(&card)).await
@@ -130,11 +130,16 @@ pub(super) async fn of_comparison(
         });
     }
     let card = Several {
-        title: open_graph::class_name(&comparison, &model),
+        title: writable(open_graph::class_name(&comparison, &model), comparison.class),
         line: format!("{} plans · seed {} · {}", columns.len(), comparison.seed, model.name),
         columns,
     };
     send(&request, Caching::Ask, move || draw::several(&card)).await
+}
+
+/// A title, or the number of the class where the font of the card lacks letters of its name.
+fn writable(title: String, class: u32) -> String {
+    if draw::can_write(&title) { title } else { format!("Class {class}") }
 }
 
 /// Whether a result is what a comparison shows of a plan.
