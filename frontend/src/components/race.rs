@@ -155,13 +155,15 @@ fn draw_column(props: &RaceViewProps, index: usize, with_picture: bool) -> Html 
     let scale = now.as_ref().and_then(|now| now.side).map(|side| format!("{side}×{side}"));
     let picture = now.map(|now| now.picture);
     let is_over = column.runs() > 0;
+    // What was only drawn to warm up is nothing to be had.
+    let state = if status.state == "finished" && !is_over { "warm" } else { status.state };
     html! {
         <section
             key={index}
             class="column"
             data-testid="compare-column"
             data-job={job.map(|job| job.id().to_string())}
-            data-state={status.state}
+            data-state={state}
             data-tile={drawn.checked_sub(1).map(|tile| tile.to_string())}
             aria-label={column.name.clone()}
         >
