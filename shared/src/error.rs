@@ -27,6 +27,10 @@ pub enum ErrorCode {
     CountOutOfRange,
     /// Seed out of bounds.
     SeedOutOfRange,
+    /// Deadline out of bounds.
+    DeadlineOutOfRange,
+    /// Another request was made under the same key.
+    KeyReused,
     /// The queue is full.
     QueueFull,
     /// Too many requests from one place.

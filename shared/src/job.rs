@@ -88,18 +88,26 @@ pub struct GenerateRequest {
     /// Class number.
     pub class: u32,
     /// How to draw.
+    #[serde(deserialize_with = "crate::object::object")]
     pub plan: Plan,
     /// Seed of all randomness, at most [`crate::MAX_SEED`]; the server picks one if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 9_007_199_254_740_991_u64))]
     pub seed: Option<u64>,
     /// Pictures wanted, `1..=`[`crate::MAX_PICTURES`]. Picture `i` of a seed is the same whatever
     /// the count.
     #[serde(default = "one")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 8, default = 1))]
     pub count: u32,
     /// Whether the finished picture comes before the frames on the way to it, for those in a hurry.
     /// The pictures are the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last_frame_first: bool,
+    /// Milliseconds after acceptance, `1..=`[`crate::MAX_DEADLINE_MS`], after which the job is not
+    /// worth anything any more: it expires, at the next pass if it runs. None if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 86_400_000))]
+    pub deadline_ms: Option<u64>,
 }
 
 fn one() -> u32 {
@@ -121,7 +129,7 @@ pub enum JobState {
     Failed,
     /// Its owner stopped it.
     Cancelled,
-    /// Nobody was watching any more while it waited.
+    /// Nobody was watching any more while it waited, or its deadline passed.
     Expired,
 }
 
@@ -194,8 +202,17 @@ pub enum JobEvent {
     },
     /// Its owner stopped it.
     Cancelled,
-    /// It waited with nobody watching for longer than the grace time.
+    /// It waited with nobody watching for longer than the grace time, or its deadline passed.
     Expired,
+    /// It is over, and how it ended cannot be kept yet; that is tried again until it can. The event
+    /// that ends it comes after this one.
+    NotKept {
+        /// Why not.
+        error: ErrorBody,
+    },
+    /// Something that this side does not know of yet.
+    #[serde(other)]
+    Unknown,
 }
 
 impl JobEvent {
@@ -204,7 +221,10 @@ impl JobEvent {
         match self {
             JobEvent::Queued { .. } => Some(JobState::Queued),
             JobEvent::Started { .. } => Some(JobState::Running),
-            JobEvent::PassBegan { .. } | JobEvent::PassEnded { .. } => None,
+            JobEvent::PassBegan { .. }
+            | JobEvent::PassEnded { .. }
+            | JobEvent::NotKept { .. }
+            | JobEvent::Unknown => None,
             JobEvent::Finished { .. } => Some(JobState::Finished),
             JobEvent::Failed { .. } => Some(JobState::Failed),
             JobEvent::Cancelled => Some(JobState::Cancelled),

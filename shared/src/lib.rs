@@ -31,6 +31,13 @@
 //! A job that was unfinished when the server went down starts over when it is back: `queued` again,
 //! then everything from `started` on, with numbers above all that it had. A `queued` or `started`
 //! event therefore clears what a client has of a job.
+//!
+//! A client that names itself in `hello { client_key }` may send a `generate` again whose answer it
+//! has not seen, on another connection and after a restart of the server too: under the same name
+//! and tag the same request gets the same job.
+//!
+//! An event of a kind that a client does not know ([`JobEvent::Unknown`]) changes nothing for it;
+//! new kinds may come without another version.
 
 mod comparison;
 mod error;
@@ -38,6 +45,7 @@ mod frame;
 mod job;
 mod message;
 mod model;
+mod object;
 mod plan;
 
 pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError};
@@ -49,6 +57,7 @@ pub use job::{
 };
 pub use message::{ClientMessage, ServerMessage};
 pub use model::{ModelInfo, PlanPreset, ResultPage, ServerInfo};
+pub use object::from_json_object;
 pub use plan::{FramePosition, Pass, PassKind, Plan};
 
 /// Version of the protocol. A server refuses a client of another version with
@@ -60,3 +69,6 @@ pub const MAX_SEED: u64 = (1 << 53) - 1;
 
 /// Most pictures in one job.
 pub const MAX_PICTURES: u32 = 8;
+
+/// Latest deadline of a job after its acceptance, in milliseconds: a day.
+pub const MAX_DEADLINE_MS: u64 = 86_400_000;

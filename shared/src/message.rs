@@ -12,12 +12,17 @@ pub enum ClientMessage {
     Hello {
         /// [`crate::PROTOCOL_VERSION`] of the client.
         version: u32,
+        /// What the client calls itself, 16 to 255 random characters that it keeps secret: with the
+        /// tag it names each request, so that asking for one again makes no second job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_key: Option<String>,
     },
     /// Asks for a job. Answered by `accepted` or `rejected`; the connection then watches the job.
     Generate {
         /// Chosen by the client, to tell answers apart.
         tag: u32,
         /// What to draw.
+        #[serde(deserialize_with = "crate::object::object")]
         request: GenerateRequest,
     },
     /// Stops a job: its owner only.
@@ -108,6 +113,7 @@ mod tests {
             seed: Some(crate::MAX_SEED),
             count: 2,
             last_frame_first: false,
+            deadline_ms: None,
         }
     }
 
@@ -115,7 +121,8 @@ mod tests {
     fn every_client_message_survives_the_wire() {
         let job = JobId::from_bits(7);
         for message in [
-            ClientMessage::Hello { version: 1 },
+            ClientMessage::Hello { version: 1, client_key: None },
+            ClientMessage::Hello { version: 1, client_key: Some("k".repeat(16)) },
             ClientMessage::Generate { tag: 1, request: request() },
             ClientMessage::Cancel { job: job.clone(), owner_token: OwnerToken("t".into()) },
             ClientMessage::Watch { job: job.clone(), after: Some(0) },
@@ -141,6 +148,7 @@ mod tests {
             JobEvent::PassEnded { pass: 1, at_ms: 2.25 },
             JobEvent::Finished { timings: Timings::default() },
             JobEvent::Failed { error: error.clone() },
+            JobEvent::NotKept { error: error.clone() },
             JobEvent::Cancelled,
             JobEvent::Expired,
         ];
@@ -161,6 +169,12 @@ mod tests {
             let text = serde_json::to_string(&message).unwrap();
             assert_eq!(serde_json::from_str::<ServerMessage>(&text).unwrap(), message, "{text}");
         }
+    }
+
+    #[test]
+    fn an_event_of_a_kind_to_come_is_read_and_changes_nothing() {
+        let event: JobEvent = serde_json::from_str(r#"{"type":"painted","brush":7}"#).unwrap();
+        assert_eq!((&event, event.state()), (&JobEvent::Unknown, None));
     }
 
     #[test]

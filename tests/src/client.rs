@@ -85,13 +85,21 @@ impl Client {
     /// # Errors
     /// When the server refuses.
     pub async fn connect_from(program: &Program, origin: Option<&str>) -> Result<Self> {
-        let mut request = format!("ws://{}/api/ws", program.address()).into_client_request()?;
+        Self::connect_to(program.address(), origin).await
+    }
+
+    /// Connects to the server at an address, as `127.0.0.1:8080`.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn connect_to(address: &str, origin: Option<&str>) -> Result<Self> {
+        let mut request = format!("ws://{address}/api/ws").into_client_request()?;
         if let Some(origin) = origin {
             request.headers_mut().insert("origin", HeaderValue::from_str(origin)?);
         }
         let (socket, _) = timeout(PATIENCE, connect_async(request)).await??;
         let mut client = Self { socket, waiting: Vec::new() };
-        client.send(&ClientMessage::Hello { version: PROTOCOL_VERSION }).await?;
+        client.send(&ClientMessage::Hello { version: PROTOCOL_VERSION, client_key: None }).await?;
         match client.receive().await? {
             Received::Message(ServerMessage::Hello { version }) => {
                 ensure!(version == PROTOCOL_VERSION)
@@ -231,6 +239,7 @@ pub fn request(plan: Plan, seed: u64) -> GenerateRequest {
         seed: Some(seed),
         count: 1,
         last_frame_first: false,
+        deadline_ms: None,
     }
 }
 

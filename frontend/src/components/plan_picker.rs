@@ -43,6 +43,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             seed: None,
             count: props.count,
             last_frame_first: props.last_frame_first,
+            deadline_ms: None,
         };
         backend.store.measured_ms(&like)
     };

@@ -351,6 +351,7 @@ fn request(of: &Comparison, plan: &Plan) -> GenerateRequest {
         count: 1,
         // The steps are what is compared here, each at its own time.
         last_frame_first: false,
+        deadline_ms: None,
     }
 }
 

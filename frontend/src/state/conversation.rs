@@ -18,7 +18,7 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// First words on a new connection.
     pub(crate) fn connected() -> ClientMessage {
-        ClientMessage::Hello { version: PROTOCOL_VERSION }
+        ClientMessage::Hello { version: PROTOCOL_VERSION, client_key: None }
     }
 
     /// The page wants to say something; what to send now. The rest follows when there is a

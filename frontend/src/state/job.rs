@@ -233,6 +233,9 @@ impl Job {
                 self.error = Some(error);
             }
             JobEvent::Cancelled | JobEvent::Expired => self.running = None,
+            // It is over, and its end comes once it is kept.
+            JobEvent::NotKept { .. } => self.running = None,
+            JobEvent::Unknown => {}
         }
     }
 
@@ -284,6 +287,7 @@ pub(crate) mod tests {
             seed: Some(7),
             count,
             last_frame_first: false,
+            deadline_ms: None,
         }
     }
 

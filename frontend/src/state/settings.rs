@@ -179,6 +179,7 @@ impl Settings {
             seed: Some(self.seed()?),
             count: self.count,
             last_frame_first: self.last_frame_first,
+            deadline_ms: None,
         })
     }
 }

@@ -67,7 +67,9 @@ pub(crate) fn state(job: &Job) -> String {
             None => "It failed".into(),
         },
         JobState::Cancelled => "Cancelled".into(),
-        JobState::Expired => "Dropped: nobody was watching while it waited".into(),
+        JobState::Expired => {
+            "Dropped: nobody was watching while it waited, or its time was over".into()
+        }
     }
 }
 

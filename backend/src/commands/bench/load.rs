@@ -144,7 +144,9 @@ impl Connection {
             .await
             .with_context(|| format!("cannot open a WebSocket at {address}"))?;
         let mut connection = Self(socket);
-        connection.send(&ClientMessage::Hello { version: PROTOCOL_VERSION }).await?;
+        connection
+            .send(&ClientMessage::Hello { version: PROTOCOL_VERSION, client_key: None })
+            .await?;
         match connection.receive().await? {
             Received::Message(ServerMessage::Hello { .. }) => Ok(connection),
             other => bail!("the server answered hello with {other:?}"),

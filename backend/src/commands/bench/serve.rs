@@ -195,6 +195,7 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
         seed: None,
         count: 1,
         last_frame_first: false,
+        deadline_ms: None,
     };
     let load = Load::new(server.address.clone(), request);
     let mut report = ServedReport {
