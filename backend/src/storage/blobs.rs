@@ -50,15 +50,15 @@ impl Blobs {
         job: &JobId,
         range: Range<u64>,
     ) -> Result<Option<Bytes>, StoreError> {
-        let wanted = range.end - range.start;
+        let (wanted, end) = (range.end - range.start, range.end);
         match self.files.get_range(&Self::key(job), range).await {
             Ok(bytes) if bytes.len() as u64 == wanted => Ok(Some(bytes)),
-            Ok(bytes) => Err(StoreError::damaged(
-                &format!("the file of pictures of {job}"),
-                format!("{} bytes are there of {wanted}", bytes.len()),
-            )),
+            Ok(bytes) => Err(cut_short(job, bytes.len() as u64, wanted)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => match self.files.head(&Self::key(job)).await {
+                Ok(file) if file.size < end => Err(cut_short(job, file.size, end)),
+                _ => Err(error.into()),
+            },
         }
     }
 
@@ -95,4 +95,8 @@ impl Blobs {
         sweep().map_err(|error| StoreError::directory(&self.directory, &error))?;
         Ok(swept)
     }
+}
+
+fn cut_short(job: &JobId, found: u64, wanted: u64) -> StoreError {
+    StoreError::damaged_result(job, format!("their file is cut short ({found} of {wanted} bytes)"))
 }

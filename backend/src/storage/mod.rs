@@ -12,6 +12,8 @@
 
 mod blobs;
 mod error;
+mod keys;
+mod place;
 mod record;
 mod results;
 #[cfg(test)]
@@ -33,9 +35,10 @@ use sqlx::{
 };
 use var_dd_protocol::{JobEvent, JobId};
 
-use self::blobs::Blobs;
+use self::{blobs::Blobs, place::Place, record::to_json};
 pub use self::{
     error::StoreError,
+    keys::{AskedBefore, RequestKey},
     record::{
         Ending, JobRecord, OwnerHash, StoredEvent, StoredFrame, StoredJob, UnfinishedJob,
         frame_url, picture_url,
@@ -54,6 +57,7 @@ struct Inner {
     writer: SqlitePool,
     reader: SqlitePool,
     blobs: Blobs,
+    place: Place,
     /// Released by the operating system, however the program ends.
     _lock: File,
 }
@@ -72,46 +76,15 @@ impl Store {
         })
         .await
         .map_err(|error| StoreError::Database(error.to_string()))??;
-        let options = SqliteConnectOptions::new()
-            .filename(directory.join("var-dd.db"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10))
-            .foreign_keys(true);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            // A full disk makes SQLite end a transaction by itself; the library does not notice,
-            // and what came after would stay in a transaction for ever. A connection that is not
-            // back at rest is given up instead.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    connection.ping().await?; // by now a rollback has been tried
-                    Ok(!connection.is_in_transaction())
-                })
-            })
-            .connect_with(options.clone())
-            .await?;
-        let check: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&writer).await?;
-        if check != "ok" {
-            return Err(StoreError::damaged(
-                &format!("the database in {}", directory.display()),
-                check,
-            ));
-        }
-        sqlx::migrate!("src/storage/migrations")
-            .run(&writer)
-            .await
-            .map_err(|error| StoreError::migration(directory, error))?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options.read_only(true))
-            .await?;
+        let database = directory.join("var-dd.db");
+        let (writer, reader) = open_database(directory, &database).await?;
+        let place = Place::of(directory, &database)?;
         let store = Self(Arc::new(Inner {
             directory: directory.to_owned(),
             writer,
             reader,
             blobs,
+            place,
             _lock: lock,
         }));
         store.sweep().await?;
@@ -135,12 +108,29 @@ impl Store {
         Ok(())
     }
 
+    /// Checks that the database is still where it was opened.
+    pub(super) fn check_in_place(&self) -> Result<(), StoreError> {
+        self.0.place.check()
+    }
+
+    /// Checks that something can be kept: writes a block and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// When the directory is gone, the disk is full, or anything else keeps it from that.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.0.place.probe())
+            .await
+            .map_err(|error| StoreError::Pictures(error.to_string()))?
+    }
+
     /// Keeps the end of a job with everything that led to it. `ending.events` holds the final
     /// event.
     ///
     /// # Errors
     /// When it cannot be kept; then the job counts as unfinished still.
     pub async fn settle(&self, job: &JobId, ending: &Ending) -> Result<(), StoreError> {
+        self.check_in_place()?;
         if !ending.frames.is_empty() {
             let pictures = ending.frames.iter().map(|(_, _, picture)| picture.clone());
             self.0.blobs.put(job, pictures).await?;
@@ -150,16 +140,21 @@ impl Store {
         self.record_end(job, ending).await
     }
 
-    /// Reads the picture of a frame; `None` if it was deleted in the meantime.
+    /// Reads the picture of a frame; `None` if its job was deleted in the meantime.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or is not what was kept.
     pub async fn picture(
         &self,
         job: &JobId,
         frame: &StoredFrame,
     ) -> Result<Option<Bytes>, StoreError> {
-        self.0.blobs.get(job, frame.start..frame.start + frame.length).await
+        let picture = self.0.blobs.get(job, frame.start..frame.start + frame.length).await?;
+        // A file goes after its rows.
+        if picture.is_none() && self.find(job).await?.is_some() {
+            return Err(StoreError::damaged_result(job, "their file is gone"));
+        }
+        Ok(picture)
     }
 
     /// Deletes a job and its pictures. Returns whether there was one.
@@ -190,6 +185,53 @@ impl Store {
         self.0.reader.close().await;
         self.0.writer.close().await;
     }
+}
+
+/// The connections that write and read the database, which is made or brought up to date.
+async fn open_database(
+    directory: &Path,
+    database: &Path,
+) -> Result<(SqlitePool, SqlitePool), StoreError> {
+    let failed = |error: sqlx::Error| StoreError::opening(directory, error);
+    let options = SqliteConnectOptions::new()
+        .filename(database)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(10))
+        .foreign_keys(true);
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        // A full disk makes SQLite end a transaction by itself; the library does not notice,
+        // and what came after would stay in a transaction for ever. A connection that is not
+        // back at rest is given up instead.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?; // by now a rollback has been tried
+                Ok(!connection.is_in_transaction())
+            })
+        })
+        .connect_with(options.clone())
+        .await
+        .map_err(failed)?;
+    let check: String =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&writer).await.map_err(failed)?;
+    if check != "ok" {
+        return Err(StoreError::damaged(
+            &format!("the database in {}", directory.display()),
+            check,
+        ));
+    }
+    sqlx::migrate!("src/storage/migrations")
+        .run(&writer)
+        .await
+        .map_err(|error| StoreError::migration(directory, error))?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(4)
+        .connect_with(options.read_only(true))
+        .await
+        .map_err(failed)?;
+    Ok((writer, reader))
 }
 
 impl Ending {

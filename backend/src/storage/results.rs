@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::Row;
+use sqlx::{Row, SqliteConnection};
 use var_dd_protocol::{JobEvent, JobId};
 
 use super::{
@@ -17,25 +17,9 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn accept(&self, job: &JobRecord) -> Result<i64, StoreError> {
-        let done = sqlx::query(
-            "INSERT INTO jobs (id, owner, state, created_ms, stays, example, model, request, class_name, plan_name,
-                               patch_nums, image_size)
-             VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(job.id.as_str())
-        .bind(&job.owner[..])
-        .bind(job.created_ms as i64)
-        .bind(job.stays)
-        .bind(job.example)
-        .bind(job.request.model.as_deref().unwrap_or_default())
-        .bind(to_json(&job.request)?)
-        .bind(&job.class_name)
-        .bind(&job.plan_name)
-        .bind(to_json(&job.patch_nums)?)
-        .bind(job.image_size)
-        .execute(&self.0.writer)
-        .await?;
-        Ok(done.last_insert_rowid())
+        self.check_in_place()?;
+        let mut connection = self.0.writer.acquire().await?;
+        insert_job(&mut connection, job).await
     }
 
     /// Takes over the jobs that an earlier program left unfinished, in the order of acceptance;
@@ -308,4 +292,30 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// Adds an accepted job; returns its place in the order of acceptance.
+pub(super) async fn insert_job(
+    connection: &mut SqliteConnection,
+    job: &JobRecord,
+) -> Result<i64, StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO jobs (id, owner, state, created_ms, stays, example, model, request, class_name, plan_name,
+                           patch_nums, image_size)
+         VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(job.id.as_str())
+    .bind(&job.owner[..])
+    .bind(job.created_ms as i64)
+    .bind(job.stays)
+    .bind(job.example)
+    .bind(job.request.model.as_deref().unwrap_or_default())
+    .bind(to_json(&job.request)?)
+    .bind(&job.class_name)
+    .bind(&job.plan_name)
+    .bind(to_json(&job.patch_nums)?)
+    .bind(job.image_size)
+    .execute(connection)
+    .await?;
+    Ok(done.last_insert_rowid())
 }

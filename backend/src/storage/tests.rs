@@ -19,6 +19,7 @@ fn record(bits: u128) -> JobRecord {
             seed: Some(var_dd_protocol::MAX_SEED),
             count: 2,
             last_frame_first: false,
+            deadline_ms: None,
         },
         class_name: "tree \"of\" life".to_owned(),
         plan_name: None,
@@ -199,7 +200,7 @@ async fn a_full_disk_is_called_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_cut_off_file_of_pictures_is_an_error_and_a_missing_one_is_none() {
+async fn a_cut_off_or_missing_file_of_pictures_is_an_error_that_names_its_result() {
     let directory = tempdir().unwrap();
     let store = Store::open(directory.path()).await.unwrap();
     let job = record(1);
@@ -208,9 +209,15 @@ async fn a_cut_off_file_of_pictures_is_an_error_and_a_missing_one_is_none() {
     let frame = store.frame(&job.id, 2).await.unwrap().unwrap();
     let path = directory.path().join("frames").join(format!("{}.frames", job.id));
     fs::write(&path, "firstsec").unwrap();
-    assert!(store.picture(&job.id, &frame).await.is_err());
+    let cut_off = store.picture(&job.id, &frame).await.unwrap_err();
     fs::remove_file(&path).unwrap();
-    assert_eq!(store.picture(&job.id, &frame).await.unwrap(), None);
+    let missing = store.picture(&job.id, &frame).await.unwrap_err();
+    for error in [cut_off, missing] {
+        assert!(matches!(error, StoreError::DamagedResult { .. }), "{error:?}");
+        assert!(error.to_string().contains(job.id.as_str()), "{error}");
+    }
+    store.delete(&job.id).await.unwrap();
+    assert_eq!(store.picture(&job.id, &frame).await.unwrap(), None, "deleted in the meantime");
 }
 
 #[tokio::test]
