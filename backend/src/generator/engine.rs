@@ -231,11 +231,7 @@ impl Generator for Engine {
         tracing::info!(model, took_ms = began.elapsed().as_millis() as u64, "prepared");
     }
 
-    fn generate(
-        &mut self,
-        batch: &BatchRequest,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), GeneratorError> {
+    fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
         guarded(batch.pictures.len(), || draw(&self.sampler, batch, sink))
     }
 }

@@ -140,11 +140,7 @@ impl Generator for FakeGenerator {
         &self.info
     }
 
-    fn generate(
-        &mut self,
-        batch: &BatchRequest,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), GeneratorError> {
+    fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
         let has = |class| batch.pictures.iter().any(|picture| picture.class == class);
         let passes = batch.plan.passes(self.info.patch_nums.len());

@@ -101,10 +101,10 @@ pub trait Generator: Send {
     /// once; called once, on the thread that then draws. The log tells how far it is.
     fn prepare(&mut self, _max_batch: u32) {}
 
-    /// Draws a batch. Returns early with `Ok` when the sink says stop.
+    /// Draws a batch. Returns early with `Ok` when the sink says stop. The sink may draw another
+    /// batch, with this generator too, before it lets a pass begin.
     ///
     /// # Errors
     /// When the device cannot.
-    fn generate(&mut self, batch: &BatchRequest, sink: &mut Sink<'_>)
-    -> Result<(), GeneratorError>;
+    fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError>;
 }

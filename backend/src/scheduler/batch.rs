@@ -20,6 +20,10 @@ pub(super) struct Waiting {
     pub(super) pictures: Range<u32>,
     /// When it began to wait.
     pub(super) since_ms: f64,
+    /// What one of its pictures takes on the device, as far as is known.
+    pub(super) cost_ms: f64,
+    /// What its client has had of the device.
+    pub(super) had_ms: f64,
 }
 
 /// Bounds of a batch.
@@ -51,12 +55,12 @@ pub(super) enum Decision {
     Run(Vec<Slice>),
 }
 
-/// Chooses the next batch from `queue`, which is in the order of acceptance.
+/// Chooses the next batch from `queue`, which is in the order of turns.
 ///
-/// - Models take turns: the first one in order after `last_model` that has a batch ready.
-/// - The oldest waiting job of that model is always in its batch, so no job waits for ever. It is
-///   cut only if it alone is over the limit; the rest of it then comes first at the model's next
-///   turn.
+/// - Of the models that have a batch ready, the one whose first client has had least. Of equal
+///   ones the first in order after `last_model`: models take turns.
+/// - The first waiting job of that model is always in its batch, so no job waits for ever. It is
+///   cut only if it alone is over the limit.
 /// - Later jobs of the same model, plan and order of frames join as far as they fit whole. One that
 ///   does not fit is passed over by smaller ones, which take only room that would stay empty.
 /// - A batch with room waits until its first job has waited for the window.
@@ -73,20 +77,28 @@ pub(super) fn decide(
     models.rotate_left(after_last);
 
     let mut wake_ms = f64::INFINITY;
+    let mut best: Option<(f64, Vec<Slice>)> = None;
     for model in models {
         let (slices, full) = gather(queue, model, limits.max_batch);
         let Some(first) = slices.first() else { continue };
         let ripe_ms = queue[first.at].since_ms + limits.window_ms;
-        if full || now_ms >= ripe_ms {
-            return Decision::Run(slices);
+        if !full && now_ms < ripe_ms {
+            wake_ms = wake_ms.min(ripe_ms);
+            continue;
         }
-        wake_ms = wake_ms.min(ripe_ms);
+        let had_ms = queue[first.at].had_ms;
+        if best.as_ref().is_none_or(|(least_ms, _)| had_ms < *least_ms) {
+            best = Some((had_ms, slices));
+        }
+    }
+    if let Some((_, slices)) = best {
+        return Decision::Run(slices);
     }
     if wake_ms.is_finite() { Decision::WaitUntil(wake_ms) } else { Decision::Idle }
 }
 
 /// The batch of a model as it would run now, and whether waiting could not make it larger.
-fn gather(queue: &[Waiting], model: usize, max_batch: u32) -> (Vec<Slice>, bool) {
+pub(super) fn gather(queue: &[Waiting], model: usize, max_batch: u32) -> (Vec<Slice>, bool) {
     let mut slices = Vec::new();
     let mut room = max_batch.max(1);
     let mut passed_over = false;
@@ -130,6 +142,8 @@ mod tests {
                 frames: Frames::InOrder,
                 pictures: 0..count,
                 since_ms,
+                cost_ms: 1.0,
+                had_ms: 0.0,
             };
         (0..).zip(jobs).map(waiting).collect()
     }
@@ -180,6 +194,15 @@ mod tests {
         for (what, jobs, last_model, expected) in table {
             assert_eq!(run(decide(&queue(jobs), last_model, ripe_ms, LIMITS)), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn the_client_that_has_had_least_comes_before_the_turn_of_models() {
+        let mut waiting = queue(&[(0, 0, 1, 0.0), (1, 0, 1, 0.0)]);
+        waiting[0].had_ms = 5.0;
+        assert_eq!(run(decide(&waiting, Some(1), 100.0, LIMITS)), [(1, 1)]);
+        waiting[1].had_ms = 5.0;
+        assert_eq!(run(decide(&waiting, Some(1), 100.0, LIMITS)), [(0, 1)]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The task that feeds the device.
 
 use std::{
-    sync::{Arc, Weak, mpsc as std_mpsc},
+    sync::{Arc, mpsc as std_mpsc},
     thread,
     time::Duration,
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
@@ -14,7 +15,8 @@ use var_dd_protocol::JobEvent;
 
 use super::{
     draw::{self, BatchPicture},
-    state::{Shared, Step},
+    queue::Ran,
+    state::{Batch, Shared, Step},
     worker::{self, Work},
 };
 use crate::generator::{Generator, PictureRequest};
@@ -40,8 +42,6 @@ impl Device {
         generators: Vec<Box<dyn Generator>>,
     ) -> std::io::Result<Self> {
         let (work, works) = std_mpsc::sync_channel(1);
-        // The thread ends when the dispatcher does; it must not keep the store open until then.
-        let weak: Weak<Shared> = Arc::downgrade(shared);
         let clock = shared.clock;
         let max_batch = u32::try_from(shared.config.max_batch).unwrap_or(u32::MAX).max(1);
         let (prepared, ready) = oneshot::channel();
@@ -50,11 +50,7 @@ impl Device {
                 // Nobody waits any more only when the server is going down.
                 let _ = prepared.send(());
             };
-            worker::run(generators, max_batch, ready, clock, &works, |batch_ms| {
-                if let Some(shared) = weak.upgrade() {
-                    shared.device_idle(batch_ms);
-                }
-            });
+            worker::run(generators, max_batch, ready, clock, &works);
         })?;
         // The thread drops its end only after it has said so.
         let _ = ready.await;
@@ -73,16 +69,16 @@ pub(super) async fn run(shared: Arc<Shared>, device: Device) {
                 shared.settle(job, JobEvent::Expired).await;
             });
         }
-        if !batch.is_empty() {
-            let pictures = batch
-                .into_iter()
-                .flat_map(|(job, indices)| {
-                    indices.map(move |index| BatchPicture { job: job.clone(), index })
-                })
-                .collect();
-            start_batch(&shared, &device, pictures, &mut tasks);
+        if let Some(work) = prepare(&shared, batch, &Handle::current(), true)
+            && let Err(refused) = device.work.try_send(work)
+        {
+            // The device is idle, so its channel has room: only a dead thread refuses.
+            tracing::error!(%refused, "the device thread is gone; no more jobs are taken until \
+                the next start");
+            shared.close();
         }
         while tasks.try_join_next().is_some() {}
+        shared.forget_done();
         let woken = shared.wake.notified();
         match look_again_ms {
             None => woken.await,
@@ -96,12 +92,17 @@ pub(super) async fn run(shared: Arc<Shared>, device: Device) {
     rest(shared, device, tasks).await;
 }
 
-fn start_batch(
-    shared: &Arc<Shared>,
-    device: &Device,
-    pictures: Vec<BatchPicture>,
-    tasks: &mut JoinSet<()>,
-) {
+/// A batch for the device, with somebody to follow it; `None` if it is empty. `outer` is one that
+/// others may be drawn between the passes of.
+fn prepare(shared: &Arc<Shared>, batch: Batch, tasks: &Handle, outer: bool) -> Option<Work> {
+    let Batch { parts, taken } = batch;
+    let pictures: Vec<_> = parts
+        .into_iter()
+        .flat_map(|(job, indices)| {
+            indices.map(move |index| BatchPicture { job: job.clone(), index })
+        })
+        .collect();
+    let first = pictures.first()?.job.clone();
     let now_ms = shared.clock.now_ms();
     let mut numbers = Vec::new();
     for picture in &pictures {
@@ -112,32 +113,50 @@ fn start_batch(
     }
     shared.metrics.batch_pictures.observe(pictures.len() as f64);
     let marked = shared.clone();
-    tasks.spawn(async move {
+    shared.adopt(tasks.spawn(async move {
         if let Err(error) = marked.store.started(&numbers).await {
             tracing::warn!(%error, "jobs cannot be marked as running");
         }
-    });
-    let Some(first) = pictures.first() else { return };
+    }));
     let (reports, from_device) = mpsc::channel(REPORTS_WAITING);
-    let (jobs, closing) = (pictures.clone(), Arc::downgrade(shared));
-    let work = Work {
-        model: first.job.model,
-        plan: first.job.plan.clone(),
-        frames: first.job.frames,
+    shared.adopt(tasks.spawn(draw::follow(shared.clone(), pictures.clone(), from_device)));
+    // The device thread ends when the dispatcher does; it must not keep the store open until then.
+    let weak = Arc::downgrade(shared);
+    let between = outer.then(|| {
+        let (weak, tasks, taken) = (weak.clone(), tasks.clone(), taken.clone());
+        Box::new(move |remaining_ms| {
+            let shared = weak.upgrade().filter(|shared| !shared.is_closing())?;
+            let batch = shared.step_between(&taken, remaining_ms);
+            prepare(&shared, batch, &tasks, false)
+        }) as Box<dyn Fn(f64) -> Option<Work> + Send>
+    });
+    let (jobs, closing) = (pictures.clone(), weak.clone());
+    Some(Work {
+        model: first.model,
+        plan: first.plan.clone(),
+        frames: first.frames,
         pictures: pictures.iter().map(picture_request).collect(),
         unwanted: Box::new(move |range| {
-            let closing = closing.upgrade().is_none_or(|shared| shared.is_closing());
-            closing || jobs[range].iter().all(|picture| picture.job.is_over())
+            let Some(shared) = closing.upgrade().filter(|shared| !shared.is_closing()) else {
+                return true;
+            };
+            let now_ms = shared.clock.now_ms();
+            jobs[range].iter().all(|picture| picture.job.is_over() || picture.job.is_late(now_ms))
+        }),
+        between,
+        drawn: Box::new(move |batch_ms| {
+            if let Some(shared) = weak.upgrade() {
+                let batch = Ran {
+                    model: first.model,
+                    plan: &first.plan,
+                    frames: first.frames,
+                    taken: &taken,
+                };
+                shared.drawn(batch, batch_ms, outer);
+            }
         }),
         reports,
-    };
-    if let Err(refused) = device.work.try_send(work) {
-        // The device is idle, so its channel has room: only a dead thread refuses.
-        tracing::error!(%refused, "the device thread is gone; no more jobs are taken until the \
-            next start");
-        shared.close();
-    }
-    tasks.spawn(draw::follow(shared.clone(), pictures, from_device));
+    })
 }
 
 fn picture_request(picture: &BatchPicture) -> PictureRequest {
@@ -154,6 +173,10 @@ async fn rest(shared: Arc<Shared>, device: Device, mut tasks: JoinSet<()>) {
     let Device { work, thread } = device;
     drop(work);
     while tasks.join_next().await.is_some() {}
+    for task in shared.adopted() {
+        // A panic was told of where it happened.
+        let _ = task.await;
+    }
     if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
         tracing::error!("the device thread ended with a panic");
     }

@@ -105,9 +105,14 @@ pub(super) async fn follow(
     for picture in &batch {
         if !shared.is_closing() && !picture.job.is_over() && !picture.job.has_picture(picture.index)
         {
-            let error =
-                internal(format!("the model ended without drawing picture {}", picture.index));
-            end(&shared, &mut ends, &picture.job, JobEvent::Failed { error });
+            let last = if picture.job.is_late(shared.clock.now_ms()) {
+                JobEvent::Expired
+            } else {
+                let index = picture.index;
+                let error = internal(format!("the model ended without drawing picture {index}"));
+                JobEvent::Failed { error }
+            };
+            end(&shared, &mut ends, &picture.job, last);
         }
     }
     while ends.join_next().await.is_some() {}

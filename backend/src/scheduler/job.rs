@@ -7,8 +7,8 @@ use var_dd_engine::sample::{
     plan::{self as engine, Guidance},
 };
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_PICTURES, MAX_SEED, ModelInfo, OwnerToken,
-    Pass, PassKind, Plan,
+    ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_DEADLINE_MS, MAX_PICTURES, MAX_SEED,
+    ModelInfo, OwnerToken, Pass, PassKind, Plan,
 };
 
 use crate::storage::{JobRecord, OwnerHash};
@@ -61,6 +61,16 @@ impl ValidJob {
                 format!(
                     "count is {}; a job draws from 1 to {MAX_PICTURES} pictures",
                     request.count
+                ),
+            ));
+        }
+        if let Some(deadline_ms) = request.deadline_ms
+            && !(1..=MAX_DEADLINE_MS).contains(&deadline_ms)
+        {
+            return Err(ErrorBody::new(
+                ErrorCode::DeadlineOutOfRange,
+                format!(
+                    "deadline_ms is {deadline_ms}; it goes from 1 to {MAX_DEADLINE_MS} (a day)"
                 ),
             ));
         }
@@ -193,6 +203,11 @@ pub(super) fn new_id() -> Result<JobId, ErrorBody> {
     Ok(JobId::from_bits(u128::from_le_bytes(random()?)))
 }
 
+/// Random bits that make an owner's token of a client's key.
+pub(super) fn new_salt() -> Result<[u8; 32], ErrorBody> {
+    random()
+}
+
 /// A new owner's token of 256 random bits.
 pub(super) fn new_token() -> Result<OwnerToken, ErrorBody> {
     let digits = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -233,6 +248,7 @@ mod tests {
             seed: Some(MAX_SEED),
             count: MAX_PICTURES,
             last_frame_first: false,
+            deadline_ms: None,
         }
     }
 
@@ -275,6 +291,12 @@ mod tests {
             ),
             (refusal(|r| r.class = 8), ClassOutOfRange, ["class 8", "0 to 7"]),
             (refusal(|r| r.count = 0), CountOutOfRange, ["count is 0", "1 to 8"]),
+            (refusal(|r| r.deadline_ms = Some(0)), DeadlineOutOfRange, ["is 0", "1 to 86400000"]),
+            (
+                refusal(|r| r.deadline_ms = Some(MAX_DEADLINE_MS + 1)),
+                DeadlineOutOfRange,
+                ["86400001", "a day"],
+            ),
             (refusal(|r| r.count = 9), CountOutOfRange, ["count is 9", "1 to 8"]),
             (
                 refusal(|r| r.seed = Some(MAX_SEED + 1)),

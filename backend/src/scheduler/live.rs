@@ -18,6 +18,7 @@ use var_dd_protocol::{
 
 use super::{
     clock::milliseconds,
+    fairness::Client,
     job::{ValidJob, protocol_pass},
     log::{Cursor, Log, Step},
 };
@@ -57,6 +58,8 @@ pub(super) struct LiveJob {
     pub(super) frames: Frames,
     /// Order of acceptance.
     pub(super) number: i64,
+    /// Who asked for it.
+    pub(super) client: Client,
     /// Whether nothing more is wanted of it; read on the device thread.
     over: AtomicBool,
     progress: Mutex<Progress>,
@@ -78,11 +81,19 @@ struct Progress {
     position: Option<u32>,
     timings: Timings,
     error: Option<ErrorBody>,
+    /// Why its end could not be kept yet.
+    not_kept: Option<ErrorBody>,
 }
 
 impl LiveJob {
     /// A job that begins to wait, in its `attempt`th program (from 0).
-    pub(super) fn new(valid: ValidJob, record: JobRecord, number: i64, attempt: u32) -> Self {
+    pub(super) fn new(
+        valid: ValidJob,
+        record: JobRecord,
+        number: i64,
+        attempt: u32,
+        client: Client,
+    ) -> Self {
         let log = Log::new(record.id.clone(), first_seq(attempt));
         Self {
             record,
@@ -90,6 +101,7 @@ impl LiveJob {
             plan: valid.plan,
             frames: valid.frames,
             number,
+            client,
             over: AtomicBool::new(false),
             progress: Mutex::new(Progress {
                 log,
@@ -103,6 +115,7 @@ impl LiveJob {
                 position: None,
                 timings: Timings::default(),
                 error: None,
+                not_kept: None,
             }),
             changed: watch::Sender::new(()),
         }
@@ -132,6 +145,17 @@ impl LiveJob {
     /// Whether nothing more is wanted of it.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// When it expires, whatever it is at, in milliseconds since 1970.
+    pub(super) fn deadline_ms(&self) -> Option<f64> {
+        let after_ms = self.record.request.deadline_ms?;
+        Some((self.record.created_ms + after_ms) as f64)
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_late(&self, now_ms: f64) -> bool {
+        self.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms)
     }
 
     /// It has `position` jobs ahead of it.
@@ -281,6 +305,36 @@ impl LiveJob {
         progress.frozen = true;
         self.over.store(true, Ordering::Relaxed);
         Some(progress.log.ending(last))
+    }
+
+    /// Tells, once, that the end of the frozen job could not be kept yet; what is to be kept then.
+    pub(super) fn not_kept(&self, error: &ErrorBody, last: JobEvent) -> Ending {
+        let mut progress = self.progress();
+        if progress.not_kept.replace(error.clone()).is_none() {
+            progress.log.push(JobEvent::NotKept { error: error.clone() });
+        }
+        let ending = progress.log.ending(last);
+        drop(progress);
+        self.changed.send_replace(());
+        ending
+    }
+
+    /// Waits until keeping the end has failed; why.
+    pub(super) async fn cannot_be_kept(&self) -> ErrorBody {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Some(error) = self.progress().not_kept.clone() {
+                return error;
+            }
+            // The sender is ours.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Leaves the frozen job, whose end could not be kept, to the next start of the program.
+    pub(super) fn abandon(&self) {
+        self.progress().closed = true;
+        self.changed.send_replace(());
     }
 
     /// Tells that the frozen job has ended with `last`.

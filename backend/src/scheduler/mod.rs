@@ -15,6 +15,7 @@ mod clock;
 mod dispatch;
 mod draw;
 mod encode;
+mod fairness;
 mod job;
 mod live;
 mod log;
@@ -44,12 +45,14 @@ use self::{
 };
 pub use self::{
     encode::encoded_bytes,
+    fairness::Client,
     viewer::{Viewer, ViewerEvent},
 };
 use crate::{
     generator::Generator,
     storage::{
-        Ending, JobRecord, Store, StoreError, StoredEvent, StoredFrame, StoredJob, UnfinishedJob,
+        AskedBefore, Ending, JobRecord, RequestKey, Store, StoreError, StoredEvent, StoredFrame,
+        StoredJob, UnfinishedJob,
     },
 };
 
@@ -72,6 +75,8 @@ pub struct SchedulerConfig {
     pub unwatched_grace: Duration,
     /// Finished results kept; the oldest beyond are deleted. All if `None`.
     pub keep_results: Option<u32>,
+    /// How long it is tried to keep the end of a job before the job fails for that.
+    pub keep_for: Duration,
     /// Bytes of frames that a viewer may lie behind before intermediate ones are dropped for it.
     pub viewer_backlog_bytes: usize,
 }
@@ -84,6 +89,7 @@ impl Default for SchedulerConfig {
             batch_window: Duration::ZERO,
             unwatched_grace: Duration::from_secs(20),
             keep_results: None,
+            keep_for: Duration::from_secs(600),
             viewer_backlog_bytes: 1 << 20,
         }
     }
@@ -118,6 +124,17 @@ pub enum Unwatched {
     Stays,
 }
 
+/// How a job is asked for.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// What becomes of it when nobody watches.
+    pub unwatched: Unwatched,
+    /// Who asks: clients get the same share of the device.
+    pub client: Client,
+    /// What the client calls it, so that asking again makes no second job.
+    pub key: Option<String>,
+}
+
 /// A job that is kept and will be drawn.
 #[derive(Clone, Debug)]
 pub struct Accepted {
@@ -142,6 +159,8 @@ pub struct Stats {
     pub running: usize,
     /// Viewers of live jobs.
     pub viewers: usize,
+    /// Jobs that are over and whose end could not be kept yet.
+    pub not_kept: usize,
 }
 
 /// Takes jobs, runs them in batches, tells their viewers, keeps their results. A cheap handle.
@@ -199,7 +218,20 @@ impl Scheduler {
         request: GenerateRequest,
         unwatched: Unwatched,
     ) -> Result<Accepted, ErrorBody> {
-        self.accept(request, unwatched == Unwatched::Stays, false).await
+        let asking = Asking { unwatched, client: Client::default(), key: None };
+        self.submit_as(request, asking).await
+    }
+
+    /// The same for a client, or the job that there is if the client asked before.
+    ///
+    /// # Errors
+    /// As [`Scheduler::submit`], and when something else was asked for under the same key.
+    pub async fn submit_as(
+        &self,
+        request: GenerateRequest,
+        asking: Asking,
+    ) -> Result<Accepted, ErrorBody> {
+        self.accept(request, asking, false).await
     }
 
     /// Accepts a job of the server itself, whose result becomes the [`Scheduler::example`].
@@ -207,20 +239,32 @@ impl Scheduler {
     /// # Errors
     /// As [`Scheduler::submit`].
     pub async fn submit_example(&self, request: GenerateRequest) -> Result<JobId, ErrorBody> {
-        Ok(self.accept(request, true, true).await?.job)
+        let asking = Asking { unwatched: Unwatched::Stays, client: Client::default(), key: None };
+        Ok(self.accept(request, asking, true).await?.job)
     }
 
     async fn accept(
         &self,
         request: GenerateRequest,
-        stays: bool,
+        asking: Asking,
         example: bool,
     ) -> Result<Accepted, ErrorBody> {
+        let Asking { unwatched, client, key } = asking;
+        let key = key.map(|key| RequestKey::new(key, &request)).transpose()?;
+        if let Some(key) = &key
+            && let Some(before) = accepted_before(self.0.store.asked_before(key).await?)
+        {
+            return before;
+        }
         let valid = ValidJob::new(request, &self.0.models)?;
         let place = self.0.reserve()?;
-        let owner_token = job::new_token()?;
+        let salt = job::new_salt()?;
+        let owner_token = match &key {
+            Some(key) => key.owner_token(&salt),
+            None => job::new_token()?,
+        };
         let record = JobRecord {
-            stays,
+            stays: unwatched == Unwatched::Stays,
             example,
             ..valid.record(job::new_id()?, job::hash(&owner_token), self.0.clock.now_ms() as u64)
         };
@@ -230,8 +274,18 @@ impl Scheduler {
         // A task of its own: a caller that gives up must not leave a job on disk that is in no
         // queue.
         uninterrupted(async move {
-            let number = shared.store.accept(&record).await?;
-            shared.enqueue(&Arc::new(LiveJob::new(valid, record, number, 0)));
+            let number = match &key {
+                None => shared.store.accept(&record).await?,
+                Some(key) => match shared.store.accept_once(&record, key, &salt).await? {
+                    Ok(number) => number,
+                    // Asked for twice at once: the other one was first.
+                    Err(before) => {
+                        return accepted_before(before)
+                            .unwrap_or_else(|| Err(internal("a key was there and is not")));
+                    }
+                },
+            };
+            shared.enqueue(&Arc::new(LiveJob::new(valid, record, number, 0, client)));
             shared.metrics.accepted.inc();
             drop(place);
             Ok(accepted)
@@ -267,13 +321,26 @@ impl Scheduler {
             ));
         };
         check_owner(token, live.owner())?;
-        let shared = self.0.clone();
-        match uninterrupted(async move { Ok(shared.settle(live, JobEvent::Cancelled).await) })
-            .await?
-        {
+        if live.is_over() {
+            return Err(ErrorBody::new(
+                ErrorCode::Conflict,
+                "the job is over, which is just being kept",
+            ));
+        }
+        let (shared, job) = (self.0.clone(), live.clone());
+        let ended = uninterrupted(async move { Ok(shared.settle(job, JobEvent::Cancelled).await) });
+        let ended = tokio::select! {
+            ended = ended => ended?,
+            // It has stopped; that this is kept may take until somebody makes room.
+            error = live.cannot_be_kept() => return Err(error.retry_after(5)),
+        };
+        match ended {
             Some(JobEvent::Failed { error }) => Err(error),
             Some(_) => Ok(()),
-            None => Err(ErrorBody::new(ErrorCode::Conflict, "the job is just ending")),
+            None => Err(ErrorBody::new(
+                ErrorCode::Conflict,
+                "the job is over, which is just being kept",
+            )),
         }
     }
 
@@ -320,10 +387,13 @@ impl Scheduler {
     /// cursor `before`, which is the `next` of an earlier page.
     ///
     /// # Errors
-    /// When the cursor is not one.
+    /// When the limit is out of its bounds, or the cursor is not one.
     pub async fn recent(&self, limit: u32, before: Option<&str>) -> Result<ResultPage, ErrorBody> {
         let before = before.map(parse_cursor).transpose()?;
-        let limit = limit.clamp(1, MAX_PAGE);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            let message = format!("limit is {limit}; it goes from 1 to {MAX_PAGE}");
+            return Err(ErrorBody::new(ErrorCode::MalformedBody, message));
+        }
         // One more than asked for tells whether there is another page.
         let mut jobs = self.0.store.finished(limit + 1, before).await?;
         let more = jobs.len() > limit as usize;
@@ -398,6 +468,37 @@ impl Scheduler {
         self.0.metrics.register(registry);
     }
 
+    /// Checks that something can be kept: a block is written and reaches the disk, and no end of a
+    /// job waits for that.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn can_keep(&self) -> Result<(), ErrorBody> {
+        self.0.store.probe().await?;
+        match self.stats().not_kept {
+            0 => Ok(()),
+            jobs => {
+                let message = format!("{jobs} jobs are over and cannot be kept yet");
+                Err(ErrorBody::new(ErrorCode::StorageFailed, message))
+            }
+        }
+    }
+
+    /// Takes no more jobs and waits, at most for `limit`, until those that have begun have ended.
+    /// Those that wait stay on disk for the next start.
+    pub async fn drain(&self, limit: Duration) {
+        self.0.drain();
+        let at_rest = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while self.stats().running > 0 {
+                ticks.tick().await;
+            }
+        };
+        if tokio::time::timeout(limit, at_rest).await.is_err() {
+            tracing::warn!(running = self.stats().running, "time is over for what runs");
+        }
+    }
+
     /// Takes no more jobs, stops the running batch at a pass (its jobs run at the next start), ends
     /// every viewer, closes the store. Returns when everything is at rest; a second call waits for
     /// the first.
@@ -414,6 +515,23 @@ async fn uninterrupted<T: Send + 'static>(
 ) -> Result<T, ErrorBody> {
     let done = tokio::spawn(work).await;
     done.unwrap_or_else(|error| Err(internal(format!("a task of the server failed: {error}"))))
+}
+
+/// The answer to whoever asked before, if somebody did.
+fn accepted_before(before: AskedBefore) -> Option<Result<Accepted, ErrorBody>> {
+    match before {
+        AskedBefore::Never => None,
+        AskedBefore::Same { job, owner_token, request } => {
+            Some(Ok(Accepted { job, owner_token, request: *request }))
+        }
+        AskedBefore::Other { job } => {
+            let message = format!(
+                "another job, {job}, was asked for under this key with another request; take a new \
+                 key"
+            );
+            Some(Err(ErrorBody::new(ErrorCode::KeyReused, message)))
+        }
+    }
 }
 
 fn not_found(job: &JobId) -> ErrorBody {
@@ -441,7 +559,9 @@ async fn resume(shared: &Arc<Shared>, job: UnfinishedJob) -> Result<(), StoreErr
     };
     match valid {
         Ok(valid) => {
-            shared.enqueue(&Arc::new(LiveJob::new(valid, job.record, job.number, job.attempt)))
+            let client = Client::default();
+            let live = LiveJob::new(valid, job.record, job.number, job.attempt, client);
+            shared.enqueue(&Arc::new(live));
         }
         Err(error) => {
             let id = &job.record.id;

@@ -1,9 +1,15 @@
-//! The jobs that wait: bounded, in the order of acceptance, each with its viewers. Pure; the clock
-//! is an argument.
+//! The jobs that wait: bounded, clients in turn, each client's in the order of acceptance, each with
+//! its viewers. Pure; the clock is an argument.
 
+use std::collections::{HashMap, HashSet};
+
+use var_dd_engine::sample::{Frames, plan::Plan};
 use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
 
-use super::batch::{self, Decision, Limits, Slice, Waiting};
+use super::{
+    batch::{self, Decision, Limits, Slice, Waiting},
+    fairness::{Client, Costs, Turns},
+};
 
 /// A job as it enters the queue.
 #[derive(Clone, Debug)]
@@ -12,6 +18,8 @@ pub(super) struct Entry {
     pub(super) job: Waiting,
     /// Order of acceptance.
     pub(super) number: i64,
+    /// Who asked for it.
+    pub(super) client: Client,
     /// Whether it expires when nobody watches it.
     pub(super) expires: bool,
 }
@@ -19,6 +27,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Place {
     number: i64,
+    client: Client,
     /// Whether some of its pictures have run; then it cannot expire and has no position any more.
     begun: bool,
     viewers: usize,
@@ -28,12 +37,16 @@ struct Place {
 }
 
 /// Part of a job on its way to the device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Taken {
     /// The job.
     pub(super) id: JobId,
     /// Its pictures.
     pub(super) pictures: std::ops::Range<u32>,
+    /// Who asked for it.
+    pub(super) client: Client,
+    /// What its client was charged for them, until it is known what they took.
+    pub(super) charged_ms: f64,
 }
 
 /// What [`Queue::take`] found.
@@ -47,6 +60,21 @@ pub(super) enum Next {
     Run(Vec<Taken>),
 }
 
+impl Eq for Taken {}
+
+/// A batch that ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ran<'a> {
+    /// Index of the model.
+    pub(super) model: usize,
+    /// The plan.
+    pub(super) plan: &'a Plan,
+    /// Order of frames.
+    pub(super) frames: Frames,
+    /// Whose pictures.
+    pub(super) taken: &'a [Taken],
+}
+
 /// The jobs that wait.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -56,6 +84,12 @@ pub(super) struct Queue {
     /// Places promised to jobs that are being written to disk.
     reserved: usize,
     last_model: Option<usize>,
+    /// Nothing begins any more; what has begun goes on.
+    draining: bool,
+    turns: Turns,
+    costs: Costs,
+    /// Batches on the device, by client.
+    running: HashMap<Client, usize>,
     // Two lists in step, so that the policy sees plain jobs.
     jobs: Vec<Waiting>,
     places: Vec<Place>,
@@ -69,6 +103,10 @@ impl Queue {
             grace_ms,
             reserved: 0,
             last_model: None,
+            draining: false,
+            turns: Turns::default(),
+            costs: Costs::default(),
+            running: HashMap::new(),
             jobs: Vec::new(),
             places: Vec::new(),
         }
@@ -106,19 +144,66 @@ impl Queue {
         self.reserved = self.reserved.saturating_sub(1);
     }
 
-    /// Adds a job at its place in the order of acceptance. Nobody watches it yet.
+    /// Adds a job at its place in the order of turns. Nobody watches it yet.
     pub(super) fn push(&mut self, entry: Entry, now_ms: f64) {
-        let at = self.places.partition_point(|place| place.number < entry.number);
-        self.places.insert(
-            at,
-            Place {
-                number: entry.number,
-                begun: entry.job.pictures.start > 0,
-                viewers: 0,
-                unwatched_since_ms: entry.expires.then_some(now_ms),
-            },
-        );
-        self.jobs.insert(at, entry.job);
+        if !self.is_active(entry.client) {
+            self.turns.arrives(entry.client);
+        }
+        self.places.push(Place {
+            number: entry.number,
+            client: entry.client,
+            begun: entry.job.pictures.start > 0,
+            viewers: 0,
+            unwatched_since_ms: entry.expires.then_some(now_ms),
+        });
+        self.jobs.push(entry.job);
+        self.arrange();
+    }
+
+    /// What a picture takes on the device, as far as is known.
+    pub(super) fn cost_ms(&self, model: usize, plan: &Plan, frames: Frames, passes: usize) -> f64 {
+        self.costs.of(model, plan, frames, passes)
+    }
+
+    /// Lets nothing begin any more.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    fn is_active(&self, client: Client) -> bool {
+        self.running.contains_key(&client) || self.places.iter().any(|place| place.client == client)
+    }
+
+    /// How many clients of each address have something waiting or running.
+    fn siblings(&self) -> HashMap<Option<std::net::IpAddr>, usize> {
+        let waiting = self.places.iter().map(|place| place.client);
+        let active: HashSet<Client> = waiting.chain(self.running.keys().copied()).collect();
+        let mut siblings = HashMap::new();
+        for client in active {
+            *siblings.entry(client.address).or_default() += 1;
+        }
+        siblings
+    }
+
+    /// Puts the jobs into the order in which they would run.
+    fn arrange(&mut self) {
+        let mut both: Vec<_> = self.jobs.drain(..).zip(self.places.drain(..)).collect();
+        both.sort_by_key(|(_, place)| place.number);
+        (self.jobs, self.places) = both.into_iter().unzip();
+        let siblings = self.siblings();
+        let wanted: Vec<_> = self
+            .jobs
+            .iter()
+            .zip(&self.places)
+            .map(|(job, place)| (place.client, job.cost_ms * job.pictures.len() as f64))
+            .collect();
+        let order = self.turns.order(&wanted, |client| siblings[&client.address]);
+        let mut both: Vec<_> = self.jobs.drain(..).zip(self.places.drain(..)).map(Some).collect();
+        let arranged = order.into_iter().filter_map(|at| both[at].take());
+        (self.jobs, self.places) = arranged.unzip();
+        for (job, place) in self.jobs.iter_mut().zip(&self.places) {
+            job.had_ms = self.turns.had(place.client);
+        }
     }
 
     fn find(&self, id: &JobId) -> Option<usize> {
@@ -128,6 +213,14 @@ impl Queue {
     fn remove_at(&mut self, at: usize) -> Waiting {
         self.places.remove(at);
         self.jobs.remove(at)
+    }
+
+    /// The jobs that may run, with their places in the queue.
+    fn may_run(&self) -> (Vec<usize>, Vec<Waiting>) {
+        let all = self.jobs.iter().zip(&self.places).enumerate();
+        all.filter(|(_, (_, place))| place.begun || !self.draining)
+            .map(|(at, (job, _))| (at, job.clone()))
+            .unzip()
     }
 
     /// Takes a job out; whether it was there.
@@ -179,26 +272,108 @@ impl Queue {
 
     /// Takes the next batch out, as [`batch::decide`] chooses it.
     pub(super) fn take(&mut self, now_ms: f64) -> Next {
-        let slices = match batch::decide(&self.jobs, self.last_model, now_ms, self.limits) {
-            Decision::Idle => return Next::Idle,
-            Decision::WaitUntil(at_ms) => return Next::WaitUntil(at_ms),
-            Decision::Run(slices) => slices,
-        };
-        let mut taken: Vec<_> = slices.iter().rev().map(|slice| self.take_slice(slice)).collect();
-        taken.reverse();
-        Next::Run(taken)
+        let (places, jobs) = self.may_run();
+        match batch::decide(&jobs, self.last_model, now_ms, self.limits) {
+            Decision::Idle => Next::Idle,
+            Decision::WaitUntil(at_ms) => Next::WaitUntil(at_ms),
+            Decision::Run(slices) => Next::Run(self.take_slices(
+                slices.into_iter().map(|slice| Slice { at: places[slice.at], ..slice }),
+            )),
+        }
     }
 
-    fn take_slice(&mut self, slice: &Slice) -> Taken {
+    /// Takes a batch out that may run between two passes of one of `clients`, which has
+    /// `remaining_ms` to go: of others that have had no more than those, and shorter than what
+    /// remains.
+    pub(super) fn take_between(&mut self, clients: &[Client], remaining_ms: f64) -> Vec<Taken> {
+        let (places, jobs) = self.may_run();
+        let Some(first) = jobs.first() else { return Vec::new() };
+        let least_ms =
+            clients.iter().map(|client| self.turns.had(*client)).fold(f64::MAX, f64::min);
+        if first.had_ms > least_ms {
+            return Vec::new();
+        }
+        let (slices, _) = batch::gather(&jobs, first.model, self.limits.max_batch);
+        let mut room_ms = remaining_ms;
+        let mut chosen = Vec::new();
+        for slice in slices {
+            let at = places[slice.at];
+            room_ms -= self.jobs[at].cost_ms * slice.pictures.len() as f64;
+            if room_ms <= 0.0 || clients.contains(&self.places[at].client) {
+                break;
+            }
+            chosen.push(Slice { at, ..slice });
+        }
+        self.take_slices(chosen.into_iter())
+    }
+
+    fn take_slices(&mut self, slices: impl Iterator<Item = Slice>) -> Vec<Taken> {
+        let siblings = self.siblings();
+        let taken: Vec<Taken> = slices.map(|slice| self.begin_slice(&slice)).collect();
+        // Others that join the batch take only room that would stay empty.
+        if let Some(first) = taken.first() {
+            self.turns.takes(first.client);
+        }
+        for taken in &taken {
+            *self.running.entry(taken.client).or_default() += 1;
+        }
+        for taken in &taken {
+            let of_address = siblings.get(&taken.client.address).copied().unwrap_or(1);
+            self.turns.gets(taken.client, taken.charged_ms, of_address);
+        }
+        let done = |job: &Waiting| job.pictures.is_empty();
+        for at in (0..self.jobs.len()).rev() {
+            if done(&self.jobs[at]) {
+                self.remove_at(at);
+            }
+        }
+        self.arrange();
+        taken
+    }
+
+    fn begin_slice(&mut self, slice: &Slice) -> Taken {
         let job = &mut self.jobs[slice.at];
-        let id = job.id.clone();
         self.last_model = Some(job.model);
         job.pictures.start = slice.pictures.end;
-        self.places[slice.at].begun = true;
-        if self.jobs[slice.at].pictures.is_empty() {
-            self.remove_at(slice.at);
+        let place = &mut self.places[slice.at];
+        place.begun = true;
+        Taken {
+            id: job.id.clone(),
+            pictures: slice.pictures.clone(),
+            client: place.client,
+            charged_ms: job.cost_ms * slice.pictures.len() as f64,
         }
-        Taken { id, pictures: slice.pictures.clone() }
+    }
+
+    /// A batch took `ms` of the device: its clients are charged that instead of what was expected.
+    pub(super) fn ran(&mut self, batch: Ran<'_>, ms: f64) {
+        let pictures: usize = batch.taken.iter().map(|taken| taken.pictures.len()).sum();
+        let siblings = self.siblings();
+        for taken in batch.taken {
+            let share = ms * taken.pictures.len() as f64 / pictures.max(1) as f64;
+            let of_address = siblings.get(&taken.client.address).copied().unwrap_or(1);
+            self.turns.gets(taken.client, share - taken.charged_ms, of_address);
+            if let Some(batches) = self.running.get_mut(&taken.client) {
+                *batches -= 1;
+                if *batches == 0 {
+                    self.running.remove(&taken.client);
+                }
+            }
+        }
+        self.costs.learn(batch.model, batch.plan, batch.frames, pictures as u32, ms);
+        for job in &mut self.jobs {
+            if (job.model, &job.plan, job.frames) == (batch.model, batch.plan, batch.frames) {
+                job.cost_ms = self.costs.of(job.model, &job.plan, job.frames, 1);
+            }
+        }
+        let active: HashSet<Client> = self
+            .places
+            .iter()
+            .map(|place| place.client)
+            .chain(self.running.keys().copied())
+            .collect();
+        self.turns.forget_idle(|client| active.contains(&client));
+        self.arrange();
     }
 
     /// Every waiting job with the number of jobs ahead of it.
@@ -230,6 +405,17 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, number: i64, count: u32, expires: bool, now_ms: f64) {
+        push_of(queue, Client::default(), number, count, expires, now_ms);
+    }
+
+    fn push_of(
+        queue: &mut Queue,
+        client: Client,
+        number: i64,
+        count: u32,
+        expires: bool,
+        now_ms: f64,
+    ) {
         let job = Waiting {
             id: id(number),
             model: 0,
@@ -237,8 +423,10 @@ mod tests {
             frames: Frames::InOrder,
             pictures: 0..count,
             since_ms: now_ms,
+            cost_ms: 1.0,
+            had_ms: 0.0,
         };
-        let entry = Entry { job, number, expires };
+        let entry = Entry { job, number, client, expires };
         queue.push(entry, now_ms);
     }
 
@@ -274,6 +462,64 @@ mod tests {
         assert_eq!(taken(queue.take(0.0)), [(id(1), 2..4)]);
         assert_eq!(taken(queue.take(0.0)), [(id(1), 4..5), (id(2), 0..1)]);
         assert_eq!((queue.take(0.0), queue.depth()), (Next::Idle, 0));
+    }
+
+    fn client(number: u8) -> Client {
+        Client { address: Some(std::net::IpAddr::from([192, 0, 2, number])), conversation: 0 }
+    }
+
+    fn ran(queue: &mut Queue, taken: &[Taken], ms: f64) {
+        let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 1 };
+        queue.ran(Ran { model: 0, plan: &plan, frames: Frames::InOrder, taken }, ms);
+    }
+
+    #[test]
+    fn a_second_client_waits_for_one_batch_of_the_first_and_then_both_take_turns() {
+        let mut queue = queue(99);
+        for number in 0..20 {
+            push_of(&mut queue, client(1), number, 2, false, 0.0);
+        }
+        let Next::Run(first) = queue.take(0.0) else { panic!("nothing runs") };
+        for number in 20..23 {
+            push_of(&mut queue, client(2), number, 2, false, 0.0);
+        }
+        assert_eq!(queue.positions().next().unwrap().0, &id(20), "it is told that it is next");
+        ran(&mut queue, &first, 30.0);
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let Next::Run(taken) = queue.take(0.0) else { panic!("nothing runs") };
+            order.push(taken[0].client);
+            ran(&mut queue, &taken, 30.0);
+        }
+        assert_eq!(order[0], client(2));
+        assert_eq!(order.iter().filter(|of| **of == client(2)).count(), 3);
+    }
+
+    #[test]
+    fn between_two_passes_only_what_is_shorter_and_of_others_may_run() {
+        let mut queue = queue(99);
+        push_of(&mut queue, client(1), 1, 2, false, 0.0);
+        push_of(&mut queue, client(1), 2, 2, false, 0.0);
+        let Next::Run(_) = queue.take(0.0) else { panic!("nothing runs") };
+        assert_eq!(queue.take_between(&[client(1)], 1e9), [], "its own jobs wait");
+        push_of(&mut queue, client(2), 3, 2, false, 0.0);
+        assert_eq!(queue.take_between(&[client(1)], 1.5), [], "two pictures of 1 ms are longer");
+        let taken = queue.take_between(&[client(1)], 100.0);
+        assert_eq!(taken.iter().map(|taken| &taken.id).collect::<Vec<_>>(), [&id(3)]);
+        ran(&mut queue, &taken, 500.0);
+        push_of(&mut queue, client(2), 4, 1, false, 0.0);
+        assert_eq!(queue.take_between(&[client(1)], 1e9), [], "it has had more by now");
+    }
+
+    #[test]
+    fn a_queue_that_drains_lets_only_what_has_begun_go_on() {
+        let mut queue = queue(9);
+        push(&mut queue, 1, 3, false, 0.0);
+        push(&mut queue, 2, 1, false, 0.0);
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 0..2)]);
+        queue.drain();
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 2..3)]);
+        assert_eq!((queue.take(0.0), queue.depth()), (Next::Idle, 1));
     }
 
     #[test]

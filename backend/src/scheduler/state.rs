@@ -5,11 +5,15 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::JoinHandle,
+};
 use var_dd_protocol::{ErrorBody, ErrorCode, JobEvent, JobId, ModelInfo};
 
 use super::{
@@ -18,9 +22,9 @@ use super::{
     clock::Clock,
     live::LiveJob,
     metrics::Metrics,
-    queue::{Entry, Next, Queue},
+    queue::{Entry, Next, Queue, Ran, Taken},
 };
-use crate::storage::{Ending, Store};
+use crate::storage::Store;
 
 /// Batches on the device or behind it: while one is drawn, the frames of the one before are encoded
 /// and kept.
@@ -42,7 +46,13 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// True when everything has stopped.
     pub(super) closed: watch::Sender<bool>,
+    /// Whether no more jobs are taken.
+    refusing: AtomicBool,
     closing: AtomicBool,
+    /// Jobs whose end could not be kept yet.
+    not_kept: AtomicUsize,
+    /// Tasks of batches.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Never held across an await. Taken before the lock of a job, never within.
     state: Mutex<State>,
 }
@@ -59,13 +69,22 @@ struct State {
     example: Option<JobId>,
 }
 
+/// Pictures that are drawn together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Parts of jobs, never none unless all are.
+    pub(super) parts: Vec<(Arc<LiveJob>, Range<u32>)>,
+    /// The same as the queue gave them out.
+    pub(super) taken: Vec<Taken>,
+}
+
 /// What the dispatcher has to do next.
 #[derive(Debug, Default)]
 pub(super) struct Step {
     /// These jobs have expired.
     pub(super) expired: Vec<Arc<LiveJob>>,
     /// These pictures are to be drawn now.
-    pub(super) batch: Vec<(Arc<LiveJob>, Range<u32>)>,
+    pub(super) batch: Batch,
     /// Then look again at this time, if nothing wakes it before.
     pub(super) look_again_ms: Option<f64>,
 }
@@ -100,7 +119,10 @@ impl Shared {
             encoders: Arc::new(Semaphore::new(encoders)),
             wake: Notify::new(),
             closed: watch::Sender::new(false),
+            refusing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            not_kept: AtomicUsize::new(0),
+            tasks: Mutex::default(),
             state: Mutex::new(State {
                 queue: Queue::new(config.queue_limit, limits, grace_ms),
                 live: HashMap::new(),
@@ -118,6 +140,22 @@ impl Shared {
         // A panic in a critical section would be a fault of the scheduler; going on serves people
         // better.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a task that must end before the store is closed.
+    pub(super) fn adopt(&self, task: JoinHandle<()>) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// The tasks that were adopted.
+    pub(super) fn adopted(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets tasks that have ended.
+    pub(super) fn forget_done(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
     }
 
     /// Tells every waiting job its position. Called after every change of the queue, under its
@@ -138,6 +176,17 @@ impl Shared {
         self.closing.load(Ordering::Relaxed)
     }
 
+    /// Takes no more jobs, and lets none begin; what has begun goes on.
+    pub(super) fn drain(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
+        self.state().queue.drain();
+    }
+
+    /// Whether the server takes no more jobs.
+    fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed) || self.is_closing()
+    }
+
     /// Takes no more jobs, and lets the running batch stop.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -149,7 +198,7 @@ impl Shared {
     /// # Errors
     /// When the queue is full or the server shuts down.
     pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, ErrorBody> {
-        if self.is_closing() {
+        if self.is_refusing() {
             let message =
                 "the server is shutting down and takes no more jobs; try again when it is back";
             return Err(ErrorBody::new(ErrorCode::ShuttingDown, message).retry_after(5));
@@ -163,6 +212,9 @@ impl Shared {
     /// Lets a job wait that is on disk.
     pub(super) fn enqueue(&self, job: &Arc<LiveJob>) {
         let now_ms = self.clock.now_ms();
+        let mut state = self.state();
+        let passes = job.plan.passes(job.record.patch_nums.len()).len();
+        let cost_ms = state.queue.cost_ms(job.model, &job.plan, job.frames, passes);
         let entry = Entry {
             job: Waiting {
                 id: job.record.id.clone(),
@@ -171,11 +223,13 @@ impl Shared {
                 frames: job.frames,
                 pictures: 0..job.record.request.count,
                 since_ms: now_ms,
+                cost_ms,
+                had_ms: 0.0,
             },
             number: job.number,
+            client: job.client,
             expires: !job.record.stays,
         };
-        let mut state = self.state();
         state.live.insert(job.record.id.clone(), job.clone());
         state.queue.push(entry, now_ms);
         self.announce(&state);
@@ -219,31 +273,57 @@ impl Shared {
             expired: expired.iter().filter_map(|id| state.live.get(id).cloned()).collect(),
             ..Step::default()
         };
+        let mut deadline_ms: Option<f64> = None;
+        for job in state.live.values().filter(|job| !job.is_over()) {
+            if job.is_late(now_ms) {
+                // Not a picture more of it.
+                state.queue.remove(&job.record.id);
+                step.expired.push(job.clone());
+            } else if let Some(at_ms) = job.deadline_ms() {
+                deadline_ms = Some(deadline_ms.map_or(at_ms, |first_ms| first_ms.min(at_ms)));
+            }
+        }
         let mut batch_ms = None;
         if !state.device_busy && state.batches < BATCHES_IN_FLIGHT {
             match state.queue.take(now_ms) {
                 Next::Idle => {}
                 Next::WaitUntil(at_ms) => batch_ms = Some(at_ms),
                 Next::Run(taken) => {
-                    let live = taken
-                        .into_iter()
-                        .filter_map(|slice| Some((state.live.get(&slice.id)?.clone(), slice)));
-                    step.batch = live.map(|(job, slice)| (job, slice.pictures)).collect();
-                    state.device_busy = !step.batch.is_empty();
+                    step.batch = state.batch(taken);
+                    state.device_busy = !step.batch.parts.is_empty();
                     state.batches += usize::from(state.device_busy);
                 }
             }
         }
         let expiry_ms = state.queue.next_expiry_ms();
-        step.look_again_ms = [batch_ms, expiry_ms].into_iter().flatten().min_by(f64::total_cmp);
+        let times = [batch_ms, expiry_ms, deadline_ms];
+        step.look_again_ms = times.into_iter().flatten().min_by(f64::total_cmp);
         self.announce(state);
         step
     }
 
-    /// The device has drawn a batch in `batch_ms`.
-    pub(super) fn device_idle(&self, batch_ms: f64) {
+    /// A batch that may be drawn between two passes of another, of which `remaining_ms` remain.
+    pub(super) fn step_between(&self, outer: &[Taken], remaining_ms: f64) -> Batch {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let clients: Vec<_> = outer.iter().map(|taken| taken.client).collect();
+        let taken = state.queue.take_between(&clients, remaining_ms);
+        let batch = state.batch(taken);
+        if !batch.parts.is_empty() {
+            state.batches += 1;
+            self.announce(state);
+        }
+        batch
+    }
+
+    /// The device has drawn a batch in `batch_ms`; whether nothing else is on it.
+    pub(super) fn drawn(&self, batch: Ran<'_>, batch_ms: f64, idle: bool) {
         let mut state = self.state();
-        state.device_busy = false;
+        state.queue.ran(batch, batch_ms);
+        self.announce(&state);
+        if idle {
+            state.device_busy = false;
+        }
         // A batch in four counts: steady, and soon right after a change of load.
         state.batch_ms =
             Some(state.batch_ms.map_or(batch_ms, |mean| mean + (batch_ms - mean) / 4.0));
@@ -261,7 +341,8 @@ impl Shared {
     /// Ends a job: keeps it, then tells its viewers. Returns the event that ended it (a failure if
     /// it could not be kept), or `None` if it is ending already.
     pub(super) async fn settle(&self, job: Arc<LiveJob>, last: JobEvent) -> Option<JobEvent> {
-        let ending = job.freeze(last.clone())?;
+        let mut ending = job.freeze(last.clone())?;
+        let mut last = last;
         let id = &job.record.id;
         {
             let mut state = self.state();
@@ -270,15 +351,27 @@ impl Shared {
             }
         }
         let begun_ms = self.clock.now_ms();
-        let last = match self.store.settle(id, &ending).await {
-            Ok(()) => last,
-            Err(error) => {
-                tracing::error!(job = %id, %error, "a job cannot be kept");
-                let failed = JobEvent::Failed { error: error.into() };
-                self.keep_failure(&job, ending, &failed).await;
-                failed
+        let mut retry = Retry::default();
+        let mut not_kept = None;
+        while let Err(error) = self.store.settle(id, &ending).await {
+            let error = ErrorBody::from(error);
+            if not_kept.is_none() {
+                tracing::warn!(job = %id, "the end of a job cannot be kept yet; trying again");
+                not_kept = Some(Counted::new(&self.not_kept));
             }
-        };
+            if retry.waited >= self.config.keep_for
+                && let Some(failed) = self.keep_failure(&job, &error).await
+            {
+                last = failed;
+                break;
+            }
+            ending = job.not_kept(&error, last.clone());
+            if !retry.wait(|| self.is_closing()).await {
+                job.abandon();
+                return None;
+            }
+        }
+        drop(not_kept);
         self.metrics.keep.observe((self.clock.now_ms() - begun_ms) / 1000.0);
         if let Some(state) = last.state() {
             self.metrics.ended(state);
@@ -302,17 +395,12 @@ impl Shared {
         Some(last)
     }
 
-    /// Tries to keep at least the word that a job could not be kept.
-    async fn keep_failure(&self, job: &LiveJob, ending: Ending, failed: &JobEvent) {
-        let mut events = ending.events;
-        if let Some((_, last)) = events.last_mut() {
-            *last = failed.clone();
-        }
-        let frames = Vec::new();
-        let word = Ending { events, frames };
-        if let Err(error) = self.store.settle(&job.record.id, &word).await {
-            tracing::error!(job = %job.record.id, %error, "the job will run again at the next start");
-        }
+    /// Keeps at least the word that a job could not be kept; the event that then ends it.
+    async fn keep_failure(&self, job: &LiveJob, error: &ErrorBody) -> Option<JobEvent> {
+        let failed = JobEvent::Failed { error: error.clone() };
+        let mut word = job.not_kept(error, failed.clone());
+        word.frames.clear();
+        self.store.settle(&job.record.id, &word).await.ok().map(|()| failed)
     }
 
     /// Deletes results beyond those that are to be kept.
@@ -350,11 +438,66 @@ impl Shared {
         let state = self.state();
         let queued = state.queue.depth();
         Stats {
-            accepting: !self.is_closing(),
+            accepting: !self.is_refusing(),
             queued,
             queue_limit: state.queue.limit(),
             running: state.live.len().saturating_sub(queued),
             viewers: state.viewers,
+            not_kept: self.not_kept.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl State {
+    /// Parts of jobs as the queue gave them out, with the jobs.
+    fn batch(&self, taken: Vec<Taken>) -> Batch {
+        let part =
+            |taken: &Taken| Some((self.live.get(&taken.id)?.clone(), taken.pictures.clone()));
+        Batch { parts: taken.iter().filter_map(part).collect(), taken }
+    }
+}
+
+/// Counts as one more until dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits between attempts, longer and longer.
+#[derive(Debug, Default)]
+struct Retry {
+    attempts: u32,
+    waited: Duration,
+}
+
+impl Retry {
+    /// Between two looks at whether the server closes.
+    const LOOK: Duration = Duration::from_millis(100);
+    /// Between two attempts, at most.
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    /// Waits; false when the server `closes` meanwhile.
+    async fn wait(&mut self, closes: impl Fn() -> bool) -> bool {
+        let pause = (Self::LOOK * 2_u32.pow(self.attempts.min(6))).min(Self::LONGEST);
+        self.attempts += 1;
+        let until = self.waited + pause;
+        while self.waited < until {
+            if closes() {
+                return false;
+            }
+            tokio::time::sleep(Self::LOOK).await;
+            self.waited += Self::LOOK;
+        }
+        !closes()
     }
 }

@@ -4,9 +4,9 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use var_dd_protocol::{Frame, JobEvent, JobId};
+use var_dd_protocol::{ErrorBody, Frame, JobEvent, JobId};
 
-use super::{live::LiveJob, log::Cursor, state::Shared};
+use super::{live::LiveJob, log::Cursor, not_found, state::Shared};
 use crate::storage::{Store, StoredEvent};
 
 /// What a viewer of a job sees, in the order of the sequence numbers.
@@ -28,6 +28,13 @@ pub enum ViewerEvent {
         /// The binary message, encoded once for all viewers.
         bytes: Bytes,
     },
+    /// A picture that was kept and cannot be read any more. Nothing comes after it.
+    Lost {
+        /// Sequence number among the job's events.
+        seq: u64,
+        /// Why.
+        error: ErrorBody,
+    },
 }
 
 impl fmt::Debug for ViewerEvent {
@@ -37,6 +44,7 @@ impl fmt::Debug for ViewerEvent {
             Self::Frame { seq, last, bytes } => {
                 write!(f, "{seq}: Frame(last: {last}, {} bytes)", bytes.len())
             }
+            Self::Lost { seq, error } => write!(f, "{seq}: Lost({error})"),
         }
     }
 }
@@ -45,7 +53,7 @@ impl ViewerEvent {
     /// Sequence number among the job's events.
     pub fn seq(&self) -> u64 {
         match self {
-            Self::Control { seq, .. } | Self::Frame { seq, .. } => *seq,
+            Self::Control { seq, .. } | Self::Frame { seq, .. } | Self::Lost { seq, .. } => *seq,
         }
     }
 }
@@ -94,36 +102,30 @@ impl Viewer {
             Source::Stored { store, job, events } => {
                 let event = replay(store, job, events.front()?).await;
                 events.pop_front();
-                if event.is_none() {
+                if matches!(event, ViewerEvent::Lost { .. }) {
                     events.clear();
                 }
-                event
+                Some(event)
             }
         }
     }
 }
 
-/// An event of an ended job as it was live; `None` if its picture is gone.
-async fn replay(store: &Store, job: &JobId, event: &StoredEvent) -> Option<ViewerEvent> {
+/// An event of an ended job as it was live, or why it is lost.
+async fn replay(store: &Store, job: &JobId, event: &StoredEvent) -> ViewerEvent {
     let frame = match event {
         StoredEvent::Control { seq, event } => {
-            return Some(ViewerEvent::Control { seq: *seq, event: event.clone() });
+            return ViewerEvent::Control { seq: *seq, event: event.clone() };
         }
         StoredEvent::Frame(frame) => frame,
     };
     let picture = match store.picture(job, frame).await {
-        Ok(picture) => picture?,
-        Err(error) => {
-            tracing::error!(%job, %error, "a result cannot be replayed");
-            return None;
-        }
+        Ok(Some(picture)) => picture,
+        Ok(None) => return ViewerEvent::Lost { seq: frame.seq, error: not_found(job) },
+        Err(error) => return ViewerEvent::Lost { seq: frame.seq, error: error.into() },
     };
     let wire = Frame { job: job.clone(), seq: frame.seq, header: frame.header.clone(), picture };
-    Some(ViewerEvent::Frame {
-        seq: frame.seq,
-        last: frame.header.last,
-        bytes: wire.encode().into(),
-    })
+    ViewerEvent::Frame { seq: frame.seq, last: frame.header.last, bytes: wire.encode().into() }
 }
 
 impl Drop for Viewer {

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     fmt,
     ops::{ControlFlow, Range},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,6 +28,11 @@ pub(super) struct Work {
     pub(super) pictures: Vec<PictureRequest>,
     /// Whether nobody wants these pictures of the batch any more.
     pub(super) unwanted: Box<dyn Fn(Range<usize>) -> bool + Send>,
+    /// Asked between two passes with the milliseconds that are likely to remain: a shorter batch
+    /// that is to be drawn before the next pass.
+    pub(super) between: Option<Box<dyn Fn(f64) -> Option<Work> + Send>>,
+    /// Called with the milliseconds that the batch took, others between its passes apart.
+    pub(super) drawn: Box<dyn FnOnce(f64) + Send>,
     /// Where the reports go; a full channel makes the device wait.
     pub(super) reports: Sender<Report>,
 }
@@ -65,14 +71,13 @@ impl fmt::Debug for Work {
 }
 
 /// Prepares the generators for batches of up to `max_batch` pictures and says `ready`, then runs
-/// batches until the channel closes; `idle` is called after each with its milliseconds.
+/// batches until the channel closes.
 pub(super) fn run(
     mut generators: Vec<Box<dyn Generator>>,
     max_batch: u32,
     ready: impl FnOnce(),
     clock: Clock,
     work: &Receiver<Work>,
-    idle: impl Fn(f64),
 ) {
     for generator in &mut generators {
         // What cannot be prepared may be drawn all the same, or fails when it is asked for.
@@ -82,73 +87,125 @@ pub(super) fn run(
         }
     }
     ready();
+    let device = Device { generators, clock };
     while let Ok(work) = work.recv() {
-        let begun_ms = clock.now_ms();
-        let all = 0..work.pictures.len();
-        match generators.get_mut(work.model) {
-            Some(generator) => draw(generator.as_mut(), clock, &work, all),
-            None => fail(&work, all, internal(format!("there is no model {}", work.model))),
-        }
-        drop(work);
-        idle(clock.now_ms() - begun_ms);
+        device.run(work);
     }
 }
 
-/// Draws some pictures of a batch; where the device has not enough memory, each half of them by
-/// itself.
-fn draw(generator: &mut dyn Generator, clock: Clock, work: &Work, pictures: Range<usize>) {
-    if (work.unwanted)(pictures.clone()) {
-        return;
+/// All models, and the clock by which their work is timed.
+struct Device {
+    generators: Vec<Box<dyn Generator>>,
+    clock: Clock,
+}
+
+impl Device {
+    /// Runs a batch; the milliseconds until its end.
+    fn run(&self, work: Work) -> f64 {
+        let begun_ms = self.clock.now_ms();
+        let all = 0..work.pictures.len();
+        let others_ms = Cell::new(0.0);
+        match self.generators.get(work.model) {
+            Some(generator) => self.draw(generator.as_ref(), &work, all, &others_ms),
+            None => fail(&work, all, internal(format!("there is no model {}", work.model))),
+        }
+        let Work { drawn, reports, unwanted, .. } = work;
+        // Whoever takes the reports sees their end before the next batch begins.
+        drop((reports, unwanted));
+        let took_ms = self.clock.now_ms() - begun_ms;
+        drawn(took_ms - others_ms.get());
+        took_ms
     }
-    let batch = BatchRequest {
-        plan: work.plan.clone(),
-        frames: work.frames,
-        pictures: work.pictures[pictures.clone()].to_vec(),
-    };
-    let mut sink = |event| {
-        let report = Report::Event { pictures: pictures.clone(), at_ms: clock.now_ms(), event };
-        if work.reports.blocking_send(report).is_err() || (work.unwanted)(pictures.clone()) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+
+    /// Lets shorter batches pass before pass `pass` of `passes` of a batch that began at
+    /// `begun_ms`.
+    fn yield_to_others(
+        &self,
+        work: &Work,
+        pass: usize,
+        passes: usize,
+        begun_ms: f64,
+        others_ms: &Cell<f64>,
+    ) {
+        let Some(between) = work.between.as_ref().filter(|_| pass > 0) else { return };
+        loop {
+            let own_ms = self.clock.now_ms() - begun_ms - others_ms.get();
+            let remaining_ms = own_ms / pass as f64 * (passes - pass) as f64;
+            let Some(other) = between(remaining_ms) else { return };
+            others_ms.set(others_ms.get() + self.run(other));
         }
-    };
-    // A generator keeps nothing between batches that a panic could leave half-done.
-    let drawn = catch_unwind(AssertUnwindSafe(|| generator.generate(&batch, &mut sink)));
-    match drawn {
-        Ok(Ok(())) => {}
-        Ok(Err(GeneratorError::OutOfMemory { pictures: size, reason })) if pictures.len() > 1 => {
-            tracing::warn!(
-                size,
-                reason,
-                "no memory for a batch; halving it. A lower --max-batch avoids this"
-            );
-            let middle = pictures.start + pictures.len() / 2;
-            if work.reports.blocking_send(Report::Halved).is_err() {
-                return;
+    }
+
+    /// Draws some pictures of a batch; where the device has not enough memory, each half of them
+    /// by itself.
+    fn draw(
+        &self,
+        generator: &dyn Generator,
+        work: &Work,
+        pictures: Range<usize>,
+        others_ms: &Cell<f64>,
+    ) {
+        let clock = self.clock;
+        let (begun_ms, others_before_ms) = (clock.now_ms(), others_ms.get());
+        if (work.unwanted)(pictures.clone()) {
+            return;
+        }
+        let batch = BatchRequest {
+            plan: work.plan.clone(),
+            frames: work.frames,
+            pictures: work.pictures[pictures.clone()].to_vec(),
+        };
+        let mut sink = |event| {
+            if let GeneratorEvent::PassBegan { pass, passes, .. } = &event {
+                let begun_ms = begun_ms - others_before_ms;
+                self.yield_to_others(work, *pass, *passes, begun_ms, others_ms);
             }
-            draw(generator, clock, work, pictures.start..middle);
-            draw(generator, clock, work, middle..pictures.end);
-        }
-        Ok(Err(error @ GeneratorError::OutOfMemory { .. })) => {
-            let error = ErrorBody::new(
-                ErrorCode::OutOfMemory,
-                format!("{error}; a plan with fewer passes or a smaller model may fit"),
-            );
-            fail(work, pictures, error);
-        }
-        Ok(Err(error)) => {
-            tracing::error!(%error, "a batch failed");
-            fail(work, pictures, internal(error.to_string()));
-        }
-        Err(panic) => {
-            let reason = panic_text(panic.as_ref());
-            tracing::error!(reason, "the generator panicked");
-            fail(
-                work,
-                pictures,
-                internal(format!("drawing failed by a fault of the server: {reason}")),
-            );
+            let report = Report::Event { pictures: pictures.clone(), at_ms: clock.now_ms(), event };
+            if work.reports.blocking_send(report).is_err() || (work.unwanted)(pictures.clone()) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        // A generator keeps nothing between batches that a panic could leave half-done.
+        let drawn = catch_unwind(AssertUnwindSafe(|| generator.generate(&batch, &mut sink)));
+        match drawn {
+            Ok(Ok(())) => {}
+            Ok(Err(GeneratorError::OutOfMemory { pictures: size, reason }))
+                if pictures.len() > 1 =>
+            {
+                tracing::warn!(
+                    size,
+                    reason,
+                    "no memory for a batch; halving it. A lower --max-batch avoids this"
+                );
+                let middle = pictures.start + pictures.len() / 2;
+                if work.reports.blocking_send(Report::Halved).is_err() {
+                    return;
+                }
+                self.draw(generator, work, pictures.start..middle, others_ms);
+                self.draw(generator, work, middle..pictures.end, others_ms);
+            }
+            Ok(Err(error @ GeneratorError::OutOfMemory { .. })) => {
+                let error = ErrorBody::new(
+                    ErrorCode::OutOfMemory,
+                    format!("{error}; a plan with fewer passes or a smaller model may fit"),
+                );
+                fail(work, pictures, error);
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a batch failed");
+                fail(work, pictures, internal(error.to_string()));
+            }
+            Err(panic) => {
+                let reason = panic_text(panic.as_ref());
+                tracing::error!(reason, "the generator panicked");
+                fail(
+                    work,
+                    pictures,
+                    internal(format!("drawing failed by a fault of the server: {reason}")),
+                );
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ async fn a_job_is_told_from_queue_to_end_in_order() {
                 serde_json::to_value(event).unwrap()["type"].to_string()
             }
             ViewerEvent::Frame { .. } => "frame".to_owned(),
+            ViewerEvent::Lost { .. } => "lost".to_owned(),
         })
         .map(|name| name.trim_matches('"').to_owned())
         .collect();
@@ -152,7 +153,11 @@ async fn recent_results_come_in_pages_newest_first() {
         }
     }
     assert_eq!(seen, ids);
-    assert_eq!(scheduler.recent(0, None).await.unwrap().results.len(), 1);
+    for limit in [0, 101, u32::MAX] {
+        let error = scheduler.recent(limit, None).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::MalformedBody);
+        assert!(error.message.contains("1 to 100"), "{}", error.message);
+    }
     let error = scheduler.recent(5, Some("yesterday")).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::MalformedBody);
 }

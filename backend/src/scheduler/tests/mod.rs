@@ -1,7 +1,10 @@
 //! The scheduler as a whole, with a stand-in for the engine and a real store.
 
+mod asking;
 mod ends;
+mod fairness;
 mod flow;
+mod keeping;
 mod order;
 mod restart;
 mod viewers;
@@ -15,7 +18,11 @@ use super::*;
 use crate::generator::fake::{self, FakeGenerator, few_step};
 
 fn config() -> SchedulerConfig {
-    SchedulerConfig { batch_window: Duration::ZERO, ..SchedulerConfig::default() }
+    SchedulerConfig {
+        batch_window: Duration::ZERO,
+        keep_for: Duration::ZERO,
+        ..SchedulerConfig::default()
+    }
 }
 
 fn request(class: u32, plan: Plan, count: u32) -> GenerateRequest {
@@ -26,6 +33,7 @@ fn request(class: u32, plan: Plan, count: u32) -> GenerateRequest {
         seed: Some(1000 + u64::from(class)),
         count,
         last_frame_first: false,
+        deadline_ms: None,
     }
 }
 
@@ -96,6 +104,7 @@ struct SeenFrame {
 fn frames(events: &[ViewerEvent]) -> Vec<SeenFrame> {
     let frame = |event: &ViewerEvent| match event {
         ViewerEvent::Control { .. } => None,
+        ViewerEvent::Lost { error, .. } => panic!("lost: {error}"),
         ViewerEvent::Frame { seq, last, bytes } => {
             let frame = var_dd_protocol::Frame::decode(bytes).unwrap();
             assert_eq!((frame.seq, frame.header.last), (*seq, *last));

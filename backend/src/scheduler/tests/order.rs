@@ -55,7 +55,7 @@ async fn the_finished_pictures_come_first_and_the_other_frames_follow_with_the_s
     assert!(passes_end < first_frame, "the passes come before the frames");
     let ends = events.iter().filter(|event| match event {
         ViewerEvent::Control { event, .. } => event.state().is_some_and(JobState::is_final),
-        ViewerEvent::Frame { .. } => false,
+        ViewerEvent::Frame { .. } | ViewerEvent::Lost { .. } => false,
     });
     assert_eq!(ends.count(), 1);
     assert!(matches!(final_event(&events), JobEvent::Finished { .. }));
@@ -127,11 +127,7 @@ impl Generator for Forgetful {
         &self.0
     }
 
-    fn generate(
-        &mut self,
-        batch: &BatchRequest,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), GeneratorError> {
+    fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
         let (pass, scale) = (0, 2);
         let pictures = batch.pictures.iter().map(|&of| picture(16, of, pass, scale)).collect();
         let drawn = sink(GeneratorEvent::Decoded { pass, scale, pictures, decode_ms: 0.25 });

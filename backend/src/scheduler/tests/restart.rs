@@ -100,6 +100,7 @@ async fn a_shutdown_stops_the_running_batch_and_leaves_its_jobs_to_the_next_star
     let rest = all(viewer).await;
     assert!(rest.iter().all(|event| match event {
         ViewerEvent::Frame { last, .. } => !last,
+        ViewerEvent::Lost { .. } => false,
         ViewerEvent::Control { event, .. } => event.state().is_none(),
     }));
     drop(scheduler);
