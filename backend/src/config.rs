@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     device_args::NetworkArgs,
-    http::{HttpConfig, LimitsConfig, Page, Patience, session::SessionLimits},
+    http::{HttpConfig, LimitsConfig, Page, Timeouts, session::SessionLimits},
     scheduler::SchedulerConfig,
     usage_error::UsageError,
 };
@@ -116,6 +116,12 @@ pub struct ServeArgs {
     )]
     pub requests_per_second: u32,
 
+    /// How long what runs may go on when the server is told to stop, in seconds. Jobs that wait
+    /// stay on disk for the next start; so does what is not done by then. 0 stops it at its pass.
+    #[arg(long, value_name = "SECONDS", env = "VAR_DD_DRAIN_S", default_value_t = 30,
+          value_parser = value_parser!(u64).range(0..=3600))]
+    pub drain_s: u64,
+
     /// Most open connections.
     #[arg(long, value_name = "CONNECTIONS", env = "VAR_DD_CONNECTIONS", default_value_t = 2048,
           value_parser = value_parser!(u32).range(1..=1_000_000))]
@@ -199,17 +205,19 @@ impl ServeArgs {
                     watched: 64,
                     unfinished: 16,
                 },
-                patience: Patience {
+                timeouts: Timeouts {
                     request: Duration::from_secs(10),
-                    keep_alive: Duration::from_secs(30),
+                    keep_alive: Duration::from_secs(20),
+                    write: Duration::from_secs(20),
                     hello: Duration::from_secs(10),
                     ping: Duration::from_secs(15),
                     silence: Duration::from_secs(45),
                     shutdown: Duration::from_secs(5),
                 },
                 message_bytes: 64 << 10,
+                hello_bytes: 1 << 10,
                 unconfirmed_bytes: 512 << 10,
-                data_dir: self.data_dir.clone(),
+                drain: Duration::from_secs(self.drain_s),
                 page: Page::default(),
             },
             data_dir: self.data_dir,
@@ -336,6 +344,7 @@ mod tests {
             "--trusted-proxy=10.0.0.1",
             "--trusted-proxy=fd00::/8",
             "--jobs-per-minute=0",
+            "--drain-s=0",
         ])
         .unwrap();
         assert_eq!(config.models, [PathBuf::from("a"), PathBuf::from("b")]);
@@ -345,6 +354,7 @@ mod tests {
         assert_eq!(config.http.public_url.unwrap().as_str(), "https://draw.example/");
         assert_eq!(config.http.trusted_proxies.len(), 2);
         assert_eq!(config.http.limits.jobs_per_minute, 0);
+        assert_eq!(config.http.drain, Duration::ZERO);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset};
@@ -46,6 +47,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
 
 async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
     // Everything that may fail before anything is made.
+    let _outlived = outlive_file_limit()?;
+    allow_descriptors(config.http.limits.connections);
     let generators = load(&config)?;
     let address = listener.local_addr().context("the address it listens on")?;
     let stop = stop_signal()?;
@@ -160,6 +163,36 @@ fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
     config.models.iter().map(load_one).collect()
 }
 
+/// Makes a file that grows over the limit (`ulimit -f`) an error of the write instead of the end of
+/// the program, for as long as the result lives.
+fn outlive_file_limit() -> anyhow::Result<Signal> {
+    const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+    signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ cannot be handled")
+}
+
+/// Descriptors beside those of connections: files, the database, the device.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Raises the limit of open files as far as the system lets this program, where it is below what
+/// the connections need.
+fn allow_descriptors(connections: u32) {
+    let needed = u64::from(connections) + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
+    if raised.is_err() || current < needed {
+        tracing::warn!(
+            files = current,
+            connections,
+            "the system allows fewer open files than --connections needs; raise `ulimit -n` or \
+             lower --connections"
+        );
+    }
+}
+
 /// Resolves at the first Ctrl-C or SIGTERM. The second one ends the program at once.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be handled")?;
@@ -239,6 +272,7 @@ fn example(model: &ModelInfo) -> Option<GenerateRequest> {
         seed: Some(1),
         count: 1,
         last_frame_first: false,
+        deadline_ms: None,
     })
 }
 

@@ -15,7 +15,7 @@ use var_dd_protocol::ErrorCode;
 
 use super::error::{ApiError, shortened};
 
-/// Reads a JSON body of at most `most` bytes that arrives within `patience`.
+/// Reads a JSON body of at most `most` bytes that arrives within `timeout`.
 ///
 /// # Errors
 /// [`ErrorCode::TooLarge`], [`ErrorCode::Timeout`] or [`ErrorCode::MalformedBody`].
@@ -23,7 +23,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: web::Payload,
     most: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<T, ApiError> {
     let malformed = |message: String| ApiError::new(ErrorCode::MalformedBody, message);
     let too_large = || {
@@ -62,11 +62,11 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         }
         Ok(body)
     };
-    let body = tokio::time::timeout(patience, read).await.map_err(|_| {
-        let message = format!("the body did not arrive within {} s", patience.as_secs());
+    let body = tokio::time::timeout(timeout, read).await.map_err(|_| {
+        let message = format!("the body did not arrive within {} s", timeout.as_secs());
         ApiError::new(ErrorCode::Timeout, message)
     })??;
-    serde_json::from_slice(&body).map_err(|error| {
+    var_dd_protocol::from_json_object(&body).map_err(|error| {
         malformed(format!("the body is not the JSON that is expected here: {error}"))
     })
 }

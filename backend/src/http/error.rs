@@ -23,7 +23,7 @@ pub fn status(code: ErrorCode) -> StatusCode {
         Conflict => StatusCode::CONFLICT,
         TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         UnknownModel | ClassOutOfRange | InvalidPlan | NoTeacher | CountOutOfRange
-        | SeedOutOfRange => StatusCode::UNPROCESSABLE_ENTITY,
+        | SeedOutOfRange | DeadlineOutOfRange | KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         QueueFull | RateLimited | TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
         ShuttingDown | OutOfMemory | StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -68,12 +68,39 @@ impl ApiError {
         }
     }
 
+    /// A WebSocket handshake for another version than the one spoken here.
+    pub fn other_websocket_version(version: &'static str) -> Self {
+        let message = format!("this address speaks version {version} of WebSockets");
+        Self {
+            status: StatusCode::UPGRADE_REQUIRED,
+            header: Some(Box::new((
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static(version),
+            ))),
+            ..Self::new(ErrorCode::MalformedBody, message)
+        }
+    }
+
     /// Nothing is served at this path.
     pub fn no_such_path(path: &str) -> Self {
         let message =
             format!("nothing is served at {}; /api/openapi.json lists what is", shortened(path));
         Self::new(ErrorCode::NotFound, message)
     }
+}
+
+/// The whole answer to a connection that is not taken in, as bytes: nothing of it was read.
+pub fn refusal_on_the_wire(error: &ErrorBody) -> Vec<u8> {
+    let body = serde_json::to_string(error).unwrap_or_default();
+    let status = status(error.code);
+    let retry_after =
+        error.retry_after_s.map(|wait| format!("retry-after: {wait}\r\n")).unwrap_or_default();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         cache-control: no-store\r\nconnection: close\r\n{retry_after}\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// What a message repeats of a text that somebody sent.

@@ -1,21 +1,34 @@
 //! The WebSocket: carries a [`Session`]'s conversation, and the events of the jobs it watches.
 
-use std::{collections::VecDeque, io, net::IpAddr, pin::Pin};
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use actix_http::ws::OpCode;
 use actix_web::{HttpRequest, HttpResponse, rt, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError};
 use futures_util::{Stream, StreamExt, stream};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_stream::StreamMap;
 use var_dd_protocol::{ErrorBody, ErrorCode, GenerateRequest, JobId, OwnerToken, ServerMessage};
 
 use super::{
-    Site,
+    Connection, Site,
     error::ApiError,
-    limits::Permit,
     session::{Session, Step, refuse},
+    shares::{Holder, Permit},
+    websocket::{self, CloseCode, Message, ReceiveError, Receiver, Sender},
 };
-use crate::scheduler::{Unwatched, Viewer, ViewerEvent};
+use crate::scheduler::{Asking, Client, Unwatched, Viewer, ViewerEvent};
+
+/// How long somebody may go on sending who was told to stop.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Opens a WebSocket: `ClientMessage` and `ServerMessage` as JSON text, pictures as binary frames.
 #[utoipa::path(
@@ -26,6 +39,7 @@ use crate::scheduler::{Unwatched, Viewer, ViewerEvent};
         (status = 101, description = "Say hello"),
         (status = 400, description = "Not a WebSocket handshake", body = ErrorBody),
         (status = 403, description = "Host or origin refused", body = ErrorBody),
+        (status = 426, description = "Another version of WebSockets than 13", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
         (status = 503, description = "Shutting down", body = ErrorBody),
     )
@@ -41,25 +55,43 @@ pub(super) async fn connect(
         return Err(error.retry_after(5).into());
     }
     let client = site.client(&request);
-    let permit = site.limits.socket(client)?;
-    let (response, socket, messages) = actix_ws::handle(&request, payload).map_err(|error| {
-        let message = format!("this address takes WebSocket handshakes: {error}");
-        ApiError::new(ErrorCode::MalformedBody, message)
-    })?;
-    let most = site.config.message_bytes;
-    let messages =
-        messages.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
+    let (response, sender, receiver) =
+        websocket::accept(&request, payload, site.config.hello_bytes)?;
+    let place = Arc::new(Place { since: std::time::Instant::now(), evicted: Notify::new() });
+    let permit = site.limits.socket(client, place.clone())?;
+    if let Some(connection) = request.conn_data::<Arc<Connection>>() {
+        connection.became_websocket();
+    }
     let conversation = Conversation {
         session: Session::new(site.config.session),
         window: Window::new(site.config.unconfirmed_bytes),
         viewers: StreamMap::new(),
         client,
-        socket,
+        conversation: site.conversations.fetch_add(1, Ordering::Relaxed),
+        sender,
         site,
+        place,
         _permit: permit,
     };
-    rt::spawn(conversation.run(messages));
+    rt::spawn(conversation.run(receiver));
     Ok(response)
+}
+
+/// A place among the WebSockets, which another client may need more.
+#[derive(Debug)]
+struct Place {
+    since: std::time::Instant,
+    evicted: Notify,
+}
+
+impl Holder for Place {
+    fn need(&self) -> (bool, std::time::Instant) {
+        (true, self.since)
+    }
+
+    fn evict(&self) {
+        self.evicted.notify_one();
+    }
 }
 
 /// Why a conversation ends.
@@ -85,56 +117,68 @@ fn events(viewer: Viewer) -> Events {
 struct Conversation {
     site: web::Data<Site>,
     client: IpAddr,
-    socket: actix_ws::Session,
+    /// Tells apart the conversations of an address; never 0.
+    conversation: u64,
+    sender: Sender,
     session: Session,
     viewers: StreamMap<JobId, Events>,
     window: Window,
+    place: Arc<Place>,
     _permit: Permit,
 }
 
 impl Conversation {
-    async fn run(mut self, messages: AggregatedMessageStream) {
+    async fn run(mut self, mut receiver: Receiver) {
         self.site.metrics.socket_opened();
-        let ending = self.converse(messages).await;
-        self.viewers.clear();
+        let ending = self.converse(&mut receiver).await;
+        let Self { site, sender, .. } = self;
         if let Err(Ending::Close(code, description)) = ending {
             tracing::debug!(?code, description, "WebSocket closed");
-            let reason = CloseReason { code, description: Some(description) };
-            let patience = self.site.config.patience.ping;
             // Somebody who does not read is not waited for longer than this.
-            let _ = timeout(patience, self.socket.close(Some(reason))).await;
+            let _ = timeout(site.config.timeouts.write, sender.close(code, &description)).await;
+            receiver.drain(DRAIN).await;
         }
-        self.site.metrics.socket_closed();
+        site.metrics.socket_closed();
     }
 
-    async fn converse(&mut self, mut messages: AggregatedMessageStream) -> Result<(), Ending> {
-        let patience = self.site.config.patience;
+    async fn converse(&mut self, receiver: &mut Receiver) -> Result<(), Ending> {
+        let timeouts = self.site.config.timeouts;
         let mut stopping = self.site.stopping.clone();
-        let mut ping = interval(patience.ping);
+        let place = self.place.clone();
+        let mut ping = interval(timeouts.ping);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let greeting = sleep(patience.hello);
+        let greeting = sleep(timeouts.hello);
         tokio::pin!(greeting);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
-                message = messages.next() => {
+                message = receiver.next(timeouts.request) => {
                     heard = Instant::now();
-                    let message = message.ok_or(Ending::Gone)?;
-                    self.heard(message).await?;
+                    match message {
+                        Ok(message) => self.heard(message).await?,
+                        Err(error) => return self.broken(error, receiver.limit()).await,
+                    }
+                    if self.session.greeted() {
+                        receiver.set_limit(self.site.config.message_bytes);
+                    }
                 }
                 Some((job, event)) = self.viewers.next(), if self.window.has_room() => {
                     self.tell(job, event).await?;
                 }
                 _ = ping.tick() => {
-                    if heard.elapsed() > patience.silence {
-                        let description = format!("no sign of life for {} s", patience.silence.as_secs());
+                    if heard.elapsed() > timeouts.silence {
+                        let description = format!("no sign of life for {} s", timeouts.silence.as_secs());
                         return Err(Ending::Close(CloseCode::Policy, description));
                     }
                     let number = self.window.sent(0);
-                    self.send(actix_ws::Message::Ping(number)).await?;
+                    self.send(OpCode::Ping, &number).await?;
                 }
                 () = &mut greeting, if !self.session.greeted() => {
                     return Err(Ending::Close(CloseCode::Policy, "no hello".into()));
+                }
+                () = place.evicted.notified() => {
+                    let description = "too many connections; this one makes room for others";
+                    return Err(Ending::Close(CloseCode::Again, description.into()));
                 }
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     return Err(Ending::Close(CloseCode::Restart, "the server is stopping".into()));
@@ -144,62 +188,50 @@ impl Conversation {
     }
 
     /// Serves one message of the client.
-    async fn heard(
-        &mut self,
-        message: Result<AggregatedMessage, ProtocolError>,
-    ) -> Result<(), Ending> {
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => return self.broken(error).await,
-        };
+    async fn heard(&mut self, message: Message) -> Result<(), Ending> {
         self.site.metrics.message_received();
         // Answers to pings are asked for; everything else is counted.
-        if let AggregatedMessage::Pong(number) = &message
+        if let Message::Pong(number) = &message
             && self.window.confirmed(number)
         {
             return Ok(());
+        }
+        if let Message::Close(code) = message {
+            let code = code.map_or(CloseCode::Normal, CloseCode::from);
+            return Err(Ending::Close(code, String::new()));
         }
         if let Some(steps) = self.session.limit() {
             return self.take(steps).await;
         }
         match message {
-            AggregatedMessage::Text(text) => {
+            Message::Text(text) => {
                 let steps = self.session.text(&text);
                 self.take(steps).await
             }
-            AggregatedMessage::Binary(bytes) => {
+            Message::Binary(bytes) => {
                 let steps = self.session.binary(bytes.len());
                 self.take(steps).await
             }
-            AggregatedMessage::Ping(bytes) => self.send(actix_ws::Message::Pong(bytes)).await,
-            AggregatedMessage::Pong(_) => Ok(()),
-            AggregatedMessage::Close(_) => Err(Ending::Close(CloseCode::Normal, String::new())),
+            Message::Ping(bytes) => self.send(OpCode::Pong, &bytes).await,
+            Message::Pong(_) | Message::Close(_) => Ok(()),
         }
     }
 
     /// Says what was wrong with bytes that are not the protocol's, then ends.
-    async fn broken(&mut self, error: ProtocolError) -> Result<(), Ending> {
-        let most = self.site.config.message_bytes;
-        let too_large = || {
-            let message = format!("the message is over the limit of {most} bytes");
-            (CloseCode::Size, ErrorBody::new(ErrorCode::TooLarge, message))
-        };
-        let malformed =
-            |code, message| (code, ErrorBody::new(ErrorCode::MalformedMessage, message));
+    async fn broken(&mut self, error: ReceiveError, most: usize) -> Result<(), Ending> {
         let (code, error) = match error {
-            ProtocolError::Overflow => too_large(),
-            ProtocolError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                malformed(CloseCode::Invalid, "a text message that is not UTF-8".to_owned())
+            ReceiveError::Gone => return Err(Ending::Gone),
+            ReceiveError::TooSlow => {
+                let message = "a message that began did not end in time";
+                (CloseCode::Policy, ErrorBody::new(ErrorCode::Timeout, message))
             }
-            // The aggregating stream has no other error of this kind than a size over the limit.
-            ProtocolError::Io(error)
-                if error.kind() == io::ErrorKind::Other
-                    && error.get_ref().is_some_and(|cause| cause.to_string().contains("size")) =>
-            {
-                too_large()
+            ReceiveError::Violation(violation) if violation.code == CloseCode::Size => {
+                let message = format!("the message is over the limit of {most} bytes");
+                (CloseCode::Size, ErrorBody::new(ErrorCode::TooLarge, message))
             }
-            ProtocolError::Io(_) => return Err(Ending::Gone),
-            error => malformed(CloseCode::Protocol, format!("not a WebSocket frame: {error}")),
+            ReceiveError::Violation(violation) => {
+                (violation.code, ErrorBody::new(ErrorCode::MalformedMessage, violation.reason))
+            }
         };
         let description = error.message.clone();
         self.take(vec![refuse(None, error)]).await?;
@@ -224,7 +256,14 @@ impl Conversation {
 
     async fn submit(&mut self, tag: u32, request: GenerateRequest) -> Result<(), Ending> {
         let accepted = match self.site.limits.job(self.client) {
-            Ok(()) => self.site.scheduler.submit(request, Unwatched::Expires).await,
+            Ok(()) => {
+                let asking = Asking {
+                    unwatched: Unwatched::Expires,
+                    client: Client { address: Some(self.client), conversation: self.conversation },
+                    key: self.session.key_of(tag),
+                };
+                self.site.scheduler.submit_as(request, asking).await
+            }
             Err(error) => Err(error),
         };
         match accepted {
@@ -283,9 +322,10 @@ impl Conversation {
             }
             Some(ViewerEvent::Frame { bytes, .. }) => {
                 let number = self.window.sent(bytes.len());
-                self.send(actix_ws::Message::Binary(bytes)).await?;
-                self.send(actix_ws::Message::Ping(number)).await
+                self.send(OpCode::Binary, &bytes).await?;
+                self.send(OpCode::Ping, &number).await
             }
+            Some(ViewerEvent::Lost { error, .. }) => self.fail(job, error).await,
             None => {
                 self.session.ended(&job);
                 Ok(())
@@ -295,7 +335,7 @@ impl Conversation {
 
     async fn say(&mut self, message: &ServerMessage) -> Result<(), Ending> {
         match serde_json::to_string(message) {
-            Ok(text) => self.send(actix_ws::Message::Text(text.into())).await,
+            Ok(text) => self.send(OpCode::Text, text.as_bytes()).await,
             Err(error) => {
                 tracing::error!(%error, "a message cannot be written");
                 Err(Ending::Close(CloseCode::Error, "internal error".into()))
@@ -304,17 +344,11 @@ impl Conversation {
     }
 
     /// Waits while the other side is slow; gives it up after the longest silence.
-    async fn send(&mut self, message: actix_ws::Message) -> Result<(), Ending> {
-        use actix_ws::Message;
-        let bytes = match &message {
-            Message::Text(text) => text.len(),
-            Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-            _ => 0,
-        };
-        let sent = futures_util::SinkExt::send(&mut self.socket, message);
-        match timeout(self.site.config.patience.silence, sent).await {
+    async fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<(), Ending> {
+        let sent = self.sender.send(opcode, payload);
+        match timeout(self.site.config.timeouts.silence, sent).await {
             Ok(Ok(())) => {
-                self.site.metrics.message_sent(bytes);
+                self.site.metrics.message_sent(payload.len());
                 Ok(())
             }
             Ok(Err(_)) | Err(_) => Err(Ending::Gone),

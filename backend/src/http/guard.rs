@@ -1,12 +1,21 @@
 //! What every request passes on its way in and out.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use actix_web::{
     Error, HttpMessage, ResponseError,
-    body::{EitherBody, MessageBody},
+    body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, header},
+    http::{
+        ConnectionType, Method, StatusCode,
+        header::{self, HeaderMap, HeaderValue},
+    },
     middleware::Next,
     web,
 };
@@ -14,16 +23,22 @@ use var_dd_protocol::{ErrorBody, ErrorCode};
 
 use super::{
     Connection, Site,
-    error::ApiError,
+    connections::Answer,
+    cors,
+    error::{ApiError, shortened},
     security::{self, Authority},
 };
 
 /// Checks host, origin and limits on the way in; adds headers, counts and logs on the way out.
-pub(super) async fn guard<B: MessageBody>(
+pub(super) async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+) -> Result<ServiceResponse<Answer>, Error> {
     let began = Instant::now();
+    let connection = request.conn_data::<Arc<Connection>>().cloned();
+    if let Some(connection) = &connection {
+        connection.request_began();
+    }
     let method = request.method().clone();
     let site = web::Data::clone(request.app_data::<web::Data<Site>>().ok_or_else(|| {
         ApiError::new(ErrorCode::Internal, "the application was made without its site")
@@ -31,17 +46,16 @@ pub(super) async fn guard<B: MessageBody>(
     let mut request = request;
     leave_prefix(&site, &mut request);
     let admitted = admit(&site, &request);
-    // A connection too many is told so and ends.
-    let refused_connection =
-        matches!(&admitted, Err(error) if error.code == ErrorCode::TooManyConnections);
     let mut response = match admitted {
         Ok(host) => {
-            request.extensions_mut().insert(host);
-            next.call(request).await?.map_into_left_body()
+            if let Some(host) = host {
+                request.extensions_mut().insert(host);
+            }
+            next.call(request).await?.map_into_boxed_body()
         }
         Err(error) => {
             let response = ApiError::from(error).error_response();
-            request.into_response(response).map_into_right_body()
+            request.into_response(response)
         }
     };
 
@@ -58,13 +72,13 @@ pub(super) async fn guard<B: MessageBody>(
     } else {
         tracing::info!(%method, path, status = status.as_u16(), elapsed_ms, "request");
     }
-
-    if refused_connection {
-        response
-            .response_mut()
-            .head_mut()
-            .set_connection_type(actix_web::http::ConnectionType::Close);
+    if path == "/api/ws" && status == StatusCode::BAD_REQUEST {
+        let headers = response.request().headers();
+        if !headers.contains_key(header::UPGRADE) {
+            site.upgrade_warning.tell(headers);
+        }
     }
+
     for (name, value) in security::HEADERS {
         response.headers_mut().insert(name, value);
     }
@@ -79,10 +93,18 @@ pub(super) async fn guard<B: MessageBody>(
         response.headers_mut().insert(header::CROSS_ORIGIN_OPENER_POLICY, same_origin);
     }
     if !response.headers().contains_key(header::CACHE_CONTROL) {
-        let no_store = header::HeaderValue::from_static("no-store");
+        let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(header::CACHE_CONTROL, no_store);
     }
-    Ok(response)
+    cors::add_headers(&site.gate, &mut response);
+    // What is left of such a request is not wanted, so nothing can follow it.
+    if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        if let Some(connection) = &connection {
+            connection.close_after_answer();
+        }
+    }
+    Ok(response.map_body(|_, body| Answer::new(body, connection)))
 }
 
 /// Takes the path of the public address off a request that has it: some proxies pass it on, others
@@ -93,24 +115,43 @@ fn leave_prefix(site: &Site, request: &mut ServiceRequest) {
     request.match_info_mut().get_mut().update(&rest);
 }
 
-fn admit(site: &Site, request: &ServiceRequest) -> Result<Authority, ErrorBody> {
-    if request.conn_data::<Connection>().is_some_and(|connection| !connection.is_admitted()) {
-        let limits = site.config.limits;
-        let message = format!(
-            "too many connections: {} are allowed in all and {} from one address; close some",
-            limits.connections, limits.connections_per_client
-        );
-        return Err(ErrorBody::new(ErrorCode::TooManyConnections, message).retry_after(10));
-    }
+/// The host that was asked, unless it does not matter.
+fn admit(site: &Site, request: &ServiceRequest) -> Result<Option<Authority>, ErrorBody> {
     let headers = request.headers();
-    let told = |error: ErrorBody| {
-        site.refused.tell(headers, &error.message);
-        error
+    let refused = |error: &ErrorBody| site.refused.tell(headers, &error.message);
+    // Whoever asks whether the server is well may not know what it is called.
+    let host = if matches!(request.path(), "/livez" | "/readyz") {
+        None
+    } else {
+        Some(site.gate.host(headers).inspect_err(refused)?)
     };
-    let host = site.gate.host(headers).map_err(told)?;
-    if security::needs_origin(request.method(), headers) {
-        site.gate.origin(headers, &host).map_err(told)?;
+    if security::needs_origin(request.method(), headers)
+        && let Some(host) = &host
+    {
+        site.gate.origin(headers, host).inspect_err(refused)?;
     }
     site.limits.request(site.client(request.request()))?;
     Ok(host)
+}
+
+/// Warns, once, of a WebSocket that did not open because a proxy left its header out.
+#[derive(Debug, Default)]
+pub(super) struct UpgradeWarning(AtomicBool);
+
+impl UpgradeWarning {
+    fn tell(&self, headers: &HeaderMap) {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shown = |name| match headers.get(name) {
+            Some(value) => shortened(&String::from_utf8_lossy(HeaderValue::as_bytes(value))),
+            None => "(none)".to_owned(),
+        };
+        tracing::warn!(
+            host = ?shown(header::HOST),
+            origin = ?shown(header::ORIGIN),
+            "a request for the WebSocket came without the header Upgrade; if a proxy stands before \
+             this server, let it pass Upgrade and Connection on. This is said once"
+        );
+    }
 }

@@ -1,7 +1,10 @@
 //! For those who run the server: is it alive, is it ready, what does it do.
 
+use std::time::{Duration, Instant};
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 use var_dd_protocol::{ErrorBody, ErrorCode};
 
@@ -10,6 +13,7 @@ use super::{
     body::{Caching, answer, json},
     error::ApiError,
 };
+use crate::scheduler::Scheduler;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -33,7 +37,32 @@ pub(super) struct Readiness {
     running: usize,
 }
 
-/// Jobs are taken, the device works, the data directory can be written.
+/// How long a look at the disk holds, so that asking often does not wear it out.
+const LOOK_HOLDS: Duration = Duration::from_millis(250);
+
+/// Looks whether something can be kept, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Probe(Mutex<Option<(Instant, Result<(), ErrorBody>)>>);
+
+impl Probe {
+    /// Writes a block and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// Why nothing can be kept.
+    async fn check(&self, scheduler: &Scheduler) -> Result<(), ErrorBody> {
+        let mut last = self.0.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < LOOK_HOLDS
+        {
+            return found.clone();
+        }
+        let found = scheduler.can_keep().await;
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+}
+
+/// Jobs are taken, and what is written to the data directory reaches the disk.
 #[utoipa::path(get, path = "/readyz", tag = "server",
     responses(
         (status = 200, description = "Ready", body = Readiness),
@@ -47,12 +76,7 @@ pub(super) async fn ready(
     if !stats.accepting {
         return Err(ApiError::new(ErrorCode::ShuttingDown, "no jobs are taken any more"));
     }
-    let data_dir = site.config.data_dir.clone();
-    let probe = web::block(move || tempfile::NamedTempFile::new_in(&data_dir).map(drop)).await;
-    if let Ok(Err(error)) = probe {
-        let message = format!("the data directory cannot be written: {}", error.kind());
-        return Err(ApiError::new(ErrorCode::StorageFailed, message));
-    }
+    site.readiness.check(&site.scheduler).await?;
     let ready = Readiness {
         ready: true,
         queued: stats.queued,
@@ -71,7 +95,7 @@ pub(super) async fn metrics(
 ) -> Result<HttpResponse, ApiError> {
     let text = site
         .metrics
-        .text()
+        .text(site.connections.count())
         .map_err(|_| ApiError::new(ErrorCode::Internal, "the metrics cannot be written"))?;
     Ok(answer(&request, METRICS_TYPE, Caching::Never, text))
 }

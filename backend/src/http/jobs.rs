@@ -4,7 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 use var_dd_protocol::{
-    ErrorBody, GenerateRequest, JobId, MAX_PICTURES, OwnerToken, PROTOCOL_VERSION, ServerInfo,
+    ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_PICTURES, OwnerToken, PROTOCOL_VERSION,
+    ServerInfo,
 };
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     body::{Caching, json, read_json},
     error::ApiError,
 };
-use crate::scheduler::Unwatched;
+use crate::scheduler::{Asking, Client, Unwatched};
 
 /// What this server offers.
 #[utoipa::path(
@@ -57,6 +58,10 @@ pub(super) struct Submitted {
     post,
     path = "/api/jobs",
     tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of the request, 1 to \
+        255 visible characters, as a UUID: asked again under it, also after a restart of the \
+        server, the same request gets the job that there is, with its owner's token; another one \
+        is refused with 422. Keep it secret as the token.")),
     request_body = GenerateRequest,
     responses(
         (status = 202, description = "Accepted", body = Submitted,
@@ -66,7 +71,8 @@ pub(super) struct Submitted {
         (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 422, description = "A value is out of its bounds", body = ErrorBody),
+        (status = 422, description = "A value is out of its bounds, or another request has this \
+            key", body = ErrorBody),
         (status = 429, description = "Queue full or too many requests", body = ErrorBody,
             headers(("Retry-After" = u32, description = "Seconds after which to try again"))),
         (status = 503, description = "Shutting down, or the job cannot be kept", body = ErrorBody),
@@ -79,9 +85,13 @@ pub(super) async fn submit(
 ) -> Result<HttpResponse, ApiError> {
     let config = &site.config;
     let wanted: GenerateRequest =
-        read_json(&request, payload, config.message_bytes, config.patience.request).await?;
-    site.limits.job(site.client(&request))?;
-    let accepted = site.scheduler.submit(wanted, Unwatched::Stays).await?;
+        read_json(&request, payload, config.message_bytes, config.timeouts.request).await?;
+    let key = idempotency_key(&request)?;
+    let client = site.client(&request);
+    site.limits.job(client)?;
+    let client = Client { address: Some(client), conversation: 0 };
+    let asking = Asking { unwatched: Unwatched::Stays, client, key };
+    let accepted = site.scheduler.submit_as(wanted, asking).await?;
     let location = format!("/api/results/{}", accepted.job);
     let body = Submitted {
         url: format!("/r/{}", accepted.job),
@@ -90,6 +100,32 @@ pub(super) async fn submit(
         request: accepted.request,
     };
     Ok(HttpResponse::Accepted().insert_header((header::LOCATION, location)).json(body))
+}
+
+/// Longest key of a client, in characters.
+const LONGEST_KEY: usize = 255;
+
+/// The key under which the client asks (IETF draft-ietf-httpapi-idempotency-key-header), if any.
+///
+/// # Errors
+/// 400 when it is not one key of 1 to 255 visible ASCII characters.
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let mut keys = request.headers().get_all("idempotency-key");
+    let Some(key) = keys.next() else { return Ok(None) };
+    let visible = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
+    // The draft writes a string in quotes; most clients send it bare.
+    match key.to_str().ok().map(|key| key.trim().trim_matches('"')) {
+        Some(key) if (1..=LONGEST_KEY).contains(&key.len()) && visible(key) => {
+            if keys.next().is_none() {
+                return Ok(Some(format!("http\0{key}")));
+            }
+        }
+        _ => {}
+    }
+    let message = format!(
+        "Idempotency-Key must be one key of 1 to {LONGEST_KEY} visible ASCII characters, as a UUID"
+    );
+    Err(ApiError::new(ErrorCode::MalformedBody, message))
 }
 
 /// Stops a job: its owner only.
@@ -106,6 +142,7 @@ pub(super) async fn submit(
         (status = 404, description = "No such job", body = ErrorBody),
         (status = 409, description = "It has ended", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
+        (status = 503, description = "It is stopped, which cannot be kept yet", body = ErrorBody),
     )
 )]
 pub(super) async fn cancel(

@@ -1,11 +1,10 @@
 //! How much one client, and all together, may ask for.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -13,7 +12,11 @@ use std::{
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
 use var_dd_protocol::{ErrorBody, ErrorCode};
 
-use super::{LimitsConfig, error::seconds};
+use super::{
+    LimitsConfig,
+    error::seconds,
+    shares::{Holder, Permit, Shares},
+};
 
 /// Clients seen between two clean-ups of the rate limiters' memory.
 const CLEAN_UP_EVERY: u32 = 1024;
@@ -54,78 +57,12 @@ impl PerClient {
     }
 }
 
-/// How many of something are open, in all and per client.
-#[derive(Debug)]
-struct Open {
-    what: &'static str,
-    by_client: Mutex<HashMap<IpAddr, u32>>,
-    most: u32,
-    most_per_client: u32,
-}
-
-/// Counts as open until dropped.
-#[derive(Debug)]
-pub struct Permit {
-    open: Arc<Open>,
-    client: IpAddr,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut clients = self.open.lock();
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.client);
-            }
-        }
-    }
-}
-
-impl Open {
-    fn new(what: &'static str, most: u32, most_per_client: u32) -> Arc<Self> {
-        Arc::new(Self { what, by_client: Mutex::default(), most, most_per_client })
-    }
-
-    /// Counts are whole after every step, so a panic elsewhere cannot spoil them.
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Permit, ErrorBody> {
-        let mut clients = self.lock();
-        let refused =
-            |message| Err(ErrorBody::new(ErrorCode::TooManyConnections, message).retry_after(10));
-        let all: u32 = clients.values().sum();
-        if all >= self.most {
-            return refused(format!(
-                "{all} of {} {} are open; try again in 10 s",
-                self.most, self.what
-            ));
-        }
-        let own = clients.entry(client).or_default();
-        if *own >= self.most_per_client {
-            return refused(format!(
-                "{own} of {} {} from one address are open; close one",
-                self.most_per_client, self.what
-            ));
-        }
-        *own += 1;
-        Ok(Permit { open: Arc::clone(self), client })
-    }
-
-    fn count(&self) -> u32 {
-        self.lock().values().sum()
-    }
-}
-
 /// All limits of a server.
 #[derive(Debug)]
 pub struct Limits {
     jobs: Option<PerClient>,
     requests: Option<PerClient>,
-    connections: Arc<Open>,
-    sockets: Arc<Open>,
+    sockets: Arc<Shares>,
 }
 
 impl Limits {
@@ -141,8 +78,8 @@ impl Limits {
                 .allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(4)));
             PerClient::new("requests", quota, format!("{rate} per second"))
         });
-        let open = |what| Open::new(what, config.connections, config.connections_per_client);
-        Self { jobs, requests, connections: open("connections"), sockets: open("WebSockets") }
+        let sockets = Shares::new("WebSockets", config.connections, config.connections_per_client);
+        Self { jobs, requests, sockets }
     }
 
     /// Counts one job.
@@ -161,25 +98,16 @@ impl Limits {
         self.requests.as_ref().map_or(Ok(()), |limit| limit.check(client))
     }
 
-    /// Counts one TCP connection of a peer.
-    ///
-    /// # Errors
-    /// [`ErrorCode::TooManyConnections`] when the peer, or all, have too many.
-    pub fn connection(&self, peer: IpAddr) -> Result<Permit, ErrorBody> {
-        self.connections.admit(peer)
-    }
-
-    /// Counts one WebSocket of a client.
+    /// Counts one WebSocket of a client, which may be asked later to make room for another's.
     ///
     /// # Errors
     /// [`ErrorCode::TooManyConnections`] when the client, or all, have too many.
-    pub fn socket(&self, client: IpAddr) -> Result<Permit, ErrorBody> {
-        self.sockets.admit(client)
-    }
-
-    /// TCP connections and WebSockets that are open.
-    pub fn open(&self) -> (u32, u32) {
-        (self.connections.count(), self.sockets.count())
+    pub(super) fn socket(
+        &self,
+        client: IpAddr,
+        holder: Arc<dyn Holder>,
+    ) -> Result<Permit, ErrorBody> {
+        self.sockets.admit(client, holder)
     }
 }
 
@@ -223,18 +151,5 @@ mod tests {
     fn a_limit_of_zero_is_none() {
         let limits = limits(0, 9, 9);
         assert!((0..1000).all(|_| limits.job(A).is_ok() && limits.request(A).is_ok()));
-    }
-
-    #[test]
-    fn connections_are_counted_per_client_and_in_all_until_they_end() {
-        let limits = limits(0, 3, 2);
-        let first = limits.socket(A).unwrap();
-        let _second = limits.socket(A).unwrap();
-        assert_eq!(limits.socket(A).unwrap_err().code, ErrorCode::TooManyConnections);
-        let _third = limits.socket(B).unwrap();
-        assert!(limits.socket(B).unwrap_err().message.contains("3 of 3"));
-        drop(first);
-        assert!(limits.socket(B).is_ok());
-        assert_eq!(limits.open(), (0, 2));
     }
 }

@@ -34,6 +34,7 @@ pub(super) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    connections: Gauge,
     sockets: Gauge,
     received: Counter,
     sent: Counter,
@@ -54,6 +55,7 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(duration_buckets),
+            connections: Gauge::default(),
             sockets: Gauge::default(),
             received: Counter::default(),
             sent: Counter::default(),
@@ -66,6 +68,11 @@ impl Metrics {
             "Time to the head of the response",
             Unit::Seconds,
             metrics.durations.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections, those of trusted proxies apart",
+            metrics.connections.clone(),
         );
         registry.register("websocket_connections", "Open WebSockets", metrics.sockets.clone());
         registry.register(
@@ -126,8 +133,9 @@ impl Metrics {
         self.sent_bytes.inc_by(bytes as u64);
     }
 
-    /// The metrics as text.
-    pub(super) fn text(&self) -> Result<String, std::fmt::Error> {
+    /// The metrics as text, with so many connections open.
+    pub(super) fn text(&self, connections: u32) -> Result<String, std::fmt::Error> {
+        self.connections.set(connections.into());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

@@ -2,19 +2,19 @@
 //! behind it.
 
 use std::{
-    any::Any,
     future::Future,
     io,
     net::{IpAddr, SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
+use actix_http::{HttpService, Protocol};
+use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
-    App, Error, HttpRequest, HttpResponse, HttpServer, Route,
+    App, Error, HttpRequest, Route,
     body::MessageBody,
-    dev::{Extensions, ServiceFactory, ServiceRequest, ServiceResponse},
+    dev::{AppConfig, Extensions, Server, ServiceFactory, ServiceRequest, ServiceResponse},
     http::Method,
     middleware::from_fn,
     rt::net::TcpStream,
@@ -30,6 +30,8 @@ use crate::scheduler::Scheduler;
 
 mod body;
 mod card;
+mod connections;
+mod cors;
 pub mod error;
 mod events;
 mod guard;
@@ -44,9 +46,13 @@ mod png_text;
 mod results;
 pub mod security;
 pub mod session;
+mod shares;
+mod websocket;
 
+use connections::{Connection, Connections, Io};
 use error::ApiError;
-use limits::{Limits, Permit};
+use guard::UpgradeWarning;
+use limits::Limits;
 use metrics::Metrics;
 pub use pages::Page;
 use security::{Gate, Refused};
@@ -67,11 +73,13 @@ pub struct LimitsConfig {
 
 /// How long the other side may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For the head of a request, and for its body.
+pub struct Timeouts {
+    /// For the head of a request, for its body, and for a WebSocket message that has begun.
     pub request: Duration,
     /// Between two requests of a connection.
     pub keep_alive: Duration,
+    /// For taking what was sent, beyond what a slow but steady reader needs.
+    pub write: Duration,
     /// Until a WebSocket says hello.
     pub hello: Duration,
     /// Between two pings.
@@ -96,13 +104,15 @@ pub struct HttpConfig {
     /// Limits of one WebSocket.
     pub session: SessionLimits,
     /// Timeouts.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Largest body of a request and largest WebSocket message, in bytes.
     pub message_bytes: usize,
+    /// Largest WebSocket message before both sides have said hello, in bytes.
+    pub hello_bytes: usize,
     /// Bytes of pictures on the way to a WebSocket that its client has not confirmed.
     pub unconfirmed_bytes: usize,
-    /// Directory that must be writable for the server to be ready.
-    pub data_dir: PathBuf,
+    /// For what runs when the server is told to stop.
+    pub drain: Duration,
     /// The page.
     pub page: Page,
 }
@@ -113,6 +123,11 @@ pub struct Site {
     scheduler: Scheduler,
     gate: Gate,
     limits: Limits,
+    connections: Arc<Connections>,
+    upgrade_warning: UpgradeWarning,
+    /// Number of the next WebSocket conversation, from 1.
+    conversations: AtomicU64,
+    readiness: health::Probe,
     metrics: Metrics,
     /// Hosts and origins that were refused, each told of once.
     refused: Refused,
@@ -131,6 +146,10 @@ impl Site {
         Self {
             gate: Gate::new(listen, config.public_url.as_ref(), &config.allow_origins),
             limits: Limits::new(&config.limits),
+            connections: Connections::new(&config.limits, &config.trusted_proxies),
+            upgrade_warning: UpgradeWarning::default(),
+            conversations: AtomicU64::new(1),
+            readiness: health::Probe::default(),
             metrics: Metrics::new(&scheduler),
             refused: Refused::default(),
             config,
@@ -202,10 +221,15 @@ fn configure(service: &mut web::ServiceConfig) {
             }
         }
         let allowed = allowed.join(", ");
-        let refuse = move |request: HttpRequest| {
-            let error =
-                ApiError::method_not_allowed(request.method().as_str(), request.path(), &allowed);
-            async move { Err::<HttpResponse, _>(error) }
+        let of_api = path.starts_with("/api/");
+        let refuse = move |request: HttpRequest, site: web::Data<Site>| {
+            let answer = if of_api && request.method() == Method::OPTIONS {
+                cors::preflight(&site, &request, &allowed)
+            } else {
+                let method = request.method().as_str();
+                Err(ApiError::method_not_allowed(method, request.path(), &allowed))
+            };
+            async move { answer }
         };
         service.service(resource.default_service(web::to(refuse)));
     }
@@ -236,15 +260,6 @@ pub fn create_app(
     App::new().app_data(site).configure(configure).wrap(from_fn(guard::guard))
 }
 
-/// A TCP connection among those that are counted; `None` when it is one too many.
-struct Connection(Mutex<Option<Permit>>);
-
-impl Connection {
-    fn is_admitted(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-}
-
 /// Switches off Nagle's algorithm (RFC 896) for every connection that `listener` accepts, which
 /// inherit the option: a small event must not wait for the client to acknowledge the one before it.
 fn send_at_once(listener: &TcpListener) -> io::Result<()> {
@@ -265,38 +280,11 @@ pub async fn serve(
     let listen: SocketAddr = listener.local_addr()?;
     send_at_once(&listener)?;
     let (stop, stopping) = watch::channel(false);
-    let patience = config.patience;
-    let connections = config.limits.connections;
+    let (timeouts, drain) = (config.timeouts, config.drain);
     let site =
         web::Data::from(Arc::new(Site::new(config, scheduler.clone(), listen.ip(), stopping)));
-
-    let counted = web::Data::clone(&site);
-    let on_connect = move |io: &dyn Any, extensions: &mut Extensions| {
-        let Some(peer) = io.downcast_ref::<TcpStream>().and_then(|socket| socket.peer_addr().ok())
-        else {
-            return;
-        };
-        // All clients share the connections of a trusted proxy; it counts them itself.
-        let peer = peer.ip().to_canonical();
-        if !counted.config.trusted_proxies.iter().any(|net| net.contains(&peer)) {
-            let permit = counted.limits.connection(peer).ok();
-            extensions.insert(Connection(Mutex::new(permit)));
-        }
-    };
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-    let server = HttpServer::new(move || create_app(web::Data::clone(&site)))
-        .workers(workers)
-        // Somewhat above the counted limit, so that those beyond it are told so before they are cut
-        // off.
-        .max_connections((connections as usize).div_ceil(workers) + 64)
-        .client_request_timeout(patience.request)
-        .client_disconnect_timeout(Duration::from_secs(2))
-        .keep_alive(patience.keep_alive)
-        .shutdown_timeout(patience.shutdown.as_secs())
-        .on_connect(on_connect)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+    let sweep = tokio::spawn(site.connections.clone().sweep(timeouts));
+    let server = run(&site, listener)?;
     let handle = server.handle();
 
     tokio::pin!(server);
@@ -306,15 +294,52 @@ pub async fn serve(
     }
     let stop_all = async {
         tracing::info!(
-            "stopping: no new jobs, running batch ends at its pass, waiting jobs stay on disk"
+            drain_s = drain.as_secs(),
+            "stopping: no new jobs, what runs may end, waiting jobs stay on disk"
         );
+        scheduler.drain(drain).await;
         scheduler.shutdown().await;
         // Viewers have heard the scheduler's last word; now their connections close.
         stop.send_replace(true);
         handle.stop(true).await;
     };
     let (served, ()) = tokio::join!(server, stop_all);
+    sweep.abort();
     served
+}
+
+/// The workers of a server, each of which takes connections of `listener`.
+fn run(site: &web::Data<Site>, listener: TcpListener) -> io::Result<Server> {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let timeouts = site.config.timeouts;
+    let site = web::Data::clone(site);
+    let service = move || {
+        let connections = site.connections.clone();
+        let http = HttpService::build()
+            .client_request_timeout(timeouts.request)
+            .client_disconnect_timeout(Duration::from_secs(2))
+            .keep_alive(timeouts.keep_alive)
+            .on_connect_ext(|io: &Io, extensions: &mut Extensions| {
+                extensions.insert(io.connection().clone());
+            })
+            .finish(map_config(create_app(web::Data::clone(&site)), |()| AppConfig::default()));
+        fn_service(move |socket: TcpStream| {
+            let io = connections.admit(socket).ok_or(());
+            async move {
+                io.map(|io| (io.peer_addr(), io)).map(|(peer, io)| (io, Protocol::Http1, peer))
+            }
+        })
+        .and_then(http.map_err(|error| tracing::debug!(%error, "a connection ended")))
+    };
+    Ok(actix_server::Server::build()
+        .workers(workers)
+        // Those beyond the limit are taken too, told so and closed; they must not wait in line
+        // before those that may come in.
+        .max_concurrent_connections(usize::MAX >> 1)
+        .shutdown_timeout(timeouts.shutdown.as_secs())
+        .disable_signals()
+        .listen("http", listener, service)?
+        .run())
 }
 
 #[cfg(test)]

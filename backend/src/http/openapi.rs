@@ -68,6 +68,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::Value;
+    use var_dd_protocol::{MAX_DEADLINE_MS, MAX_PICTURES, MAX_SEED};
 
     use super::*;
     use crate::http::endpoints;
@@ -128,6 +129,14 @@ mod tests {
         let request = document.pointer("/components/schemas/GenerateRequest").unwrap();
         assert_eq!(request["required"], serde_json::json!(["class", "plan"]));
         assert_eq!(request["properties"]["last_frame_first"]["type"], "boolean");
+        let bounds = |name: &str| {
+            let field = &request["properties"][name];
+            (field["minimum"].as_u64(), field["maximum"].as_u64())
+        };
+        assert_eq!(bounds("count"), (Some(1), Some(u64::from(MAX_PICTURES))));
+        assert_eq!(bounds("seed"), (Some(0), Some(MAX_SEED)));
+        assert_eq!(bounds("deadline_ms"), (Some(1), Some(MAX_DEADLINE_MS)));
+        assert_eq!(bounds("class").0, Some(0));
         for (name, field) in request["properties"].as_object().unwrap() {
             assert!(field["description"].is_string(), "{name}");
         }

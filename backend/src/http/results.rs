@@ -21,7 +21,8 @@ const PAGE: u32 = 24;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RecentQuery {
-    /// Most results in the answer, 1 to 100; 24 if absent.
+    /// Most results in the answer; 24 if absent.
+    #[param(minimum = 1, maximum = 100, default = 24)]
     limit: Option<u32>,
     /// `next` of an earlier page.
     before: Option<String>,
@@ -35,7 +36,7 @@ pub(super) struct RecentQuery {
     params(RecentQuery),
     responses(
         (status = 200, description = "A page of results without their frames", body = ResultPage),
-        (status = 400, description = "Not a number, or not a `next` of an earlier page", body = ErrorBody),
+        (status = 400, description = "Not a number from 1 to 100, or not a `next` of an earlier page", body = ErrorBody),
         (status = 403, description = "Host refused", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
@@ -45,7 +46,7 @@ pub(super) async fn recent(
     query: web::Query<RecentQuery>,
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, 100);
+    let limit = query.limit.unwrap_or(PAGE);
     let page = site.scheduler.recent(limit, query.before.as_deref()).await?;
     json(&request, Caching::Ask, &page)
 }

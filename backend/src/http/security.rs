@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Mutex, PoisonError},
 };
 
@@ -19,7 +19,7 @@ use actix_web::http::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use ipnet::IpNet;
-use url::{Host, Url};
+use url::{Host, Origin, Url};
 use var_dd_protocol::{ErrorBody, ErrorCode};
 
 use super::error::shortened;
@@ -48,6 +48,8 @@ pub struct Gate {
     only_known_hosts: bool,
     /// Own address as people see it, then the others that were allowed.
     known: Vec<Url>,
+    /// Other origins whose pages may use the server.
+    others: Vec<Origin>,
     public: bool,
 }
 
@@ -55,9 +57,10 @@ impl Gate {
     /// The gate of a server that listens on `listen`.
     pub fn new(listen: IpAddr, public_url: Option<&Url>, allow_origins: &[Url]) -> Self {
         Self {
-            only_known_hosts: listen.is_loopback(),
+            only_known_hosts: listen.to_canonical().is_loopback(),
             public: public_url.is_some(),
             known: public_url.into_iter().chain(allow_origins).cloned().collect(),
+            others: allow_origins.iter().map(Url::origin).collect(),
         }
     }
 
@@ -138,6 +141,19 @@ impl Gate {
         format!("{path}{query}").parse().ok()
     }
 
+    /// Whether pages of any other origin may use the server.
+    pub fn allows_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// The `Origin` of a request if it is one of those that were allowed.
+    pub fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let mut origins = headers.get_all(header::ORIGIN);
+        let (Some(origin), None) = (origins.next(), origins.next()) else { return None };
+        let url = Url::parse(origin.to_str().ok()?).ok()?;
+        self.others.contains(&url.origin()).then(|| origin.clone())
+    }
+
     /// The address of this server for absolute links: the public one, else the one the client used.
     pub fn base_url(&self, host: &Authority) -> String {
         match self.known.first().filter(|_| self.public) {
@@ -199,7 +215,7 @@ impl Authority {
         match &self.host {
             Host::Domain(name) => name == "localhost",
             Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.to_canonical().is_loopback(),
         }
     }
 
@@ -213,29 +229,65 @@ impl Authority {
 
 /// The address of a client, for limits: the peer's, or what trusted proxies say it is.
 ///
-/// The last address of `X-Forwarded-For` that no trusted proxy has is the client; what stands
-/// before it anybody could have written. IPv6 clients count by /64, the smallest network a customer
-/// gets.
+/// Proxies say so in `X-Forwarded-For` or in `Forwarded` (RFC 7239). A proxy that writes one of
+/// them passes the other on as the client wrote it, so where both are there and differ, neither is
+/// believed. Of addresses in a row, the last one that no trusted proxy has is the client; what
+/// stands before it anybody could have written.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let peer = peer.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
-    let mut client = peer.to_canonical();
-    if is_trusted(client) {
-        let lines: Vec<_> = headers
-            .get_all(header::X_FORWARDED_FOR)
-            .filter_map(|line| line.to_str().ok())
-            .collect();
+    if !is_trusted(peer) {
+        return client_of(peer);
+    }
+    let last_untrusted = |name: &str, address: fn(&str) -> Option<IpAddr>| {
+        let lines: Vec<_> =
+            headers.get_all(name).map(|line| line.to_str().unwrap_or_default()).collect();
+        if lines.is_empty() {
+            return None;
+        }
+        let mut client = peer;
         for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else {
-                break;
-            };
+            let Some(address) = address(hop.trim()) else { break };
             client = address.to_canonical();
             if !is_trusted(client) {
                 break;
             }
         }
-    }
-    match client {
-        IpAddr::V4(_) => client,
+        Some(client)
+    };
+    let client = match (
+        last_untrusted("x-forwarded-for", node_address),
+        last_untrusted("forwarded", forwarded_for),
+    ) {
+        (Some(one), Some(other)) if one != other => peer,
+        (Some(client), _) | (None, Some(client)) => client,
+        (None, None) => peer,
+    };
+    client_of(client)
+}
+
+/// The address in `192.0.2.1`, `192.0.2.1:4431`, `2001:db8::1`, `[2001:db8::1]` or
+/// `[2001:db8::1]:4431`.
+fn node_address(node: &str) -> Option<IpAddr> {
+    let of_socket = || node.parse::<SocketAddr>().map(|socket| socket.ip());
+    let bracketed = || node.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    node.parse().or_else(|_| of_socket()).ok().or_else(bracketed)
+}
+
+/// The address of `for=` in one element of `Forwarded`, as `for="[2001:db8::1]:4431";proto=https`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let pair = element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+    })?;
+    let unquoted = pair.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    node_address(unquoted.unwrap_or(pair))
+}
+
+/// The address that limits count: IPv6 clients by /64, the smallest network a customer gets.
+pub fn client_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)))
         }
@@ -281,6 +333,7 @@ mod tests {
             "127.0.0.1:8080",
             "127.1.2.3",
             "[::1]:8080",
+            "[::ffff:127.0.0.1]:8080",
             "LOCALHOST:9",
         ] {
             assert!(plain.host(&headers(&[("host", host)])).is_ok(), "{host} must pass");
@@ -289,6 +342,7 @@ mod tests {
             "evil.example",
             "localhost.evil.example",
             "192.168.1.7:8080",
+            "[::ffff:192.168.1.7]:8080",
             "evil.example:8080",
             "user@localhost",
             "localhost/x",
@@ -300,6 +354,8 @@ mod tests {
             assert!(plain.host(&headers(&[("host", host)])).is_err(), "{host} must be refused");
         }
         assert!(plain.host(&headers(&[])).is_err(), "no host");
+        let mapped = gate("::ffff:127.0.0.1", None, &[]);
+        assert!(mapped.host(&headers(&[("host", "evil.example")])).is_err());
         assert!(
             plain.host(&headers(&[("host", "localhost"), ("host", "localhost")])).is_err(),
             "two hosts"
@@ -389,6 +445,53 @@ mod tests {
         assert!(plain.is_secure(&host("localhost:8080")) && !plain.is_secure(&host("192.0.2.7")));
         assert!(gate("0.0.0.0", Some("https://a.example"), &[]).is_secure(&host("a.example")));
         assert!(!gate("0.0.0.0", Some("http://a.example"), &[]).is_secure(&host("a.example")));
+    }
+
+    #[test]
+    fn addresses_that_proxies_write_are_read_with_ports_and_brackets() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let seen = |pairs: &[(&'static str, &str)]| {
+            client_address("10.0.0.1".parse().unwrap(), &headers(pairs), &trusted).to_string()
+        };
+        for (list, expected) in [
+            ("198.51.100.7:4431", "198.51.100.7"),
+            ("6.6.6.6, 198.51.100.7:4431, 10.0.0.2:80", "198.51.100.7"),
+            ("[2001:db8::1]:4431", "2001:db8::"),
+            ("[2001:db8::1]", "2001:db8::"),
+            ("[::ffff:198.51.100.7]:1", "198.51.100.7"),
+            ("198.51.100.7:port", "10.0.0.1"),
+            ("unknown", "10.0.0.1"),
+        ] {
+            assert_eq!(seen(&[("x-forwarded-for", list)]), expected, "{list}");
+        }
+        for (list, expected) in [
+            ("for=198.51.100.7", "198.51.100.7"),
+            ("For=\"198.51.100.7:4431\";proto=https;by=10.0.0.1", "198.51.100.7"),
+            ("proto=http; for=\"[2001:db8::1]:4431\"", "2001:db8::"),
+            ("for=6.6.6.6, for=198.51.100.7, for=10.0.0.9", "198.51.100.7"),
+            ("for=_hidden", "10.0.0.1"),
+            ("proto=https", "10.0.0.1"),
+        ] {
+            assert_eq!(seen(&[("forwarded", list)]), expected, "{list}");
+        }
+        let both = [("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=198.51.100.7")];
+        assert_eq!(seen(&both), "198.51.100.7");
+        let at_odds = [("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=6.6.6.6")];
+        assert_eq!(seen(&at_odds), "10.0.0.1", "one of them is the client's own word");
+    }
+
+    #[test]
+    fn only_an_allowed_origin_may_read_across_origins() {
+        let gate = gate(LOOPBACK, Some("https://draw.example"), &["http://other.example:3000"]);
+        let allowed = |origin: &str| gate.allowed_origin(&headers(&[("origin", origin)])).is_some();
+        assert!(gate.allows_others() && allowed("http://other.example:3000"));
+        for origin in
+            ["http://other.example", "https://other.example:3000", "https://draw.example", "null"]
+        {
+            assert!(!allowed(origin), "{origin}");
+        }
+        let two = [("origin", "http://other.example:3000"), ("origin", "https://evil.example")];
+        assert!(gate.allowed_origin(&headers(&two)).is_none());
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! One WebSocket conversation as a state machine without sockets: messages in, steps out.
 
-use std::{collections::HashMap, num::NonZeroU32};
+use std::{collections::HashMap, num::NonZeroU32, ops::RangeInclusive};
 
-use actix_ws::CloseCode;
 use governor::{DefaultDirectRateLimiter, RateLimiter, clock::Clock};
 use var_dd_protocol::{
     ClientMessage, ErrorBody, ErrorCode, GenerateRequest, JobId, OwnerToken, PROTOCOL_VERSION,
     ServerMessage,
 };
 
-use super::{error::seconds, limits::message_quota};
+use super::{error::seconds, limits::message_quota, websocket::CloseCode};
+
+/// Length of what a client calls itself: enough that nobody guesses it.
+const CLIENT_KEY: RangeInclusive<usize> = 16..=255;
 
 /// Bounds of one conversation.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,8 @@ pub struct Session {
     bucket: DefaultDirectRateLimiter,
     strikes: u32,
     greeted: bool,
+    /// What the client calls itself, if it does.
+    client_key: Option<String>,
     /// Watched jobs; whether they were asked for here.
     watched: HashMap<JobId, bool>,
 }
@@ -75,6 +79,7 @@ impl Session {
             limits,
             strikes: 0,
             greeted: false,
+            client_key: None,
             watched: HashMap::new(),
         }
     }
@@ -82,6 +87,12 @@ impl Session {
     /// Whether both sides speak the same version.
     pub fn greeted(&self) -> bool {
         self.greeted
+    }
+
+    /// What a request with this tag is called, so that asking for it again, on another connection
+    /// too, makes no second job. `None` for a client that did not say what it is called.
+    pub fn key_of(&self, tag: u32) -> Option<String> {
+        self.client_key.as_ref().map(|client| format!("websocket\0{client}\0{tag}"))
     }
 
     /// Counts a message of whatever kind. When it is one too many, the steps that answer it.
@@ -103,7 +114,7 @@ impl Session {
 
     /// A text message.
     pub fn text(&mut self, text: &str) -> Vec<Step> {
-        match serde_json::from_str(text) {
+        match var_dd_protocol::from_json_object(text.as_bytes()) {
             Ok(message) => self.message(message),
             Err(error) => {
                 vec![malformed(format!("this is not a message of the protocol: {error}"))]
@@ -118,7 +129,7 @@ impl Session {
 
     fn message(&mut self, message: ClientMessage) -> Vec<Step> {
         match message {
-            ClientMessage::Hello { version } => self.hello(version),
+            ClientMessage::Hello { version, client_key } => self.hello(version, client_key),
             _ if !self.greeted => vec![malformed(format!(
                 r#"the first message must be {{"type":"hello","version":{PROTOCOL_VERSION}}}"#
             ))],
@@ -139,8 +150,16 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, version: u32) -> Vec<Step> {
+    fn hello(&mut self, version: u32, client_key: Option<String>) -> Vec<Step> {
         if version == PROTOCOL_VERSION {
+            if client_key.as_ref().is_some_and(|key| !CLIENT_KEY.contains(&key.len())) {
+                return vec![malformed(format!(
+                    "client_key must have {} to {} characters; take random ones",
+                    CLIENT_KEY.start(),
+                    CLIENT_KEY.end()
+                ))];
+            }
+            self.client_key = client_key;
             self.greeted = true;
             return vec![Step::Send(ServerMessage::Hello { version: PROTOCOL_VERSION })];
         }

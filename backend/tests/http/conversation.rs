@@ -173,16 +173,69 @@ async fn text_that_is_not_utf8_ends_the_connection_with_the_reason() {
 async fn another_version_is_shown_out() {
     let server = Server::start(&[]).await;
     let mut client = Client::silent(&server).await;
-    client.say(&ClientMessage::Hello { version: 99 }).await;
+    client.say(&ClientMessage::Hello { version: 99, client_key: None }).await;
     assert_eq!(client.error().await.code, ErrorCode::ProtocolVersion);
     let heard = client.hear().await;
     assert!(matches!(heard, Heard::Closed(Some(CloseCode::Protocol))), "{heard:?}");
 }
 
 #[tokio::test]
+async fn a_client_with_a_name_that_asks_again_gets_the_job_that_there_is() {
+    let server = Server::held(&[]).await;
+    let name = "a-name-that-nobody-guesses";
+    let named = async |key: &str| {
+        let mut client = Client::silent(&server).await;
+        client.say(&ClientMessage::Hello { version: 1, client_key: Some(key.into()) }).await;
+        client
+    };
+    let mut first = named(name).await;
+    assert!(matches!(first.hear().await, Heard::Message(ServerMessage::Hello { .. })));
+    let (job, token) = first.generate(request(1)).await;
+    drop(first);
+    let mut second = named(name).await;
+    assert!(matches!(second.hear().await, Heard::Message(ServerMessage::Hello { .. })));
+    assert_eq!(second.generate(request(1)).await, (job.clone(), token));
+    server.gate.open();
+    second.rest(&job).await;
+    second.say(&ClientMessage::Generate { tag: 5, request: request(2) }).await;
+    assert_eq!(second.error().await.code, ErrorCode::KeyReused);
+    let mut other = named("another-name-nobody-guesses").await;
+    assert!(matches!(other.hear().await, Heard::Message(ServerMessage::Hello { .. })));
+    assert_ne!(other.generate(request(1)).await.0, job);
+    assert_eq!(named("short").await.error().await.code, ErrorCode::MalformedMessage);
+}
+
+#[tokio::test]
+async fn a_replay_whose_pictures_are_gone_ends_with_the_reason() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(crate::server::wish()).await;
+    let pictures = server.directory.path().join("data/frames");
+    std::fs::remove_file(pictures.join(format!("{}.frames", view.id))).unwrap();
+    let mut client = Client::greeted(&server).await;
+    client.say(&ClientMessage::Watch { job: view.id.clone(), after: None }).await;
+    let error = loop {
+        match client.hear().await {
+            Heard::Message(ServerMessage::Event { event, .. }) => {
+                assert!(!matches!(event, JobEvent::Finished { .. }), "over missing pictures");
+            }
+            Heard::Message(ServerMessage::Error { job, error }) => {
+                assert_eq!(job.as_ref(), Some(&view.id));
+                break error;
+            }
+            other => panic!("heard {other:?}"),
+        }
+    };
+    assert_eq!(error.code, ErrorCode::StorageFailed);
+    assert!(error.message.contains(view.id.as_str()), "{}", error.message);
+    // The conversation goes on.
+    let (job, _) = client.generate(request(0)).await;
+    client.rest(&job).await;
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_not_waited_for() {
     let server = Server::adjusted(&[], |config, _| {
-        config.http.patience.hello = Duration::from_millis(100);
+        config.http.timeouts.hello = Duration::from_millis(100);
     })
     .await;
     let mut client = Client::silent(&server).await;

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 
+mod connections;
 mod conversation;
+mod cors;
 mod hostile;
 mod pages;
 mod refusals;
 mod results;
 mod server;
+mod websocket;

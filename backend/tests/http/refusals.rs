@@ -25,6 +25,9 @@ async fn a_wish_out_of_bounds_is_told_which_bound() {
         (json!({"model": "none"}), 422, ErrorCode::UnknownModel),
         (json!({"plan": teacher}), 422, ErrorCode::NoTeacher),
         (json!({"plan": backwards}), 422, ErrorCode::InvalidPlan),
+        (json!({"deadline_ms": 0}), 422, ErrorCode::DeadlineOutOfRange),
+        (json!({"deadline_ms": 86_400_001}), 422, ErrorCode::DeadlineOutOfRange),
+        (json!({"plan": ["few_step", [0], 1]}), 400, ErrorCode::MalformedBody),
         (json!({"class": -1}), 400, ErrorCode::MalformedBody),
         (json!({"colour": "red"}), 400, ErrorCode::MalformedBody),
     ] {
@@ -82,7 +85,7 @@ async fn a_body_of_unknown_length_is_cut_off_at_the_limit() {
 #[tokio::test]
 async fn who_sends_too_slowly_is_not_waited_for() {
     let server = Server::adjusted(&[], |config, _| {
-        config.http.patience.request = Duration::from_millis(300);
+        config.http.timeouts.request = Duration::from_millis(300);
     })
     .await;
     // A head that never ends: the connection does.
@@ -138,6 +141,9 @@ async fn paths_and_methods_that_are_none_are_refused_in_json() {
             ErrorCode::NotFound,
         ),
         (Method::GET, "/api/results?limit=many", 400, ErrorCode::MalformedBody),
+        (Method::GET, "/api/results?limit=0", 400, ErrorCode::MalformedBody),
+        (Method::GET, "/api/results?limit=101", 400, ErrorCode::MalformedBody),
+        (Method::GET, "/api/results?limit=4294967295", 400, ErrorCode::MalformedBody),
         (Method::GET, "/api/results?before=never", 400, ErrorCode::MalformedBody),
         (Method::GET, "/api/results?colour=red", 400, ErrorCode::MalformedBody),
         (Method::GET, "/api/jobs", 405, ErrorCode::MethodNotAllowed),
@@ -159,6 +165,44 @@ async fn paths_and_methods_that_are_none_are_refused_in_json() {
         assert_eq!((got, error.code), (status, code), "{method} {path}: {}", error.message);
         assert_eq!(allow.is_some(), status == 405, "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn an_array_is_no_request() {
+    let server = Server::start(&[]).await;
+    let plan = wish()["plan"].clone();
+    for body in [json!([null, 0, plan, 7, 1, false]), json!([]), json!("class"), json!(null)] {
+        let (status, error) = refusal(server.post(&body).await).await;
+        assert_eq!((status, error.code), (400, ErrorCode::MalformedBody), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_a_key_is_served_once() {
+    let server = Server::start(&[]).await;
+    let post = |key: &str, body: serde_json::Value| {
+        let request = server.request(Method::POST, "/api/jobs").header("Idempotency-Key", key);
+        let request = request.json(&body);
+        async { request.send().await.unwrap() }
+    };
+    let first = post("0b6c9d3e", wish()).await;
+    assert_eq!(first.status(), 202);
+    let location = first.headers()[header::LOCATION].clone();
+    let first: serde_json::Value = first.json().await.unwrap();
+    for key in ["0b6c9d3e", "\"0b6c9d3e\""] {
+        let again = post(key, wish()).await;
+        assert_eq!((again.status().as_u16(), &again.headers()[header::LOCATION]), (202, &location));
+        assert_eq!(again.json::<serde_json::Value>().await.unwrap(), first);
+    }
+    let (status, error) = refusal(post("0b6c9d3e", wish_with(json!({"class": 2}))).await).await;
+    assert_eq!((status, error.code), (422, ErrorCode::KeyReused));
+    for key in ["", " ", "two words", &"k".repeat(256)] {
+        let (status, error) = refusal(post(key, wish()).await).await;
+        assert_eq!((status, error.code), (400, ErrorCode::MalformedBody), "{key:?}");
+    }
+    // A request that was refused has used no key up.
+    assert_eq!(post("other", wish_with(json!({"class": 99}))).await.status(), 422);
+    assert_eq!(post("other", wish()).await.status(), 202);
 }
 
 #[tokio::test]
@@ -306,7 +350,9 @@ async fn a_server_that_stops_takes_no_jobs_and_is_not_ready() {
 
 #[tokio::test]
 async fn a_server_that_cannot_write_is_not_ready() {
-    let server = Server::adjusted(&[], |config, _| config.http.data_dir.push("not/there")).await;
+    let server = Server::start(&[]).await;
+    let data = server.directory.path().join("data");
+    std::fs::rename(&data, server.directory.path().join("away")).unwrap();
     let (status, error) = refusal(server.get("/readyz").await).await;
     assert_eq!((status, error.code), (503, ErrorCode::StorageFailed));
 }

@@ -43,7 +43,7 @@ pub(crate) struct Server {
     pub(crate) gate: Gate,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Server {
@@ -70,7 +70,6 @@ impl Server {
         let arguments = [&["serve", "--listen=127.0.0.1:0"], flags].concat();
         let mut config = Line::parse_from(arguments).args.resolve(|| "none".into()).unwrap();
         config.data_dir = directory.path().join("data");
-        config.http.data_dir = config.data_dir.clone();
         config.http.page = Page::Directory(page);
         let mut model = fake::model("stand-in");
         model.classes[HOSTILE_CLASS as usize] = HOSTILE_NAME.into();
@@ -88,7 +87,7 @@ impl Server {
             let _ = stopped.await;
         });
         let task = tokio::spawn(serving);
-        Self { address, scheduler, gate, stop: Some(stop), task, _directory: directory }
+        Self { address, scheduler, gate, stop: Some(stop), task, directory }
     }
 
     /// Tells the server to stop and waits until it has.
@@ -155,6 +154,7 @@ pub(crate) fn request(class: u32) -> GenerateRequest {
         seed: Some(7),
         count: 1,
         last_frame_first: false,
+        deadline_ms: None,
     }
 }
 
@@ -212,13 +212,37 @@ impl Client {
         Ok(Self(connect_async(request).await?.0))
     }
 
+    /// Connects as a proxy would for a client.
+    pub(crate) async fn forwarded_for(
+        server: &Server,
+        client: &str,
+    ) -> Result<Self, tungstenite::Error> {
+        let mut request = format!("ws://{}/api/ws", server.address).into_client_request().unwrap();
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+        Ok(Self(connect_async(request).await?.0))
+    }
+
+    /// Sends pings and reads no answer, until the server hangs up.
+    pub(crate) async fn ping_without_reading(mut self, limit: std::time::Duration) {
+        let pinging =
+            async { while self.0.send(Message::Ping(vec![0x41; 125].into())).await.is_ok() {} };
+        tokio::time::timeout(limit, pinging).await.expect("the connection stays open");
+    }
+
     /// Connects and says hello.
     pub(crate) async fn greeted(server: &Server) -> Self {
         let mut client = Self::silent(server).await;
-        client.say(&ClientMessage::Hello { version: var_dd_protocol::PROTOCOL_VERSION }).await;
+        client.greet().await;
+        client
+    }
+
+    /// Says hello.
+    pub(crate) async fn greet(&mut self) {
+        let client = self;
+        let version = var_dd_protocol::PROTOCOL_VERSION;
+        client.say(&ClientMessage::Hello { version, client_key: None }).await;
         let heard = client.hear().await;
         assert!(matches!(heard, Heard::Message(ServerMessage::Hello { .. })), "{heard:?}");
-        client
     }
 
     pub(crate) async fn say(&mut self, message: &ClientMessage) {
