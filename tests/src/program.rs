@@ -82,15 +82,32 @@ impl Program {
         Ok(())
     }
 
-    /// Asks the server to stop, as Ctrl-C and service managers do, and waits for its end.
+    /// Asks the server to stop, as Ctrl-C and service managers do.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn stop(&mut self) -> Result<ExitStatus> {
+    /// When it cannot be asked.
+    pub fn terminate(&self) -> Result<()> {
         let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         if !told.success() {
             bail!("kill: {told}");
         }
+        Ok(())
+    }
+
+    /// Asks the server to stop and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.terminate()?;
+        self.wait()
+    }
+
+    /// Waits for the end of the server.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
@@ -109,6 +126,11 @@ impl Program {
         (self.child, self.address) =
             spawn(&self.arguments, self.data.path(), &self.address, &self.log)?;
         Ok(())
+    }
+
+    /// Number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `127.0.0.1:port`.

@@ -140,6 +140,17 @@ pub(crate) fn screenshots() -> Result<()> {
     workspace::run(cargo.arg(workspace::root().join("docs")))
 }
 
+/// Builds the release program and lets the end-to-end crate wear it out.
+pub(crate) fn soak(minutes: f64) -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    page::ensure()?;
+    let program = program(&libtorch, true)?;
+    let mut cargo = workspace::cargo();
+    cargo.env("LIBTORCH", libtorch).env("VAR_DD_PROGRAM", program);
+    cargo.args(["run", "--package", "var-dd-tests", "--bin", "soak", "--", "--minutes"]);
+    workspace::run(cargo.arg(minutes.to_string()))
+}
+
 pub(crate) fn print_environment() -> Result<()> {
     let libtorch = libtorch::ensure()?;
     let libtorch = libtorch.display();

@@ -57,6 +57,8 @@ enum Chore {
     Doc,
     /// Check the engine on this machine's GPU and measure it
     GpuCheck(gpu_check::GpuCheck),
+    /// Let well-behaved and hostile clients use the program for long; fails when anything grows
+    Soak(Soak),
     /// Take the pictures in docs/ anew from the running program
     Screenshots,
     /// Print the variables that plain cargo calls need: eval "$(cargo xtask env)"
@@ -75,6 +77,14 @@ struct Serve {
     arguments: Vec<OsString>,
 }
 
+/// Runs the server and its clients, prints what the server used, and judges that.
+#[derive(Args)]
+struct Soak {
+    /// For how long
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Serve(serve) => chores::serve(serve.debug, &serve.arguments),
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
         Chore::Check => chores::check(),
         Chore::Doc => chores::document(),
         Chore::GpuCheck(arguments) => gpu_check::run(&arguments),
+        Chore::Soak(soak) => chores::soak(soak.minutes),
         Chore::Screenshots => chores::screenshots(),
         Chore::Env => chores::print_environment(),
     };

@@ -7,6 +7,7 @@ mod faults;
 mod frames;
 mod hands;
 mod keeping;
+mod origins;
 mod places;
 
 use anyhow::{Context, Result};

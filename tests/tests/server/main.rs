@@ -2,6 +2,7 @@
 
 mod command_line;
 mod durability;
+mod faults;
 mod limits;
 mod results;
 mod streams;
