@@ -489,7 +489,10 @@ mod tests {
         let _alone = Alone::here();
         for items in [0, 1, 2, 7, 1000] {
             let done: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
-            in_turn(0..items, || (), |item, ()| drop(done[item].fetch_add(1, Ordering::SeqCst)));
+            let count = |item: usize, (): &mut ()| {
+                done[item].fetch_add(1, Ordering::SeqCst);
+            };
+            in_turn(0..items, || (), count);
             assert!(done.iter().all(|times| times.load(Ordering::SeqCst) == 1), "{items}");
         }
     }
@@ -512,7 +515,10 @@ mod tests {
         let _alone = Alone::here();
         let make = |item: usize| {
             let sum = AtomicUsize::new(0);
-            in_turn(0..50, || (), |piece, ()| drop(sum.fetch_add(item * piece, Ordering::SeqCst)));
+            let add = |piece: usize, (): &mut ()| {
+                sum.fetch_add(item * piece, Ordering::SeqCst);
+            };
+            in_turn(0..50, || (), add);
             sum.into_inner()
         };
         assert_eq!(
