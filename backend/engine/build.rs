@@ -19,7 +19,8 @@ fn main() {
         println!("cargo:rerun-if-changed={path}");
     }
     println!("cargo:rustc-check-cfg=cfg(avx512)");
-    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+    let is_x86 = env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
+    if is_x86 && env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
         println!("cargo:rustc-cfg=avx512");
     }
     let libtorch = env::var_os("LIBTORCH").map(PathBuf::from);
@@ -27,6 +28,7 @@ fn main() {
         // RPATH and not RUNPATH: libtorch_cpu.so finds its own dependencies beside it too.
         println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}/lib", libtorch.display());
     }
+    name_compiler();
     let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else { return };
     let object = out.join("cuda.so");
     // A program without it serves CPUs as well, and GPUs in the plain way.
@@ -35,6 +37,13 @@ fn main() {
         fs::write(&object, []).expect("the build directory can be written to");
     }
     println!("cargo:rustc-env=VAR_DD_CUDA_LACK={}", lack.replace('\n', " "));
+}
+
+/// The C++ compiler of this machine, for tests: they compile the kernels for the CPU.
+fn name_compiler() {
+    let compiler = cc::Build::new().cpp(true).try_get_compiler();
+    let path = compiler.map_or_else(|_| PathBuf::from("c++"), |found| found.path().to_owned());
+    println!("cargo:rustc-env=VAR_DD_CXX={}", path.display());
 }
 
 /// Compiles [`CUDA`] to one shared object. What it uses of libtorch's CUDA half stays undefined

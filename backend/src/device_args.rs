@@ -1,10 +1,13 @@
 //! The flags that say where networks run and in which numbers: the same ones for every command.
 
-use clap::{Args, value_parser};
+use std::{env, num::NonZeroUsize};
+
+use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
 use tch::{Device, Kind};
 use var_dd_engine::{
     bundle::config::Config,
     device::{DeviceChoice, DeviceError, DtypeChoice},
+    ops::{Ops, Settings},
 };
 
 /// Where networks run.
@@ -13,12 +16,37 @@ pub struct DeviceArgs {
     /// Where the networks run: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
     #[arg(long, value_name = "DEVICE", env = "VAR_DD_DEVICE", default_value_t)]
     pub device: DeviceChoice,
-    /// Threads of the networks on a CPU [default: one a core]. Fewer are faster where others use
-    /// the cores too. Pictures are the same whatever the number; training gives the same bits for
+    /// Threads of the networks on a CPU [default: OMP_NUM_THREADS where it is set, else one a
+    /// core]. Fewer are faster where others use the cores too. Pictures are the same whatever the number; training gives the same bits for
     /// the same number.
     #[arg(long, value_name = "COUNT", env = "VAR_DD_THREADS",
           value_parser = value_parser!(i32).range(1..=1024))]
     pub threads: Option<i32>,
+    /// The faster ways that networks take.
+    #[command(flatten)]
+    pub faster: FasterArgs,
+}
+
+/// Which faster ways networks take: all that there are, unless someone compares.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Faster ways, to be switched off for a comparison")]
+pub struct FasterArgs {
+    /// Capture student passes and decoding on a GPU once, and replay them.
+    #[arg(long, value_name = "on|off", env = "VAR_DD_CUDA_GRAPHS", default_value = "on",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub cuda_graphs: bool,
+    /// Run the engine's own kernels on a GPU.
+    #[arg(long, value_name = "on|off", env = "VAR_DD_CUDA_KERNELS", default_value = "on",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub cuda_kernels: bool,
+    /// Have cuDNN try its algorithms once for each convolution of a large batch.
+    #[arg(long, value_name = "on|off", env = "VAR_DD_CUDNN_TRIALS", default_value = "on",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub cudnn_trials: bool,
+    /// Run the engine's own code on processors with AVX-512 and bf16.
+    #[arg(long, value_name = "on|off", env = "VAR_DD_AVX512", default_value = "on",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub avx512: bool,
 }
 
 /// Where networks run, and in which numbers.
@@ -35,26 +63,35 @@ pub struct NetworkArgs {
 }
 
 impl DeviceArgs {
-    /// The device, ready to use.
+    /// The operations on the device, ready to use.
     ///
     /// # Errors
-    /// [`DeviceError::NoCuda`] and [`DeviceError::OutOfRange`] when a GPU is asked for that cannot
-    /// be used.
-    pub fn open(&self) -> Result<Device, DeviceError> {
-        let device = self.device.open()?;
-        if let Some(threads) = self.threads {
-            tch::set_num_threads(threads);
-        }
-        Ok(device)
+    /// [`DeviceError::NoCuda`], [`DeviceError::NoGpu`] and [`DeviceError::OutOfRange`] when a GPU
+    /// is asked for that cannot be used.
+    pub fn open(&self) -> Result<Ops, DeviceError> {
+        Ok(Ops::open(self.device.open()?, self.settings()))
+    }
+
+    /// What the flags and the environment ask of the engine.
+    fn settings(&self) -> Settings {
+        let FasterArgs { cuda_graphs, cuda_kernels, cudnn_trials, avx512 } = self.faster;
+        let typed = self.threads.and_then(|threads| usize::try_from(threads).ok());
+        // Of a list, one number for each level of nested loops, the first counts.
+        let of_openmp = || {
+            let text = env::var("OMP_NUM_THREADS").ok()?;
+            text.split(',').next()?.trim().parse().ok()
+        };
+        let threads = typed.or_else(of_openmp).and_then(NonZeroUsize::new);
+        Settings { avx512, cuda_kernels, cuda_graphs, cudnn_trials, threads }
     }
 }
 
 impl NetworkArgs {
-    /// The device, ready to use.
+    /// The operations on the device, ready to use.
     ///
     /// # Errors
     /// As [`DeviceArgs::open`].
-    pub fn open(&self) -> Result<Device, DeviceError> {
+    pub fn open(&self) -> Result<Ops, DeviceError> {
         self.device.open()
     }
 

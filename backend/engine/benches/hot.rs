@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{formula_sampler, published},
     device::{DeviceChoice, kind_name},
+    ops::{Ops, Settings},
     sample::{
         Sampler,
         filter::filtered_probs,
@@ -18,12 +19,13 @@ use var_dd_engine::{
 fn with_each(criterion: &mut Criterion, name: &str, work: impl Fn(&Sampler)) {
     let _no_grad = tch::no_grad_guard();
     let device = DeviceChoice::Auto.open().unwrap_or(Device::Cpu);
+    let ops = Ops::open(device, Settings::default());
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10);
     let demo = Recipe::preset("demo").map(|recipe| recipe.config());
     for config in demo.into_iter().chain([published::config(16)]) {
         for kind in [Kind::Float, Kind::BFloat16] {
-            let Ok(sampler) = formula_sampler(&config, false, device, kind) else { continue };
+            let Ok(sampler) = formula_sampler(&config, false, &ops, kind) else { continue };
             let id = BenchmarkId::new(&config.name, kind_name(kind));
             group.bench_function(id, |bencher| {
                 bencher.iter(|| {

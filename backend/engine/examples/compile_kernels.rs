@@ -4,7 +4,7 @@
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use var_dd_engine::ops::open;
+use var_dd_engine::ops::kernels;
 
 /// Compute capabilities: those with names, and one that no compiler knows yet.
 const CAPABILITIES: [i32; 8] = [75, 80, 86, 89, 90, 100, 120, 999];
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     };
     let mut all_are_well = true;
     for capability in CAPABILITIES {
-        match open::compile(&compiler, capability) {
+        match kernels::compile(&compiler, capability) {
             // Code for a GPU is an ELF file, the intermediate form a text that its driver compiles.
             Ok(code) if code.starts_with(b"\x7fELF") => {
                 println!("{capability}: {} bytes of code", code.len())

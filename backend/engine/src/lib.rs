@@ -6,7 +6,7 @@ pub mod config;
 mod cuda;
 pub mod device;
 pub mod evaluate;
-mod failure;
+pub mod failure;
 pub mod graphs;
 pub mod input_file;
 

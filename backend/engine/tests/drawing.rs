@@ -262,8 +262,8 @@ fn half_precision_stays_near_the_picture_in_full_precision() {
     let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 0 };
     let exact = run(&full, &plan, &[3], &seeds(4, 1));
     for kind in [Kind::BFloat16, Kind::Half] {
-        let half = var_dd_engine::bundle::formula_sampler(&config, true, networks::device(), kind)
-            .unwrap();
+        let half =
+            var_dd_engine::bundle::formula_sampler(&config, true, &networks::ops(), kind).unwrap();
         let drawn = run(&half, &plan, &[3], &seeds(4, 1));
         let off = (&drawn.tokens - &exact.tokens).square().mean(Kind::Double).sqrt();
         let spread = exact.tokens.square().mean(Kind::Double).sqrt();

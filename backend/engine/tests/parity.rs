@@ -17,11 +17,11 @@ use var_dd_engine::{
         formula, formula_sampler,
         weights::StateDict,
     },
-    graphs::{self, Graphs},
+    graphs::Graphs,
     net::quantizer::Quantizer,
     ops::{
-        group_norm::{self, FusedNorm},
-        open,
+        NoKernels, Ops, Settings,
+        group_norm::{self, KernelNorm},
     },
     sample::{
         Sampler, filter,
@@ -271,11 +271,7 @@ fn check_graphs(captured: Sampler, plain: Sampler, plans: &[Plan]) {
         ..captured
     };
     let plain = Sampler { graphs: Graphs::default(), ..plain };
-    assert!(
-        captured.graphs.wanted(),
-        "no graphs here; run with RUST_LOG=info and without {}",
-        graphs::SWITCH
-    );
+    assert!(captured.graphs.wanted(), "no graphs here; run with RUST_LOG=info");
     let codes = |tokens: &Tensor| plain.vae.quantize.nearest(&tokens.to_device(plain.device));
     for plan in plans {
         for batch in 0..4 {
@@ -361,21 +357,21 @@ fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
     let device = device();
     if !device.is_cuda() {
         // The kernels' numbers are compared in `ops/` then.
-        let reason = open::ready(device).unwrap_err();
-        assert!(reason.contains("no GPU"), "{reason}");
+        assert_eq!(networks::ops().kernels().unwrap_err(), &NoKernels::NotAGpu(device));
         return;
     }
     let _no_grad = tch::no_grad_guard();
-    open::ready(device).unwrap();
+    let ops = networks::ops();
+    ops.kernels().unwrap();
     for ([batch, channels, side], groups) in MAPS {
         let random = |size: &[i64]| Tensor::randn(size, (Kind::Float, device));
         let (weight, bias) = (random(&[channels]), random(&[channels]));
         let x = random(&[batch, channels, side, side]) * 2.0 + random(&[1, channels, 1, 1]);
         for (kind, bound) in [(Kind::Float, 1e-4), (Kind::BFloat16, 0.005), (Kind::Half, 1e-3)] {
             let x = x.to_kind(kind);
-            let norm = FusedNorm::new(&weight, &bias, groups).unwrap();
+            let norm = KernelNorm::new(&ops, &weight, &bias, groups).unwrap();
             for silu in [false, true] {
-                let ours = norm.forward(&x, silu).unwrap();
+                let ours = norm.forward(&x, None, silu).unwrap();
                 let epsilon = group_norm::EPSILON;
                 let x = x.to_kind(Kind::Float);
                 let normed = x.group_norm(groups, Some(&weight), Some(&bias), epsilon, true);
@@ -386,7 +382,7 @@ fn the_norm_of_maps_with_channels_last_is_in_parity_with_libtorchs() {
                     off <= bound,
                     "{kind:?} [{batch}, {channels}, {side}, {side}]: off by {off:.1e}"
                 );
-                let alone = norm.forward(&x.to_kind(kind).narrow(0, 0, 1), silu).unwrap();
+                let alone = norm.forward(&x.to_kind(kind).narrow(0, 0, 1), None, silu).unwrap();
                 assert!(
                     alone.equal(&ours.narrow(0, 0, 1)),
                     "a picture alone is not that of a batch of {batch}"
@@ -403,8 +399,10 @@ fn numbers_of_the_device_are_in_parity_with_those_of_this_processor() {
     let _no_grad = tch::no_grad_guard();
     let config = config(&[1, 2, 3, 4, 6], 2, 64, 8);
     let tokens = config.tokens();
-    let here = formula_sampler(&config, false, Device::Cpu, Kind::Float).unwrap();
-    let there = formula_sampler(&config, false, device(), Kind::Float).unwrap();
+    let here =
+        formula_sampler(&config, false, &Ops::open(Device::Cpu, Settings::default()), Kind::Float)
+            .unwrap();
+    let there = formula_sampler(&config, false, &networks::ops(), Kind::Float).unwrap();
     let number = |name: &str, size: &[i64]| formula::noise(name, size);
     let (x, weight, bias) =
         (number("x", &[3 * tokens, 128]), number("w", &[512, 128]), number("b", &[512]));

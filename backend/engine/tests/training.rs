@@ -3,15 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, ops::ControlFlow, path::Path};
+use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::Path};
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::Bundle,
-    evaluate::{features::FeatureNetwork, judge::JudgeFeatures},
+    device::use_threads,
+    evaluate::features::FeatureNetwork,
+    ops::{Ops, Settings},
     train::{
         Outcome, TrainError, Watch, Workplace, judge,
+        judge_features::JudgeFeatures,
         product::model_directory,
         recipe::Recipe,
         score::{self, Score},
@@ -56,12 +59,14 @@ impl Watch for Interrupted {
 
 fn place(directory: &Path) -> Workplace {
     // Networks this small lose more to a second thread than they gain.
-    tch::set_num_threads(1);
+    let threads = NonZeroUsize::new(1);
+    use_threads(threads);
     Workplace {
         directory: directory.to_owned(),
         device: Device::Cpu,
         kind: Kind::Float,
         start: None,
+        settings: Settings { threads, ..Settings::default() },
     }
 }
 
@@ -153,7 +158,10 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
 
     let place = place(straight.path());
     let (model, judge) = (model_directory(straight.path()), straight.path().join("judge"));
-    let sampler = Bundle::open(&model).unwrap().sampler(Device::Cpu, Kind::Float).unwrap();
+    let sampler = Bundle::open(&model)
+        .unwrap()
+        .sampler(&Ops::open(Device::Cpu, Settings::default()), Kind::Float)
+        .unwrap();
     assert!(sampler.teacher.is_some() && sampler.config.plans.len() == 4);
 
     judge_describes_pictures_of_its_size_only(&judge, sampler.config.image_size());

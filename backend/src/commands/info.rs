@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use clap::Args;
-use tch::Device;
 use var_dd_engine::{
     bundle::Bundle,
     device::{device_name, kind_name},
+    ops::Ops,
     sample::plan::{PassKind, Plan},
 };
 
@@ -26,9 +26,9 @@ pub struct InfoArgs {
 /// # Errors
 /// When the device cannot be used or the model is not whole.
 pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
-    let device = args.model.network.open()?;
+    let ops = args.model.network.open()?;
     for (index, directory) in args.model.directories().iter().enumerate() {
-        let text = describe(directory, device, args)?;
+        let text = describe(directory, &ops, args)?;
         let gap = if index > 0 { "\n" } else { "" };
         out!("{gap}{text}")?;
     }
@@ -36,18 +36,18 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
 }
 
 /// What there is to say of a model, a line each.
-fn describe(directory: &Path, device: Device, args: &InfoArgs) -> anyhow::Result<String> {
+fn describe(directory: &Path, ops: &Ops, args: &InfoArgs) -> anyhow::Result<String> {
     let bundle = Bundle::open(directory)?;
-    let kind = args.model.network.kind_for(device, &bundle.config);
+    let kind = args.model.network.kind_for(ops.device(), &bundle.config);
     // Loading is the proof that the weights are whole.
-    let sampler = bundle.sampler(device, kind)?;
+    let sampler = bundle.sampler(ops, kind)?;
     let config = &bundle.config;
     let transformer = &config.transformer;
     let side = config.image_size();
     let mut lines = String::new();
     let mut row = |name: &str, text: String| lines += &format!("{name:<12}{text}\n");
     row("program", format!("var-dd {}", env!("CARGO_PKG_VERSION")));
-    row("device", device_name(device));
+    row("device", device_name(ops.device()));
     row("dtype", kind_name(kind).into());
     row("model", format!("{} ({})", config.name, directory.display()));
     row("pictures", format!("{side}×{side}, {} classes", config.num_classes));

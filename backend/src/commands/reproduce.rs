@@ -121,7 +121,7 @@ struct Row {
 /// written.
 pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
     let (planned, compared) = args.plan()?;
-    let device = args.model.network.open()?;
+    let device = args.model.network.open()?.device();
     let network = compared.network(device)?;
     let target = compared.target(&*network)?;
     let scorer = compared.scorer(&*network, &target);

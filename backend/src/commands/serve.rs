@@ -149,10 +149,10 @@ fn load(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
 }
 
 fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
-    let device = config.network.open()?;
+    let ops = config.network.open()?;
     let load_one = |directory: &std::path::PathBuf| {
         let began = Instant::now();
-        let engine = Engine::load(directory, device, config.network.dtype())
+        let engine = Engine::load(directory, &ops, config.network.dtype())
             .with_context(|| format!("the model in {} cannot be used", directory.display()))?;
         let info = engine.info();
         let (model, device, dtype) = (&info.name, &info.device, &info.dtype);

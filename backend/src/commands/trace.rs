@@ -10,6 +10,7 @@ use var_dd_engine::{
     device::DtypeChoice,
     evaluate::{features::read_state_dict, frechet::Statistics},
     net::inception::{Inception, is_unneeded},
+    ops::Ops,
     sample::{
         Batch, Event, Frames, SampleError,
         filter::filtered_probs,
@@ -103,10 +104,10 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     tensor_file::check_place(&args.files.output)?;
     check_teacher(&plan, &bundle)?;
     let inputs = Inputs::read(&args.files, config, &plan)?;
-    let device = args.model.network.open()?;
+    let ops = args.model.network.open()?;
     // Compared with other implementations, which are exact unless told otherwise.
     let dtype = args.model.network.dtype.unwrap_or(DtypeChoice::F32);
-    let sampler = bundle.sampler(device, dtype.kind_for(device, config))?;
+    let sampler = bundle.sampler(&ops, dtype.kind_for(ops.device(), config))?;
     let mut outputs: Vec<(String, Tensor)> = Vec::new();
     let mut passes = 0;
     let mut after_teacher = None;
@@ -254,11 +255,12 @@ pub fn inception(args: &TraceInceptionArgs) -> anyhow::Result<()> {
             format!("tensor \"images\" goes from {least} to {greatest}; it must lie in 0 to 1");
         return Err(file.refuse(reason).into());
     }
-    let device = args.device.open()?;
+    let device = args.device.open()?.device();
     let origin = args.weights.display().to_string();
     let mut tensors = read_state_dict(&args.weights)?;
     tensors.retain(|name, _| !is_unneeded(name));
-    let network = Inception::load(Weights::from_tensors(origin, tensors, device, Kind::Float))?;
+    let weights = Weights::from_tensors(origin, tensors, &Ops::plain(device), Kind::Float);
+    let network = Inception::load(weights)?;
     let batches = images.f_split(BATCH, 0)?;
     let features = batches.iter().map(|batch| network.features(&batch.to_device(device)));
     let features = Tensor::f_cat(&features.collect::<Result<Vec<_>, _>>()?, 0)?;

@@ -2,7 +2,6 @@
 
 use std::{
     ops::ControlFlow,
-    panic::{self, AssertUnwindSafe},
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,6 +11,8 @@ use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
     bundle::{Bundle, BundleError, config::PlanPreset},
     device::{self, DtypeChoice},
+    failure::{self, Failure},
+    ops::Ops,
     sample::{
         Batch, Event, Frames, SampleError, Sampler,
         noise::{self, PictureSeed},
@@ -30,14 +31,14 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the bundle in `directory` to a device.
+    /// Loads the bundle in `directory` to the device of `ops`.
     ///
     /// # Errors
     /// When the directory holds no bundle, or a file of it cannot be read or is not the network's.
-    pub fn load(directory: &Path, device: Device, dtype: DtypeChoice) -> Result<Self, BundleError> {
+    pub fn load(directory: &Path, ops: &Ops, dtype: DtypeChoice) -> Result<Self, BundleError> {
         let bundle = Bundle::open(directory)?;
-        let kind = dtype.kind_for(device, &bundle.config);
-        Ok(Self::of(bundle.sampler(device, kind)?, kind))
+        let kind = dtype.kind_for(ops.device(), &bundle.config);
+        Ok(Self::of(bundle.sampler(ops, kind)?, kind))
     }
 
     /// Networks at hand, in numbers of `kind`.
@@ -241,31 +242,17 @@ fn guarded<T>(
     pictures: usize,
     work: impl FnOnce() -> Result<T, SampleError>,
 ) -> Result<T, GeneratorError> {
-    // The tensor library reports a failing device by a panic; the networks hold no state that one
-    // could spoil.
-    let reason = match panic::catch_unwind(AssertUnwindSafe(work)) {
+    // The networks hold no state that a failure could spoil.
+    let failure = match failure::catch(work) {
         Ok(Ok(outcome)) => return Ok(outcome),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_else(|| "the engine panicked".into()),
+        Ok(Err(SampleError::Device(error))) => Failure::from(error),
+        Ok(Err(error)) => return Err(GeneratorError::Failed(error.to_string())),
+        Err(failure) => failure,
     };
-    // Only the first line of the library's account is for people; a C++ stack follows.
-    let first = reason
-        .split("\\n")
-        .next()
-        .unwrap_or_default()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    if reason.contains("out of memory") || reason.contains("can't allocate memory") {
-        Err(GeneratorError::OutOfMemory { pictures, reason: first })
-    } else {
-        Err(GeneratorError::Failed(first))
-    }
+    Err(match failure {
+        Failure::OutOfMemory(reason) => GeneratorError::OutOfMemory { pictures, reason },
+        Failure::Other(reason) => GeneratorError::Failed(reason),
+    })
 }
 
 /// What a batch starts from.

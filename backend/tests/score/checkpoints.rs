@@ -11,6 +11,7 @@ use var_dd_engine::{
         weights::Weights,
     },
     net::{student::Student, teacher::Teacher, vae::Vae},
+    ops::Ops,
 };
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -35,7 +36,7 @@ fn config() -> Config {
 }
 
 fn state_dict(ask: impl Fn(&Weights)) -> Vec<u8> {
-    let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+    let weights = Weights::from_formula(&Ops::plain(Device::Cpu), Kind::Float);
     ask(&weights);
     checkpoint(&weights.finish().unwrap())
 }

@@ -1,12 +1,13 @@
 //! `var-dd sample` at scale.
 
-use std::{fs, ops::ControlFlow, path::Path, process::Command};
+use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::Path, process::Command};
 
 use image::RgbImage;
 use tch::Tensor;
 use var_dd_engine::{
     bundle::Bundle,
     evaluate::npz::Npz,
+    ops::{Ops, Settings},
     sample::{
         Batch, Frames, noise::PictureSeed, plan::Plan, released_stream::ReleasedStream, to_rgb8,
     },
@@ -157,9 +158,10 @@ fn the_torch_stream_gives_the_released_script_s_labels_and_noise() {
     command.arg("--model").arg(demo_model()).arg("--sample-dir").arg(&directory);
     succeed(command.args(["--t-list", "0", "--loss-split-t", "3"]));
 
-    tch::set_num_threads(1);
+    let settings = Settings { threads: NonZeroUsize::new(1), ..Settings::default() };
+    let ops = Ops::open(tch::Device::Cpu, settings);
     let bundle = Bundle::open(&demo_model()).unwrap();
-    let sampler = bundle.sampler(tch::Device::Cpu, tch::Kind::Float).unwrap();
+    let sampler = bundle.sampler(&ops, tch::Kind::Float).unwrap();
     let config = &sampler.config;
     let classes = config.num_classes as u64;
     let mut stream = ReleasedStream::new(0, 5, classes, 2, config.tokens(), config.latent_channels);

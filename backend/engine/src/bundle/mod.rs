@@ -7,20 +7,20 @@
 pub mod checkpoint;
 pub mod convert;
 pub mod fingerprint;
-pub mod published;
 pub mod weight_file;
 
 use std::path::{Path, PathBuf};
 
-use tch::{Device, Kind};
+use tch::Kind;
 
 pub use crate::{
-    config,
+    config::{self, published},
     weights::{self, formula},
 };
 use crate::{
     graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
+    ops::Ops,
     sample::Sampler,
 };
 use config::{Config, ConfigError};
@@ -75,16 +75,16 @@ impl Bundle {
         self.directory.join(network).with_extension("safetensors")
     }
 
-    /// Loads every network onto `device` in `kind` (f32, bf16 or f16).
+    /// Loads every network onto the device of `ops` in `kind` (f32, bf16 or f16).
     ///
     /// # Errors
     /// When a file cannot be read, or its tensors are not exactly those of the network.
-    pub fn sampler(&self, device: Device, kind: Kind) -> Result<Sampler, BundleError> {
-        let weights = |network| Weights::open(&self.file(network), device, kind);
+    pub fn sampler(&self, ops: &Ops, kind: Kind) -> Result<Sampler, BundleError> {
+        let weights = |network| Weights::open(&self.file(network), ops, kind);
         let student = weights("student")?;
         let vae = weights("vae")?;
         let teacher = if self.has_teacher() { Some(weights("teacher")?) } else { None };
-        Ok(load(&self.config, student, vae, teacher, device)?)
+        Ok(load(&self.config, student, vae, teacher, ops)?)
     }
 }
 
@@ -93,11 +93,11 @@ impl Bundle {
 pub fn formula_sampler(
     config: &Config,
     teacher: bool,
-    device: Device,
+    ops: &Ops,
     kind: Kind,
 ) -> Result<Sampler, WeightsError> {
-    let weights = || Weights::from_formula(device, kind);
-    load(config, weights(), weights(), teacher.then(weights), device)
+    let weights = || Weights::from_formula(ops, kind);
+    load(config, weights(), weights(), teacher.then(weights), ops)
 }
 
 /// The networks of a sampler from their weights, strictly.
@@ -109,7 +109,7 @@ pub fn load(
     student_weights: Weights,
     vae_weights: Weights,
     teacher_weights: Option<Weights>,
-    device: Device,
+    ops: &Ops,
 ) -> Result<Sampler, WeightsError> {
     let _no_grad = tch::no_grad_guard();
     let student = Student::load(&student_weights.root(), config);
@@ -125,6 +125,6 @@ pub fn load(
         }
         None => None,
     };
-    let graphs = Graphs::on(device);
+    let (device, graphs) = (ops.device(), Graphs::on(ops));
     Ok(Sampler { config: config.clone(), student, teacher, vae, device, parameters, graphs })
 }

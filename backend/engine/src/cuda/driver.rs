@@ -9,7 +9,7 @@ use std::{
 use libloading::os::unix::RTLD_LOCAL;
 use tch::Device;
 
-use super::{given, library::function, open};
+use super::{CudaError, function, open};
 
 /// Of the driver's attributes of a device: the two parts of its compute capability.
 const CAPABILITY: [c_int; 2] = [75, 76];
@@ -76,13 +76,17 @@ pub(crate) struct Size {
 }
 
 impl Gpu {
-    /// The GPU of this number; says why it cannot be used so.
-    pub(crate) fn open(number: usize) -> Result<Self, String> {
+    /// The GPU of this number.
+    pub(crate) fn open(number: usize) -> Result<Self, CudaError> {
         Self::of_driver(OsStr::new("libcuda.so.1"), number, Device::Cuda(number))
     }
 
     /// A GPU of the driver at `path`, whose tensors lie on `device`.
-    pub(crate) fn of_driver(path: &OsStr, number: usize, device: Device) -> Result<Self, String> {
+    pub(crate) fn of_driver(
+        path: &OsStr,
+        number: usize,
+        device: Device,
+    ) -> Result<Self, CudaError> {
         let library = open(path, RTLD_LOCAL)?;
         // SAFETY: the types are those of `cuda.h`, fixed by the driver's promise to old programs;
         // it stays open.
@@ -104,25 +108,31 @@ impl Gpu {
         // SAFETY: each call notes its outcome in a place of the type that it expects. The primary
         // context is kept for the rest of the process.
         unsafe {
-            given(initialise(0), "cuInit")?;
-            given((functions.device_get)(&mut handle, number as c_int), "cuDeviceGet")?;
+            CudaError::check(initialise(0), "cuInit")?;
+            CudaError::check((functions.device_get)(&mut handle, number as c_int), "cuDeviceGet")?;
             for (part, attribute) in capability.iter_mut().zip(CAPABILITY) {
                 let outcome = (functions.device_get_attribute)(part, attribute, handle);
-                given(outcome, "cuDeviceGetAttribute")?;
+                CudaError::check(outcome, "cuDeviceGetAttribute")?;
             }
-            given((functions.context_retain)(&mut context, handle), "cuDevicePrimaryCtxRetain")?;
+            CudaError::check(
+                (functions.context_retain)(&mut context, handle),
+                "cuDevicePrimaryCtxRetain",
+            )?;
         }
         Ok(Self { functions, context, device, capability: 10 * capability[0] + capability[1] })
     }
 
     /// Does something with the GPU's context as the thread's current one.
-    fn within<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    fn within<T>(&self, work: impl FnOnce() -> Result<T, CudaError>) -> Result<T, CudaError> {
         // SAFETY: the context was retained.
-        given(unsafe { (self.functions.context_push)(self.context) }, "cuCtxPushCurrent")?;
+        CudaError::check(
+            unsafe { (self.functions.context_push)(self.context) },
+            "cuCtxPushCurrent",
+        )?;
         let outcome = work();
         let mut popped = ptr::null_mut();
         // SAFETY: takes off what was pushed above, and notes it.
-        given(unsafe { (self.functions.context_pop)(&mut popped) }, "cuCtxPopCurrent")?;
+        CudaError::check(unsafe { (self.functions.context_pop)(&mut popped) }, "cuCtxPopCurrent")?;
         outcome
     }
 
@@ -134,19 +144,19 @@ impl Gpu {
         &self,
         image: &[u8],
         names: [&CStr; N],
-    ) -> Result<[Kernel; N], String> {
+    ) -> Result<[Kernel; N], CudaError> {
         self.within(|| {
             let (mut module, mut kernels) = (ptr::null_mut(), [Kernel(ptr::null_mut()); N]);
             // SAFETY: promised by the caller. The module is never unloaded.
             let outcome =
                 unsafe { (self.functions.module_load)(&mut module, image.as_ptr().cast()) };
-            given(outcome, "cuModuleLoadData")?;
+            CudaError::check(outcome, "cuModuleLoadData")?;
             for (kernel, name) in kernels.iter_mut().zip(names) {
                 // SAFETY: the module is loaded, and the name ends with a zero.
                 let outcome = unsafe {
                     (self.functions.module_get_function)(&mut kernel.0, module, name.as_ptr())
                 };
-                given(outcome, "cuModuleGetFunction")?;
+                CudaError::check(outcome, "cuModuleGetFunction")?;
             }
             Ok(kernels)
         })
@@ -164,7 +174,7 @@ impl Gpu {
         size: Size,
         stream: Stream,
         mut arguments: [*mut c_void; N],
-    ) -> Result<(), String> {
+    ) -> Result<(), CudaError> {
         let Size { grid: (x, y), threads, shared_bytes } = size;
         let (arguments, none) = (arguments.as_mut_ptr(), ptr::null_mut());
         self.within(|| {
@@ -184,7 +194,7 @@ impl Gpu {
                     none,
                 )
             };
-            given(outcome, "cuLaunchKernel")
+            CudaError::check(outcome, "cuLaunchKernel")
         })
     }
 }

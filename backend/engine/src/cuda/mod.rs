@@ -8,30 +8,30 @@
 )]
 
 pub(crate) mod driver;
+mod error;
+pub(crate) mod graph;
 pub(crate) mod library;
 pub(crate) mod nvrtc;
 
 use std::{
-    ffi::c_int,
+    ffi::{CStr, c_int},
     fs,
     path::{Path, PathBuf},
 };
+
+pub use self::error::CudaError;
 
 use libloading::{
     AsFilename,
     os::unix::{Library, RTLD_GLOBAL, RTLD_NOW},
 };
 
-/// Loads `libtorch_cuda.so` if an NVIDIA driver is present. Gives its path, or why it was not
-/// loaded.
-pub(crate) fn load() -> Result<PathBuf, String> {
-    open("libcuda.so.1", RTLD_GLOBAL).map_err(|reason| format!("no NVIDIA driver: {reason}"))?;
+/// Loads `libtorch_cuda.so` if an NVIDIA driver is present; gives its path.
+pub(crate) fn load() -> Result<PathBuf, CudaError> {
+    open("libcuda.so.1", RTLD_GLOBAL).map_err(|error| CudaError::NoDriver(error.to_string()))?;
     let path = loaded_libtorch()?.with_file_name("libtorch_cuda.so");
     if !path.exists() {
-        return Err(format!(
-            "{} is missing; run `cargo xtask setup` again on this machine",
-            path.display()
-        ));
+        return Err(CudaError::NoLibtorchCuda(path));
     }
     // Its symbols must be global, as libtorch looks its CUDA half up by name.
     open(path.as_os_str(), RTLD_GLOBAL)?;
@@ -40,19 +40,27 @@ pub(crate) fn load() -> Result<PathBuf, String> {
 
 /// Opens a library for the rest of the process, its symbols global or local as `visibility`
 /// (`RTLD_…`) says.
-fn open(library: impl AsFilename, visibility: c_int) -> Result<&'static Library, String> {
+fn open(library: impl AsFilename, visibility: c_int) -> Result<&'static Library, CudaError> {
     // SAFETY: the libraries are NVIDIA's driver and compiler, the CUDA half of the libtorch that
     // this program already runs, and the engine's own; their initialisers only register and
     // prepare.
     let library = unsafe { Library::open(Some(library), RTLD_NOW | visibility) }
-        .map_err(|error| whole(&error))?;
+        .map_err(|error| CudaError::Open(whole(&error)))?;
     // Never unloaded: what it registered stays.
     Ok(Box::leak(Box::new(library)))
 }
 
-/// The number of an error as NVIDIA's libraries give it, 0 for none, and the function that gave it.
-fn given(outcome: c_int, what: &str) -> Result<(), String> {
-    if outcome == 0 { Ok(()) } else { Err(format!("{what} gave error {outcome}")) }
+/// A function of a library that is open for the rest of the process.
+///
+/// # Safety
+/// `T` is the type of the function.
+pub(crate) unsafe fn function<T: Copy>(
+    library: &'static Library,
+    name: &CStr,
+) -> Result<T, CudaError> {
+    // SAFETY: promised by the caller.
+    let symbol = unsafe { library.get::<T>(name) };
+    symbol.map(|symbol| *symbol).map_err(|error| CudaError::Open(whole(&error)))
 }
 
 /// An error of the loader with its cause, which tells the library and what it lacks.
@@ -64,13 +72,13 @@ fn whole(error: &libloading::Error) -> String {
 }
 
 /// Where the `libtorch_cpu.so` of this process lies, links resolved.
-fn loaded_libtorch() -> Result<PathBuf, String> {
+fn loaded_libtorch() -> Result<PathBuf, CudaError> {
     let maps = fs::read_to_string("/proc/self/maps")
-        .map_err(|error| format!("/proc/self/maps: {error}"))?;
+        .map_err(|error| CudaError::NoLibtorch(format!("/proc/self/maps: {error}")))?;
     let path =
         maps.lines().filter_map(|line| line.split_once('/')).map(|(_, path)| format!("/{path}"));
     path.map(PathBuf::from)
         .find(|path| path.file_name().is_some_and(|name| name == "libtorch_cpu.so"))
         .map(|path| fs::canonicalize(Path::new(&path)).unwrap_or(path))
-        .ok_or_else(|| "libtorch_cpu.so is not loaded".into())
+        .ok_or_else(|| CudaError::NoLibtorch("no such file among those of the process".into()))
 }

@@ -10,7 +10,7 @@ use std::{
 
 use libloading::os::unix::{RTLD_GLOBAL, RTLD_LOCAL};
 
-use super::{given, library::function, loaded_libtorch, open};
+use super::{CudaError, function, loaded_libtorch, open};
 
 /// Where it may be on this machine, best first. The last are for the system to find.
 pub(crate) fn places() -> Vec<PathBuf> {
@@ -65,7 +65,7 @@ struct Functions {
 }
 
 impl Functions {
-    fn open(path: &Path) -> Result<Self, String> {
+    fn open(path: &Path) -> Result<Self, CudaError> {
         // The compiler opens its built-in functions by name, without looking beside itself: they
         // are loaded before.
         if let Some(directory) = path.parent().filter(|directory| *directory != Path::new("")) {
@@ -94,13 +94,19 @@ impl Functions {
     }
 
     /// Compute capabilities that the compiler makes code for, as 90 for 9.0.
-    fn architectures(&self) -> Result<Vec<c_int>, String> {
+    fn architectures(&self) -> Result<Vec<c_int>, CudaError> {
         let mut count = 0;
         // SAFETY: notes a number.
-        given(unsafe { (self.architectures_count)(&mut count) }, "nvrtcGetNumSupportedArchs")?;
+        CudaError::check(
+            unsafe { (self.architectures_count)(&mut count) },
+            "nvrtcGetNumSupportedArchs",
+        )?;
         let mut all = vec![0; usize::try_from(count).unwrap_or_default()];
         // SAFETY: notes as many numbers as it said.
-        given(unsafe { (self.architectures)(all.as_mut_ptr()) }, "nvrtcGetSupportedArchs")?;
+        CudaError::check(
+            unsafe { (self.architectures)(all.as_mut_ptr()) },
+            "nvrtcGetSupportedArchs",
+        )?;
         Ok(all)
     }
 
@@ -110,24 +116,23 @@ impl Functions {
         program: Program,
         size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
         bytes: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, CudaError> {
         let mut count = 0;
         // SAFETY: `program` was created and not destroyed; the function notes a number.
-        given(unsafe { size(program, &mut count) }, "the compiler")?;
+        CudaError::check(unsafe { size(program, &mut count) }, "the compiler")?;
         let mut all = vec![0_u8; count];
         // SAFETY: as above; the second function writes as many bytes as the first said.
-        given(unsafe { bytes(program, all.as_mut_ptr().cast()) }, "the compiler")?;
+        CudaError::check(unsafe { bytes(program, all.as_mut_ptr().cast()) }, "the compiler")?;
         Ok(all)
     }
 
-    fn compile(&self, source: &CStr, capability: c_int) -> Result<Vec<u8>, String> {
+    fn compile(&self, source: &CStr, capability: c_int) -> Result<Vec<u8>, CudaError> {
         // Code for that GPU; for one younger than the compiler, an intermediate form that its
         // driver compiles.
         let known = self.architectures()?;
         let exact = known.contains(&capability);
         let nearest = known.iter().filter(|known| **known <= capability).max();
-        let nearest =
-            nearest.ok_or_else(|| format!("no code for compute capability {capability}"))?;
+        let nearest = nearest.ok_or(CudaError::Capability(capability))?;
         let form = if exact { "sm" } else { "compute" };
         let options = [format!("--gpu-architecture={form}_{nearest}"), "--std=c++17".into()]
             .map(|option| CString::new(option).unwrap_or_default());
@@ -137,13 +142,14 @@ impl Functions {
         let (none, name) = (ptr::null(), c"var-dd.cu".as_ptr());
         // SAFETY: texts that end with a zero, no headers, and a place for the program.
         let outcome = unsafe { (self.create)(&mut program, source.as_ptr(), name, 0, none, none) };
-        given(outcome, "nvrtcCreateProgram")?;
+        CudaError::check(outcome, "nvrtcCreateProgram")?;
         // SAFETY: the program was created, and the options are two texts that end with a zero.
         let outcome = unsafe { (self.compile)(program, 2, options.as_ptr()) };
-        let code = given(outcome, "nvrtcCompileProgram")
-            .map_err(|reason| {
+        let code = CudaError::check(outcome, "nvrtcCompileProgram")
+            .map_err(|error| {
                 let log = self.bytes(program, self.log_size, self.log).unwrap_or_default();
-                format!("{reason}: {}", String::from_utf8_lossy(&log).trim_end_matches('\0').trim())
+                let log = String::from_utf8_lossy(&log);
+                CudaError::Compile(format!("{error}: {}", log.trim_end_matches('\0').trim()))
             })
             .and_then(|()| match exact {
                 true => self.bytes(program, self.cubin_size, self.cubin),
@@ -156,8 +162,12 @@ impl Functions {
 }
 
 /// Compiles CUDA C with the compiler at `library` for GPUs of a compute capability, 90 for 9.0.
-/// Gives what the driver loads; says why not.
-pub(crate) fn compile(library: &Path, source: &CStr, capability: i32) -> Result<Vec<u8>, String> {
+/// Gives what the driver loads.
+pub(crate) fn compile(
+    library: &Path,
+    source: &CStr,
+    capability: i32,
+) -> Result<Vec<u8>, CudaError> {
     Functions::open(library)?.compile(source, capability)
 }
 
@@ -186,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_compiler_that_is_not_there_is_named() {
-        let reason = compile(Path::new("/nowhere/libnvrtc.so.13"), c"", 90).unwrap_err();
-        assert!(reason.contains("/nowhere/libnvrtc.so.13"), "{reason}");
+        let error = compile(Path::new("/nowhere/libnvrtc.so.13"), c"", 90).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/libnvrtc.so.13"), "{error}");
     }
 }

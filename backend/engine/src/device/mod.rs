@@ -4,7 +4,8 @@ mod memory;
 mod transfer;
 
 use std::{
-    env, fmt,
+    fmt,
+    num::NonZeroUsize,
     str::FromStr,
     sync::{Once, OnceLock},
     thread,
@@ -14,7 +15,10 @@ use std::{
 use tch::{Cuda, Device, Kind, Tensor};
 
 pub use self::transfer::download;
-use crate::{config::Config, cuda};
+use crate::{
+    config::Config,
+    cuda::{self, CudaError},
+};
 
 /// A device as typed: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,9 +55,12 @@ pub enum DeviceError {
     /// A number type that there is none of.
     #[error("dtype {0:?} is unknown; use auto, f32, bf16 or f16")]
     UnknownDtype(String),
-    /// A GPU was asked for and none can be used.
+    /// A GPU was asked for, and libtorch's CUDA half cannot be used.
     #[error("there is no usable GPU ({0}); use --device cpu")]
-    NoCuda(String),
+    NoCuda(CudaError),
+    /// A GPU was asked for, and the driver reports none.
+    #[error("there is no usable GPU (the driver reports none); use --device cpu")]
+    NoGpu,
     /// A GPU of this number was asked for.
     #[error("GPU {asked} was asked for; there are {found}, numbered from 0")]
     OutOfRange {
@@ -125,7 +132,6 @@ impl DeviceChoice {
         let device = self.find()?;
         if device == Device::Cpu {
             memory::keep_freed_memory();
-            set_threads();
         }
         Ok(device)
     }
@@ -137,10 +143,8 @@ impl DeviceChoice {
         let outcome = load_cuda();
         let found = if outcome.is_ok() && Cuda::is_available() { Cuda::device_count() } else { 0 };
         match self {
-            Self::Cuda(asked) if found == 0 => {
-                let reason = outcome.err().unwrap_or_else(|| "the driver reports none".into());
-                tracing::debug!(asked, reason, "no GPU");
-                Err(DeviceError::NoCuda(reason))
+            Self::Cuda(_) if found == 0 => {
+                Err(outcome.err().map_or(DeviceError::NoGpu, DeviceError::NoCuda))
             }
             Self::Cuda(asked) if asked as i64 >= found => {
                 Err(DeviceError::OutOfRange { asked, found })
@@ -180,17 +184,22 @@ impl DtypeChoice {
     }
 }
 
-/// One thread for each core that this program may use. A core has one multiplier for all its
-/// threads, and OpenMP would start as many as the machine has even where a container is given few.
-/// `OMP_NUM_THREADS` counts where it is set.
-fn set_threads() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if env::var_os("OMP_NUM_THREADS").is_none() {
-            let allowed = thread::available_parallelism().map_or(1, usize::from);
-            tch::set_num_threads(allowed.min(num_cpus::get_physical()).max(1) as i32);
+/// Has libtorch compute with so many threads; by default, unless a number was chosen before, with
+/// one for each core that this program may use. A core has one multiplier for all its threads, and OpenMP would start as many as the
+/// machine has even where a container is given few.
+pub fn use_threads(threads: Option<NonZeroUsize>) {
+    static CHOSEN: Once = Once::new();
+    let choose = |threads| tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    match threads {
+        Some(threads) => {
+            CHOSEN.call_once(|| {});
+            choose(threads.get());
         }
-    });
+        None => CHOSEN.call_once(|| {
+            let allowed = thread::available_parallelism().map_or(1, usize::from);
+            choose(allowed.min(num_cpus::get_physical()).max(1));
+        }),
+    }
 }
 
 /// Weights of a transformer from which on it counts as large.
@@ -242,24 +251,6 @@ pub fn peak_memory(device: Device) -> Option<i64> {
     }
 }
 
-/// Set to `off` it keeps cuDNN from trying its ways of convolutions.
-pub const CONVOLUTION_TRIALS: &str = "VAR_DD_CUDNN_TRIALS";
-
-/// Maps of a batch from which on trials are worth their time: some milliseconds for each
-/// convolution and size.
-const WORTH_TRIALS: i64 = 8;
-
-/// Before convolutions of so many maps: whether cuDNN shall try its ways of each once, and keep the
-/// fastest, in place of what it takes to be the best. With many maps that saves a seventh of the
-/// decoder's time; with few those who wait for a first picture would wait longer. Which way wins
-/// may differ between two runs of the program, and with it the rounding.
-pub(crate) fn prepare_convolutions(device: Device, maps: i64) {
-    if device.is_cuda() {
-        let wanted = maps >= WORTH_TRIALS && env::var(CONVOLUTION_TRIALS).as_deref() != Ok("off");
-        Cuda::cudnn_set_benchmark(wanted);
-    }
-}
-
 /// Name of a device, as `cpu` or `cuda:0`.
 pub fn device_name(device: Device) -> String {
     match device {
@@ -278,19 +269,18 @@ pub fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// Loads libtorch's CUDA part once per process; says why not, if not.
-fn load_cuda() -> Result<(), String> {
-    static OUTCOME: OnceLock<Result<(), String>> = OnceLock::new();
-    OUTCOME
-        .get_or_init(|| {
-            let outcome = cuda::load();
-            match &outcome {
-                Ok(path) => tracing::info!(library = %path.display(), "loaded CUDA support"),
-                Err(reason) => tracing::debug!(reason, "no CUDA support"),
-            }
-            outcome.map(drop)
-        })
-        .clone()
+/// Loads libtorch's CUDA half once per process.
+fn load_cuda() -> Result<(), CudaError> {
+    static OUTCOME: OnceLock<Result<(), CudaError>> = OnceLock::new();
+    let load = || {
+        let outcome = cuda::load();
+        match &outcome {
+            Ok(path) => tracing::info!(library = %path.display(), "loaded CUDA support"),
+            Err(reason) => tracing::debug!(%reason, "no CUDA support"),
+        }
+        outcome.map(drop)
+    };
+    OUTCOME.get_or_init(load).clone()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{
     },
     input_file::shown,
     net::inception::{FEATURES, Inception, SPATIAL_FEATURES, is_unneeded},
+    ops::Ops,
 };
 
 /// Classes of the Inception network, some of which are no classes of ImageNet.
@@ -98,7 +99,12 @@ impl InceptionFeatures {
             None => None,
         };
         tensors.retain(|name, _| !is_unneeded(name));
-        let network = Inception::load(Weights::from_tensors(origin, tensors, device, Kind::Float))?;
+        let network = Inception::load(Weights::from_tensors(
+            origin,
+            tensors,
+            &Ops::plain(device),
+            Kind::Float,
+        ))?;
         Ok(Self { network, classifier, device })
     }
 }

@@ -3,7 +3,6 @@
 pub mod chi_square;
 pub mod features;
 pub mod frechet;
-pub mod judge;
 pub mod neighbours;
 pub mod npz;
 pub mod reference;

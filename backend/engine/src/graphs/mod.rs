@@ -9,7 +9,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    env,
     fmt::Debug,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
@@ -17,12 +16,13 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    cuda::library::{CapturedGraph, GraphPool},
-    failure::panic_text,
+    cuda::{
+        CudaError,
+        graph::{CapturedGraph, GraphPool},
+    },
+    failure::Failure,
+    ops::Ops,
 };
-
-/// Set to `off` it keeps all work plain, to compare.
-pub const SWITCH: &str = "VAR_DD_CUDA_GRAPHS";
 
 /// Graphs that are kept, those used last. Each holds its inputs and outputs on the device, and they
 /// share all memory between.
@@ -32,9 +32,6 @@ const MOST_GRAPHS: usize = 32;
 /// The same kernels run on the same numbers, so they are usually equal; libraries may round
 /// otherwise where memory lies otherwise.
 const TOLERANCE: f64 = 0.02;
-
-/// What the tensor library says among other things when a GPU has no memory left.
-const OUT_OF_MEMORY: &str = "out of memory";
 
 /// Captured pieces of work of one owner, who does one at a time.
 #[derive(Debug, Default)]
@@ -80,48 +77,62 @@ struct Graph {
     outputs: Vec<Tensor>,
 }
 
+/// Why work runs without a graph.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+enum GraphError {
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    #[error(transparent)]
+    Libtorch(#[from] Failure),
+    #[error("its first replay was off by {off:.1e} where numbers are about {size:.1e}")]
+    Wrong { off: f64, size: f64 },
+    #[error("the device has no memory for it beside graphs, which go")]
+    NoRoom,
+}
+
 /// Captures work: CUDA, or what takes its place in tests.
 trait Recorder: Debug + Send {
     /// Notes what `work` does, and where its outputs will be; their numbers mean nothing yet.
     fn record(
         &self,
         work: &dyn Fn() -> Vec<Tensor>,
-    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String>;
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), GraphError>;
 }
 
 /// Captured work.
 trait Recording: Debug + Send {
     /// Does it again, into the outputs. `work` is what was captured, for those who only pretend.
-    fn replay(&self, work: &dyn Fn() -> Vec<Tensor>, outputs: &[Tensor]) -> Result<(), String>;
+    fn replay(&self, work: &dyn Fn() -> Vec<Tensor>, outputs: &[Tensor]) -> Result<(), GraphError>;
 }
 
 impl Recorder for GraphPool {
     fn record(
         &self,
         work: &dyn Fn() -> Vec<Tensor>,
-    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
-        self.capture(work).map(|(graph, outputs)| (Box::new(graph) as Box<dyn Recording>, outputs))
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), GraphError> {
+        let (graph, outputs) = self.capture(work)?;
+        Ok((Box::new(graph), outputs))
     }
 }
 
 impl Recording for CapturedGraph {
-    fn replay(&self, _: &dyn Fn() -> Vec<Tensor>, _: &[Tensor]) -> Result<(), String> {
-        self.replay()
+    fn replay(&self, _: &dyn Fn() -> Vec<Tensor>, _: &[Tensor]) -> Result<(), GraphError> {
+        Ok(CapturedGraph::replay(self)?)
     }
 }
 
 impl Graphs {
-    /// Graphs on a GPU, where they can be had; none on a CPU.
-    pub fn on(device: Device) -> Self {
-        let Device::Cuda(index) = device else { return Self::default() };
-        let outcome = match env::var(SWITCH).as_deref() {
-            Ok("off") => Err(format!("{SWITCH} is off")),
-            _ => GraphPool::new(index),
-        };
-        match outcome {
+    /// Graphs on a GPU, where they can be had and [`crate::ops::Settings::cuda_graphs`] asks for
+    /// them; none on a CPU.
+    pub fn on(ops: &Ops) -> Self {
+        let Device::Cuda(index) = ops.device() else { return Self::default() };
+        if !ops.settings().cuda_graphs {
+            return Self::default();
+        }
+        match GraphPool::new(index) {
             Ok(pool) => Self::with(pool),
             Err(reason) => {
-                tracing::info!(reason, "no captured graphs on this GPU");
+                tracing::info!(%reason, "no captured graphs on this GPU");
                 Self::default()
             }
         }
@@ -218,26 +229,26 @@ impl Graphs {
     ) -> Vec<Tensor> {
         catch_unwind(AssertUnwindSafe(|| work(inputs))).unwrap_or_else(|panic| {
             let graphs = known.values().filter(|entry| entry.graph().is_some()).count();
-            if graphs == 0 || !panic_text(panic.as_ref()).contains(OUT_OF_MEMORY) {
+            if graphs == 0 || !Failure::from_panic(panic.as_ref()).is_out_of_memory() {
                 resume_unwind(panic);
             }
             known.values_mut().filter(|entry| entry.graph().is_some()).for_each(|entry| {
                 entry.state = State::Plain;
             });
-            self.warn("a larger batch", "the device has no memory for it beside graphs, which go");
+            self.warn("a larger batch", &GraphError::NoRoom);
             work(inputs)
         })
     }
 
     /// Tells people once; what holds for one graph often holds for the next.
-    fn warn(&self, what: &str, reason: &str) {
+    fn warn(&self, what: &str, reason: &GraphError) {
         if self.warned.replace(true) {
-            tracing::debug!(what, reason, "not as a graph");
+            tracing::debug!(what, %reason, "not as a graph");
         } else {
             tracing::warn!(
                 what,
-                reason,
-                "runs without a captured graph, which is slower; set {SWITCH}=off to ask for none"
+                %reason,
+                "runs without a captured graph, which is slower; --cuda-graphs off asks for none"
             );
         }
     }
@@ -258,12 +269,12 @@ impl Graph {
         recorder: &dyn Recorder,
         given: &[Tensor],
         work: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, GraphError> {
         // Zeros, which are valid as numbers of classes too; they fit every input that the graph
         // will ever have.
         let zeros = |input: &Tensor| Tensor::f_zeros(input.size(), (input.kind(), input.device()));
         let inputs: Vec<Tensor> =
-            given.iter().map(zeros).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+            given.iter().map(zeros).collect::<Result<_, _>>().map_err(Failure::from)?;
         let (recording, outputs) = recorder.record(&|| work(&inputs))?;
         Ok(Self { recording, inputs, outputs })
     }
@@ -274,7 +285,7 @@ impl Graph {
         &self,
         given: &[Tensor],
         work: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
-    ) -> Result<Vec<Tensor>, String> {
+    ) -> Result<Vec<Tensor>, GraphError> {
         for (own, given) in self.inputs.iter().zip(given) {
             own.shallow_clone().copy_(given);
         }
@@ -297,8 +308,8 @@ fn make_room(known: &mut HashMap<Key, Entry>) {
     }
 }
 
-/// Whether a graph's outputs are the plain ones up to rounding; says how far off if not.
-fn agree(plain: &[Tensor], graph: &[Tensor]) -> Result<(), String> {
+/// Whether a graph's outputs are the plain ones up to rounding.
+fn agree(plain: &[Tensor], graph: &[Tensor]) -> Result<(), GraphError> {
     let rms = |tensor: &Tensor| tensor.square().mean(Kind::Double).sqrt().double_value(&[]);
     for (plain, graph) in plain.iter().zip(graph) {
         let (plain, graph) = (plain.to_kind(Kind::Float), graph.to_kind(Kind::Float));
@@ -306,9 +317,7 @@ fn agree(plain: &[Tensor], graph: &[Tensor]) -> Result<(), String> {
         // Numbers that are none are not close.
         let close = off <= TOLERANCE * size;
         if !close {
-            return Err(format!(
-                "its first replay was off by {off:.1e} where numbers are about {size:.1e}"
-            ));
+            return Err(GraphError::Wrong { off, size });
         }
     }
     Ok(())
@@ -322,7 +331,7 @@ impl Recorder for Rehearsal {
     fn record(
         &self,
         work: &dyn Fn() -> Vec<Tensor>,
-    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), GraphError> {
         // A capture does nothing: whoever looks at the outputs before a replay must be found out.
         let nothing = |output: Tensor| {
             output.full_like(if output.is_floating_point() { f64::NAN } else { -1.0 })
@@ -332,7 +341,7 @@ impl Recorder for Rehearsal {
 }
 
 impl Recording for Rehearsal {
-    fn replay(&self, work: &dyn Fn() -> Vec<Tensor>, outputs: &[Tensor]) -> Result<(), String> {
+    fn replay(&self, work: &dyn Fn() -> Vec<Tensor>, outputs: &[Tensor]) -> Result<(), GraphError> {
         for (output, made) in outputs.iter().zip(work()) {
             output.shallow_clone().copy_(&made);
         }

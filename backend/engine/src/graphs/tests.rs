@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::*;
+use crate::ops::Settings;
 
 /// The rehearsal with a fault, and a count of what it did.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +24,10 @@ impl Recorder for Faulty {
     fn record(
         &self,
         work: &dyn Fn() -> Vec<Tensor>,
-    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), String> {
+    ) -> Result<(Box<dyn Recording>, Vec<Tensor>), GraphError> {
         self.captures.fetch_add(1, Ordering::Relaxed);
         if self.refuses {
-            return Err("operation not permitted when stream is capturing".into());
+            return Err(Failure::Other("not permitted when stream is capturing".into()).into());
         }
         let (_, outputs) = Rehearsal.record(work)?;
         Ok((Box::new(self.clone()), outputs))
@@ -34,10 +35,10 @@ impl Recorder for Faulty {
 }
 
 impl Recording for Faulty {
-    fn replay(&self, work: &dyn Fn() -> Vec<Tensor>, outputs: &[Tensor]) -> Result<(), String> {
+    fn replay(&self, work: &dyn Fn() -> Vec<Tensor>, outputs: &[Tensor]) -> Result<(), GraphError> {
         let replay = self.replays.fetch_add(1, Ordering::Relaxed);
         if self.fails_from.is_some_and(|from| replay >= from) {
-            return Err("the device is lost".into());
+            return Err(Failure::Other("the device is lost".into()).into());
         }
         if self.forgets_from.is_some_and(|from| replay >= from) {
             return Ok(());
@@ -167,7 +168,8 @@ fn where_memory_is_short_graphs_give_theirs_back() {
     let again = catch_unwind(AssertUnwindSafe(|| {
         graphs.run("larger", &[&input(3.0, 10)], |given| large(given, &room))
     }));
-    assert!(again.is_err_and(|panic| panic_text(panic.as_ref()).contains(OUT_OF_MEMORY)));
+    let failure = again.map_err(|panic| Failure::from_panic(panic.as_ref())).unwrap_err();
+    assert!(failure.is_out_of_memory(), "{failure:?}");
 }
 
 #[test]
@@ -181,7 +183,7 @@ fn rounding_is_let_pass_and_anything_else_is_not() {
 
 #[test]
 fn on_a_cpu_nothing_is_captured() {
-    let graphs = Graphs::on(Device::Cpu);
+    let graphs = Graphs::on(&Ops::open(Device::Cpu, Settings::default()));
     assert!(!graphs.wanted());
     (0..4).for_each(|_| assert_right(&run(&graphs, 1.0, 2), 1.0, 2));
     assert_eq!(graphs.in_use(), 0);

@@ -2,15 +2,13 @@
 
 use tch::{Kind, Tensor};
 
+use super::load::{conv, group_norm};
 use crate::{
-    ops::{conv::Conv2d, group_norm::GroupNorm},
+    ops::{conv::Conv2d, group_norm::GroupNorm, map_size},
     weights::Cursor,
 };
 
-fn norm(at: &Cursor, channels: i64, groups: i64) -> GroupNorm {
-    GroupNorm::new(at.tensor("weight", &[channels]), at.tensor("bias", &[channels]), groups)
-}
-
+/// Two convolutions beside what is kept.
 #[derive(Debug)]
 pub(super) struct ResnetBlock {
     norm1: GroupNorm,
@@ -23,12 +21,11 @@ pub(super) struct ResnetBlock {
 impl ResnetBlock {
     pub(super) fn load(at: &Cursor, from: i64, to: i64, groups: i64) -> Self {
         Self {
-            norm1: norm(&at.enter("norm1"), from, groups),
-            conv1: Conv2d::load(&at.enter("conv1"), from, to, 3),
-            norm2: norm(&at.enter("norm2"), to, groups),
-            conv2: Conv2d::load(&at.enter("conv2"), to, to, 3),
-            nin_shortcut: (from != to)
-                .then(|| Conv2d::load(&at.enter("nin_shortcut"), from, to, 1)),
+            norm1: group_norm(&at.enter("norm1"), from, groups),
+            conv1: conv(&at.enter("conv1"), from, to, 3),
+            norm2: group_norm(&at.enter("norm2"), to, groups),
+            conv2: conv(&at.enter("conv2"), to, to, 3),
+            nin_shortcut: (from != to).then(|| conv(&at.enter("nin_shortcut"), from, to, 1)),
         }
     }
 
@@ -52,14 +49,14 @@ pub(super) struct AttnBlock {
 impl AttnBlock {
     pub(super) fn load(at: &Cursor, channels: i64, groups: i64) -> Self {
         Self {
-            norm: norm(&at.enter("norm"), channels, groups),
-            qkv: Conv2d::load(&at.enter("qkv"), channels, 3 * channels, 1),
-            proj_out: Conv2d::load(&at.enter("proj_out"), channels, channels, 1),
+            norm: group_norm(&at.enter("norm"), channels, groups),
+            qkv: conv(&at.enter("qkv"), channels, 3 * channels, 1),
+            proj_out: conv(&at.enter("proj_out"), channels, channels, 1),
         }
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        let (b, c, height, width) = x.size4().unwrap_or_default();
+        let [b, c, height, width] = map_size(x);
         let qkv = self.qkv.forward(&self.norm.forward(x)).permute([0, 2, 3, 1]); // [B, H, W, 3C]
         let qkv = qkv.reshape([b, 1, height * width, 3, c]);
         let of = |i| qkv.select(3, i); // [B, 1, HW, C]
@@ -110,8 +107,8 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn load(at: &Cursor, from: i64, to: i64, groups: i64) -> Self {
         Self {
-            norm_out: norm(&at.enter("norm_out"), from, groups),
-            conv_out: Conv2d::load(&at.enter("conv_out"), from, to, 3),
+            norm_out: group_norm(&at.enter("norm_out"), from, groups),
+            conv_out: conv(&at.enter("conv_out"), from, to, 3),
         }
     }
 
@@ -126,13 +123,16 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::{ops::kernels::stand_in::stand_in, weights::Weights};
+    use crate::{
+        ops::{Ops, kernels::stand_in::stand_in},
+        weights::Weights,
+    };
 
     #[test]
     fn blocks_with_a_gpus_norm_are_those_with_libtorchs() {
         let _no_grad = tch::no_grad_guard();
         let stand_in = stand_in();
-        let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+        let weights = Weights::from_formula(&Ops::plain(Device::Cpu), Kind::Float);
         let mut middle = Middle::load(&weights.root().enter("decoder.mid"), 64, 8);
         let mut output = Output::load(&weights.root().enter("decoder"), 64, 3, 8);
         let x = Tensor::randn([2, 64, 6, 5], (Kind::Float, Device::Cpu));

@@ -4,7 +4,10 @@
 
 use tch::{Kind, TchError, Tensor, no_grad};
 
-use crate::weights::{Cursor, Weights, WeightsError};
+use crate::{
+    ops::Ops,
+    weights::{Cursor, Weights, WeightsError},
+};
 
 /// Features per picture.
 pub const FEATURES: i64 = 2048;
@@ -183,7 +186,7 @@ impl Inception {
 
     /// Name and shape of every tensor of the network, in its order.
     pub fn tensors() -> Vec<(String, Vec<i64>)> {
-        let weights = Weights::from_formula(tch::Device::Cpu, Kind::Float);
+        let weights = Weights::from_formula(&Ops::plain(tch::Device::Cpu), Kind::Float);
         Self::ask(&weights.root());
         // Weights from names are never missing.
         weights.finish().unwrap_or_default()
@@ -359,7 +362,8 @@ mod tests {
             let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             Tensor::from_data_size(view.data(), &shape, Kind::Float)
         };
-        let network = Inception::load(Weights::from_formula(Device::Cpu, Kind::Float)).unwrap();
+        let network =
+            Inception::load(Weights::from_formula(&Ops::plain(Device::Cpu), Kind::Float)).unwrap();
         let features = network.features(&reference("inception.images")).unwrap();
         let expected = reference("inception.features");
         assert_eq!(features.size(), [2, FEATURES]);

@@ -7,6 +7,7 @@
 mod blocks;
 mod conv;
 pub mod inception;
+mod load;
 pub mod quantizer;
 pub mod student;
 pub mod teacher;

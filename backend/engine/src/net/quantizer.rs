@@ -119,7 +119,7 @@ impl Quantizer {
     /// What scale `k` adds to `f_hat`: tokens f32 `[B, p_k², Cv]` to `[B, Cv, p, p]`.
     pub fn contribution(&self, k: usize, tokens: &Tensor) -> Tensor {
         let (side, full) = (self.patch_nums[k], self.side());
-        let (b, _, latent) = tokens.size3().unwrap_or_default();
+        let (b, latent) = (tokens.size()[0], self.embedding.size()[1]);
         let h = tokens.transpose(1, 2).reshape([b, latent, side, side]);
         let enlarge = &self.enlarge[k];
         let h = if side == full { h } else { enlarge.matmul(&h).matmul(&enlarge.tr()) };

@@ -3,15 +3,18 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::blocks::{Adaptation, Block, LogitsHead};
+use super::{
+    blocks::{Block, LogitsHead, Modulation},
+    load::linear,
+};
 use crate::{
     config::Config,
     ops::{
-        attention::{KeyValueCache, Sight, additive_mask},
+        Ops,
+        attention::{Attended, KeyValueCache, additive_mask},
         is_fixed,
-        kernels::Kernels,
         linear::Linear,
-        residual::{Stream, kernels_for, norm_for},
+        residual::{Stream, norm},
     },
     weights::Cursor,
 };
@@ -39,7 +42,7 @@ pub struct Student {
     mask: Tensor,
     /// First position of each level, and `L`.
     bounds: Vec<i64>,
-    kernels: Option<Kernels>,
+    ops: Ops,
 }
 
 /// `final_layer_conti`: vectors of the latent space.
@@ -54,7 +57,7 @@ struct FinalLayer {
 pub struct Conditioning {
     /// `class_emb[y]`, f32 `[B, C]`.
     cond: Tensor,
-    blocks: Vec<Adaptation>,
+    blocks: Vec<Modulation>,
     head: [Tensor; 2],
     /// `layerwise_n_d_embed[l]` of the two rows of `n_d_embed`, f32 `[2, C]` each; independent of
     /// the class.
@@ -97,14 +100,14 @@ impl Student {
             root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
         let n_d_embed = root.enter("n_d_embed").tensor_f32("weight", &[2, width]);
         let layerwise_n_d_embed: Vec<Linear> = (0..=depth)
-            .map(|l| Linear::load(&root.enter("layerwise_n_d_embed").enter(l), width, width))
+            .map(|l| linear(&root.enter("layerwise_n_d_embed").enter(l), width, width))
             .collect();
         let bounds: Vec<i64> = std::iter::once(0)
             .chain((0..=config.scales()).map(|k| config.tokens_before(k) + 1))
             .collect();
         Self {
-            kernels: kernels_for(&class_emb),
-            word_embed: Linear::load(&root.enter("word_embed"), latent, width),
+            ops: root.ops().clone(),
+            word_embed: linear(&root.enter("word_embed"), latent, width),
             class_emb,
             pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
             lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
@@ -117,7 +120,7 @@ impl Student {
             head: LogitsHead::load(root, config),
             final_layer_conti: FinalLayer {
                 scale_shift_table: final_layer.tensor_f32("scale_shift_table", &[2, width]),
-                linear: Linear::load(&final_layer.enter("linear"), width, latent),
+                linear: linear(&final_layer.enter("linear"), width, latent),
             },
             mask: additive_mask(&earlier.logical_or(&itself), root.kind()),
             bounds,
@@ -165,11 +168,7 @@ impl Student {
         to: i64,
         conditioning: &Conditioning,
     ) -> Tensor {
-        self.head.forward(
-            &hidden.h.narrow(1, from, to - from),
-            &conditioning.head,
-            self.kernels.as_ref(),
-        )
+        self.head.forward(&self.ops, &hidden.h.narrow(1, from, to - from), &conditioning.head)
     }
 
     /// Regressed vectors of tokens `from..to` of those just run, f32 `[B, to − from, Cv]`.
@@ -181,21 +180,21 @@ impl Student {
         conditioning: &Conditioning,
     ) -> Tensor {
         let FinalLayer { scale_shift_table, linear } = &self.final_layer_conti;
-        let modulation = scale_shift_table.unsqueeze(0) + conditioning.cond.unsqueeze(1); // [B, 2, C]
+        // [B, 2, C]
+        let modulation = scale_shift_table.unsqueeze(0) + conditioning.cond.unsqueeze(1);
         let (shift, scale) = (modulation.narrow(1, 0, 1), modulation.narrow(1, 1, 1));
         let h = hidden.h.narrow(1, from, to - from);
-        linear
-            .forward(&norm_for(&h, [&scale, &shift], linear.kind(), self.kernels.as_ref()))
-            .to_kind(Kind::Float)
+        let normed = norm(&self.ops, &h, [&scale, &shift], linear.kind());
+        linear.forward(&normed).to_kind(Kind::Float)
     }
 
-    /// What positions `start..end`, which are whole levels, see.
-    fn sight(&self, start: i64, end: i64, learns: bool) -> Sight<'_> {
+    /// What positions `start..end`, which are whole levels, attend to.
+    fn attended(&self, start: i64, end: i64, learns: bool) -> Attended<'_> {
         if self.mask.device() == Device::Cpu && !learns {
             let at = |bound| self.bounds.partition_point(|&position| position < bound);
-            Sight::EarlierLevels(&self.bounds[at(start)..=at(end)])
+            Attended::EarlierLevels(&self.bounds[at(start)..=at(end)])
         } else {
-            Sight::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
+            Attended::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
         }
     }
 
@@ -223,15 +222,22 @@ impl StudentPass<'_> {
         };
         let (end, l) = (from + 1 + n, from + 1 + n - start);
         let flags = student.flags(given).narrow(0, start, l);
-        let sight = student.sight(start, end, embedded.requires_grad());
+        let attended = student.attended(start, end, embedded.requires_grad());
         let x = embedded
             + student.lvl_pos.narrow(1, start, l)
             + student.n_d_embed.index_select(0, &flags);
-        let mut stream = Stream::new(x, student.kernels.as_ref());
+        let mut stream = Stream::new(&student.ops, x);
         for (i, block) in student.blocks.iter().enumerate() {
             let noise_data = conditioning.noise_data[i].index_select(0, &flags); // [l, C]
             let cache = self.caches.as_mut().and_then(|caches| caches.get_mut(i));
-            block.forward(&mut stream, &conditioning.blocks[i], Some(&noise_data), &sight, cache);
+            block.forward(
+                &student.ops,
+                &mut stream,
+                &conditioning.blocks[i],
+                Some(&noise_data),
+                &attended,
+                cache,
+            );
         }
         let h =
             stream.end() + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);

@@ -3,16 +3,17 @@
 use tch::{Kind, Tensor};
 
 use super::{
-    blocks::{Adaptation, Block, LogitsHead},
+    blocks::{Block, LogitsHead, Modulation},
+    load::linear,
     quantizer::Quantizer,
 };
 use crate::{
     config::Config,
     ops::{
-        attention::{KeyValueCache, Sight, additive_mask},
-        kernels::Kernels,
+        Ops,
+        attention::{Attended, KeyValueCache, additive_mask},
         linear::Linear,
-        residual::{Stream, kernels_for},
+        residual::Stream,
     },
     weights::Cursor,
 };
@@ -31,7 +32,7 @@ pub struct Teacher {
     mask: Tensor,
     /// `K(k)` for every scale and the end.
     starts: Vec<i64>,
-    kernels: Option<Kernels>,
+    ops: Ops,
 }
 
 /// Everything that depends on the classes alone.
@@ -39,7 +40,7 @@ pub struct Teacher {
 pub struct Conditioning {
     /// f32 `[R, C]`, a row a class number given.
     cond: Tensor,
-    blocks: Vec<Adaptation>,
+    blocks: Vec<Modulation>,
     head: [Tensor; 2],
 }
 
@@ -65,8 +66,8 @@ impl Teacher {
         let class_emb =
             root.enter("class_emb").tensor_f32("weight", &[config.num_classes + 1, width]);
         Self {
-            kernels: kernels_for(&class_emb),
-            word_embed: Linear::load(&root.enter("word_embed"), config.latent_channels, width),
+            ops: root.ops().clone(),
+            word_embed: linear(&root.enter("word_embed"), config.latent_channels, width),
             class_emb,
             pos_start: root.tensor_f32("pos_start", &[1, 1, width]),
             lvl_pos: lvl_embed.index_select(0, &level).unsqueeze(0) + pos_1lc,
@@ -133,23 +134,23 @@ impl Teacher {
         causal: bool,
     ) -> Tensor {
         let x = self.embed(progress.conditioning, from, downsampled);
-        let mut stream = Stream::new(x, self.kernels.as_ref());
+        let mut stream = Stream::new(&self.ops, x);
         let (start, end) = (self.starts[from], self.starts[from + downsampled.len()]);
-        let sight = if causal {
-            Sight::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
+        let attended = if causal {
+            Attended::Masked(self.mask.narrow(0, start, end - start).narrow(1, 0, end))
         } else {
-            Sight::All
+            Attended::All
         };
-        for ((block, adaptation), cache) in
+        for ((block, modulation), cache) in
             self.blocks.iter().zip(&progress.conditioning.blocks).zip(&mut progress.caches)
         {
-            block.forward(&mut stream, adaptation, None, &sight, Some(cache));
+            block.forward(&self.ops, &mut stream, modulation, None, &attended, Some(cache));
         }
         let x = stream.end();
         let last =
             self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
         let last = x.narrow(1, x.size()[1] - last, last);
-        self.head.forward(&last, &progress.conditioning.head, self.kernels.as_ref())
+        self.head.forward(&self.ops, &last, &progress.conditioning.head)
     }
 
     /// Logits of every token given the true codes of all scales before its own (teacher forcing):
@@ -163,12 +164,12 @@ impl Teacher {
         let conditioning = self.condition(labels);
         let vectors: Vec<Tensor> = codes.iter().map(|codes| quantize.lookup(codes)).collect();
         let inputs = downsampled_inputs(quantize, &vectors[..vectors.len() - 1], labels.size()[0]);
-        let mut stream = Stream::new(self.embed(&conditioning, 0, &inputs), self.kernels.as_ref());
-        let sight = Sight::Masked(self.mask.shallow_clone());
-        for (block, adaptation) in self.blocks.iter().zip(&conditioning.blocks) {
-            block.forward(&mut stream, adaptation, None, &sight, None);
+        let mut stream = Stream::new(&self.ops, self.embed(&conditioning, 0, &inputs));
+        let attended = Attended::Masked(self.mask.shallow_clone());
+        for (block, modulation) in self.blocks.iter().zip(&conditioning.blocks) {
+            block.forward(&self.ops, &mut stream, modulation, None, &attended, None);
         }
-        self.head.forward(&stream.end(), &conditioning.head, self.kernels.as_ref())
+        self.head.forward(&self.ops, &stream.end(), &conditioning.head)
     }
 }
 

@@ -4,17 +4,22 @@ use tch::{Kind, Tensor};
 
 use super::{
     conv::{AttnBlock, Middle, Output, ResnetBlock},
+    load::{conv, downsample, upsample},
     quantizer::Quantizer,
 };
 use crate::{
     config::Config,
-    ops::conv::{Conv2d, Downsample, Upsample},
+    ops::{
+        Ops,
+        conv::{Conv2d, Downsample, Upsample, prepare},
+    },
     weights::Cursor,
 };
 
 /// Encoder, quantizer and decoder.
 #[derive(Debug)]
 pub struct Vae {
+    ops: Ops,
     encoder: Encoder,
     quant_conv: Conv2d,
     /// The multi-scale quantizer.
@@ -28,16 +33,18 @@ impl Vae {
     pub fn load(root: &Cursor, config: &Config) -> Self {
         let latent = config.latent_channels;
         Self {
+            ops: root.ops().clone(),
             encoder: Encoder::load(&root.enter("encoder"), config),
-            quant_conv: Conv2d::load(&root.enter("quant_conv"), latent, latent, 3),
+            quant_conv: conv(&root.enter("quant_conv"), latent, latent, 3),
             quantize: Quantizer::load(&root.enter("quantize"), config),
-            post_quant_conv: Conv2d::load(&root.enter("post_quant_conv"), latent, latent, 3),
+            post_quant_conv: conv(&root.enter("post_quant_conv"), latent, latent, 3),
             decoder: Decoder::load(&root.enter("decoder"), config),
         }
     }
 
     /// Pictures of `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in −1…1.
     pub fn decode(&self, f_hat: &Tensor) -> Tensor {
+        prepare(&self.ops, f_hat.size()[0]);
         self.decode_unclamped(f_hat).clamp(-1.0, 1.0)
     }
 
@@ -111,11 +118,11 @@ impl Encoder {
             // The multiplier before the first level is 1, whatever the first level's own.
             let from = if level == 0 { config.vae.channels } else { from };
             let blocks = Level::load(&at, config, level, from, config.vae.residual_blocks);
-            let downsample = || Downsample::load(&at.enter("downsample"), channels(config, level));
-            (blocks, (level < last).then(downsample))
+            let halved = || downsample(&at.enter("downsample"), channels(config, level));
+            (blocks, (level < last).then(halved))
         };
         Self {
-            conv_in: Conv2d::load(&at.enter("conv_in"), 3, config.vae.channels, 3),
+            conv_in: conv(&at.enter("conv_in"), 3, config.vae.channels, 3),
             down: (0..=last).map(down).collect(),
             mid: Middle::load(&at.enter("mid"), channels(config, last), config.vae.norm_groups),
             output: Output::load(
@@ -152,16 +159,11 @@ impl Decoder {
             let at = at.enter("up").enter(level);
             let from = channels(config, (level + 1).min(last));
             let blocks = Level::load(&at, config, level, from, config.vae.residual_blocks + 1);
-            let upsample = || Upsample::load(&at.enter("upsample"), channels(config, level));
-            (blocks, (level > 0).then(upsample))
+            let doubled = || upsample(&at.enter("upsample"), channels(config, level));
+            (blocks, (level > 0).then(doubled))
         };
         Self {
-            conv_in: Conv2d::load(
-                &at.enter("conv_in"),
-                config.latent_channels,
-                channels(config, last),
-                3,
-            ),
+            conv_in: conv(&at.enter("conv_in"), config.latent_channels, channels(config, last), 3),
             mid: Middle::load(&at.enter("mid"), channels(config, last), config.vae.norm_groups),
             up: (0..=last).map(up).collect(),
             output: Output::load(at, channels(config, 0), 3, config.vae.norm_groups),

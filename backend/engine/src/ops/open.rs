@@ -1,83 +1,88 @@
-//! The engine's own kernels on a GPU: made ready at the first call, and held against libtorch
-//! before they count.
+//! Opening a device: the kernels for a GPU are compiled, loaded, and held against the definitions
+//! of their operations before they count.
 
 use std::{
     collections::BTreeMap,
-    env, panic,
-    path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use tch::Device;
 
 use super::{
-    attention, conv, group_norm,
-    kernels::{self, Kernels},
+    CudaError, NoKernels, Ops, Settings, attention, conv, group_norm,
+    kernels::{Kernels, compare::Mismatch},
     linear, residual,
 };
-use crate::{device::device_name, failure::panic_text};
+use crate::{
+    device::{device_name, use_threads},
+    failure::{self, Failure},
+};
 
-/// Set to `off` it does without the kernels, to compare.
-pub const SWITCH: &str = "VAR_DD_CUDA_KERNELS";
-
-/// Makes the kernels ready on a device.
-///
-/// # Errors
-/// Why there are none: on a CPU; without a compiler at run time; or because they gave other numbers
-/// than libtorch.
-pub fn ready(device: Device) -> Result<(), String> {
-    on(device).map(drop)
+/// Kernels that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// They could not be compiled or loaded.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    /// They gave other numbers than libtorch, or refused what they are made for.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// libtorch failed while they were tried.
+    #[error("libtorch failed beside them: {0}")]
+    Libtorch(#[from] Failure),
 }
 
-/// The kernels as NVIDIA's run-time compiler at `compiler` (a `libnvrtc.so`) makes them for GPUs of
-/// a compute capability, 90 for 9.0.
-///
-/// # Errors
-/// What the compiler says.
-pub fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, String> {
-    kernels::compile(compiler, capability)
-}
-
-/// The kernels on a device: compiled, loaded and checked at the first call.
-pub(crate) fn on(device: Device) -> Result<Kernels, String> {
-    static OUTCOMES: Mutex<BTreeMap<usize, Result<Kernels, String>>> = Mutex::new(BTreeMap::new());
-    let Device::Cuda(number) = device else {
-        return Err(format!("{} is no GPU", device_name(device)));
-    };
-    let mut outcomes = OUTCOMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = outcomes.entry(number).or_insert_with(|| {
-        let checked = |kernels| panic::catch_unwind(|| check(kernels, device));
-        let opened = match env::var(SWITCH).as_deref() {
-            Ok("off") => Err(format!("{SWITCH} is off")),
-            _ => Kernels::open(number),
+impl Ops {
+    /// The operations on `device` with what `settings` ask for. The first time in a process,
+    /// kernels for a GPU are compiled and checked here, which takes about a second; without them
+    /// (the log says why, and [`Ops::kernels`]) operations run as libtorch has them, which is
+    /// slower.
+    pub fn open(device: Device, settings: Settings) -> Self {
+        if device == Device::Cpu {
+            use_threads(settings.threads);
+        }
+        let kernels = match device {
+            Device::Cuda(_) if !settings.cuda_kernels => Err(NoKernels::SwitchedOff),
+            Device::Cuda(number) => ready(number).map_err(NoKernels::Failed),
+            other => Err(NoKernels::NotAGpu(other)),
         };
-        let outcome = opened.and_then(|kernels| match checked(kernels) {
-            Ok(outcome) => outcome.map(|()| kernels),
-            Err(panic) => Err(panic_text(panic.as_ref()).to_owned()),
-        });
+        Self { device, settings, kernels }
+    }
+}
+
+/// The kernels on the GPU of this number: compiled, loaded and checked at the first call.
+fn ready(number: usize) -> Result<Kernels, OpenError> {
+    static OUTCOMES: Mutex<BTreeMap<usize, Result<Kernels, OpenError>>> =
+        Mutex::new(BTreeMap::new());
+    let mut outcomes = OUTCOMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = || {
+        let (outcome, name) = (checked(number), device_name(Device::Cuda(number)));
         match &outcome {
-            Ok(_) => {
-                tracing::info!("the engine's own kernels are in use on {}", device_name(device))
-            }
+            Ok(_) => tracing::info!("the engine's own kernels are in use on {name}"),
             Err(reason) => tracing::warn!(
-                "{} runs without the engine's own kernels, which is slower: {reason}",
-                device_name(device)
+                "{name} runs without the engine's own kernels, which is slower: {reason}"
             ),
         }
         outcome
-    });
-    outcome.clone()
+    };
+    outcomes.entry(number).or_insert_with(open).clone()
+}
+
+fn checked(number: usize) -> Result<Kernels, OpenError> {
+    let kernels = Kernels::open(number)?;
+    failure::catch(|| check(&kernels, Device::Cuda(number)))??;
+    Ok(kernels)
 }
 
 /// Compares the kernels with libtorch on small tensors: this is also how a GPU that nobody has
 /// tried shows that they run on it at all, and loads every one before a graph is captured.
-fn check(kernels: Kernels, device: Device) -> Result<(), String> {
+fn check(kernels: &Kernels, device: Device) -> Result<(), Mismatch> {
     let _no_grad = tch::no_grad_guard();
     group_norm::check(kernels, device)?;
-    conv::bias::check(kernels, device)?;
-    residual::cuda::check(kernels, device)?;
-    attention::cuda::check(kernels, device)?;
-    if device.is_cuda() { linear::cuda::check(device) } else { Ok(()) }
+    conv::check(kernels, device)?;
+    residual::check(kernels, device)?;
+    attention::check(kernels, device)?;
+    if device.is_cuda() { linear::check(device) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -87,11 +92,23 @@ mod tests {
 
     #[test]
     fn the_check_of_a_gpu_finds_the_stand_in_right() {
-        assert_eq!(check(stand_in().orders[0], Device::Cpu), Ok(()));
+        assert_eq!(check(&stand_in().orders[0], Device::Cpu), Ok(()));
     }
 
     #[test]
     fn the_cpu_has_no_use_for_the_kernels() {
-        assert_eq!(ready(Device::Cpu), Err("cpu is no GPU".into()));
+        let ops = Ops::open(Device::Cpu, Settings::default());
+        assert_eq!(ops.kernels().unwrap_err(), &NoKernels::NotAGpu(Device::Cpu));
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_runs_plainly_and_says_why() {
+        let settings = Settings { cuda_kernels: false, ..Settings::default() };
+        let ops = Ops::open(Device::Cuda(0), settings);
+        assert_eq!(ops.kernels().unwrap_err(), &NoKernels::SwitchedOff);
+        if !tch::Cuda::is_available() {
+            let ops = Ops::open(Device::Cuda(0), Settings::default());
+            assert!(matches!(ops.kernels(), Err(NoKernels::Failed(_))), "{ops:?}");
+        }
     }
 }

@@ -109,7 +109,7 @@ pub fn decoder_flops(config: &Config) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bundle::published, sample::plan::Guidance};
+    use crate::{config::published, sample::plan::Guidance};
 
     #[test]
     fn the_published_decoder_takes_394_gflop() {

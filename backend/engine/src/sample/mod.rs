@@ -2,9 +2,10 @@
 //!
 //! ```no_run
 //! # use std::{ops::ControlFlow, path::Path};
-//! # use var_dd_engine::{bundle::Bundle, sample::{Batch, Event, Frames, noise::{self, PictureSeed}, plan::Plan}};
+//! # use var_dd_engine::{bundle::Bundle, ops::{Ops, Settings}, sample::{Batch, Event, Frames, noise::{self, PictureSeed}, plan::Plan}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let sampler = Bundle::open(Path::new("static/demo-model"))?.sampler(tch::Device::Cpu, tch::Kind::Float)?;
+//! let ops = Ops::open(tch::Device::Cpu, Settings::default());
+//! let sampler = Bundle::open(Path::new("static/demo-model"))?.sampler(&ops, tch::Kind::Float)?;
 //! let seeds = [PictureSeed { seed: 0, index: 0 }];
 //! let noise = noise::noise(&seeds, sampler.config.tokens(), sampler.config.latent_channels);
 //! let labels = tch::Tensor::from_slice(&[3i64]);

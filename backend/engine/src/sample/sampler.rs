@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bundle::config::Config,
-    device::{self, download, prepare_convolutions},
+    device::{self, download},
     graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     parallel::Alone,
@@ -234,7 +234,6 @@ impl Sampler {
     pub fn pictures(&self, f_hat: &Tensor) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let _alone = self.alone();
-        prepare_convolutions(self.device, f_hat.size()[0]);
         let each: Vec<Tensor> = self
             .rows_together(f_hat.size()[0])
             .flat_map(|rows| {

@@ -203,6 +203,7 @@ mod tests {
     use crate::{
         bundle::weights::StateDict,
         net::vae::Vae,
+        ops::Ops,
         train::parameters::{Layout, build},
     };
 
@@ -221,7 +222,8 @@ mod tests {
     }
 
     fn quantizer(parameters: &Parameters, config: &Config) -> Quantizer {
-        build(parameters.live(), Device::Cpu, Kind::Float, |at| Vae::load(at, config)).quantize
+        build(parameters.live(), &Ops::plain(Device::Cpu), Kind::Float, |at| Vae::load(at, config))
+            .quantize
     }
 
     #[test]

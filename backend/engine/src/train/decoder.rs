@@ -137,7 +137,7 @@ impl Lesson for DecoderLesson {
         };
         let weights = together(&self.fixed, weights);
         let vae =
-            build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
+            build(weights, &self.place.ops(), self.place.kind, |at| Vae::load(at, &self.config));
         Ok(self.likeness.loss(&vae.decode_unclamped(&f_hat), &x))
     }
 

@@ -151,7 +151,7 @@ impl Discriminator {
 
     fn network(&self, weights: StateDict) -> Network {
         let channels = &self.recipe.channels;
-        build(weights, self.place.device, self.place.kind, |at| Network::load(at, channels))
+        build(weights, &self.place.ops(), self.place.kind, |at| Network::load(at, channels))
     }
 
     /// What a decoder loses by being seen through, `[]`: less the more drawn its pictures look. Its
@@ -225,6 +225,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::ops::Settings;
 
     fn recipe() -> DiscriminatorRecipe {
         DiscriminatorRecipe {
@@ -249,6 +250,7 @@ mod tests {
             device: Device::Cpu,
             kind: Kind::Float,
             start: None,
+            settings: Settings::default(),
         };
         Discriminator::new(&recipe(), 100, &place, 1)
     }

@@ -115,7 +115,7 @@ impl Judge {
         let weights = Weights::from_tensors(
             file.display().to_string(),
             read_safetensors(&file)?,
-            place.device,
+            &place.ops(),
             Kind::Float,
         );
         let judge = Self::load(&weights.root(), &config);
@@ -263,7 +263,7 @@ impl Lesson for JudgeLesson {
         let drawn = self.feed.next()?;
         let x = to_network(&drawn.pictures, self.config.side, self.place.device);
         let judge =
-            build(weights, self.place.device, self.place.kind, |at| Judge::load(at, &self.config));
+            build(weights, &self.place.ops(), self.place.kind, |at| Judge::load(at, &self.config));
         let classes = Tensor::from_slice(&drawn.classes).to_device(self.place.device);
         let logits = judge.judge(&x).logits;
         let right = share_right(&logits, &classes);
@@ -273,7 +273,7 @@ impl Lesson for JudgeLesson {
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
         let judge =
-            build(weights, self.place.device, Kind::Float, |at| Judge::load(at, &self.config));
+            build(weights, &self.place.ops(), Kind::Float, |at| Judge::load(at, &self.config));
         let logits: Vec<Tensor> = self
             .held_out
             .pictures

@@ -23,6 +23,7 @@ mod feed;
 pub mod flow;
 mod initial;
 pub mod judge;
+pub mod judge_features;
 mod metrics;
 mod optimizer;
 mod parameters;
@@ -53,6 +54,7 @@ pub use sheet::write_sheet;
 use crate::{
     atomic_file::{self, Lasts},
     bundle::{BundleError, config::ConfigError, weights::WeightsError},
+    ops::{Ops, Settings},
     sample::SampleError,
 };
 
@@ -68,6 +70,15 @@ pub struct Workplace {
     /// A bundle whose networks a stage begins with, instead of anew: to train on where another run
     /// has ended.
     pub start: Option<PathBuf>,
+    /// Which faster ways the networks take that are not learnt.
+    pub settings: Settings,
+}
+
+impl Workplace {
+    /// The operations of the networks.
+    pub(crate) fn ops(&self) -> Ops {
+        Ops::open(self.device, self.settings)
+    }
 }
 
 /// Follows a stage: shows its progress, and may stop it.

@@ -10,7 +10,10 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::initial;
-use crate::bundle::weights::{Cursor, StateDict, Weights};
+use crate::{
+    ops::Ops,
+    weights::{Cursor, StateDict, Weights},
+};
 
 /// Where each tensor lies in the buffer.
 #[derive(Clone, Debug)]
@@ -31,7 +34,7 @@ impl Layout {
     /// The tensors that a network asks for while it is built by `ask`.
     pub(super) fn of(ask: impl FnOnce(&Cursor)) -> Self {
         let _no_grad = tch::no_grad_guard();
-        let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+        let weights = Weights::from_formula(&Ops::plain(Device::Cpu), Kind::Float);
         ask(&weights.root());
         // Invented weights always fit.
         let entries = weights.finish().unwrap_or_default();
@@ -117,11 +120,11 @@ impl Parameters {
 /// Builds a network from named tensors; the layout has the names, so nothing is missing.
 pub(super) fn build<T>(
     tensors: StateDict,
-    device: Device,
+    ops: &Ops,
     kind: Kind,
     load: impl FnOnce(&Cursor) -> T,
 ) -> T {
-    let weights = Weights::from_tensors("training".into(), tensors, device, kind);
+    let weights = Weights::from_tensors("training".into(), tensors, ops, kind);
     load(&weights.root())
 }
 

@@ -114,7 +114,7 @@ pub(super) fn load_strictly<T>(
     let _no_grad = tch::no_grad_guard();
     let tensors =
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-    let weights = Weights::from_tensors(origin.to_owned(), tensors, place.device, kind);
+    let weights = Weights::from_tensors(origin.to_owned(), tensors, &place.ops(), kind);
     let network = load(&weights.root());
     weights.finish()?;
     Ok(network)

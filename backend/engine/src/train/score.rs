@@ -109,7 +109,7 @@ pub fn score(
             pictures::CLASSES.len()
         )));
     }
-    let sampler = bundle.sampler(place.device, place.kind)?;
+    let sampler = bundle.sampler(&place.ops(), place.kind)?;
     let scoring = Scoring {
         judge,
         labels: (0..count as i64).map(|index| index % config.num_classes).collect(),

@@ -242,7 +242,7 @@ impl Lesson for StudentLesson {
         let recipe = &self.recipe.student;
         let rows = self.deck.batch(step, recipe.run.batch);
         let (labels, codes, noise) = self.batch(&self.pairs, &rows);
-        let student = build(weights, self.place.device, self.place.kind, |at| {
+        let student = build(weights, &self.place.ops(), self.place.kind, |at| {
             Student::load(at, &self.config)
         });
         let all = rows.len() as i64;
@@ -272,7 +272,7 @@ impl Lesson for StudentLesson {
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
         let (config, place) = (&self.config, &self.place);
-        let student = build(weights, place.device, Kind::Float, |at| Student::load(at, config));
+        let student = build(weights, &place.ops(), Kind::Float, |at| Student::load(at, config));
         let all: Vec<usize> = (0..self.held_out.len()).collect();
         let mut sums = [0.0; 4];
         for rows in all.chunks(TOGETHER) {
@@ -352,7 +352,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::net::teacher::Teacher;
+    use crate::{net::teacher::Teacher, ops::Settings};
 
     #[test]
     fn a_student_begins_with_the_teachers_rows_around_a_new_one() {
@@ -393,6 +393,7 @@ mod tests {
             device: Device::Cpu,
             kind: Kind::Float,
             start: None,
+            settings: Settings::default(),
         };
         let weights = Vec::<f32>::try_from(scale_weights(&config, 0.5, &place)).unwrap();
         assert!((weights.iter().sum::<f32>() / weights.len() as f32 - 1.0).abs() < 1e-6);

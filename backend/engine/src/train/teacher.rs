@@ -186,7 +186,7 @@ impl Lesson for TeacherLesson {
         let recipe = &self.recipe.teacher;
         let rows = self.deck.batch(step, recipe.run.batch);
         let (labels, codes) = batch_of(&self.pairs, &rows, self.place.device);
-        let teacher = build(weights, self.place.device, self.place.kind, |at| {
+        let teacher = build(weights, &self.place.ops(), self.place.kind, |at| {
             Teacher::load(at, &self.config)
         });
         let chances = product::chances(self.recipe.seed, STAGE, step, rows.len());
@@ -209,7 +209,7 @@ impl Lesson for TeacherLesson {
         let (config, place) = (&self.config, &self.place);
         let teacher = build(
             weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
-            place.device,
+            &place.ops(),
             Kind::Float,
             |at| Teacher::load(at, config),
         );
@@ -241,7 +241,7 @@ impl Lesson for TeacherLesson {
             super::parameters::Parameters::new(layout, self.recipe.seed, &untrained, place.device);
         let sampler = Sampler {
             config: config.clone(),
-            student: build(parameters.live(), place.device, Kind::Float, |at| {
+            student: build(parameters.live(), &place.ops(), Kind::Float, |at| {
                 Student::load(at, config)
             }),
             teacher: Some(teacher),

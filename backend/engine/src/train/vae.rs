@@ -97,7 +97,7 @@ pub(super) fn examine(
     place: &Workplace,
 ) -> Result<Exam, TrainError> {
     // Held-out figures are of the weights as they will be used: in f32.
-    let vae = build(weights, place.device, Kind::Float, |at| Vae::load(at, config));
+    let vae = build(weights, &place.ops(), Kind::Float, |at| Vae::load(at, config));
     let side = config.image_size();
     let (mut psnr, mut square, mut sheet) = (0.0, 0.0, Vec::new());
     let (mut made_edges, mut drawn_edges) = (0.0, 0.0);
@@ -277,7 +277,7 @@ impl Lesson for VaeLesson {
         let x = to_network(&drawn.pictures, self.config.image_size(), self.place.device);
         let last_layer = weights.get(LAST_LAYER).map(Tensor::shallow_clone);
         let vae =
-            build(weights, self.place.device, self.place.kind, |at| Vae::load(at, &self.config));
+            build(weights, &self.place.ops(), self.place.kind, |at| Vae::load(at, &self.config));
         let latent = vae.encode(&x);
         let (rests, codes) = quantize(&vae.quantize, &latent, scales);
         let all_codes = Tensor::cat(&codes, 1);

@@ -17,7 +17,10 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 pub use self::finite::{first_not_finite, number_at};
-use crate::input_file::{self, FileKind, shown};
+use crate::{
+    input_file::{self, FileKind, shown},
+    ops::Ops,
+};
 
 /// Buffers that only training needs. They may be present with any size, or absent (DESIGN: model
 /// bundle).
@@ -35,7 +38,7 @@ pub type StateDict = BTreeMap<String, Tensor>;
 /// Where tensors come from, and what was asked of it.
 pub struct Weights {
     source: WeightSource,
-    device: Device,
+    ops: Ops,
     kind: Kind,
     asked: RefCell<Vec<(String, Vec<i64>)>>,
     problems: RefCell<Vec<Problem>>,
@@ -204,27 +207,33 @@ pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
 }
 
 impl Weights {
-    /// Weights from a safetensors file, given out on `device` in `kind`.
+    /// Weights from a safetensors file, given out on the device of `ops` in `kind`.
     ///
     /// # Errors
     /// As [`read_safetensors`].
-    pub fn open(path: &Path, device: Device, kind: Kind) -> Result<Self, WeightsError> {
-        Ok(Self::from_tensors(path.display().to_string(), read_safetensors(path)?, device, kind))
+    pub fn open(path: &Path, ops: &Ops, kind: Kind) -> Result<Self, WeightsError> {
+        Ok(Self::from_tensors(path.display().to_string(), read_safetensors(path)?, ops, kind))
     }
 
     /// Weights from tensors at hand; `origin` names them in errors. A tensor that already is of
-    /// `kind` on `device` is given out as it is, so that gradients reach it.
-    pub fn from_tensors(origin: String, tensors: StateDict, device: Device, kind: Kind) -> Self {
-        Self::new(WeightSource::Tensors { origin, tensors }, device, kind)
+    /// `kind` on the device is given out as it is, so that gradients reach it.
+    pub fn from_tensors(origin: String, tensors: StateDict, ops: &Ops, kind: Kind) -> Self {
+        Self::new(WeightSource::Tensors { origin, tensors }, ops, kind)
     }
 
     /// Weights from their names (see [`formula`]): for tests and timings.
-    pub fn from_formula(device: Device, kind: Kind) -> Self {
-        Self::new(WeightSource::Formula, device, kind)
+    pub fn from_formula(ops: &Ops, kind: Kind) -> Self {
+        Self::new(WeightSource::Formula, ops, kind)
     }
 
-    fn new(source: WeightSource, device: Device, kind: Kind) -> Self {
-        Self { source, device, kind, asked: RefCell::default(), problems: RefCell::default() }
+    fn new(source: WeightSource, ops: &Ops, kind: Kind) -> Self {
+        Self {
+            source,
+            ops: ops.clone(),
+            kind,
+            asked: RefCell::default(),
+            problems: RefCell::default(),
+        }
     }
 
     /// Where a network begins to ask.
@@ -275,11 +284,11 @@ impl Weights {
         };
         self.asked.borrow_mut().push((name, shape.to_vec()));
         match found {
-            Ok(tensor) => tensor.to_device(self.device).to_kind(kind),
+            Ok(tensor) => tensor.to_device(self.ops.device()).to_kind(kind),
             Err(problem) => {
                 self.problems.borrow_mut().push(problem);
                 // Stands in until `finish` reports it; one number, whatever the shape.
-                Tensor::zeros([1], (kind, self.device)).expand(shape, false)
+                Tensor::zeros([1], (kind, self.ops.device())).expand(shape, false)
             }
         }
     }
@@ -310,9 +319,14 @@ impl Cursor<'_> {
         self.weights.take(self.name(name), shape, Kind::Float)
     }
 
+    /// The operations that the weights are for.
+    pub fn ops(&self) -> &Ops {
+        &self.weights.ops
+    }
+
     /// Device of the tensors given out.
     pub fn device(&self) -> Device {
-        self.weights.device
+        self.weights.ops.device()
     }
 
     /// Number type of the networks.

@@ -15,6 +15,7 @@ use var_dd_engine::{
         weights::{StateDict, read_safetensors},
     },
     device::DeviceChoice,
+    ops::{Ops, Settings},
     sample::{
         Batch, Event, Frames, Sampler,
         noise::{self, PictureSeed},
@@ -26,6 +27,11 @@ use var_dd_engine::{
 pub fn device() -> Device {
     let choice = std::env::var("VAR_DD_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     choice.parse::<DeviceChoice>().unwrap().open().unwrap()
+}
+
+/// What the networks run by there.
+pub fn ops() -> Ops {
+    Ops::open(device(), Settings::default())
 }
 
 /// The configuration of a network with the published VAE, but for its channels.
@@ -50,7 +56,7 @@ pub fn config(patch_nums: &[i64], depth: i64, vocabulary: i64, latent_channels: 
 
 /// The networks of `config` with weights from names, in f32.
 pub fn sampler(config: &Config) -> Sampler {
-    formula_sampler(config, true, device(), Kind::Float).unwrap()
+    formula_sampler(config, true, &ops(), Kind::Float).unwrap()
 }
 
 /// The four scales and sizes of `tiny-4scale.safetensors`.
@@ -61,7 +67,7 @@ pub fn tiny_4() -> Sampler {
 /// The demo model that the repository carries.
 pub fn demo() -> Sampler {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../static/demo-model");
-    Bundle::open(&directory).unwrap().sampler(device(), Kind::Float).unwrap()
+    Bundle::open(&directory).unwrap().sampler(&ops(), Kind::Float).unwrap()
 }
 
 /// A file of `tests/data`.

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use var_dd_engine::{
     device::kind_name,
+    ops::Ops,
     sample::{
         Batch, Frames, Sampler,
         noise::{self, PictureSeed},
@@ -29,7 +30,7 @@ pub(super) fn run(
     source: &BenchedModel,
     plans: &[(String, Plan)],
     count: u32,
-    device: Device,
+    ops: &Ops,
     kind: Kind,
 ) -> anyhow::Result<()> {
     if kind == Kind::Float {
@@ -38,7 +39,7 @@ pub(super) fn run(
         );
     }
     let (short, full) =
-        (source.sampler(plans, device, kind)?, source.sampler(plans, device, Kind::Float)?);
+        (source.sampler(plans, ops, kind)?, source.sampler(plans, ops, Kind::Float)?);
     let name = kind_name(kind);
     outln!("{}: {count} pictures in {name} and in f32", source.config().name)?;
     outln!("{:<24}  equal codes  PSNR of the mean square  worst picture   equal bytes", "plan")?;

@@ -15,11 +15,11 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::Kind;
 use var_dd_engine::{
     bundle::{Bundle, BundleError, config::Config, formula_sampler, published},
     device::{device_name, kind_name, matrix_rate},
-    graphs,
+    ops::Ops,
     sample::{self, Sampler, cost, plan::Plan},
 };
 
@@ -154,12 +154,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let config = source.config();
     let plans = args.plans(&source)?;
     let before = args.compare_to.as_deref().map(report::read).transpose()?;
-    let device = args.model.network.open()?;
+    let ops = args.model.network.open()?;
+    let device = ops.device();
     let kind = args.model.network.kind_for(device, config);
     if let Some(count) = args.accuracy {
-        return accuracy::run(&source, &plans, count, device, kind);
+        return accuracy::run(&source, &plans, count, &ops, kind);
     }
-    let mut engine = Engine::of(source.sampler(&plans, device, kind)?, kind);
+    let mut engine = Engine::of(source.sampler(&plans, &ops, kind)?, kind);
     let side = MATRIX_SIDES[usize::from(device.is_cuda())];
     let matrix_rate = matrix_rate(device, kind, side, RATE_TIME);
     let mut report = Report {
@@ -212,7 +213,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     progress.finish_and_clear();
     report.graphs = engine.graphs();
     if device.is_cuda() {
-        outln!("{} captured graphs in use ({}=off does without)", report.graphs, graphs::SWITCH)?;
+        outln!("{} captured graphs in use (--cuda-graphs off does without)", report.graphs)?;
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;
@@ -241,14 +242,14 @@ impl BenchedModel {
     fn sampler(
         &self,
         plans: &[(String, Plan)],
-        device: Device,
+        ops: &Ops,
         kind: Kind,
     ) -> Result<Sampler, BundleError> {
         match self {
-            Self::Bundle(bundle) => bundle.sampler(device, kind),
+            Self::Bundle(bundle) => bundle.sampler(ops, kind),
             Self::Invented(config) => {
                 let teacher = plans.iter().any(|(_, plan)| plan.needs_teacher());
-                Ok(formula_sampler(config, teacher, device, kind)?)
+                Ok(formula_sampler(config, teacher, ops, kind)?)
             }
         }
     }

@@ -17,9 +17,9 @@ use var_dd_engine::{
     device::kind_name,
     evaluate::{
         features::{FeatureNetwork, InceptionFeatures},
-        judge::JudgeFeatures,
         npz::write_tensors,
     },
+    train::judge_features::JudgeFeatures,
 };
 
 use self::{pictures::Pictures, scorer::Files, tally::Tally};
@@ -238,7 +238,7 @@ impl Compared {
 /// file cannot be written.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let compared = args.compared.resolve()?;
-    let device = args.model.network.open()?;
+    let device = args.model.network.open()?.device();
     match &args.pictures {
         Some(path) => {
             // What can be told without a network first.
@@ -335,8 +335,8 @@ impl Drawing<'_> {
     ) -> anyhow::Result<Tally> {
         let model = self.model;
         let load = || {
-            let device = model.network.open()?;
-            Ok(Engine::load(&model.directory(), device, model.network.dtype())?)
+            let ops = model.network.open()?;
+            Ok(Engine::load(&model.directory(), &ops, model.network.dtype())?)
         };
         scorer.of_series(self.series, &load, parameters, output)
     }

@@ -124,7 +124,7 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
     let directory = args.model.directory();
     let bundle = Bundle::open(&directory)?;
     let series = args.series.resolve(args.sample_num, &bundle)?;
-    let device = args.model.network.open()?;
+    let device = args.model.network.open()?.device();
     let dtype = kind_name(args.model.network.kind_for(device, &bundle.config));
     let parameters = series
         .parameters(&bundle, device, dtype)
@@ -266,8 +266,8 @@ impl Task<'_> {
         let progress = Progress::of_pictures(total, total - pictures(&todo));
         if !todo.is_empty() {
             let model = &self.args.model;
-            let device = model.network.open()?;
-            let engine = Engine::load(&model.directory(), device, model.network.dtype())?;
+            let ops = model.network.open()?;
+            let engine = Engine::load(&model.directory(), &ops, model.network.dtype())?;
             work(&todo, &engine, &progress)?;
         }
         Ok(progress.finish())

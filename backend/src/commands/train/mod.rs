@@ -170,7 +170,7 @@ impl RecipeArgs {
 
 impl PlaceArgs {
     fn open(&self) -> anyhow::Result<Workplace> {
-        let device = self.network.open()?;
+        let ops = self.network.open()?;
         if self.network.dtype() == DtypeChoice::F16 {
             return Err(UsageError(
                 "--dtype f16 cannot train: small gradients vanish in it; use bf16 or f32".into(),
@@ -181,9 +181,10 @@ impl PlaceArgs {
             .with_context(|| format!("cannot make {}", self.output.display()))?;
         Ok(Workplace {
             directory: self.output.clone(),
-            device,
-            kind: self.network.dtype().kind(device),
+            device: ops.device(),
+            kind: self.network.dtype().kind(ops.device()),
             start: self.start.clone(),
+            settings: ops.settings(),
         })
     }
 }

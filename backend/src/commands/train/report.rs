@@ -4,7 +4,9 @@ use std::{fs, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, value_parser};
+use tch::Kind;
 use var_dd_engine::{
+    ops::Ops,
     sample::plan::Guidance,
     train::{
         Workplace,
@@ -79,14 +81,25 @@ pub(super) struct VerifyFlowArgs {
     device: DeviceArgs,
 }
 
+/// A place without a run.
+fn workplace(ops: &Ops, kind: Kind) -> Workplace {
+    Workplace {
+        directory: PathBuf::new(),
+        device: ops.device(),
+        kind,
+        start: None,
+        settings: ops.settings(),
+    }
+}
+
 /// Scores a model.
 ///
 /// # Errors
 /// When model or judge cannot be used, or are of other pictures than each other.
 pub(super) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
-    let device = args.network.open()?;
-    let kind = args.network.dtype().kind(device);
-    let place = Workplace { directory: PathBuf::new(), device, kind, start: None };
+    let ops = args.network.open()?;
+    let kind = args.network.dtype().kind(ops.device());
+    let place = workplace(&ops, kind);
     let model = args.model.clone().unwrap_or_else(default_model);
     let scores = score::score(
         &model,
@@ -142,9 +155,7 @@ fn json(scores: &[Score]) -> anyhow::Result<String> {
 /// # Errors
 /// When the model has no teacher or the class is out of range.
 pub(super) fn verify_flow(args: &VerifyFlowArgs) -> anyhow::Result<()> {
-    let device = args.device.open()?;
-    let place =
-        Workplace { directory: PathBuf::new(), device, kind: tch::Kind::Float, start: None };
+    let place = workplace(&args.device.open()?, Kind::Float);
     let guidance = Guidance { cfg: args.cfg, top_k: args.top_k, top_p: args.top_p };
     let recipe =
         TrajectoryRecipe { pairs: 1, shard: 1, batch: 1, flow_steps: DEFAULT_STEPS, guidance };

@@ -15,6 +15,7 @@ use crate::{
         weights::{Problem, Weights, WeightsError, is_training_only},
     },
     input_file::listed,
+    ops::Ops,
 };
 
 /// Which network of a model.
@@ -205,7 +206,12 @@ impl<'a> Network<'a> {
             (name.clone(), one.expand(self.shapes[name].as_slice(), false))
         };
         let tensors = self.tensors.iter().map(stand_in).collect();
-        let weights = Weights::from_tensors(self.origin.clone(), tensors, Device::Cpu, Kind::Float);
+        let weights = Weights::from_tensors(
+            self.origin.clone(),
+            tensors,
+            &Ops::plain(Device::Cpu),
+            Kind::Float,
+        );
         {
             let _no_grad = tch::no_grad_guard();
             ask(&weights);

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 use super::ConvertError;
 use crate::{
-    bundle::config::{TransformerConfig, VaeConfig},
+    config::{RELEASED_NORM_GROUPS, TransformerConfig, VaeConfig},
     input_file::listed,
-    ops::group_norm,
 };
 
 /// Names and shapes of one state dict.
@@ -215,7 +214,7 @@ impl Model<'_> {
         let residual_blocks =
             known("number of VAE blocks", "encoder.down.*.block.*", vote(blocks))?;
         // No tensor shows it; those of the released code all have it.
-        let norm_groups = group_norm::RELEASED_GROUPS;
+        let norm_groups = RELEASED_NORM_GROUPS;
         Ok(VaeConfig { channels, channel_multipliers, residual_blocks, norm_groups })
     }
 

@@ -71,7 +71,7 @@ fn config() -> Config {
 
 /// What a network asks for, from its formula.
 fn entries(ask: impl FnOnce(&Weights)) -> Entries {
-    let weights = Weights::from_formula(Device::Cpu, Kind::Float);
+    let weights = Weights::from_formula(&Ops::plain(Device::Cpu), Kind::Float);
     ask(&weights);
     let asked = weights.finish().unwrap();
     asked.iter().map(|(name, shape)| SavedTensor::of(name, shape)).collect()
@@ -185,7 +185,7 @@ fn flat_checkpoints_become_a_bundle_that_opens() {
     let bundle = Bundle::open(&conversion.output).unwrap();
     assert_eq!(bundle.config, converted);
     assert!(bundle.has_teacher());
-    bundle.sampler(Device::Cpu, Kind::Float).unwrap();
+    bundle.sampler(&Ops::plain(Device::Cpu), Kind::Float).unwrap();
     // Every number is where it was.
     for (name, entries) in
         [("student", &fixture.student), ("vae", &fixture.vae), ("teacher", &fixture.teacher)]

@@ -1,7 +1,8 @@
-// The words that NVIDIA's runtime headers put before their declarations, for a compiler that makes host code alone.
+// The words that NVIDIA's runtime headers put before their declarations, for a compiler that makes
+// host code alone.
 //
-// CUDA 13 keeps its own file of this name in a package for its compiler, which is not installed with libtorch. Where it
-// is, it is found first.
+// CUDA 13 keeps its own file of this name in a package for its compiler, which is not installed with
+// libtorch. Where it is, it is found first.
 #pragma once
 
 #define __host__

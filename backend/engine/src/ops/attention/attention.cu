@@ -5,7 +5,8 @@
 /// and stay. Eight-number parts of a head's width, a power of two up to 32, lie side by side; a
 /// thread has one of so many parts of queries and keys in all.
 template <class T>
-__device__ void unit_heads(T *qkv, const float *log_sharpness, int heads, int parts, size_t parts_in_all, float most)
+__device__ void unit_heads(T *qkv, const float *log_sharpness, int heads, int parts,
+                           size_t parts_in_all, float most)
 {
     size_t part = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
     int of_row = 2 * heads * parts;

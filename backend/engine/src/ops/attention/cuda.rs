@@ -1,4 +1,5 @@
-//! Queries and keys of attention on a GPU: `attention.cu`, launched and held against libtorch.
+//! Queries and keys of attention on a GPU: `attention.cu`, launched and held against the
+//! definition.
 
 #![expect(unsafe_code, reason = "kernels are launched with pointers to tensors")]
 
@@ -6,12 +7,13 @@ use std::ffi::c_int;
 
 use tch::{Device, Kind, Tensor};
 
+use super::{MOST_SHARPNESS, unit_length};
 use crate::{
     cuda::driver::Size,
     ops::kernels::{
-        Kernels, Typed, address,
-        compare::{close, numbers},
-        int, told,
+        Kernels, Refusal, Typed, address,
+        compare::{Mismatch, close, numbers},
+        int, made,
     },
 };
 
@@ -22,15 +24,9 @@ const HEAD_THREADS: i64 = 256;
 const EIGHT: i64 = 8;
 
 /// Gives queries and keys of `qkv`, `[B, L, 3C]` and just made, the length 1 in every head, and
-/// queries the head's sharpness `exp(min(log_sharpness, most))`. False where the kernels do not do
-/// it.
-pub(super) fn unit_heads(
-    kernels: &Kernels,
-    qkv: &mut Tensor,
-    log_sharpness: &Tensor,
-    most: f64,
-) -> bool {
-    told(kernels.unit_heads(qkv, log_sharpness, most as f32)).is_some()
+/// queries the head's sharpness. False where the kernel does not do it.
+pub(super) fn unit_heads(kernels: &Kernels, qkv: &mut Tensor, log_sharpness: &Tensor) -> bool {
+    made(kernels.unit_heads(qkv, log_sharpness, MOST_SHARPNESS.ln() as f32)).is_some()
 }
 
 impl Kernels {
@@ -38,22 +34,14 @@ impl Kernels {
     /// queries the head's sharpness, `exp` of f32 `[heads]` and at most `exp(most)`. It writes to
     /// `qkv`, which nobody else has.
     ///
-    /// Says why not: for tensors of other shapes or on another device, and for what the driver
-    /// refuses.
+    /// Refused are tensors of other shapes or on another device, and what the driver refuses.
     pub(super) fn unit_heads(
         &self,
         qkv: &mut Tensor,
         log_sharpness: &Tensor,
         most: f32,
-    ) -> Result<(), String> {
-        let unfit = || {
-            format!(
-                "queries and keys {:?} {:?} on {:?} are none for it",
-                qkv.size(),
-                qkv.kind(),
-                qkv.device()
-            )
-        };
+    ) -> Result<(), Refusal> {
+        let unfit = || Refusal::unfit("queries, keys and values", qkv);
         let (batch, length, all) = qkv.size3().map_err(|_| unfit())?;
         let heads = log_sharpness.numel() as i64;
         let width = all / 3 / heads.max(1);
@@ -88,40 +76,34 @@ impl Kernels {
         // SAFETY: the arguments are those of the kernel's definition; `qkv` has so many parts, of
         // which the kernel reads and writes those of queries and keys, and nobody else has it.
         // Sharpness has every head.
-        unsafe { self.launch(kernel, size, self.stream()?, arguments) }
+        unsafe { self.launch(kernel, size, self.stream()?, arguments) }?;
+        Ok(())
     }
 }
 
-/// Compares the kernel with libtorch.
-pub(in crate::ops) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
+/// Compares the kernel with the definition.
+pub(in crate::ops) fn check(kernels: &Kernels, device: Device) -> Result<(), Mismatch> {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
         for [heads, width] in [[4, 8], [2, 32], [16, 64], [3, 128]] {
-            check_heads(&kernels, kind, [heads, width], device)
-                .map_err(|reason| format!("{reason} for {heads} heads of {width} {kind:?}"))?;
+            let size = [2, 3, 3 * heads * width];
+            let given = (numbers(&size, 12.9898, device) * 3.0).to_kind(kind);
+            // One of them far above the bound.
+            let sharpness = numbers(&[1, heads, 1, 1], 1.7, device).to_kind(Kind::Float) * 3.0;
+            let (sharpness, most) = (sharpness + 2.0, 3.0);
+            let mut ours = given.copy();
+            kernels.unit_heads(&mut ours, &sharpness, most as f32)?;
+            let parts = given.to_kind(Kind::Float).view([2, 3, 3, heads, width]);
+            let factor = sharpness.view([1, 1, heads, 1]).clamp_max(most).exp();
+            let expected = [
+                unit_length(&parts.select(2, 0)) * factor,
+                unit_length(&parts.select(2, 1)),
+                parts.select(2, 2),
+            ];
+            let expected = Tensor::stack(&expected, 2).view(size);
+            close("queries and keys", Some(&ours), &expected, kind, &size)?;
         }
     }
     Ok(())
-}
-
-fn check_heads(
-    kernels: &Kernels,
-    kind: Kind,
-    [heads, width]: [i64; 2],
-    device: Device,
-) -> Result<(), String> {
-    let size = [2, 3, 3 * heads * width];
-    let given = (numbers(&size, 12.9898, device) * 3.0).to_kind(kind);
-    // One of them far above the bound.
-    let sharpness = numbers(&[1, heads, 1, 1], 1.7, device).to_kind(Kind::Float) * 3.0 + 2.0;
-    let most = 3.0;
-    let mut ours = given.copy();
-    kernels.unit_heads(&mut ours, &sharpness, most as f32)?;
-    let parts = given.to_kind(Kind::Float).view([2, 3, 3, heads, width]);
-    let length = parts.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float).sqrt();
-    let unit = &parts / length;
-    let factor = sharpness.view([1, 1, heads, 1]).clamp_max(most).exp();
-    let expected = [unit.select(2, 0) * factor, unit.select(2, 1), parts.select(2, 2)];
-    close("attention's input", &ours, &Tensor::stack(&expected, 2).view(size), kind)
 }
 
 #[cfg(test)]

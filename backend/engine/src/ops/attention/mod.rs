@@ -1,63 +1,77 @@
-//! Attention.
+//! Attention of transformers whose queries and keys have length 1 (cosine attention with a learnt
+//! sharpness a head), with a cache of earlier positions.
 
-pub(in crate::ops) mod cuda;
+mod cuda;
 
 use tch::{Kind, Tensor};
 
-use self::cuda::unit_heads;
-use super::kernels::Kernels;
+pub(in crate::ops) use self::cuda::check;
+use super::Ops;
 
-/// What the positions of a pass see.
+/// The most that queries are multiplied by (`max_scale_mul` of the released code).
+const MOST_SHARPNESS: f64 = 100.0;
+
+/// Which positions a pass attends to.
 #[derive(Debug)]
-pub(crate) enum Sight<'a> {
-    /// Everything that ran so far, and each other.
+pub(crate) enum Attended<'a> {
+    /// Every position that has run so far, and each other.
     All,
     /// What an additive mask `[l, keys]` lets through.
     Masked(Tensor),
-    /// Everything of earlier levels, and themselves. Where among the keys each level of the pass
-    /// begins, and the end; a level that begins at 0 is one position. On a CPU, where no gradient
-    /// is wanted.
+    /// Every position of earlier levels, and itself. Holds where among the keys each level of the
+    /// pass begins, and the end; a level that begins at 0 is one position. On a CPU, where no
+    /// gradient is wanted.
     EarlierLevels(&'a [i64]),
 }
 
-/// Attention of heads.
+/// Attention by head, `softmax(q̂·k̂ᵀ)·v`: `q̂` is `exp(min(log_sharpness, ln 100))·q/‖q‖` and `k̂` is
+/// `k/‖k‖`. Gives `[B, L, C]` of `qkv`, `[B, L, 3C]`, which holds queries, keys and values of all
+/// heads side by side and is used up, and of `log_sharpness`, f32 `[1, H, 1, 1]`.
+///
+/// Keys and values are appended to `cache`, if there is one, and those that it held are attended to
+/// as well. On a GPU a kernel gives queries and keys their length in one pass over memory.
+///
+/// # Panics
+/// If the shapes do not fit each other, as tensors do.
 pub(crate) fn attend(
-    qkv: &mut Tensor,
+    ops: &Ops,
+    mut qkv: Tensor,
     log_sharpness: &Tensor,
-    sight: &Sight,
+    attended: &Attended,
     cache: Option<&mut KeyValueCache>,
-    kernels: Option<&Kernels>,
 ) -> Tensor {
-    let (kind, heads) = (qkv.kind(), log_sharpness.numel() as i64);
-    let (b, l, c) = qkv.size3().map(|(b, l, c)| (b, l, c / 3)).unwrap_or_default();
-    let most = 100f64.ln();
-    let done = kernels.is_some_and(|kernels| unit_heads(kernels, qkv, log_sharpness, most));
+    let (kind, heads, size) = (qkv.kind(), log_sharpness.numel() as i64, qkv.size());
+    let (b, l, c) = (size[0], size[1], size[2] / 3);
+    let is_done = match ops.kernels() {
+        Ok(kernels) if !qkv.requires_grad() => cuda::unit_heads(kernels, &mut qkv, log_sharpness),
+        _ => false,
+    };
     let qkv = qkv.view([b, l, 3, heads, c / heads]).permute([2, 0, 3, 1, 4]); // [3, B, H, L, D]
     let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2)); // [B, H, L, D]
-    let (q, k) = if done {
+    let (q, k) = if is_done {
         (q, k)
     } else {
-        let sharpness = log_sharpness.clamp_max(most).exp();
+        let sharpness = log_sharpness.clamp_max(MOST_SHARPNESS.ln()).exp();
         ((unit_length(&q) * sharpness).to_kind(kind), unit_length(&k).to_kind(kind))
     };
     let (k, v) = match cache {
         Some(cache) => cache.append(&k, &v),
         None => (k, v),
     };
-    let attended = |mask: Option<&Tensor>| {
+    let masked = |mask: Option<&Tensor>| {
         Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, Some(1.0), false)
     };
-    let seen = match sight {
-        Sight::All => attended(None),
-        Sight::Masked(mask) => attended(Some(mask)),
-        Sight::EarlierLevels(bounds) => attend_earlier_levels(&q, &k, &v, bounds),
+    let sums = match attended {
+        Attended::All => masked(None),
+        Attended::Masked(mask) => masked(Some(mask)),
+        Attended::EarlierLevels(bounds) => attend_earlier_levels(&q, &k, &v, bounds),
     };
-    seen.transpose(1, 2).reshape([b, l, c])
+    sums.transpose(1, 2).reshape([b, l, c])
 }
 
 /// Attention of each position to all earlier levels and itself, without a mask: what no position of
 /// a level sees is not computed. `q` is `[B, H, l, D]`, `k` and `v` are `[B, H, keys, D]`; see
-/// [`Sight::EarlierLevels`].
+/// [`Attended::EarlierLevels`].
 ///
 /// A position's own key joins the others by the sum of exponentials `e^s` that its attention to
 /// them is divided by: with its own score `s`, its value has the share
@@ -81,7 +95,8 @@ fn attend_earlier_levels(q: &Tensor, k: &Tensor, v: &Tensor, bounds: &[i64]) -> 
         ); // [B, H, n, D], [B, H, n]
         let product = q.to_kind(Kind::Float) * k.narrow(2, from, n);
         let own_score = product.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
-        let share = (own_score - log_sum).sigmoid().unsqueeze(-1).to_kind(seen.kind()); // [B, H, n, 1]
+        // [B, H, n, 1]
+        let share = (own_score - log_sum).sigmoid().unsqueeze(-1).to_kind(seen.kind());
         seen.lerp_tensor(&own_value, &share)
     };
     let levels: Vec<Tensor> = bounds.windows(2).map(of_level).collect();
@@ -105,15 +120,18 @@ pub(crate) struct KeyValueCache {
 }
 
 impl KeyValueCache {
+    /// A cache with room for so many positions, which is taken when the first ones come.
     pub(crate) fn new(capacity: i64) -> Self {
         Self { keys_values: None, capacity, length: 0 }
     }
 
+    /// Adds keys and values `[B, H, l, D]` of the next positions; gives those of all positions so
+    /// far, `[B, H, length, D]`.
     fn append(&mut self, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
-        let (b, h, l, d) = k.size4().unwrap_or_default();
-        let capacity = self.capacity;
+        let (mut size, l) = (k.size(), k.size()[2]);
+        size[2] = self.capacity;
         let (keys, values) = self.keys_values.get_or_insert_with(|| {
-            let room = || Tensor::empty([b, h, capacity, d], (k.kind(), k.device()));
+            let room = || Tensor::empty(&size, (k.kind(), k.device()));
             (room(), room())
         });
         keys.narrow(2, self.length, l).copy_(k);

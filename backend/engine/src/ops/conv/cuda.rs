@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use crate::{
     cuda::driver::Size,
-    ops::kernels::{Kernels, Typed, address, int, number_bytes, parts},
+    ops::kernels::{Kernels, Refusal, Typed, address, int, number_bytes, parts},
 };
 
 /// Threads of a block, as `maps.cu` has them.
@@ -18,15 +18,14 @@ impl Kernels {
     /// Adds the bias of each channel, f32 `[C]`, and `plus`, a map like `x`, to `x`, contiguous
     /// `[B, H, W, C]` and shared with nobody.
     ///
-    /// Says why not, as [`Kernels::group_norm`] does.
+    /// Refused are tensors of other shapes or on another device, and what the driver refuses.
     pub(super) fn add(
         &self,
         x: &mut Tensor,
         plus: Option<&Tensor>,
         bias: &Tensor,
-    ) -> Result<(), String> {
-        let unfit =
-            || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+    ) -> Result<(), Refusal> {
+        let unfit = || Refusal::unfit("a map", x);
         let channels = x.size().last().copied().unwrap_or_default();
         let vector = number_bytes(x.kind()).map_or(1, |bytes| 16 / bytes);
         let kernel = self.typed(Typed::Add, x.kind()).ok_or_else(unfit)?;
@@ -53,16 +52,16 @@ impl Kernels {
         let arguments = [x_at, plus_at, bias_at, address(&mut channels), address(&mut vectors)];
         // SAFETY: the arguments are those of the kernel's definition, and `x` and `plus` have all
         // vectors, `bias` all channels; nobody else has `x`.
-        unsafe { self.launch(kernel, size, stream, arguments) }
+        unsafe { self.launch(kernel, size, stream, arguments) }?;
+        Ok(())
     }
 
     /// Puts the four phases of a doubled map together, contiguous `[B, H + 1, W + 1, 4C]` to
     /// `[B, 2H, 2W, C]` as `maps.cu` says, and adds the bias, f32 `[C]`.
     ///
-    /// Says why not, as [`Kernels::group_norm`] does.
-    pub(super) fn interleave(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor, String> {
-        let unfit =
-            || format!("phases {:?} {:?} on {:?} are none for it", x.size(), x.kind(), x.device());
+    /// Refused are tensors of other shapes or on another device, and what the driver refuses.
+    pub(super) fn interleave(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor, Refusal> {
+        let unfit = || Refusal::unfit("phases of a map", x);
         let (batch, height, width, channels) = x.size4().map_err(|_| unfit())?;
         let (height, width, channels) = (height - 1, width - 1, channels / 4);
         let vector = number_bytes(x.kind()).map_or(1, |bytes| 16 / bytes);

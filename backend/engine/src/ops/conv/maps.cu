@@ -6,7 +6,8 @@ constexpr int MAP_THREADS = 256;
 
 /// Adds `plus`, a map of the same size if there is one, and the bias of each channel to `x` in
 /// place. A thread has one of so many `vectors` in all.
-template <class T> __device__ void add(T *x, const T *plus, const float *bias, int channels, size_t vectors)
+template <class T>
+__device__ void add(T *x, const T *plus, const float *bias, int channels, size_t vectors)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     size_t vector = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -20,11 +21,11 @@ template <class T> __device__ void add(T *x, const T *plus, const float *bias, i
     Vector<T>::store(value, x + vector * SIZE);
 }
 
-#define ADD_KERNEL(name, T)                                                                                            \
-    extern "C" __global__ void __launch_bounds__(MAP_THREADS)                                                              \
-        add_##name(T *x, const T *plus, const float *bias, int channels, unsigned long long vectors)                   \
-    {                                                                                                                  \
-        add<T>(x, plus, bias, channels, vectors);                                                                      \
+#define ADD_KERNEL(name, T)                                                                        \
+    extern "C" __global__ void __launch_bounds__(MAP_THREADS) add_##name(                          \
+        T *x, const T *plus, const float *bias, int channels, unsigned long long vectors)          \
+    {                                                                                              \
+        add<T>(x, plus, bias, channels, vectors);                                                  \
     }
 
 ADD_KERNEL(f32, float)
@@ -54,11 +55,11 @@ __device__ void interleave(const T *x, const float *bias, T *y, int height, int 
     Vector<T>::store(value, y + (size_t(blockIdx.y) * 2 * width + column) * channels + channel);
 }
 
-#define INTERLEAVE_KERNEL(name, T)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(MAP_THREADS)                                                          \
-        interleave_##name(const T *x, const float *bias, T *y, int height, int width, int channels)                    \
-    {                                                                                                                  \
-        interleave<T>(x, bias, y, height, width, channels);                                                            \
+#define INTERLEAVE_KERNEL(name, T)                                                                 \
+    extern "C" __global__ void __launch_bounds__(MAP_THREADS) interleave_##name(                   \
+        const T *x, const float *bias, T *y, int height, int width, int channels)                  \
+    {                                                                                              \
+        interleave<T>(x, bias, y, height, width, channels);                                        \
     }
 
 INTERLEAVE_KERNEL(f32, float)

@@ -21,8 +21,9 @@ use crate::{
     ops::avx512::{
         Avx512, LANES, Number, in_f32,
         matrix::{WIDE, load, multiply, pack, store},
-        numbers::{numbers, numbers_mut},
+        numbers::{filled, numbers},
     },
+    ops::map_size,
     parallel::{in_turn, threads},
 };
 
@@ -102,19 +103,20 @@ impl Winograd {
     fn convolve<T: Number>(&self, x: &Tensor, plus: Option<&Tensor>) -> Tensor {
         let places_first = |x: &Tensor| x.to_kind(T::KIND).permute([0, 2, 3, 1]).contiguous();
         let (x, plus) = (places_first(x), plus.map(places_first)); // [B, H, W, from], [B, H, W, to]
-        let (pictures, height, width, _) = x.size4().unwrap_or_default();
+        let [pictures, height, width, _] = map_size(&x);
         let scale = if self.doubles { 2 } else { 1 };
         let shape = [pictures, scale * height, scale * width, self.to as i64];
-        let mut out = Tensor::empty(shape, (T::KIND, x.device()));
         let size = |shape: &[i64]| shape.iter().product::<i64>() as usize;
         let (from_size, to_size) = (size(&x.size()[1..]), size(&shape[1..]));
-        let plus = plus.as_ref().map(numbers::<T>);
-        let maps = numbers::<T>(&x).chunks_exact(from_size);
-        let outs = numbers_mut::<T>(&mut out).chunks_exact_mut(to_size);
-        for (i, (map, out)) in maps.zip(outs).enumerate() {
-            let plus = plus.map(|plus| &plus[i * to_size..][..to_size]);
-            self.convolve_one(map, height as usize, width as usize, plus, out);
-        }
+        // SAFETY: nobody writes to the inputs of a convolution while it runs.
+        let (x, plus) = unsafe { (numbers::<T>(&x), plus.as_ref().map(|plus| numbers::<T>(plus))) };
+        let out = filled(&shape, |out| {
+            let maps = x.chunks_exact(from_size).zip(out.chunks_exact_mut(to_size));
+            for (i, (map, out)) in maps.enumerate() {
+                let plus = plus.map(|plus| &plus[i * to_size..][..to_size]);
+                self.convolve_one(map, height as usize, width as usize, plus, out);
+            }
+        });
         out.permute([0, 3, 1, 2])
     }
 

@@ -12,8 +12,9 @@ use crate::{
     ops::avx512::{
         Avx512, LANES, Number, activation, in_f32,
         matrix::{load, store},
-        numbers::{numbers, numbers_mut},
+        numbers::{filled, numbers},
     },
+    ops::map_size,
     parallel::in_turn,
 };
 
@@ -66,24 +67,26 @@ impl GroupNorm {
 
     fn run<T: Number>(&self, x: &Tensor, silu: bool) -> Tensor {
         let x = x.to_kind(T::KIND).permute([0, 2, 3, 1]).contiguous(); // [B, H, W, C]
-        let mut out = x.empty_like();
-        let (_, height, width, _) = x.size4().unwrap_or_default();
+        let [_, height, width, _] = map_size(&x);
         let row_length = width as usize * self.weight.len();
         let size = height as usize * row_length;
-        let maps = numbers::<T>(&x).chunks_exact(size);
-        for (map, out) in maps.zip(numbers_mut::<T>(&mut out).chunks_exact_mut(size)) {
-            let scale = self.scale(&self.moments(map, row_length), width as usize);
-            let rows = map.chunks_exact(row_length).zip(out.chunks_exact_mut(row_length));
-            in_turn(
-                rows,
-                || (),
-                |(row, out), ()| {
-                    let Avx512 { .. } = self.processor;
-                    // SAFETY: the processor has what it is compiled for.
-                    unsafe { scale_row(row, &scale, silu, out) }
-                },
-            );
-        }
+        // SAFETY: nobody writes to the input of a norm while it runs.
+        let maps = unsafe { numbers::<T>(&x) };
+        let out = filled(&x.size(), |out| {
+            for (map, out) in maps.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
+                let scale = self.scale(&self.moments(map, row_length), width as usize);
+                let rows = map.chunks_exact(row_length).zip(out.chunks_exact_mut(row_length));
+                in_turn(
+                    rows,
+                    || (),
+                    |(row, out), ()| {
+                        let Avx512 { .. } = self.processor;
+                        // SAFETY: the processor has what it is compiled for.
+                        unsafe { scale_row(row, &scale, silu, out) }
+                    },
+                );
+            }
+        });
         out.permute([0, 3, 1, 2])
     }
 

@@ -6,15 +6,17 @@ use std::{ffi::c_int, ptr};
 
 use tch::{Kind, Tensor};
 
-use super::MOST_GROUPS;
 use crate::{
     cuda::driver::Size,
-    ops::kernels::{Kernels, Typed, address, number_bytes, parts},
+    ops::kernels::{Kernels, Refusal, Typed, address, number_bytes, parts},
 };
 
 /// Most threads of a block, as `group_norm.cu` has them.
 const THREADS: i64 = 256;
 const UNITE_THREADS: i64 = MOST_GROUPS;
+
+/// The most groups, which the threads of one block hold.
+const MOST_GROUPS: i64 = 1024;
 
 /// The most chunks of a picture, enough to fill a large GPU with one.
 const MOST_CHUNKS: i64 = 128;
@@ -67,17 +69,15 @@ impl Kernels {
     /// Group norm of `x`, contiguous `[B, H, W, C]`, with weight and bias f32 `[C]`; then SiLU if
     /// asked for. `before`, f32 `[C]`, is added to `x` first.
     ///
-    /// Says why not: for tensors of other shapes or on another device, and for what the driver
-    /// refuses.
+    /// Refused are tensors of other shapes or on another device, and what the driver refuses.
     pub(super) fn group_norm(
         &self,
         x: &Tensor,
         before: Option<&Tensor>,
         [weight, bias]: [&Tensor; 2],
         Shape { groups, epsilon, silu }: Shape,
-    ) -> Result<Tensor, String> {
-        let unfit =
-            || format!("a map {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+    ) -> Result<Tensor, Refusal> {
+        let unfit = || Refusal::unfit("a map", x);
         let (batch, height, width, channels) = x.size4().map_err(|_| unfit())?;
         let places = height * width;
         let cut = number_bytes(x.kind())

@@ -31,8 +31,8 @@ template <class T> struct Share {
 /// large as what is lost is small beside. `before`, if there is one, is added to each channel
 /// first. `shared` holds 2 · channels floats for every two lanes, and for one.
 template <class T>
-__device__ void partial(const T *x, const float *before, float2 *partials, int places, int channels, int groups,
-                        int chunk_places, float *shared)
+__device__ void partial(const T *x, const float *before, float2 *partials, int places, int channels,
+                        int groups, int chunk_places, float *shared)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     Share<T> share(places, channels, chunk_places);
@@ -91,7 +91,8 @@ __device__ void partial(const T *x, const float *before, float2 *partials, int p
             float off = means[i] - mean;
             spread += squares[i] + count * off * off;
         }
-        partials[(size_t(blockIdx.y) * gridDim.x + blockIdx.x) * groups + group] = make_float2(mean, spread);
+        partials[(size_t(blockIdx.y) * gridDim.x + blockIdx.x) * groups + group] =
+            make_float2(mean, spread);
     }
 }
 
@@ -114,8 +115,8 @@ struct Moments {
 ///
 /// The grid is pictures; a block's threads are groups × lanes. `shared` holds three floats for
 /// every two threads.
-__device__ void unite(const float2 *partials, float2 *moments, int places, int channels, int groups, int chunk_places,
-                      int chunks, float epsilon, float *shared)
+__device__ void unite(const float2 *partials, float2 *moments, int places, int channels, int groups,
+                      int chunk_places, int chunks, float epsilon, float *shared)
 {
     int group = threadIdx.x % groups, lane = threadIdx.x / groups, lanes = blockDim.x / groups;
     int group_channels = channels / groups;
@@ -148,9 +149,9 @@ __device__ void unite(const float2 *partials, float2 *moments, int places, int c
 /// The norm, with weight and bias of each channel in f32, then SiLU if `silu` is not 0. `before` is
 /// as in `partial`.
 template <class T>
-__device__ void apply(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,
-                      const float *weight, const float *bias, int places, int channels, int groups,
-                      int chunk_places, int silu)
+__device__ void apply(const T *__restrict__ x, const float *before, T *__restrict__ y,
+                      const float2 *moments, const float *weight, const float *bias, int places,
+                      int channels, int groups, int chunk_places, int silu)
 {
     constexpr int SIZE = Vector<T>::SIZE;
     Share<T> share(places, channels, chunk_places);
@@ -182,19 +183,20 @@ __device__ void apply(const T *__restrict__ x, const float *before, T *__restric
 constexpr int THREADS = 256;
 constexpr int UNITE_THREADS = 1024;
 
-#define NORM_KERNELS(name, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        partial_##name(const T *x, const float *before, float2 *partials, int places, int channels, int groups,        \
-                       int chunk_places)                                                                               \
-    {                                                                                                                  \
-        partial<T>(x, before, partials, places, channels, groups, chunk_places, shared_memory);                        \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        apply_##name(const T *__restrict__ x, const float *before, T *__restrict__ y, const float2 *moments,           \
-                     const float *weight, const float *bias, int places, int channels, int groups,                     \
-                     int chunk_places, int silu)                                                                       \
-    {                                                                                                                  \
-        apply<T>(x, before, y, moments, weight, bias, places, channels, groups, chunk_places, silu);                   \
+#define NORM_KERNELS(name, T)                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                          \
+        partial_##name(const T *x, const float *before, float2 *partials, int places,              \
+                       int channels, int groups, int chunk_places)                                 \
+    {                                                                                              \
+        partial<T>(x, before, partials, places, channels, groups, chunk_places, shared_memory);    \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                          \
+        apply_##name(const T *__restrict__ x, const float *before, T *__restrict__ y,              \
+                     const float2 *moments, const float *weight, const float *bias, int places,    \
+                     int channels, int groups, int chunk_places, int silu)                         \
+    {                                                                                              \
+        apply<T>(x, before, y, moments, weight, bias, places, channels, groups, chunk_places,      \
+                 silu);                                                                            \
     }
 
 NORM_KERNELS(f32, float)
@@ -202,8 +204,9 @@ NORM_KERNELS(f16, F16)
 NORM_KERNELS(bf16, Bf16)
 
 extern "C" __global__ void __launch_bounds__(UNITE_THREADS)
-    unite_chunks(const float2 *partials, float2 *moments, int places, int channels, int groups, int chunk_places,
-                 int chunks, float epsilon)
+    unite_chunks(const float2 *partials, float2 *moments, int places, int channels, int groups,
+                 int chunk_places, int chunks, float epsilon)
 {
-    unite(partials, moments, places, channels, groups, chunk_places, chunks, epsilon, shared_memory);
+    unite(partials, moments, places, channels, groups, chunk_places, chunks, epsilon,
+          shared_memory);
 }

@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "kernels are launched with pointers to tensors")]
 
-pub(crate) mod compare;
+pub(in crate::ops) mod compare;
 #[cfg(test)]
 pub(crate) mod stand_in;
 
@@ -15,10 +15,15 @@ use std::{
 
 use tch::{Device, Kind, Tensor};
 
-use crate::cuda::{
-    driver::{Gpu, Kernel, Size, Stream},
-    library::current_stream,
-    nvrtc,
+pub use self::compare::Mismatch;
+use crate::{
+    cuda::{
+        CudaError,
+        driver::{Gpu, Kernel, Size, Stream},
+        library::current_stream,
+        nvrtc,
+    },
+    device::device_name,
 };
 
 /// The kernels' sources, as one text.
@@ -71,52 +76,82 @@ const NAMES: [&CStr; 19] = [
 
 /// The kernels on one GPU.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels(&'static Loaded);
+pub struct Kernels(&'static Loaded);
+
+/// Why a kernel did not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A tensor of a shape, number type or place that it is not made for; libtorch takes it.
+    #[error("a kernel is not made for {what} {size:?} of {kind} on {}", device_name(*device))]
+    Unfit {
+        /// What the tensor holds.
+        what: &'static str,
+        /// Its shape.
+        size: Vec<i64>,
+        /// Its number type.
+        kind: String,
+        /// Where it is.
+        device: Device,
+    },
+    /// The driver or libtorch failed.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+}
+
+impl Refusal {
+    /// A tensor that a kernel is not made for.
+    pub(in crate::ops) fn unfit(what: &'static str, tensor: &Tensor) -> Self {
+        let kind = format!("{:?}", tensor.kind());
+        Self::Unfit { what, size: tensor.size(), kind, device: tensor.device() }
+    }
+}
 
 #[derive(Debug)]
 struct Loaded {
     gpu: Gpu,
     /// The stream on which libtorch works at the moment on the GPU of this number.
-    stream: fn(usize) -> Result<Stream, String>,
+    stream: fn(usize) -> Result<Stream, CudaError>,
     kernels: [Kernel; NAMES.len()],
 }
 
-/// The kernels as the compiler at `compiler` makes them for GPUs of this compute capability, 90 for
-/// 9.0.
-pub(in crate::ops) fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, String> {
-    let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|error| error.to_string())?;
+/// The kernels as NVIDIA's run-time compiler at `compiler` (a `libnvrtc.so`) makes them for GPUs of
+/// a compute capability, 90 for 9.0: code, or text that a driver compiles.
+///
+/// # Errors
+/// When the library is no such compiler, and what the compiler refuses.
+pub fn compile(compiler: &Path, capability: i32) -> Result<Vec<u8>, CudaError> {
+    let source = CStr::from_bytes_with_nul(SOURCE.as_bytes())
+        .map_err(|error| CudaError::Compile(error.to_string()))?;
     nvrtc::compile(compiler, source, capability)
 }
 
 impl Kernels {
-    /// Compiles and loads them for the GPU of this number, on which libtorch works already; says
-    /// why not.
-    pub(in crate::ops) fn open(number: usize) -> Result<Self, String> {
+    /// Compiles and loads them for the GPU of this number, on which libtorch works already.
+    pub(in crate::ops) fn open(number: usize) -> Result<Self, CudaError> {
         let gpu = Gpu::open(number)?;
-        let mut reasons = Vec::new();
+        let mut errors = Vec::new();
         for compiler in nvrtc::places() {
             match compile(&compiler, gpu.capability) {
-                // SAFETY: just compiled for this GPU.
                 Ok(image) => {
-                    return unsafe {
-                        Self::load(gpu, &image, |number| current_stream(number).map(Stream))
-                    };
+                    let stream = |number| current_stream(number).map(Stream);
+                    // SAFETY: just compiled for this GPU.
+                    return unsafe { Self::load(gpu, &image, stream) };
                 }
-                Err(reason) => reasons.push(reason),
+                Err(error) => errors.push(error),
             }
         }
-        Err(reasons.join("; "))
+        Err(CudaError::NoCompiler(errors))
     }
 
-    /// Loads them; says why not.
+    /// Loads them.
     ///
     /// # Safety
     /// `image` is [`SOURCE`], compiled for this GPU.
     unsafe fn load(
         gpu: Gpu,
         image: &[u8],
-        stream: fn(usize) -> Result<Stream, String>,
-    ) -> Result<Self, String> {
+        stream: fn(usize) -> Result<Stream, CudaError>,
+    ) -> Result<Self, CudaError> {
         // SAFETY: promised by the caller.
         let kernels = unsafe { gpu.load(image, NAMES) }?;
         // They are never unloaded.
@@ -150,7 +185,7 @@ impl Kernels {
     }
 
     /// The stream that libtorch's next work goes to.
-    pub(in crate::ops) fn stream(&self) -> Result<Stream, String> {
+    pub(in crate::ops) fn stream(&self) -> Result<Stream, CudaError> {
         (self.0.stream)(match self.0.gpu.device {
             Device::Cuda(number) => number,
             _ => 0,
@@ -167,7 +202,7 @@ impl Kernels {
         size: Size,
         stream: Stream,
         arguments: [*mut c_void; N],
-    ) -> Result<(), String> {
+    ) -> Result<(), CudaError> {
         // SAFETY: promised by the caller.
         unsafe { self.0.gpu.launch(kernel, size, stream, arguments) }
     }
@@ -183,12 +218,19 @@ pub(in crate::ops) fn parts(whole: i64, part: i64) -> i64 {
     (whole + part - 1) / part
 }
 
-/// An outcome of a kernel, if there is one; people are told once why not.
-pub(in crate::ops) fn told<T>(outcome: Result<T, String>) -> Option<T> {
+/// What a kernel made; `None` where libtorch has to, and people are told once if that is a fault.
+pub(in crate::ops) fn made<T>(outcome: Result<T, Refusal>) -> Option<T> {
     outcome
-        .inspect_err(|reason| {
-            static ONCE: Once = Once::new();
-            ONCE.call_once(|| tracing::warn!("an operation runs in the plain way: {reason}"));
+        .inspect_err(|refusal| match refusal {
+            Refusal::Unfit { .. } => tracing::trace!("{refusal}; libtorch takes it"),
+            Refusal::Cuda(error) => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| {
+                    tracing::warn!(
+                        "an operation runs without its kernel, which is slower: {error}"
+                    );
+                });
+            }
         })
         .ok()
 }
@@ -205,9 +247,9 @@ pub(in crate::ops) fn int(number: i64) -> Option<c_int> {
 
 #[cfg(test)]
 impl Kernels {
-    /// The kernels of `stand_in.cpp`, which run on the CPU; a block's threads take
-    /// turns in an `order`.
-    pub(in crate::ops) fn stand_in(library: &Path, order: &CStr) -> Result<Self, String> {
+    /// The kernels of `stand_in.cpp`, which run on the CPU; a block's threads take turns in an
+    /// `order`.
+    pub(in crate::ops) fn stand_in(library: &Path, order: &CStr) -> Result<Self, CudaError> {
         let gpu = Gpu::of_driver(library.as_os_str(), 0, Device::Cpu)?;
         // SAFETY: what this driver takes as an image; its kernels are compiled from the same
         // source.

@@ -27,7 +27,8 @@ __device__ inline float quotient(float a, float b) { return __fdividef(a, b); }
 /// threads of a block come here.
 __device__ inline float sum_over(float value, int lanes)
 {
-    for (int apart = lanes / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
+    for (int apart = lanes / 2; apart > 0; apart /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, apart);
     return value;
 }
 #endif

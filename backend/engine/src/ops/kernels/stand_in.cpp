@@ -45,7 +45,10 @@ template <class To, class From> static To same_bits(From from)
 static float __uint_as_float(unsigned bits) { return same_bits<float>(bits); }
 static unsigned __float_as_uint(float value) { return same_bits<unsigned>(value); }
 static float half_to_float(unsigned short bits) { return float(same_bits<_Float16>(bits)); }
-static unsigned short float_to_half(float value) { return same_bits<unsigned short>(_Float16(value)); }
+static unsigned short float_to_half(float value)
+{
+    return same_bits<unsigned short>(_Float16(value));
+}
 static float exponential(float value) { return std::exp(value); }
 static float quotient(float a, float b) { return a / b; }
 
@@ -60,7 +63,8 @@ static float sum_over(float value, int lanes)
     values[threadIdx.x] = value;
     __syncthreads();
     float mine[32];
-    for (int lane = 0; lane < lanes; lane++) mine[lane] = values[threadIdx.x / lanes * lanes + lane];
+    for (int lane = 0; lane < lanes; lane++)
+        mine[lane] = values[threadIdx.x / lanes * lanes + lane];
     for (int left = lanes / 2; left > 0; left /= 2) {
         for (int lane = 0; lane < left; lane++) mine[lane] += mine[lane + left];
     }
@@ -80,7 +84,13 @@ static float sum_over(float value, int lanes)
 #include "../group_norm/group_norm.cu"
 #include "../residual/residual.cu"
 
-enum Outcome { SUCCESS = 0, INVALID_VALUE = 1, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
+enum Outcome {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    NOT_FOUND = 500,
+    ILLEGAL_ADDRESS = 700,
+    LAUNCH_FAILED = 719
+};
 
 constexpr size_t SHARED_FLOATS = 48 * 1024 / sizeof(float);
 constexpr size_t STACK_BYTES = 32 * 1024;
@@ -104,14 +114,16 @@ template <class... A, void (*kernel)(A...)> struct Caller<kernel> {
 
 #define KERNEL(name, threads) {#name, threads, Caller<name>::call}
 static const Kernel KERNELS_KNOWN[] = {
-    KERNEL(partial_f32, THREADS),   KERNEL(apply_f32, THREADS), KERNEL(partial_f16, THREADS),
-    KERNEL(apply_f16, THREADS),     KERNEL(partial_bf16, THREADS), KERNEL(apply_bf16, THREADS),
-    KERNEL(unite_chunks, UNITE_THREADS), KERNEL(add_f32, MAP_THREADS), KERNEL(add_f16, MAP_THREADS),
-    KERNEL(add_bf16, MAP_THREADS), KERNEL(interleave_f32, MAP_THREADS), KERNEL(interleave_f16, MAP_THREADS),
-    KERNEL(interleave_bf16, MAP_THREADS),
-    KERNEL(residual_norm_f32, ROW_THREADS), KERNEL(residual_norm_f16, ROW_THREADS),
-    KERNEL(residual_norm_bf16, ROW_THREADS), KERNEL(unit_heads_f32, HEAD_THREADS),
-    KERNEL(unit_heads_f16, HEAD_THREADS), KERNEL(unit_heads_bf16, HEAD_THREADS),
+    KERNEL(partial_f32, THREADS),           KERNEL(apply_f32, THREADS),
+    KERNEL(partial_f16, THREADS),           KERNEL(apply_f16, THREADS),
+    KERNEL(partial_bf16, THREADS),          KERNEL(apply_bf16, THREADS),
+    KERNEL(unite_chunks, UNITE_THREADS),    KERNEL(add_f32, MAP_THREADS),
+    KERNEL(add_f16, MAP_THREADS),           KERNEL(add_bf16, MAP_THREADS),
+    KERNEL(interleave_f32, MAP_THREADS),    KERNEL(interleave_f16, MAP_THREADS),
+    KERNEL(interleave_bf16, MAP_THREADS),   KERNEL(residual_norm_f32, ROW_THREADS),
+    KERNEL(residual_norm_f16, ROW_THREADS), KERNEL(residual_norm_bf16, ROW_THREADS),
+    KERNEL(unit_heads_f32, HEAD_THREADS),   KERNEL(unit_heads_f16, HEAD_THREADS),
+    KERNEL(unit_heads_bf16, HEAD_THREADS),
 };
 
 struct Module {
@@ -199,7 +211,8 @@ int cuCtxPopCurrent_v2(void **) { return contexts-- > 0 ? SUCCESS : INVALID_VALU
 int cuModuleLoadData(void **module, const void *image)
 {
     bool backward = std::strcmp(static_cast<const char *>(image), "backward") == 0;
-    if (contexts == 0 || (!backward && std::strcmp(static_cast<const char *>(image), "forward") != 0)) {
+    if (contexts == 0 ||
+        (!backward && std::strcmp(static_cast<const char *>(image), "forward") != 0)) {
         return INVALID_VALUE;
     }
     *module = new Module{backward};
@@ -217,20 +230,22 @@ int cuModuleGetFunction(void **function, void *module, const char *name)
     return NOT_FOUND;
 }
 
-int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                   unsigned block_y, unsigned block_z, unsigned shared_bytes, void *, void **arguments, void **)
+int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                   void *, void **arguments, void **)
 {
     const Function &launched = *static_cast<Function *>(function);
-    if (contexts == 0 || grid_x == 0 || grid_y == 0 || grid_y > 65535 || grid_z != 1 || block_x == 0
-        || block_x > launched.kernel->most_threads || block_y != 1 || block_z != 1
-        || shared_bytes > sizeof shared_memory) {
+    if (contexts == 0 || grid_x == 0 || grid_y == 0 || grid_y > 65535 || grid_z != 1 ||
+        block_x == 0 || block_x > launched.kernel->most_threads || block_y != 1 || block_z != 1 ||
+        shared_bytes > sizeof shared_memory) {
         return INVALID_VALUE;
     }
     running = launched.kernel, running_arguments = arguments;
     gridDim = {grid_x, grid_y, 1}, blockDim = {block_x, 1, 1};
     for (blockIdx.y = 0; blockIdx.y < grid_y; blockIdx.y++) {
         for (blockIdx.x = 0; blockIdx.x < grid_x; blockIdx.x++) {
-            Outcome outcome = run_block(block_x, shared_bytes / sizeof(float), launched.module->backward);
+            Outcome outcome =
+                run_block(block_x, shared_bytes / sizeof(float), launched.module->backward);
             if (outcome != SUCCESS) return outcome;
         }
     }

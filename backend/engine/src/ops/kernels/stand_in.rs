@@ -1,7 +1,6 @@
 //! The kernels on a GPU that is not there (`stand_in.cpp`), for tests.
 
 use std::{
-    env,
     ffi::CStr,
     path::PathBuf,
     process::Command,
@@ -25,8 +24,7 @@ pub(crate) fn stand_in() -> std::sync::MutexGuard<'static, StandIn> {
         let directory = tempfile::tempdir().unwrap();
         let library = directory.path().join("libstandin.so");
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/ops/kernels/stand_in.cpp");
-        let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        let outcome = Command::new(compiler)
+        let outcome = Command::new(env!("VAR_DD_CXX"))
             .args([
                 "-std=c++17",
                 "-O1",

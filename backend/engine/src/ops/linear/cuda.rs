@@ -8,29 +8,28 @@ use std::{ffi::c_void, ptr, sync::OnceLock};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    cuda::library::{Reason, function, object, outcome},
+    cuda::{
+        CudaError, function,
+        library::{Reason, object, outcome},
+    },
     ops::kernels::{
-        compare::{close, numbers},
-        told,
+        Refusal,
+        compare::{Mismatch, close, numbers},
+        made,
     },
 };
 
 /// GELU by its tanh formula of a linear layer on a GPU: `x` `[…, from]`, a weight `[to, from]` and
-/// a bias `[to]` of its number type. As one matrix product where that can be had.
-pub(super) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+/// a bias `[to]` of its number type. `None` where it cannot be had as one matrix product.
+pub(super) fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
     let (mut size, from, to) = (x.size(), weight.size()[1], weight.size()[0]);
-    if let Some(last) = size.last_mut() {
-        *last = to;
-    }
-    match told(product(&x.reshape([-1, from]), weight, bias)) {
-        Some(outcome) => outcome.view(&size[..]),
-        None => x.linear(weight, Some(bias)).gelu("tanh"),
-    }
+    *size.last_mut()? = to;
+    let product = product(&x.reshape([-1, from]), weight, bias);
+    Some(made(product.map_err(Refusal::from))?.view(&size[..]))
 }
 
-/// GELU by its tanh formula of a linear layer, whose weight `[to, from]` and bias `[to]` are on the
-/// GPU that `x` `[n, from]` is on, all of one number type; as one matrix product. Says why not.
-fn product(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, String> {
+/// The same of rows `x` `[n, from]`.
+fn product(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, CudaError> {
     /// `var_dd_linear_gelu` of `linear.cpp`.
     type Function = unsafe extern "C" fn(
         *const c_void,
@@ -38,9 +37,9 @@ fn product(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, String>
         *const c_void,
         *mut *mut c_void,
     ) -> Reason;
-    static FUNCTION: OnceLock<Result<Function, String>> = OnceLock::new();
+    static FUNCTION: OnceLock<Result<Function, CudaError>> = OnceLock::new();
 
-    // SAFETY: the type is that of the definition, and the library stays open.
+    // SAFETY: the type is that of the definition.
     let find = || unsafe { function::<Function>(object()?, c"var_dd_linear_gelu") };
     let linear_gelu = FUNCTION.get_or_init(find).clone()?;
     let mut out = ptr::null_mut();
@@ -57,18 +56,16 @@ fn product(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, String>
     }
 }
 
-/// Compares it with libtorch's layer and GELU; it is libtorch's own, but asked for in C++.
-pub(in crate::ops) fn check(device: Device) -> Result<(), String> {
-    [Kind::Float, Kind::BFloat16, Kind::Half].into_iter().try_for_each(|kind| {
-        check_gelu(kind, device).map_err(|reason| format!("{reason} {kind:?}"))
-    })
-}
-
-fn check_gelu(kind: Kind, device: Device) -> Result<(), String> {
-    let number = |size: &[i64], step: f64| numbers(size, step, device).to_kind(kind);
-    let (x, weight, bias) =
-        (number(&[24, 64], 12.9898), number(&[128, 64], 7.31) * 0.3, number(&[128], 3.7));
-    let exact = |tensor: &Tensor| tensor.to_kind(Kind::Float);
-    let plain = exact(&x).linear(&exact(&weight), Some(&exact(&bias))).gelu("tanh");
-    close("a layer with GELU", &product(&x, &weight, &bias)?, &plain, kind)
+/// Compares it with the definition; it is libtorch's own, but asked for in C++.
+pub(in crate::ops) fn check(device: Device) -> Result<(), Mismatch> {
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+        let number = |size: &[i64], step: f64| numbers(size, step, device).to_kind(kind);
+        let (x, weight, bias) =
+            (number(&[24, 64], 12.9898), number(&[128, 64], 7.31) * 0.3, number(&[128], 3.7));
+        let exact = |tensor: &Tensor| tensor.to_kind(Kind::Float);
+        let plain = exact(&x).linear(&exact(&weight), Some(&exact(&bias))).gelu("tanh");
+        let ours = product(&x, &weight, &bias).map_err(Refusal::from)?;
+        close("a linear layer with GELU", Some(&ours), &plain, kind, &x.size())?;
+    }
+    Ok(())
 }

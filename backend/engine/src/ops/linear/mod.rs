@@ -1,61 +1,65 @@
-//! Linear layers.
+//! Linear layers, alone and with GELU.
 
 #[cfg(avx512)]
 mod avx512;
-pub(in crate::ops) mod cuda;
+mod cuda;
 
 use tch::{Kind, Tensor};
 
-use self::cuda::linear_gelu;
+pub(in crate::ops) use self::cuda::check;
+use super::Ops;
 #[cfg(not(avx512))]
 use super::elsewhere as avx512;
-use crate::weights::Cursor;
 
 /// `x·Wᵀ + b`.
 #[derive(Debug)]
 pub(crate) enum Linear {
-    /// By libtorch.
+    /// By libtorch: weight `[to, from]` and bias `[to]`.
     Plain { weight: Tensor, bias: Tensor },
-    /// By this processor's own code, where it is there.
-    Vectors(avx512::Linear),
+    /// By code for this processor.
+    Avx512(avx512::Linear),
 }
 
 impl Linear {
-    pub(crate) fn load(at: &Cursor, from: i64, to: i64) -> Self {
-        Self::of(at.tensor("weight", &[to, from]), at.tensor("bias", &[to]))
+    /// A layer with weight `[to, from]` and bias `[to]`, of one number type.
+    pub(crate) fn new(ops: &Ops, weight: Tensor, bias: Tensor) -> Self {
+        let avx512 = || avx512::Linear::of(&weight, &bias).map(Self::Avx512);
+        let faster = if ops.settings().avx512 { avx512() } else { None };
+        faster.unwrap_or(Self::Plain { weight, bias })
     }
 
-    pub(crate) fn of(weight: Tensor, bias: Tensor) -> Self {
-        avx512::Linear::of(&weight, &bias).map_or(Self::Plain { weight, bias }, Self::Vectors)
-    }
-
+    /// The layer on `x`, `[…, from]` of any floating-point type: `[…, to]` of the weight's.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Self::Plain { weight, bias } => x.to_kind(weight.kind()).linear(weight, Some(bias)),
-            Self::Vectors(linear) => linear.forward(x, false),
+            Self::Avx512(linear) => linear.forward(x, false),
         }
     }
 
-    /// The layer, then GELU by its tanh formula.
+    /// The layer, then GELU by its tanh formula (Hendrycks and Gimpel 2016). One matrix product
+    /// on a GPU.
     pub(crate) fn then_gelu(&self, x: &Tensor) -> Tensor {
         match self {
             Self::Plain { weight, bias } => {
                 let learns = x.requires_grad() || weight.requires_grad();
-                if !weight.device().is_cuda() || learns {
-                    return self.forward(x).gelu("tanh");
+                if weight.device().is_cuda()
+                    && !learns
+                    && let Some(y) = cuda::linear_gelu(&x.to_kind(weight.kind()), weight, bias)
+                {
+                    return y;
                 }
-                linear_gelu(&x.to_kind(weight.kind()), weight, bias)
+                self.forward(x).gelu("tanh")
             }
-            Self::Vectors(linear) => linear.forward(x, true),
+            Self::Avx512(linear) => linear.forward(x, true),
         }
     }
 
-    /// The number type that it multiplies.
+    /// The number type in which it takes its input without a conversion.
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Plain { weight, .. } => weight.kind(),
             // It takes f32 and rounds by itself.
-            Self::Vectors(_) => Kind::Float,
+            Self::Avx512(_) => Kind::Float,
         }
     }
 }

@@ -9,13 +9,13 @@ use std::{
 
 use tch::{Device, Kind, Tensor};
 
-use super::EPSILON;
+use super::{EPSILON, modulated_norm};
 use crate::{
     cuda::driver::Size,
     ops::kernels::{
-        Kernels, Typed, address,
-        compare::{close, numbers},
-        int, told,
+        Kernels, Refusal, Typed, address,
+        compare::{Mismatch, close, numbers},
+        int, made,
     },
 };
 
@@ -56,7 +56,7 @@ pub(crate) struct Norm<'a> {
 }
 
 /// The stream `x`, f32 `[B, L, C]`, with an addition, f32; and its norm in the number type asked
-/// for. `None` where the kernels do not do it.
+/// for. `None` where the kernel does not do it.
 pub(super) fn residual_norm(
     kernels: &Kernels,
     x: &Tensor,
@@ -71,29 +71,27 @@ pub(super) fn residual_norm(
         copy = x.copy();
         &copy
     };
-    told(kernels.residual_norm(x, addition, norm))
+    made(kernels.residual_norm(x, addition, norm))
 }
 
 impl Kernels {
     /// The stream `x`, f32 `[B, L, C]`, with the addition, f32; and its norm. What is not asked for
     /// is not there.
     ///
-    /// Says why not: for tensors of other shapes or on another device, and for what the driver
-    /// refuses.
+    /// Refused are tensors of other shapes or on another device, and what the driver refuses.
     pub(super) fn residual_norm(
         &self,
         x: &Tensor,
         addition: Option<Addition<'_>>,
         norm: Option<Norm<'_>>,
-    ) -> Result<(Option<Tensor>, Option<Tensor>), String> {
-        let unfit =
-            || format!("a stream {:?} {:?} on {:?} is none for it", x.size(), x.kind(), x.device());
+    ) -> Result<(Option<Tensor>, Option<Tensor>), Refusal> {
+        let unfit = || Refusal::unfit("a stream", x);
         let (batch, length, channels) = x.size3().map_err(|_| unfit())?;
         let threads = (channels / EIGHT + 31) / 32 * 32;
         let kind = match (&norm, &addition) {
             (Some(norm), _) => norm.kind,
             (None, Some(addition)) => addition.branch.kind(),
-            (None, None) => return Err("nothing to do".into()),
+            (None, None) => return Ok((None, None)),
         };
         let kernel = self.typed(Typed::ResidualNorm, kind).ok_or_else(unfit)?;
         let grid = int(length)
@@ -196,19 +194,22 @@ impl Kernels {
     }
 }
 
-/// Compares the kernel with libtorch.
-pub(in crate::ops) fn check(kernels: Kernels, device: Device) -> Result<(), String> {
+/// Compares the kernel with the definition.
+pub(in crate::ops) fn check(kernels: &Kernels, device: Device) -> Result<(), Mismatch> {
     for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
-        for [batch, length, channels] in [[2, 5, 64], [3, 7, 1024], [1, 2, 1920]] {
-            check_norm(&kernels, kind, [batch, length, channels], device).map_err(|reason| {
-                format!("{reason} for [{batch}, {length}, {channels}] {kind:?}")
-            })?;
+        for size in [[2, 5, 64], [3, 7, 1024], [1, 2, 1920]] {
+            check_size(kernels, kind, size, device)?;
         }
     }
     Ok(())
 }
 
-fn check_norm(kernels: &Kernels, kind: Kind, size: [i64; 3], device: Device) -> Result<(), String> {
+fn check_size(
+    kernels: &Kernels,
+    kind: Kind,
+    size: [i64; 3],
+    device: Device,
+) -> Result<(), Mismatch> {
     let [batch, length, channels] = size;
     let number = |size: &[i64], step: f64| numbers(size, step, device).to_kind(Kind::Float);
     // As they come: a stream that is part of a longer one, and rows of a table of what the class
@@ -221,25 +222,25 @@ fn check_norm(kernels: &Kernels, kind: Kind, size: [i64; 3], device: Device) -> 
         let table = number(&[rows, 6, 1, channels], 0.9);
         let of = |i| table.select(1, i);
         let (gamma, scale, shift) = (of(1), of(2), of(4));
-        let norm = || Norm { scale: &scale, shift: &shift, epsilon: EPSILON as f32, kind };
-        let normed = |x: &Tensor| {
-            let x = x.layer_norm([channels], None::<&Tensor>, None::<&Tensor>, EPSILON, false);
-            x * (&scale + 1.0) + &shift
+        let normed = |x: &Tensor| modulated_norm(x, &scale, &shift);
+        let run = |addition, asks: bool| {
+            let norm = Norm { scale: &scale, shift: &shift, epsilon: EPSILON as f32, kind };
+            kernels.residual_norm(&x, addition, asks.then_some(norm))
         };
         for between in [None, Some(&between)] {
             let mut sum = &x + &gamma * branch.to_kind(Kind::Float);
             if let Some(between) = between {
                 sum += between;
             }
-            let addition = || Addition { branch: &branch, gamma: &gamma, between };
-            let (y, h) = kernels.residual_norm(&x, Some(addition()), Some(norm()))?;
-            close("the sum", &y.ok_or("no sum")?, &sum, Kind::Float)?;
-            close("its norm", &h.ok_or("no norm")?, &normed(&sum), kind)?;
-            let (y, _) = kernels.residual_norm(&x, Some(addition()), None)?;
-            close("the sum alone", &y.ok_or("no sum")?, &sum, Kind::Float)?;
+            let addition = || Some(Addition { branch: &branch, gamma: &gamma, between });
+            let (y, h) = run(addition(), true)?;
+            close("the stream's sum", y.as_ref(), &sum, Kind::Float, &size)?;
+            close("the sum's norm", h.as_ref(), &normed(&sum), kind, &size)?;
+            let (y, _) = run(addition(), false)?;
+            close("the stream's sum alone", y.as_ref(), &sum, Kind::Float, &size)?;
         }
-        let (_, h) = kernels.residual_norm(&x, None, Some(norm()))?;
-        close("the norm alone", &h.ok_or("no norm")?, &normed(&x), kind)?;
+        let (_, h) = run(None, true)?;
+        close("the stream's norm alone", h.as_ref(), &normed(&x), kind, &size)?;
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! The residual stream of a transformer, and the norms between its layers.
+//! The residual stream of a transformer: what branches add to it, and the layer norms before them,
+//! which the class scales and shifts (adaptive layer norm).
 
-pub(in crate::ops) mod cuda;
+mod cuda;
 
 use tch::{Kind, Tensor};
 
+pub(in crate::ops) use self::cuda::check;
 use self::cuda::{Addition, Norm, residual_norm};
-use super::{kernels::Kernels, open};
+use super::{Ops, kernels::Kernels};
 
 /// What a layer norm adds to a variance.
 const EPSILON: f64 = 1e-6;
@@ -16,7 +18,7 @@ const EPSILON: f64 = 1e-6;
 pub(crate) struct Stream<'a> {
     x: Tensor,
     waiting: Option<Waiting<'a>>,
-    pub(crate) kernels: Option<&'a Kernels>,
+    kernels: Option<&'a Kernels>,
 }
 
 /// `gamma·branch + between`.
@@ -42,14 +44,15 @@ impl Waiting<'_> {
 }
 
 impl<'a> Stream<'a> {
-    /// A stream that begins with `x`; `kernels` of its device, where there are any. They pass no
-    /// gradient on.
-    pub(crate) fn new(x: Tensor, kernels: Option<&'a Kernels>) -> Self {
-        let kernels = kernels.filter(|_| !x.requires_grad());
+    /// A stream that begins with `x`, f32 `[B, L, C]`.
+    pub(crate) fn new(ops: &'a Ops, x: Tensor) -> Self {
+        // Kernels pass no gradient on.
+        let kernels = ops.kernels().ok().filter(|_| !x.requires_grad());
         Self { x, waiting: None, kernels }
     }
 
-    /// Adds `gamma·branch`, and `between` `[L, C]`.
+    /// Adds `gamma·branch`, with `gamma` f32 `[B, 1, C]` or `[1, 1, C]` and `branch` `[B, L, C]`,
+    /// and `between` f32 `[L, C]`.
     pub(crate) fn add(&mut self, gamma: &'a Tensor, branch: Tensor, between: Option<&Tensor>) {
         let waiting = Waiting { branch, gamma, between: between.map(Tensor::shallow_clone) };
         if self.kernels.is_some() {
@@ -60,7 +63,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The norm of the stream as it stands, for a layer of numbers of `kind`.
+    /// The norm of the stream as it stands, `LN(x)·(1 + scale) + shift` with `scale` and `shift`
+    /// f32 `[B, 1, C]` or `[1, 1, C]`: for a layer of numbers of `kind`.
     pub(crate) fn normed(&mut self, scale: &Tensor, shift: &Tensor, kind: Kind) -> Tensor {
         if let Some(kernels) = self.kernels {
             let norm = Norm { scale, shift, epsilon: EPSILON as f32, kind };
@@ -87,21 +91,16 @@ impl<'a> Stream<'a> {
         self.x = fused.unwrap_or_else(|| waiting.add_to(&self.x));
     }
 
-    /// The stream in the end.
+    /// The stream in the end, f32 `[B, L, C]`.
     pub(crate) fn end(mut self) -> Tensor {
         self.settle();
         self.x
     }
 }
 
-/// [`modulated_norm`] for a layer of numbers of `kind`; by `kernels`, where there are any.
-pub(crate) fn norm_for(
-    x: &Tensor,
-    [scale, shift]: [&Tensor; 2],
-    kind: Kind,
-    kernels: Option<&Kernels>,
-) -> Tensor {
-    Stream::new(x.shallow_clone(), kernels).normed(scale, shift, kind)
+/// The norm of `x`, f32 `[B, L, C]`, by itself; see [`Stream::normed`].
+pub(crate) fn norm(ops: &Ops, x: &Tensor, [scale, shift]: [&Tensor; 2], kind: Kind) -> Tensor {
+    Stream::new(ops, x.shallow_clone()).normed(scale, shift, kind)
 }
 
 /// Layer norm without weights, in f32, then scale and shift, `[B, 1, C]`:
@@ -121,11 +120,6 @@ fn modulated_norm(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Tensor {
         );
     }
     x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, EPSILON, true) * scale + shift
-}
-
-/// Kernels for a network of these weights; none where they are learnt.
-pub(crate) fn kernels_for(weight: &Tensor) -> Option<Kernels> {
-    if weight.requires_grad() { None } else { open::on(weight.device()).ok() }
 }
 
 #[cfg(test)]

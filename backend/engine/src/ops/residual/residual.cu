@@ -20,9 +20,10 @@ struct Rows {
 /// `between`, `y` and `normed` may be null. The grid is positions × pictures, y and normed are [B,
 /// L, C], and the threads of a block, a multiple of 32, have eight channels each.
 template <class T>
-__device__ void residual_norm(const float *x, Rows x_rows, const T *branch, const float *gamma, Rows gamma_rows,
-                              const float *between, Rows between_rows, float *y, T *normed, const float *scale,
-                              const float *shift, Rows norm_rows, int channels, float epsilon, float *shared)
+__device__ void residual_norm(const float *x, Rows x_rows, const T *branch, const float *gamma,
+                              Rows gamma_rows, const float *between, Rows between_rows, float *y,
+                              T *normed, const float *scale, const float *shift, Rows norm_rows,
+                              int channels, float epsilon, float *shared)
 {
     int position = blockIdx.x, picture = blockIdx.y, channel = threadIdx.x * 8;
     bool mine = channel < channels;
@@ -62,7 +63,8 @@ __device__ void residual_norm(const float *x, Rows x_rows, const T *branch, cons
         load_eight(scale + norm_rows.at(picture, position) + channel, factor);
         load_eight(shift + norm_rows.at(picture, position) + channel, more);
 #pragma unroll
-        for (int k = 0; k < 8; k++) value[k] = (value[k] - mean) * reciprocal * (1.0f + factor[k]) + more[k];
+        for (int k = 0; k < 8; k++)
+            value[k] = (value[k] - mean) * reciprocal * (1.0f + factor[k]) + more[k];
         store_eight(value, normed + out);
     }
 }

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-use super::features::{FeatureNetwork, Features};
-use crate::train::{
+use super::{
     TrainError, Workplace,
     judge::{Judge, JudgeConfig},
+};
+use crate::{
+    evaluate::features::{FeatureNetwork, Features},
+    ops::Settings,
 };
 
 /// A judge (`var-dd train judge`) as the network that pictures are compared by.
@@ -27,8 +30,13 @@ impl JudgeFeatures {
     /// When one of the files is missing, or they do not fit each other.
     pub fn open(path: &Path, device: Device) -> Result<Self, TrainError> {
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-        let place =
-            Workplace { directory: directory.clone(), device, kind: Kind::Float, start: None };
+        let place = Workplace {
+            directory: directory.clone(),
+            device,
+            kind: Kind::Float,
+            start: None,
+            settings: Settings::default(),
+        };
         let (judge, config) = Judge::open(&directory, &place)?;
         Ok(Self { judge, config, device })
     }

@@ -1,6 +1,6 @@
 //! The published models: their sizes, plans, scores and class names.
 
-use super::config::{Config, PlanPreset, TransformerConfig, VaeConfig};
+use super::{Config, PlanPreset, TransformerConfig, VaeConfig};
 use crate::sample::plan::Guidance;
 
 /// The published scales (256×256 pixels).
@@ -75,7 +75,7 @@ pub fn config(depth: i64) -> Config {
 }
 
 /// The names of `count` classes: ImageNet's for 1,000, else numbers.
-pub(super) fn class_names(count: i64) -> Vec<String> {
+pub(crate) fn class_names(count: i64) -> Vec<String> {
     if count == 1000 {
         return IMAGENET_CLASSES.lines().map(str::to_owned).collect();
     }
@@ -83,7 +83,7 @@ pub(super) fn class_names(count: i64) -> Vec<String> {
 }
 
 /// The published plans for a published size, else one step.
-pub(super) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
+pub(crate) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
     let few_step = |name: &str, t_list: &[usize], split, fid| PlanPreset {
         fid,
         ..PlanPreset::few_step(name, t_list, split)

@@ -1,14 +1,21 @@
 //! `config.json` of a bundle: every size of the networks, and the plans shown to people.
 
+pub mod published;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     input_file,
-    ops::group_norm,
     sample::plan::{Guidance, Plan, PlanError},
 };
+
+/// Groups of channels of each group norm in the released VAE.
+pub const RELEASED_NORM_GROUPS: i64 = 32;
+
+/// The most groups of channels that a group norm may have.
+pub const MOST_NORM_GROUPS: i64 = 1024;
 
 /// Everything about a model that is not a weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +51,7 @@ pub struct VaeConfig {
     /// Res-blocks per encoder level; a decoder level has one more.
     pub residual_blocks: i64,
     /// Groups of channels that every group norm takes together, a divisor of the channels of each
-    /// level; [`group_norm::RELEASED_GROUPS`] where the file has none.
+    /// level; [`RELEASED_NORM_GROUPS`] where the file has none.
     ///
     /// With one channel a group, each channel loses its mean and the network brings it past the
     /// norm as one bright spot (the droplets of Karras et al. 2020): four channels or more a group.
@@ -53,11 +60,11 @@ pub struct VaeConfig {
 }
 
 fn released_groups() -> i64 {
-    group_norm::RELEASED_GROUPS
+    RELEASED_NORM_GROUPS
 }
 
 fn is_released(groups: &i64) -> bool {
-    *groups == group_norm::RELEASED_GROUPS
+    *groups == RELEASED_NORM_GROUPS
 }
 
 /// Sizes of a transformer.
@@ -245,8 +252,8 @@ impl Config {
         }
         // Every level has a multiple of these channels.
         let groups = self.vae.norm_groups;
-        if !(1..=group_norm::MOST_GROUPS).contains(&groups) {
-            let bound = format!("from 1 to {}", group_norm::MOST_GROUPS);
+        if !(1..=MOST_NORM_GROUPS).contains(&groups) {
+            let bound = format!("from 1 to {}", MOST_NORM_GROUPS);
             return size("vae.norm_groups", groups.to_string(), &bound);
         }
         if self.vae.channels % groups != 0 {
