@@ -83,7 +83,43 @@ pub(crate) fn lint() -> Result<()> {
         ]);
         workspace::run(&mut cargo)?;
         Ok(((), "no warning".to_owned()))
+    })?;
+    lint_for_other_processors(&libtorch)
+}
+
+/// A processor that the engine has no code of its own for.
+const OTHER_PROCESSOR: &str = "aarch64-unknown-linux-gnu";
+
+/// Lints the engine as it is built for processors that it has no code of its own for. Where the
+/// toolchain has the standard library of such a processor, checks the engine for it as well;
+/// libtorch's bindings are then left without libtorch, as for documentation, since nothing is
+/// linked.
+fn lint_for_other_processors(libtorch: &Path) -> Result<()> {
+    stage("lint", "the engine as other processors have it", || {
+        let mut cargo = workspace::cargo();
+        cargo.env("LIBTORCH", libtorch);
+        cargo.args(["clippy", "--package", "var-dd-engine", "--all-targets"]);
+        cargo.args(["--features", "var-dd-engine/portable", "--", "--deny", "warnings"]);
+        workspace::run(&mut cargo)?;
+        if !has_target(OTHER_PROCESSOR) {
+            let hint = format!("no warning; `rustup target add {OTHER_PROCESSOR}` checks more");
+            return Ok(((), hint));
+        }
+        let mut cargo = workspace::cargo();
+        cargo.env_remove("LIBTORCH").env("RUSTFLAGS", "--deny warnings");
+        cargo.args(["check", "--package", "var-dd-engine", "--lib", "--target", OTHER_PROCESSOR]);
+        cargo.args(["--features", "tch/doc-only"]);
+        workspace::run(&mut cargo)?;
+        Ok(((), format!("no warning, nor for {OTHER_PROCESSOR}")))
     })
+}
+
+/// Whether the toolchain can compile for a target.
+fn has_target(target: &str) -> bool {
+    let mut rustc = Command::new("rustc");
+    let libraries =
+        workspace::first_line(rustc.args(["--print", "target-libdir", "--target", target]));
+    libraries.is_some_and(|directory| Path::new(&directory).is_dir())
 }
 
 pub(crate) fn check_format() -> Result<()> {
