@@ -46,6 +46,9 @@ enum Command {
     Train(train::TrainArgs),
     /// Run one sampling on given noise and write every tensor on the way.
     Trace(trace::TraceArgs),
+    /// Encode given `pictures` [B, 3, H, W] in −1…1 to tokens; writes `f`, `codes`, `f_hat` and the
+    /// decoded `picture`.
+    TraceEncode(trace::TraceEncodeArgs),
     /// Apply top-k and top-p to given `logits` […, V]; writes `probs`.
     TraceFilter(trace::TraceFilterArgs),
     /// Measure the Fréchet distance between given `act_a` and `act_b` [n, d]; writes `distance` f64
@@ -96,6 +99,7 @@ impl Command {
             Self::Convert(args) => convert::run(args),
             Self::Train(args) => train::run(&args),
             Self::Trace(args) => trace::run(&args),
+            Self::TraceEncode(args) => trace::encode(&args),
             Self::TraceFilter(args) => trace::filter(&args),
             Self::TraceFrechet(args) => trace::frechet(&args),
             Self::TraceInception(args) => trace::inception(&args),

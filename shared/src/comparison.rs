@@ -10,7 +10,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{MAX_SEED, Plan};
+use crate::{Guidance, MAX_SEED, Plan};
 
 /// Fewest and most plans of a comparison.
 pub const COMPARED_PLANS: std::ops::RangeInclusive<usize> = 2..=4;
@@ -113,27 +113,19 @@ fn plan_text(plan: &Plan) -> String {
         Plan::FewStep { t_list, loss_split_t } => {
             format!("student={};split={loss_split_t}", numbers(t_list))
         }
-        Plan::TeacherInvolved {
-            t_list,
-            loss_split_t,
-            teacher_start,
-            cfg,
-            top_k,
-            top_p,
-            causal_prefix,
-        } => format!(
-            "student={};split={loss_split_t};from={teacher_start};{}{}",
-            numbers(t_list),
-            law(*cfg, *top_k, *top_p),
-            if *causal_prefix { ";causal" } else { "" }
-        ),
-        Plan::Teacher { cfg, top_k, top_p } => {
-            format!("teacher;{}", law(*cfg, *top_k, *top_p))
+        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => {
+            format!(
+                "student={};split={loss_split_t};from={teacher_start};{}{}",
+                numbers(t_list),
+                law(*guidance),
+                if *causal_prefix { ";causal" } else { "" }
+            )
         }
+        Plan::Teacher { guidance } => format!("teacher;{}", law(*guidance)),
     }
 }
 
-fn law(cfg: f64, top_k: u32, top_p: f64) -> String {
+fn law(Guidance { cfg, top_k, top_p }: Guidance) -> String {
     format!("cfg={cfg};topk={top_k};topp={top_p}")
 }
 
@@ -145,6 +137,8 @@ fn plan_of(text: &str) -> Option<Plan> {
     let value = |wanted: &str| pairs.iter().find(|(name, _)| *name == wanted).map(|pair| pair.1);
     let whole = |name: &str| value(name)?.parse::<u32>().ok();
     let decimal = |name: &str| value(name)?.parse::<f64>().ok().filter(|value| value.is_finite());
+    let guidance =
+        || Some(Guidance { cfg: decimal("cfg")?, top_k: whole("topk")?, top_p: decimal("topp")? });
     let list = || -> Option<Vec<u32>> {
         value("student")?.split(',').map(|number| number.parse().ok()).collect()
     };
@@ -159,17 +153,11 @@ fn plan_of(text: &str) -> Option<Plan> {
                 t_list: list()?.try_into().ok()?,
                 loss_split_t: whole("split")?,
                 teacher_start: whole("from")?,
-                cfg: decimal("cfg")?,
-                top_k: whole("topk")?,
-                top_p: decimal("topp")?,
+                guidance: guidance()?,
                 causal_prefix: !rest.is_empty(),
             })
         }
-        ["teacher", "cfg", "topk", "topp"] => Some(Plan::Teacher {
-            cfg: decimal("cfg")?,
-            top_k: whole("topk")?,
-            top_p: decimal("topp")?,
-        }),
+        ["teacher", "cfg", "topk", "topp"] => Some(Plan::Teacher { guidance: guidance()? }),
         _ => None,
     }
 }
@@ -218,16 +206,14 @@ mod tests {
             t_list: [0, 5],
             loss_split_t: 5,
             teacher_start: 4,
-            cfg: 2.0,
-            top_k: 900,
-            top_p: 0.95,
+            guidance: Guidance::default(),
             causal_prefix,
         };
         vec![
             Plan::FewStep { t_list: vec![0, 2, 5], loss_split_t: 5 },
             mixed(false),
             mixed(true),
-            Plan::Teacher { cfg: 1.5, top_k: 0, top_p: 0.0 },
+            Plan::Teacher { guidance: Guidance { cfg: 1.5, top_k: 0, top_p: 0.0 } },
         ]
     }
 

@@ -23,6 +23,11 @@ pub enum ErrorCode {
     InvalidPlan,
     /// The plan needs a teacher and the model has none.
     NoTeacher,
+    /// What the request goes on from, or lies between, cannot be: seeds by scale, a blend, gains,
+    /// a mask, a parent. The error names the field.
+    InvalidExplore,
+    /// A picture that was sent is none, or is out of bounds.
+    InvalidPicture,
     /// Number of pictures out of bounds.
     CountOutOfRange,
     /// Seed out of bounds.
@@ -71,12 +76,20 @@ pub struct ErrorBody {
     /// Seconds after which to try again, where trying again helps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
+    /// Field of the request that is wrong, as `explore.gains`, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }
 
 impl ErrorBody {
     /// An error that trying again does not mend.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_s: None }
+        Self { code, message: message.into(), retry_after_s: None, field: None }
+    }
+
+    /// The same error with the field of the request that is wrong.
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
     }
 
     /// The same error with the seconds after which to try again.

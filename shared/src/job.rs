@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, FrameHeader, Pass, Plan};
+use crate::{ErrorBody, Explore, FrameHeader, Pass, Plan};
 
 /// Name of a job and of the result it becomes: 128 random bits as 32 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +16,11 @@ impl JobId {
     /// The name made of 128 (random) bits.
     pub fn from_bits(bits: u128) -> Self {
         Self(format!("{bits:032x}"))
+    }
+
+    /// The name under which a preview of this tag comes. No job has it but by a chance of 2⁻⁹⁶.
+    pub fn of_preview(tag: u32) -> Self {
+        Self::from_bits(tag.into())
     }
 
     /// The 32 digits.
@@ -108,6 +113,25 @@ pub struct GenerateRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 86_400_000))]
     pub deadline_ms: Option<u64>,
+    /// What it goes on from, or lies between; absent for a picture of the class by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explore: Option<Explore>,
+}
+
+impl GenerateRequest {
+    /// One picture of a class by a plan; the server chooses model and seed.
+    pub fn new(class: u32, plan: Plan) -> Self {
+        Self {
+            model: None,
+            class,
+            plan,
+            seed: None,
+            count: 1,
+            last_frame_first: false,
+            deadline_ms: None,
+            explore: None,
+        }
+    }
 }
 
 fn one() -> u32 {

@@ -41,24 +41,30 @@
 
 mod comparison;
 mod error;
+mod explore;
 mod frame;
 mod job;
 mod message;
 mod model;
 mod object;
-mod plan;
 
 pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError};
 pub use error::{ErrorBody, ErrorCode};
+pub use explore::{
+    CodewordChance, Corner, Explore, MAX_CORNERS, MAX_GAIN, MAX_LINEAGE, MAX_MASK_SIDE, Origin,
+    Parent, ScaleTokens, SeedRange, TokenLaw, TokenReport, TokenizedPicture,
+};
 pub use frame::{Frame, FrameError, FrameHeader, MediaType};
 pub use job::{
     FrameEntry, GenerateRequest, JobEvent, JobId, JobIdError, JobState, JobView, OwnerToken,
     Timings,
 };
 pub use message::{ClientMessage, ServerMessage};
-pub use model::{ModelInfo, PlanPreset, ResultPage, ServerInfo};
+pub use model::{ModelInfo, ResultPage, ServerInfo};
 pub use object::from_json_object;
-pub use plan::{FramePosition, Pass, PassKind, Plan};
+pub use var_dd_plan::{
+    FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,
+};
 
 /// Version of the protocol. A server refuses a client of another version with
 /// [`ErrorCode::ProtocolVersion`].

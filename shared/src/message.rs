@@ -25,6 +25,16 @@ pub enum ClientMessage {
         #[serde(deserialize_with = "crate::object::object")]
         request: GenerateRequest,
     },
+    /// Asks for the finished picture of a request, small and at once; nothing is kept of it.
+    /// Answered by a frame whose job is [`JobId::of_preview`] of the tag, or by `rejected`. A newer
+    /// preview of the connection takes the place of one that has not reached the device, which is
+    /// then not answered.
+    Preview {
+        /// Chosen by the client, to tell answers apart.
+        tag: u32,
+        /// What to draw: its first picture.
+        request: GenerateRequest,
+    },
     /// Stops a job: its owner only.
     Cancel {
         /// The job.
@@ -70,9 +80,9 @@ pub enum ServerMessage {
         /// The request as accepted: model and seed filled in.
         request: GenerateRequest,
     },
-    /// The job is refused; nothing was kept.
+    /// The job or preview is refused; nothing was kept.
     Rejected {
-        /// Tag of the `generate` message.
+        /// Tag of the `generate` or `preview` message.
         tag: u32,
         /// Why.
         error: ErrorBody,
@@ -114,6 +124,7 @@ mod tests {
             count: 2,
             last_frame_first: false,
             deadline_ms: None,
+            explore: None,
         }
     }
 
@@ -124,6 +135,7 @@ mod tests {
             ClientMessage::Hello { version: 1, client_key: None },
             ClientMessage::Hello { version: 1, client_key: Some("k".repeat(16)) },
             ClientMessage::Generate { tag: 1, request: request() },
+            ClientMessage::Preview { tag: 2, request: request() },
             ClientMessage::Cancel { job: job.clone(), owner_token: OwnerToken("t".into()) },
             ClientMessage::Watch { job: job.clone(), after: Some(0) },
             ClientMessage::Watch { job: job.clone(), after: None },

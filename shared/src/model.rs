@@ -2,20 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, Plan};
-
-/// A step plan shown to people, with what is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct PlanPreset {
-    /// Short name, as `1 step`.
-    pub name: String,
-    /// The plan.
-    pub plan: Plan,
-    /// Published FID on ImageNet-256 (50,000 pictures), for the published sizes only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fid: Option<f64>,
-}
+use crate::{JobId, PlanPreset};
 
 /// A loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

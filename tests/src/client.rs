@@ -240,6 +240,7 @@ pub fn request(plan: Plan, seed: u64) -> GenerateRequest {
         count: 1,
         last_frame_first: false,
         deadline_ms: None,
+        explore: None,
     }
 }
 

@@ -18,10 +18,10 @@ use var_dd_engine::sample::{
 };
 
 /// Eight pictures of several jobs, and what must be the same when each is drawn alone.
-fn check_alone_and_in_a_batch(sampler: &Sampler, top_k: usize) {
+fn check_alone_and_in_a_batch(sampler: &Sampler, top_k: u32) {
     let classes: Vec<i64> = (0..8).map(|i| i * 7 % sampler.config.num_classes).collect();
     let seeds: Vec<_> = (0..8).map(|i| PictureSeed { seed: 40 + i / 3, index: i % 3 }).collect();
-    for plan in plans(sampler.config.scales(), top_k) {
+    for plan in plans(sampler.config.scales() as u32, top_k) {
         let together = run(sampler, &plan, &classes, &seeds);
         for i in [0, 3, 7] {
             let (class, seed) = (classes[i], seeds[i]);
@@ -58,14 +58,14 @@ fn a_picture_of_the_demo_model_is_the_same_alone_and_in_a_batch_of_eight() {
 #[test]
 fn a_run_tells_its_passes_and_each_of_their_scales_once_and_in_order() {
     let sampler = tiny_4();
-    let scales = sampler.config.scales();
+    let scales = sampler.config.scales() as u32;
     for plan in plans(scales, 5) {
         let drawn = run(&sampler, &plan, &[3, 4], &seeds(1, 2));
         assert_eq!(drawn.passes, plan.passes(scales));
         let places: Vec<_> = drawn.frames.iter().map(|(pass, scale, _)| (*pass, *scale)).collect();
         let expected: Vec<_> = (0..)
             .zip(plan.passes(scales))
-            .flat_map(|(pass, of)| of.scales.map(move |scale| (pass, scale)))
+            .flat_map(|(pass, of)| of.scales().map(move |scale| (pass, scale)))
             .collect();
         assert_eq!(places, expected, "{plan:?}");
         let word = |word: &str| drawn.log.iter().filter(|line| line.starts_with(word)).count();
@@ -75,7 +75,7 @@ fn a_run_tells_its_passes_and_each_of_their_scales_once_and_in_order() {
         );
         for pass in 0..drawn.passes.len() {
             let at = |line: String| drawn.log.iter().position(|logged| *logged == line).unwrap();
-            let last = drawn.passes[pass].scales.end - 1;
+            let last = drawn.passes[pass].scales().end - 1;
             assert!(at(format!("began {pass}")) < at(format!("ended {pass}")), "{:?}", drawn.log);
             assert!(
                 at(format!("ended {pass}")) < at(format!("decoded {pass}.{last}")),
@@ -113,7 +113,7 @@ fn with_the_last_frame_first_the_same_frames_come_after_all_passes() {
     }
 }
 
-fn expected_passes(plan: &Plan, scales: usize) -> usize {
+fn expected_passes(plan: &Plan, scales: u32) -> usize {
     plan.passes(scales).len()
 }
 
@@ -320,7 +320,7 @@ proptest! {
         config.validate().unwrap();
         let sampler = sampler(&config);
         let side = config.image_size();
-        for plan in plans(sides.len(), 0).into_iter().filter(|plan| plan.validate(sides.len()).is_ok()) {
+        for plan in plans(config.scales() as u32, 0).into_iter().filter(|plan| config.check_plan(plan).is_ok()) {
             let drawn = run(&sampler, &plan, &[1, 2], &seeds(seed, 2));
             prop_assert_eq!(drawn.tokens.size(), [2, config.tokens(), latent]);
             prop_assert_eq!(drawn.frames.last().unwrap().2.size(), [2, 3, side, side]);

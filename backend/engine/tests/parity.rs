@@ -94,8 +94,8 @@ impl Reference {
 /// The plan that a name like `teacher.t0_2.split2.start1.cfg1.5` stands for.
 fn plan_of(key: &str) -> Plan {
     let field = |name: &str| key.split_once(&format!(".{name}")).map(|(_, rest)| rest);
-    let number = |text: &str| text.split('.').next().unwrap().parse::<usize>().unwrap();
-    let t_list: Vec<usize> = field("t")
+    let number = |text: &str| text.split('.').next().unwrap().parse::<u32>().unwrap();
+    let t_list: Vec<u32> = field("t")
         .unwrap()
         .split('.')
         .next()
@@ -107,8 +107,10 @@ fn plan_of(key: &str) -> Plan {
     let guidance = Guidance { cfg, top_k: 1, top_p: 0.0 };
     let start = field("start").map(number);
     let causal_prefix = key.starts_with("causal.");
-    Plan::from_flags(&t_list, number(field("split").unwrap()), start, guidance, causal_prefix)
-        .unwrap()
+    let loss_split_t = number(field("split").unwrap());
+    let Some(teacher_start) = start else { return Plan::FewStep { t_list, loss_split_t } };
+    let t_list = t_list.try_into().unwrap();
+    Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix }
 }
 
 fn check_model(sampler: &Sampler, mut reference: Reference) {
@@ -128,7 +130,7 @@ fn check_model(sampler: &Sampler, mut reference: Reference) {
             // Each pass shows the sequence as it stands; the last one's scales are those of the
             // file.
             for (pass, scale, pictures) in &drawn.frames {
-                let settled = t_list.get(pass + 1).is_none_or(|&next| *scale < next);
+                let settled = t_list.get(pass + 1).is_none_or(|&next| *scale < next as usize);
                 if settled {
                     reference.compare_picture(&format!("{key}.image{scale}"), pictures);
                 }
@@ -163,7 +165,7 @@ fn check_sequences(key: &str, reference: &mut Reference, drawn: &networks::Drawn
                     reference.compare(&name, sequence);
                 }
             }
-            PassKind::Student => {}
+            PassKind::Student | PassKind::Kept => {}
         }
     }
     for (step, sequence) in drawn.sequences.iter().enumerate() {
@@ -177,7 +179,7 @@ fn check_heads(
     sampler: &Sampler,
     reference: &mut Reference,
     (labels, noise): (&Tensor, &Tensor),
-    t_list: &[usize],
+    t_list: &[u32],
     sequences: &[Tensor],
 ) {
     let (student, config) = (&sampler.student, &sampler.config);
@@ -186,7 +188,7 @@ fn check_heads(
     let n = config.tokens();
     let mut before = noise.shallow_clone();
     for (step, (&t, after)) in t_list.iter().zip(sequences).enumerate() {
-        let given = config.tokens_before(t);
+        let given = config.tokens_before(t as usize);
         let kept = before.narrow(1, 0, given);
         let input = Tensor::cat(&[&kept, &noise.narrow(1, given, n - given)], 1);
         let hidden = student.forward(&input, given, &conditioning);
@@ -311,7 +313,7 @@ fn captured_graphs_are_in_parity_with_plain_work() {
 
 #[test]
 fn captured_graphs_of_the_demo_model_are_in_parity_with_plain_work() {
-    let few = |t_list: &[usize]| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t: 3 };
+    let few = |t_list: &[u32]| Plan::few_step(t_list, 3);
     check_graphs(demo(), demo(), &[few(&[0]), few(&[0, 3])]);
 }
 

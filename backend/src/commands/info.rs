@@ -7,7 +7,7 @@ use var_dd_engine::{
     bundle::Bundle,
     device::{device_name, kind_name},
     ops::Ops,
-    sample::plan::{PassKind, Plan},
+    sample::plan::PassKind,
 };
 
 use super::model::ModelArgs;
@@ -69,9 +69,9 @@ fn describe(directory: &Path, ops: &Ops, args: &InfoArgs) -> anyhow::Result<Stri
     );
     row("teacher", if sampler.teacher.is_some() { "yes" } else { "no" }.into());
     for (index, preset) in config.plans.iter().enumerate() {
-        let plan = preset.plan()?;
-        let passes = plan.passes(config.scales());
-        let frames: usize = passes.iter().map(|pass| pass.scales.len()).sum();
+        let plan = &preset.plan;
+        let passes = config.passes(plan);
+        let frames: usize = passes.iter().map(|pass| pass.scales().len()).sum();
         let count = |kind| passes.iter().filter(|pass| pass.kind == kind).count();
         let parts = [
             (count(PassKind::Draft), "draft"),
@@ -93,7 +93,7 @@ fn describe(directory: &Path, ops: &Ops, args: &InfoArgs) -> anyhow::Result<Stri
                 preset.name,
                 counted(passes.len(), "pass", "passes"),
                 parts.join(" + "),
-                flags(&plan)
+                plan.flags()
             ),
         );
     }
@@ -103,32 +103,6 @@ fn describe(directory: &Path, ops: &Ops, args: &InfoArgs) -> anyhow::Result<Stri
 /// A number and what it counts.
 fn counted(number: usize, one: &str, several: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { several })
-}
-
-/// The flags that spell a plan.
-pub fn flags(plan: &Plan) -> String {
-    let list =
-        |t_list: &[usize]| t_list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    match plan {
-        Plan::FewStep { t_list, loss_split_t } => {
-            format!("--t-list {} --loss-split-t {loss_split_t}", list(t_list))
-        }
-        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => {
-            format!(
-                "--t-list {} --loss-split-t {loss_split_t} --t-teacher-start {teacher_start} --cfg \
-                 {} --top-k {} --top-p {}{}",
-                list(t_list),
-                guidance.cfg,
-                guidance.top_k,
-                guidance.top_p,
-                if *causal_prefix { " --causal-prefix" } else { "" }
-            )
-        }
-        Plan::Teacher { guidance } => format!(
-            "--autoregressive --cfg {} --top-k {} --top-p {}",
-            guidance.cfg, guidance.top_k, guidance.top_p
-        ),
-    }
 }
 
 /// A number with commas between thousands.

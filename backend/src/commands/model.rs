@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use var_dd_engine::{
     bundle::{Bundle, config::Config},
-    sample::plan::{Guidance, Plan},
+    sample::plan::{Guidance, Plan, PlanFlags},
 };
 use var_dd_protocol::MAX_SEED;
 
@@ -59,7 +59,7 @@ impl ModelArgs {
 pub struct PlanArgs {
     /// First scale of each student pass, as in `0` (one step) or `0,5` (two steps).
     #[arg(long, value_name = "T,…", value_delimiter = ',', allow_hyphen_values = true, value_parser = scale)]
-    pub t_list: Vec<usize>,
+    pub t_list: Vec<u32>,
     /// Tokens of scales before this one are codewords, from it on regressed vectors: 0 to the
     /// number of scales.
     #[arg(
@@ -70,7 +70,7 @@ pub struct PlanArgs {
         allow_negative_numbers = true,
         value_parser = scale
     )]
-    pub loss_split_t: Option<usize>,
+    pub loss_split_t: Option<u32>,
     /// Teacher-involved: the teacher draws the scales from this one up to the second number of
     /// --t-list. 0 counts too: no draft then.
     #[arg(
@@ -81,7 +81,7 @@ pub struct PlanArgs {
         allow_negative_numbers = true,
         value_parser = scale
     )]
-    pub t_teacher_start: Option<usize>,
+    pub t_teacher_start: Option<u32>,
     /// Let the teacher alone draw, scale by scale.
     #[arg(long, conflicts_with_all = ["t_list", "t_teacher_start"])]
     pub autoregressive: bool,
@@ -90,7 +90,7 @@ pub struct PlanArgs {
     pub cfg: Option<f64>,
     /// Codewords kept before each draw; 0 keeps all (teacher only) [default: 900].
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = count)]
-    pub top_k: Option<usize>,
+    pub top_k: Option<u32>,
     /// Probability mass kept before each draw; 0 keeps all (teacher only) [default: 0.95].
     #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
@@ -101,7 +101,7 @@ pub struct PlanArgs {
 }
 
 /// A scale as typed; whether the model has it is for the plan to say.
-fn scale(text: &str) -> Result<usize, String> {
+pub(super) fn scale(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "scales are whole numbers from 0 on".to_owned())
 }
 
@@ -112,7 +112,7 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
 }
 
 /// A count as typed.
-pub(super) fn count(text: &str) -> Result<usize, String> {
+pub(super) fn count(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "it must be a whole number, 0 or more".to_owned())
 }
 
@@ -122,12 +122,17 @@ impl PlanArgs {
         !self.t_list.is_empty() || self.autoregressive
     }
 
-    /// The teacher's law with the given numbers over `base`.
-    fn guidance(&self, base: Guidance) -> Guidance {
-        Guidance {
-            cfg: self.cfg.unwrap_or(base.cfg),
-            top_k: self.top_k.unwrap_or(base.top_k),
-            top_p: self.top_p.unwrap_or(base.top_p),
+    /// The flags as given.
+    fn flags(&self) -> PlanFlags {
+        PlanFlags {
+            t_list: Some(self.t_list.clone()),
+            loss_split_t: self.loss_split_t,
+            t_teacher_start: self.t_teacher_start,
+            autoregressive: self.autoregressive,
+            cfg: self.cfg,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            causal_prefix: self.causal_prefix,
         }
     }
 
@@ -136,26 +141,14 @@ impl PlanArgs {
     /// # Errors
     /// The first bound that is broken, with the value.
     pub fn resolve(&self, config: &Config) -> Result<Plan, UsageError> {
-        let guidance = self.guidance(Guidance::default());
-        let plan = if self.autoregressive {
-            Plan::Teacher { guidance }
-        } else {
-            let split = self.loss_split_t.ok_or_else(|| {
-                UsageError(format!(
-                    "--loss-split-t is missing; give the first scale whose tokens are regressed, \
-                     from 0 to {}",
-                    config.scales()
-                ))
-            })?;
-            Plan::from_flags(
-                &self.t_list,
-                split,
-                self.t_teacher_start,
-                guidance,
-                self.causal_prefix,
-            )
-            .map_err(|error| UsageError(error.to_string()))?
-        };
+        if !self.autoregressive && self.loss_split_t.is_none() {
+            return Err(UsageError(format!(
+                "--loss-split-t is missing; give the first scale whose tokens are regressed, from \
+                 0 to {}",
+                config.scales()
+            )));
+        }
+        let plan = self.flags().plan().map_err(|error| UsageError(error.to_string()))?;
         self.checked(plan, config)
     }
 
@@ -164,11 +157,8 @@ impl PlanArgs {
     /// # Errors
     /// When there is none of this name, with the names that there are.
     pub fn preset(&self, name: &str, config: &Config) -> Result<Plan, UsageError> {
-        let same = |preset: &&_| {
-            let preset: &var_dd_engine::bundle::config::PlanPreset = preset;
-            preset.name.eq_ignore_ascii_case(name)
-        };
-        let preset = config.plans.iter().find(same).ok_or_else(|| {
+        let named = config.plans.iter().find(|preset| preset.name.eq_ignore_ascii_case(name));
+        let preset = named.ok_or_else(|| {
             let names: Vec<_> =
                 config.plans.iter().map(|preset| format!("{:?}", preset.name)).collect();
             let near = did_you_mean(name, config.plans.iter().map(|preset| preset.name.as_str()));
@@ -178,18 +168,18 @@ impl PlanArgs {
                 names.join(", ")
             ))
         })?;
-        let plan = preset.plan().map_err(|error| UsageError(error.to_string()))?;
-        self.checked(plan, config)
+        self.checked(preset.plan.clone(), config)
     }
 
     fn checked(&self, mut plan: Plan, config: &Config) -> Result<Plan, UsageError> {
         match &mut plan {
             Plan::TeacherInvolved { guidance, .. } | Plan::Teacher { guidance } => {
-                *guidance = self.guidance(*guidance);
+                *guidance = self.flags().guidance(*guidance);
             }
             Plan::FewStep { .. } => {
                 // Without effect, but no number all the same.
-                self.guidance(Guidance::default())
+                self.flags()
+                    .guidance(Guidance::default())
                     .validate()
                     .map_err(|error| UsageError(error.to_string()))?;
                 let flags = [
@@ -204,7 +194,7 @@ impl PlanArgs {
                 }
             }
         }
-        plan.validate(config.scales()).map_err(|error| UsageError(error.to_string()))?;
+        config.check_plan(&plan).map_err(|error| UsageError(error.to_string()))?;
         Ok(plan)
     }
 }

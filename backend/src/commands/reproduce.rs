@@ -9,14 +9,11 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use var_dd_engine::{
-    bundle::{Bundle, config::PlanPreset},
-    device::kind_name,
-};
+use var_dd_engine::{bundle::Bundle, device::kind_name};
+use var_dd_protocol::PlanPreset;
 
 use super::{
     evaluate::{ComparedArgs, Drawing, Scores, finished},
-    info,
     model::{ModelArgs, seed},
     picture_file::write_whole,
     series::{Rng, Series, SeriesArgs},
@@ -158,7 +155,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
         table.push(Row {
             model: row.model.clone(),
             plan: row.plan.clone(),
-            flags: info::flags(&row.series.plan),
+            flags: row.series.plan.flags().to_string(),
             published: row.published,
             seconds,
             scores,

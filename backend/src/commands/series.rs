@@ -24,7 +24,6 @@ use var_dd_engine::{
 };
 
 use super::{
-    info,
     model::{PlanArgs, check_teacher, seed},
     suggestion::did_you_mean,
 };
@@ -219,7 +218,7 @@ impl Series {
 
     fn request(&self, batch: usize) -> BatchRequest {
         let pictures = self.pictures_of(batch).map(|index| self.picture(index)).collect();
-        BatchRequest { plan: self.plan.clone(), frames: Frames::None, pictures }
+        BatchRequest { plan: self.plan.clone(), explore: None, frames: Frames::None, pictures }
     }
 
     /// Everything that the pictures depend on, by name.
@@ -235,7 +234,7 @@ impl Series {
         let parameters = [
             ("model", json!(bundle.config.name)),
             ("weights", json!(bundle.fingerprint()?)),
-            ("plan", json!(info::flags(&self.plan))),
+            ("plan", json!(self.plan.flags().to_string())),
             ("sample_num", json!(self.pictures())),
             ("bs", json!(self.batch)),
             ("seed", json!(self.seed)),

@@ -273,6 +273,7 @@ fn example(model: &ModelInfo) -> Option<GenerateRequest> {
         count: 1,
         last_frame_first: false,
         deadline_ms: None,
+        explore: None,
     })
 }
 

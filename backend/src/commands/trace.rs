@@ -13,6 +13,7 @@ use var_dd_engine::{
     ops::Ops,
     sample::{
         Batch, Event, Frames, SampleError,
+        explore::{Course, Encoded},
         filter::filtered_probs,
         noise::PictureSeed,
         plan::{Guidance, Plan},
@@ -20,7 +21,7 @@ use var_dd_engine::{
     tensor_file::{self, Expected, TensorFile},
 };
 
-use super::model::{ModelArgs, PlanArgs, check_teacher, count, seed};
+use super::model::{ModelArgs, PlanArgs, check_teacher, count, scale, seed};
 use crate::outln;
 use crate::{device_args::DeviceArgs, usage_error::UsageError};
 
@@ -35,6 +36,8 @@ Output, all f32: `step0.sequence`, `step1.sequence`, … [B, N, Cv] of the few-s
 `draft` [B, N, Cv] and `after_teacher` [B, K(b), Cv] of a teacher-involved plan; always \
 `sequence` [B, N, Cv] and, of the final sequence, `fhat0`, `fhat1`, … [B, Cv, p, p] and \
 `image0`, `image1`, … [B, 3, H, W] in 0…1 for every scale.\n\n\
+With --reroll-from the input also holds `noise_2` f32 [B, N, Cv]; `sequence`, `fhat0`, … and \
+`image0`, … are then of what the re-roll draws.\n\n\
 Example: var-dd trace --model model --input in.safetensors --output out.safetensors --t-list \
 0,5 --loss-split-t 5"
 )]
@@ -45,9 +48,23 @@ pub struct TraceArgs {
     files: FileArgs,
     #[command(flatten)]
     plan: PlanArgs,
+    /// Then every token becomes its nearest codeword, and one more student step keeps the scales
+    /// before this one and draws the others from `noise_2`. Tokens of scales before --loss-split-t,
+    /// or before this scale if it is greater, become codewords.
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true, value_parser = scale)]
+    reroll_from: Option<u32>,
     /// Seed of the teacher's draws; picture i of the batch draws as picture i of this seed.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
+}
+
+/// Flags of `var-dd trace-encode`.
+#[derive(Args, Clone, Debug)]
+pub struct TraceEncodeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    files: FileArgs,
 }
 
 /// Input and output.
@@ -68,7 +85,7 @@ pub struct TraceFilterArgs {
     files: FileArgs,
     /// Logits kept, ties at the threshold included; 0 keeps all.
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = count)]
-    top_k: usize,
+    top_k: u32,
     /// Probability mass kept; 0 keeps all.
     #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     top_p: f64,
@@ -103,7 +120,8 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let plan = args.plan.resolve(config)?;
     tensor_file::check_place(&args.files.output)?;
     check_teacher(&plan, &bundle)?;
-    let inputs = Inputs::read(&args.files, config, &plan)?;
+    let reroll = args.reroll_from.map(|from| check_reroll(from, config)).transpose()?;
+    let inputs = Inputs::read(&args.files, config, &plan, reroll.is_some())?;
     let ops = args.model.network.open()?;
     // Compared with other implementations, which are exact unless told otherwise.
     let dtype = args.model.network.dtype.unwrap_or(DtypeChoice::F32);
@@ -111,7 +129,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let mut outputs: Vec<(String, Tensor)> = Vec::new();
     let mut passes = 0;
     let mut after_teacher = None;
-    let sequence = {
+    let mut sequence = {
         let keep = |tensor: &Tensor| tensor.to_device(tch::Device::Cpu);
         let batch = Batch {
             labels: &inputs.labels,
@@ -127,11 +145,11 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
                         outputs.push((format!("step{pass}.sequence"), keep(sequence)))
                     }
                     Plan::TeacherInvolved { t_list: [_, b], teacher_start, .. } => {
-                        let end = config.tokens_before(b);
+                        let end = config.tokens_before(b as usize);
                         if pass == 0 && drafts {
                             outputs.push(("draft".into(), keep(sequence)));
                             after_teacher = Some(keep(&sequence.narrow(1, 0, end)));
-                        } else if pass < b - teacher_start + usize::from(drafts) {
+                        } else if pass < (b - teacher_start) as usize + usize::from(drafts) {
                             after_teacher = Some(keep(sequence));
                         }
                     }
@@ -148,6 +166,18 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         let nothing = || sequence.narrow(1, 0, 0);
         outputs.push(("after_teacher".into(), after_teacher.unwrap_or_else(nothing)));
     }
+    if let Some(from_scale) = reroll {
+        let loss_split_t = plan.loss_split_t();
+        let course = Course::Reroll { parent: &sequence, from_scale, loss_split_t };
+        let batch = Batch { labels: &inputs.labels, noise: inputs.noise_2.as_ref(), seeds: &[] };
+        let rerolled = sampler
+            .follow(&course, &batch, Frames::None, &mut |_| ControlFlow::Continue(()))?
+            .context("the drawing was stopped")?;
+        if matches!(plan, Plan::FewStep { .. }) {
+            outputs.push((format!("step{passes}.sequence"), rerolled.to_device(tch::Device::Cpu)));
+        }
+        sequence = rerolled;
+    }
     for (k, f_hat) in sampler.f_hats(&sequence).iter().enumerate() {
         outputs.push((format!("image{k}"), sampler.pictures(f_hat)));
         outputs.push((format!("fhat{k}"), f_hat.shallow_clone()));
@@ -158,14 +188,33 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A scale that a re-roll can begin at.
+fn check_reroll(from_scale: u32, config: &Config) -> Result<u32, UsageError> {
+    let scales = config.scales();
+    if (from_scale as usize) < scales {
+        return Ok(from_scale);
+    }
+    Err(UsageError(format!(
+        "--reroll-from is {from_scale}; the model has {scales} scales, so it goes from 0 to {}",
+        scales - 1
+    )))
+}
+
 /// Noise and labels, checked against the model before anything heavy is loaded.
 struct Inputs {
     labels: Tensor,
     noise: Option<Tensor>,
+    /// Noise of the re-roll.
+    noise_2: Option<Tensor>,
 }
 
 impl Inputs {
-    fn read(files: &FileArgs, config: &Config, plan: &Plan) -> anyhow::Result<Self> {
+    fn read(
+        files: &FileArgs,
+        config: &Config,
+        plan: &Plan,
+        with_reroll: bool,
+    ) -> anyhow::Result<Self> {
         let file = TensorFile::open(&files.input)?;
         let expected = Expected {
             kinds: &[Kind::Int64],
@@ -178,21 +227,59 @@ impl Inputs {
         if let Some(&class) = numbers.iter().find(|class| !(0..classes).contains(*class)) {
             return Err(file.refuse(SampleError::Class { class, classes }.to_string()).into());
         }
-        if matches!(plan, Plan::Teacher { .. }) {
-            return Ok(Self { labels, noise: None });
-        }
         let sizes = [numbers.len(), config.tokens() as usize, config.latent_channels as usize];
         let expected = Expected {
             kinds: &[Kind::Float],
             shape: &format!("{sizes:?}: one row for each label, the model's tokens and channels"),
             sizes: Some(&sizes.map(Some)),
         };
-        Ok(Self { noise: Some(file.expect("noise", expected)?), labels })
+        let noise = |name, needed: bool| needed.then(|| file.expect(name, expected)).transpose();
+        Ok(Self {
+            noise: noise("noise", plan.needs_noise())?,
+            noise_2: noise("noise_2", with_reroll)?,
+            labels,
+        })
     }
 
     fn seeds(&self, seed: u64) -> Vec<PictureSeed> {
         (0..self.labels.size()[0] as u64).map(|index| PictureSeed { seed, index }).collect()
     }
+}
+
+/// Encodes `pictures` to tokens, and decodes those.
+///
+/// # Errors
+/// When the model has no encoder, the input is not what it should be, or a file cannot be read or
+/// written.
+pub fn encode(args: &TraceEncodeArgs) -> anyhow::Result<()> {
+    let bundle = Bundle::open(&args.model.directory())?;
+    let config = &bundle.config;
+    tensor_file::check_place(&args.files.output)?;
+    let file = TensorFile::open(&args.files.input)?;
+    let side = config.image_size();
+    let sizes = [None, Some(3), Some(side as usize), Some(side as usize)];
+    let expected = Expected {
+        kinds: &[Kind::Float],
+        shape: &format!("[B, 3, {side}, {side}] with B at least 1: pictures of the model's side"),
+        sizes: Some(&sizes),
+    };
+    let pictures = file.expect("pictures", expected)?;
+    let (least, greatest) = (pictures.min().double_value(&[]), pictures.max().double_value(&[]));
+    if !(least >= -1.0 && greatest <= 1.0) {
+        let reason =
+            format!("tensor \"pictures\" goes from {least} to {greatest}; it must lie in -1 to 1");
+        return Err(file.refuse(reason).into());
+    }
+    let ops = args.model.network.open()?;
+    let dtype = args.model.network.dtype.unwrap_or(DtypeChoice::F32);
+    let sampler = bundle.sampler(&ops, dtype.kind_for(ops.device(), config))?;
+    let Encoded { f, codes, f_hat } = sampler.encode(&pictures)?;
+    // As the network gives them: −1…1.
+    let picture = sampler.pictures(&f_hat) * 2.0 - 1.0;
+    let outputs = [("f", f), ("codes", codes), ("f_hat", f_hat), ("picture", picture)];
+    let outputs: Vec<_> = outputs.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+    tensor_file::write(&args.files.output, &outputs)?;
+    Ok(())
 }
 
 /// Applies top-k and top-p to `logits`.
@@ -206,7 +293,7 @@ pub fn filter(args: &TraceFilterArgs) -> anyhow::Result<()> {
     tensor_file::check_place(&args.files.output)?;
     let file = TensorFile::open(&args.files.input)?;
     let logits = file.expect_logits("logits")?;
-    let probs = filtered_probs(&logits, args.top_k, args.top_p);
+    let probs = filtered_probs(&logits, args.top_k as usize, args.top_p);
     tensor_file::write(&args.files.output, &[("probs".into(), probs)])?;
     Ok(())
 }

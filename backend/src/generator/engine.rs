@@ -1,6 +1,7 @@
 //! The engine as a [`Generator`].
 
 use std::{
+    cell::RefCell,
     ops::ControlFlow,
     path::Path,
     time::{Duration, Instant},
@@ -9,25 +10,30 @@ use std::{
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{Bundle, BundleError, config::PlanPreset},
+    bundle::{Bundle, BundleError},
     device::{self, DtypeChoice},
     failure::{self, Failure},
     ops::Ops,
     sample::{
         Batch, Event, Frames, SampleError, Sampler,
+        explore::Course,
         noise::{self, PictureSeed},
-        plan::Plan,
         to_rgb8,
     },
 };
-use var_dd_protocol::{self as protocol, ModelInfo};
+use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset, TokenReport};
 
-use super::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
+use super::{
+    BatchRequest, Encoding, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink,
+    explore::{ExploreError, Explorer, as_tensor},
+};
 
 /// A model on a device.
 pub struct Engine {
     sampler: Sampler,
     info: ModelInfo,
+    /// Borrowed for moments only: batches may run between the passes of others.
+    explorer: RefCell<Explorer>,
 }
 
 impl Engine {
@@ -43,7 +49,7 @@ impl Engine {
 
     /// Networks at hand, in numbers of `kind`.
     pub fn of(sampler: Sampler, kind: Kind) -> Self {
-        Self { info: describe(&sampler, kind), sampler }
+        Self { info: describe(&sampler, kind), sampler, explorer: RefCell::default() }
     }
 
     /// The device that the networks are on.
@@ -122,13 +128,13 @@ pub struct TimedPictures {
 /// What people are told of a model.
 fn describe(sampler: &Sampler, kind: Kind) -> ModelInfo {
     let config = &sampler.config;
-    let runs = |plan: &Plan| sampler.teacher.is_some() || !plan.needs_teacher();
+    let runs = |preset: &&PlanPreset| sampler.teacher.is_some() || !preset.plan.needs_teacher();
     ModelInfo {
         name: config.name.clone(),
         image_size: config.image_size() as u32,
         patch_nums: config.patch_nums.iter().map(|&side| side as u32).collect(),
         classes: config.classes.clone(),
-        plans: config.plans.iter().filter_map(|preset| offer(preset, runs)).collect(),
+        plans: config.plans.iter().filter(runs).cloned().collect(),
         has_teacher: sampler.teacher.is_some(),
         depth: config.transformer.depth as u32,
         vocabulary: config.vocabulary as u32,
@@ -136,35 +142,6 @@ fn describe(sampler: &Sampler, kind: Kind) -> ModelInfo {
         device: device::device_name(sampler.device),
         dtype: device::kind_name(kind).into(),
     }
-}
-
-/// A preset for people, unless the model cannot run it.
-fn offer(preset: &PlanPreset, runs: impl Fn(&Plan) -> bool) -> Option<protocol::PlanPreset> {
-    let plan = preset.plan().ok().filter(runs)?;
-    let number = |n: usize| n as u32;
-    let plan = match plan {
-        Plan::FewStep { t_list, loss_split_t } => protocol::Plan::FewStep {
-            t_list: t_list.into_iter().map(number).collect(),
-            loss_split_t: number(loss_split_t),
-        },
-        Plan::TeacherInvolved { t_list, loss_split_t, teacher_start, guidance, causal_prefix } => {
-            protocol::Plan::TeacherInvolved {
-                t_list: t_list.map(number),
-                loss_split_t: number(loss_split_t),
-                teacher_start: number(teacher_start),
-                cfg: guidance.cfg,
-                top_k: number(guidance.top_k),
-                top_p: guidance.top_p,
-                causal_prefix,
-            }
-        }
-        Plan::Teacher { guidance } => protocol::Plan::Teacher {
-            cfg: guidance.cfg,
-            top_k: number(guidance.top_k),
-            top_p: guidance.top_p,
-        },
-    };
-    Some(protocol::PlanPreset { name: preset.name.clone(), plan, fid: preset.fid })
 }
 
 /// How long models are prepared: a first picture that is waited for is better than a server that
@@ -198,7 +175,7 @@ impl Generator for Engine {
             .config
             .plans
             .iter()
-            .filter_map(|preset| preset.plan().ok())
+            .map(|preset| preset.plan.clone())
             .filter(runs_here)
             .collect();
         let all = plans.len() * sizes.clone().count();
@@ -207,6 +184,7 @@ impl Generator for Engine {
             let picture = |index| PictureRequest { class: 0, seed: 0, index };
             let batch = BatchRequest {
                 plan: plan.clone(),
+                explore: None,
                 frames: Frames::InOrder,
                 pictures: (0..size).map(picture).collect(),
             };
@@ -233,19 +211,44 @@ impl Generator for Engine {
     }
 
     fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
-        guarded(batch.pictures.len(), || draw(&self.sampler, batch, sink))
+        let sampler = &self.sampler;
+        guarded(batch.pictures.len(), || match &batch.explore {
+            None => {
+                let start = Start::of(batch, sampler);
+                draw(sampler, &Course::Plan(&batch.plan), &start.batch(), batch.frames, sink)
+            }
+            Some(explore) => {
+                let mut explorer = self.explorer.borrow_mut();
+                let ready = explorer.prepare(sampler, &batch.plan, explore, &batch.pictures)?;
+                // Another batch may run between two passes of this one.
+                drop(explorer);
+                draw(sampler, &ready.course(), &ready.batch(), batch.frames, sink)
+            }
+        })
+    }
+
+    fn inspect(
+        &self,
+        request: &GenerateRequest,
+        picture: u32,
+    ) -> Result<TokenReport, GeneratorError> {
+        guarded(1, || self.explorer.borrow_mut().inspect(&self.sampler, request, picture))
+    }
+
+    fn encode(&self, picture: &RgbImage) -> Result<Encoding, GeneratorError> {
+        guarded(1, || encode(&self.sampler, picture))
     }
 }
 
 /// Does work that the device may fail at.
-fn guarded<T>(
+fn guarded<T, E: Into<ExploreError>>(
     pictures: usize,
-    work: impl FnOnce() -> Result<T, SampleError>,
+    work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, GeneratorError> {
     // The networks hold no state that a failure could spoil.
-    let failure = match failure::catch(work) {
+    let failure = match failure::catch(|| work().map_err(Into::into)) {
         Ok(Ok(outcome)) => return Ok(outcome),
-        Ok(Err(SampleError::Device(error))) => Failure::from(error),
+        Ok(Err(ExploreError::Sample(SampleError::Device(error)))) => Failure::from(error),
         Ok(Err(error)) => return Err(GeneratorError::Failed(error.to_string())),
         Err(failure) => failure,
     };
@@ -264,8 +267,7 @@ struct Start {
 
 impl Start {
     fn of(request: &BatchRequest, sampler: &Sampler) -> Self {
-        let starts_from_noise = !matches!(request.plan, Plan::Teacher { .. });
-        let noise = starts_from_noise.then(|| {
+        let noise = request.plan.needs_noise().then(|| {
             noise::noise(&seeds(request), sampler.config.tokens(), sampler.config.latent_channels)
         });
         Self::on(noise, request)
@@ -294,15 +296,18 @@ fn rgb_images(bytes: Vec<Vec<u8>>, side: u32) -> Vec<RgbImage> {
     bytes.into_iter().filter_map(|bytes| RgbImage::from_raw(side, side, bytes)).collect()
 }
 
-fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), SampleError> {
-    let start = Start::of(batch, sampler);
+fn draw(
+    sampler: &Sampler,
+    course: &Course,
+    batch: &Batch,
+    frames: Frames,
+    sink: &mut Sink<'_>,
+) -> Result<(), ExploreError> {
     let side = sampler.config.image_size() as u32;
     let mut failure = None;
     let mut forward = |event: Event<'_>| {
         let event = match event {
-            Event::PassBegan { pass, passes, of } => {
-                GeneratorEvent::PassBegan { pass, passes, of: of.clone() }
-            }
+            Event::PassBegan { pass, passes, of } => GeneratorEvent::PassBegan { pass, passes, of },
             Event::PassEnded { pass, transformer, .. } => {
                 GeneratorEvent::PassEnded { pass, transformer_ms: transformer.as_secs_f64() * 1e3 }
             }
@@ -321,6 +326,32 @@ fn draw(sampler: &Sampler, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<
         };
         sink(event)
     };
-    sampler.run(&batch.plan, &start.batch(), batch.frames, &mut forward)?;
-    failure.map_or(Ok(()), Err)
+    sampler.follow(course, batch, frames, &mut forward)?;
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Tokens of a picture, and the picture up to each scale.
+fn encode(sampler: &Sampler, picture: &RgbImage) -> Result<Encoding, ExploreError> {
+    let codes = sampler.encode(&as_tensor(picture))?.codes;
+    let tokens = sampler.tokens_of(&codes)?;
+    let side = sampler.config.image_size() as u32;
+    let mut frames = Vec::new();
+    let mut failure = None;
+    let labels = Tensor::from_slice(&[0i64]);
+    let batch = Batch { labels: &labels, noise: None, seeds: &[] };
+    let course = Course::Shown { tokens: &tokens, gains: None };
+    sampler.follow(&course, &batch, Frames::InOrder, &mut |event| {
+        if let Event::Decoded { pictures, .. } = event {
+            match to_rgb8(pictures) {
+                Ok(bytes) => frames.extend(rgb_images(bytes, side)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    let codes = Vec::<i64>::try_from(codes.to_device(Device::Cpu).view([-1]))?;
+    Ok(Encoding { codes: codes.iter().map(|&code| code as u32).collect(), frames })
 }

@@ -8,9 +8,11 @@ use std::{
 
 use image::{Rgb, RgbImage};
 use var_dd_engine::sample::Frames;
-use var_dd_protocol::{ModelInfo, Plan, PlanPreset};
+use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset, ScaleTokens, TokenReport};
 
-use super::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink};
+use super::{
+    BatchRequest, Encoding, Generator, GeneratorError, GeneratorEvent, PictureRequest, Sink,
+};
 
 /// A class at which [`FakeGenerator`] panics.
 pub const CLASS_OF_PANIC: u32 = 6;
@@ -19,13 +21,15 @@ pub const CLASS_OF_FAILURE: u32 = 7;
 
 /// A small model: 3 scales, 8 classes, pictures of 16 × 16 pixels.
 pub fn model(name: &str) -> ModelInfo {
-    let preset = |name: &str, plan| PlanPreset { name: name.to_owned(), plan, fid: None };
     ModelInfo {
         name: name.to_owned(),
         image_size: 16,
         patch_nums: vec![1, 2, 4],
         classes: (0..8).map(|class| format!("class {class}")).collect(),
-        plans: vec![preset("1 step", few_step(&[0])), preset("2 steps", few_step(&[0, 1]))],
+        plans: vec![
+            PlanPreset::new("1 step", few_step(&[0])),
+            PlanPreset::new("2 steps", few_step(&[0, 1])),
+        ],
         has_teacher: true,
         depth: 1,
         vocabulary: 16,
@@ -143,7 +147,11 @@ impl Generator for FakeGenerator {
     fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
         let has = |class| batch.pictures.iter().any(|picture| picture.class == class);
-        let passes = batch.plan.passes(self.info.patch_nums.len());
+        let wanted = GenerateRequest {
+            explore: batch.explore.as_deref().cloned(),
+            ..GenerateRequest::new(0, batch.plan.clone())
+        };
+        let passes = wanted.passes(self.info.scales());
         let decoded = |pass, scale| {
             let draw = |&of: &PictureRequest| picture(self.info.image_size, of, pass, scale);
             let pictures = batch.pictures.iter().map(draw).collect();
@@ -165,7 +173,7 @@ impl Generator for FakeGenerator {
             if let Some(gate) = &self.gate {
                 gate.enter();
             }
-            let began = GeneratorEvent::PassBegan { pass, passes: passes.len(), of: of.clone() };
+            let began = GeneratorEvent::PassBegan { pass, passes: passes.len(), of: *of };
             if sink(began) == ControlFlow::Break(()) {
                 return Ok(());
             }
@@ -180,7 +188,7 @@ impl Generator for FakeGenerator {
             {
                 return Ok(());
             }
-            let scales = of.scales.clone().map(|scale| (pass, scale));
+            let scales = of.scales().map(|scale| (pass, scale));
             match batch.frames {
                 Frames::None => {}
                 Frames::Last => later = scales.rev().take(1).collect(),
@@ -202,5 +210,28 @@ impl Generator for FakeGenerator {
             }
         }
         Ok(())
+    }
+
+    fn inspect(
+        &self,
+        request: &GenerateRequest,
+        picture: u32,
+    ) -> Result<TokenReport, GeneratorError> {
+        let code = (request.seed.unwrap_or_default() % 16) as u32;
+        let scale = |&side: &u32| ScaleTokens {
+            side,
+            codes: vec![code; (side * side) as usize],
+            distances: vec![0.0; (side * side) as usize],
+            laws: Vec::new(),
+        };
+        let scales = self.info.patch_nums.iter().map(scale).collect();
+        Ok(TokenReport { picture, vocabulary: self.info.vocabulary, scales })
+    }
+
+    fn encode(&self, picture: &RgbImage) -> Result<Encoding, GeneratorError> {
+        let tokens: u32 = self.info.patch_nums.iter().map(|side| side * side).sum();
+        let code = u32::from(picture.get_pixel(0, 0).0[0]) % self.info.vocabulary;
+        let frames = vec![picture.clone(); self.info.patch_nums.len()];
+        Ok(Encoding { codes: vec![code; tokens as usize], frames })
     }
 }

@@ -4,17 +4,15 @@
 //! the engine, tests a stand-in that needs no network weights.
 
 pub mod engine;
+pub(crate) mod explore;
 #[doc(hidden)]
 pub mod fake;
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use image::RgbImage;
-use var_dd_engine::sample::{
-    Frames,
-    plan::{Pass, Plan},
-};
-use var_dd_protocol::ModelInfo;
+use var_dd_engine::sample::Frames;
+use var_dd_protocol::{Explore, GenerateRequest, ModelInfo, Pass, Plan, TokenReport};
 
 /// One picture of a batch. Its noise and draws depend on these numbers alone (and the plan and
 /// model).
@@ -33,6 +31,9 @@ pub struct PictureRequest {
 pub struct BatchRequest {
     /// Valid for the model.
     pub plan: Plan,
+    /// What the pictures go on from or lie between, if anything; valid for the model, parents
+    /// filled in.
+    pub explore: Option<Arc<Explore>>,
     /// Which scales are decoded, and when.
     pub frames: Frames,
     /// At least one.
@@ -89,6 +90,15 @@ pub enum GeneratorError {
     Failed(String),
 }
 
+/// A picture as tokens.
+#[derive(Debug)]
+pub struct Encoding {
+    /// Numbers of the codewords of all tokens, scale by scale and row by row.
+    pub codes: Vec<u32>,
+    /// The picture up to each scale.
+    pub frames: Vec<RgbImage>,
+}
+
 /// Receives the events of a batch; `Break` stops it within one pass.
 pub type Sink<'a> = dyn FnMut(GeneratorEvent) -> ControlFlow<()> + 'a;
 
@@ -107,4 +117,24 @@ pub trait Generator: Send {
     /// # Errors
     /// When the device cannot.
     fn generate(&self, batch: &BatchRequest, sink: &mut Sink<'_>) -> Result<(), GeneratorError>;
+
+    /// Every token of one picture of a valid request, drawn anew.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    fn inspect(
+        &self,
+        _request: &GenerateRequest,
+        _picture: u32,
+    ) -> Result<TokenReport, GeneratorError> {
+        Err(GeneratorError::Failed("this generator does not tell its tokens".into()))
+    }
+
+    /// Tokens of a picture of the model's side, and what each scale adds to it.
+    ///
+    /// # Errors
+    /// When the device cannot.
+    fn encode(&self, _picture: &RgbImage) -> Result<Encoding, GeneratorError> {
+        Err(GeneratorError::Failed("this generator does not encode pictures".into()))
+    }
 }

@@ -26,10 +26,6 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     timeout: Duration,
 ) -> Result<T, ApiError> {
     let malformed = |message: String| ApiError::new(ErrorCode::MalformedBody, message);
-    let too_large = || {
-        let message = format!("the body is over the limit of {most} bytes");
-        ApiError::new(ErrorCode::TooLarge, message)
-    };
     // Asking for this type also makes browsers ask first before another page may send it.
     let media_type = request.headers().get(header::CONTENT_TYPE);
     let essence = media_type
@@ -43,6 +39,28 @@ pub(super) async fn read_json<T: DeserializeOwned>(
             shortened(essence)
         )));
     }
+    let body = read_bytes(request, payload, most, timeout).await?;
+    var_dd_protocol::from_json_object(&body).map_err(|error| {
+        malformed(format!("the body is not the JSON that is expected here: {error}"))
+    })
+}
+
+/// Reads a body of at most `most` bytes that arrives within `timeout`.
+///
+/// # Errors
+/// [`ErrorCode::TooLarge`], [`ErrorCode::Timeout`], or [`ErrorCode::MalformedBody`] if it breaks
+/// off.
+pub(super) async fn read_bytes(
+    request: &HttpRequest,
+    payload: web::Payload,
+    most: usize,
+    timeout: Duration,
+) -> Result<BytesMut, ApiError> {
+    let malformed = |message: String| ApiError::new(ErrorCode::MalformedBody, message);
+    let too_large = || {
+        let message = format!("the body is over the limit of {most} bytes");
+        ApiError::new(ErrorCode::TooLarge, message)
+    };
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -62,13 +80,10 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         }
         Ok(body)
     };
-    let body = tokio::time::timeout(timeout, read).await.map_err(|_| {
+    tokio::time::timeout(timeout, read).await.map_err(|_| {
         let message = format!("the body did not arrive within {} s", timeout.as_secs());
         ApiError::new(ErrorCode::Timeout, message)
-    })??;
-    var_dd_protocol::from_json_object(&body).map_err(|error| {
-        malformed(format!("the body is not the JSON that is expected here: {error}"))
-    })
+    })?
 }
 
 /// Whether a client reads a content coding: named (or `*`) and not with weight 0.

@@ -22,8 +22,10 @@ pub fn status(code: ErrorCode) -> StatusCode {
         Timeout => StatusCode::REQUEST_TIMEOUT,
         Conflict => StatusCode::CONFLICT,
         TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        UnknownModel | ClassOutOfRange | InvalidPlan | NoTeacher | CountOutOfRange
-        | SeedOutOfRange | DeadlineOutOfRange | KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        UnknownModel | ClassOutOfRange | InvalidPlan | InvalidExplore | InvalidPicture
+        | NoTeacher | CountOutOfRange | SeedOutOfRange | DeadlineOutOfRange | KeyReused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         QueueFull | RateLimited | TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
         ShuttingDown | OutOfMemory | StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
         Internal => StatusCode::INTERNAL_SERVER_ERROR,

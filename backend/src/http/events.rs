@@ -10,13 +10,16 @@ use std::{
 
 use actix_http::ws::OpCode;
 use actix_web::{HttpRequest, HttpResponse, rt, web};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::StreamMap;
-use var_dd_protocol::{ErrorBody, ErrorCode, GenerateRequest, JobId, OwnerToken, ServerMessage};
+use var_dd_protocol::{
+    ErrorBody, ErrorCode, Frame, FrameHeader, GenerateRequest, JobId, OwnerToken, ServerMessage,
+};
 
 use super::{
     Connection, Site,
@@ -66,6 +69,7 @@ pub(super) async fn connect(
         session: Session::new(site.config.session),
         window: Window::new(site.config.unconfirmed_bytes),
         viewers: StreamMap::new(),
+        preview: None,
         client,
         conversation: site.conversations.fetch_add(1, Ordering::Relaxed),
         sender,
@@ -114,6 +118,14 @@ fn events(viewer: Viewer) -> Events {
     }))
 }
 
+/// The outcome of the newest preview, if there is one.
+async fn newest(preview: &mut Option<Preview>) -> (u32, Result<(FrameHeader, Bytes), ErrorBody>) {
+    match preview {
+        Some(preview) => preview.await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Conversation {
     site: web::Data<Site>,
     client: IpAddr,
@@ -122,10 +134,15 @@ struct Conversation {
     sender: Sender,
     session: Session,
     viewers: StreamMap<JobId, Events>,
+    /// The newest preview; dropping one takes it back, unless the device has it.
+    preview: Option<Preview>,
     window: Window,
     place: Arc<Place>,
     _permit: Permit,
 }
+
+/// A preview on its way, with the tag of its message.
+type Preview = Pin<Box<dyn Future<Output = (u32, Result<(FrameHeader, Bytes), ErrorBody>)>>>;
 
 impl Conversation {
     async fn run(mut self, mut receiver: Receiver) {
@@ -164,6 +181,10 @@ impl Conversation {
                 }
                 Some((job, event)) = self.viewers.next(), if self.window.has_room() => {
                     self.tell(job, event).await?;
+                }
+                (tag, outcome) = newest(&mut self.preview), if self.window.has_room() => {
+                    self.preview = None;
+                    self.show(tag, outcome).await?;
                 }
                 _ = ping.tick() => {
                     if heard.elapsed() > timeouts.silence {
@@ -243,6 +264,7 @@ impl Conversation {
             match step {
                 Step::Send(message) => self.say(&message).await?,
                 Step::Submit { tag, request } => self.submit(tag, request).await?,
+                Step::Preview { tag, request } => self.preview(tag, request),
                 Step::Cancel { job, owner_token } => self.cancel(job, &owner_token).await?,
                 Step::Watch { job, after } => self.watch(job, after).await?,
                 Step::Unwatch(job) => {
@@ -287,6 +309,30 @@ impl Conversation {
                     }
                     Err(error) => self.fail(job, error).await,
                 }
+            }
+            Err(error) => self.say(&ServerMessage::Rejected { tag, error }).await,
+        }
+    }
+
+    /// Begins a preview in place of the one before.
+    fn preview(&mut self, tag: u32, request: GenerateRequest) {
+        let site = self.site.clone();
+        self.preview = Some(Box::pin(async move { (tag, site.scheduler.preview(request).await) }));
+    }
+
+    /// Answers a preview.
+    async fn show(
+        &mut self,
+        tag: u32,
+        outcome: Result<(FrameHeader, Bytes), ErrorBody>,
+    ) -> Result<(), Ending> {
+        match outcome {
+            Ok((header, picture)) => {
+                let frame = Frame { job: JobId::of_preview(tag), seq: 0, header, picture };
+                let bytes = web::Bytes::from(frame.encode());
+                let number = self.window.sent(bytes.len());
+                self.send(OpCode::Binary, &bytes).await?;
+                self.send(OpCode::Ping, &number).await
             }
             Err(error) => self.say(&ServerMessage::Rejected { tag, error }).await,
         }

@@ -34,6 +34,7 @@ mod connections;
 mod cors;
 pub mod error;
 mod events;
+mod explore;
 mod guard;
 mod health;
 mod jobs;
@@ -47,6 +48,7 @@ mod results;
 pub mod security;
 pub mod session;
 mod shares;
+mod upload;
 mod websocket;
 
 use connections::{Connection, Connections, Io};
@@ -181,6 +183,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/api/info", vec![(Method::GET, web::to(jobs::info))]),
         at("/api/ws", vec![(Method::GET, web::to(events::connect))]),
         at("/api/jobs", vec![(Method::POST, web::to(jobs::submit))]),
+        at("/api/preview", vec![(Method::POST, web::to(explore::preview))]),
+        at("/api/encode", vec![(Method::POST, web::to(explore::encode))]),
+        at("/api/results/{id}/tokens", vec![(Method::GET, web::to(explore::tokens))]),
         at("/api/results", vec![(Method::GET, web::to(results::recent))]),
         at(
             "/api/results/{id}",

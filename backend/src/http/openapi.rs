@@ -11,7 +11,7 @@ use super::{
     body::{Caching, json},
     card,
     error::ApiError,
-    events, health, jobs, pages, results,
+    events, explore, health, jobs, pages, results,
 };
 
 #[derive(OpenApi)]
@@ -22,7 +22,8 @@ use super::{
             they are drawn, and kept as results."
     ),
     paths(
-        jobs::info, events::connect, jobs::submit, jobs::cancel,
+        jobs::info, events::connect, jobs::submit, jobs::cancel, explore::preview, explore::encode,
+        explore::tokens,
         results::recent, results::view, results::delete, results::frame, results::picture,
         document, health::live, health::ready, health::metrics, pages::result,
         pages::comparison, card::of_result, card::of_comparison, card::of_playground,

@@ -38,6 +38,13 @@ pub enum Step {
         /// The request.
         request: GenerateRequest,
     },
+    /// Draw a preview in place of the one before.
+    Preview {
+        /// Tag of the message.
+        tag: u32,
+        /// The request.
+        request: GenerateRequest,
+    },
     /// Stop a job.
     Cancel {
         /// The job.
@@ -137,6 +144,7 @@ impl Session {
                 Ok(()) => Step::Submit { tag, request },
                 Err(error) => Step::Send(ServerMessage::Rejected { tag, error }),
             }],
+            ClientMessage::Preview { tag, request } => vec![Step::Preview { tag, request }],
             ClientMessage::Cancel { job, owner_token } => vec![Step::Cancel { job, owner_token }],
             ClientMessage::Watch { job, after } => match self.room_to_watch(&job) {
                 Ok(()) => vec![Step::Watch { job, after }],

@@ -1,9 +1,9 @@
 //! Which waiting pictures run next: a pure function of the queue, the clock and the limits.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use var_dd_engine::sample::{Frames, plan::Plan};
-use var_dd_protocol::JobId;
+use var_dd_engine::sample::Frames;
+use var_dd_protocol::{Explore, JobId, Plan};
 
 /// A job that waits for (more) pictures of it to be drawn.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Waiting {
     pub(super) model: usize,
     /// Its plan.
     pub(super) plan: Plan,
+    /// What it goes on from or lies between, if anything.
+    pub(super) explore: Option<Arc<Explore>>,
     /// In which order its frames are wanted.
     pub(super) frames: Frames,
     /// Pictures still to be drawn.
@@ -97,6 +99,11 @@ pub(super) fn decide(
     if wake_ms.is_finite() { Decision::WaitUntil(wake_ms) } else { Decision::Idle }
 }
 
+/// What pictures must share to run together.
+fn kind_of(job: &Waiting) -> (&Plan, Option<&Explore>, Frames) {
+    (&job.plan, job.explore.as_deref(), job.frames)
+}
+
 /// The batch of a model as it would run now, and whether waiting could not make it larger.
 pub(super) fn gather(queue: &[Waiting], model: usize, max_batch: u32) -> (Vec<Slice>, bool) {
     let mut slices = Vec::new();
@@ -104,7 +111,7 @@ pub(super) fn gather(queue: &[Waiting], model: usize, max_batch: u32) -> (Vec<Sl
     let mut passed_over = false;
     let mut kind = None;
     for (at, job) in queue.iter().enumerate().filter(|(_, job)| job.model == model) {
-        if *kind.get_or_insert((&job.plan, job.frames)) != (&job.plan, job.frames) {
+        if *kind.get_or_insert(kind_of(job)) != kind_of(job) {
             continue;
         }
         let wanted = job.pictures.end - job.pictures.start;
@@ -129,7 +136,7 @@ mod tests {
     use super::*;
 
     fn plan(number: usize) -> Plan {
-        Plan::FewStep { t_list: (0..=number).collect(), loss_split_t: 1 }
+        Plan::FewStep { t_list: (0..=number as u32).collect(), loss_split_t: 1 }
     }
 
     /// A queue from (model, plan, pictures, since).
@@ -139,6 +146,7 @@ mod tests {
                 id: JobId::from_bits(id),
                 model,
                 plan: plan(number),
+                explore: None,
                 frames: Frames::InOrder,
                 pictures: 0..count,
                 since_ms,

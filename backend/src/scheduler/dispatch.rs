@@ -15,9 +15,10 @@ use var_dd_protocol::JobEvent;
 
 use super::{
     draw::{self, BatchPicture},
+    question,
     queue::Ran,
     state::{Batch, Shared, Step},
-    worker::{self, Work},
+    worker::{self, Task, Work},
 };
 use crate::generator::{Generator, PictureRequest};
 
@@ -27,7 +28,7 @@ const REPORTS_WAITING: usize = 8;
 /// The device thread as the dispatcher sees it.
 #[derive(Debug)]
 pub(super) struct Device {
-    work: std_mpsc::SyncSender<Work>,
+    tasks: std_mpsc::SyncSender<Task>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -41,7 +42,9 @@ impl Device {
         shared: &Arc<Shared>,
         generators: Vec<Box<dyn Generator>>,
     ) -> std::io::Result<Self> {
-        let (work, works) = std_mpsc::sync_channel(1);
+        // Room for one batch whatever questions wait.
+        let (tasks, given) = std_mpsc::sync_channel(1 + question::WAITING);
+        shared.questions.connect(Some(tasks.clone()));
         let clock = shared.clock;
         let max_batch = u32::try_from(shared.config.max_batch).unwrap_or(u32::MAX).max(1);
         let (prepared, ready) = oneshot::channel();
@@ -50,11 +53,11 @@ impl Device {
                 // Nobody waits any more only when the server is going down.
                 let _ = prepared.send(());
             };
-            worker::run(generators, max_batch, ready, clock, &works);
+            worker::run(generators, max_batch, ready, clock, &given);
         })?;
         // The thread drops its end only after it has said so.
         let _ = ready.await;
-        Ok(Self { work, thread })
+        Ok(Self { tasks, thread })
     }
 }
 
@@ -70,7 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>, device: Device) {
             });
         }
         if let Some(work) = prepare(&shared, batch, &Handle::current(), true)
-            && let Err(refused) = device.work.try_send(work)
+            && let Err(refused) = device.tasks.try_send(Task::Draw(work))
         {
             // The device is idle, so its channel has room: only a dead thread refuses.
             tracing::error!(%refused, "the device thread is gone; no more jobs are taken until \
@@ -133,7 +136,8 @@ fn prepare(shared: &Arc<Shared>, batch: Batch, tasks: &Handle, outer: bool) -> O
     let (jobs, closing) = (pictures.clone(), weak.clone());
     Some(Work {
         model: first.model,
-        plan: first.plan.clone(),
+        plan: first.plan().clone(),
+        explore: first.explore(),
         frames: first.frames,
         pictures: pictures.iter().map(picture_request).collect(),
         unwanted: Box::new(move |range| {
@@ -148,7 +152,7 @@ fn prepare(shared: &Arc<Shared>, batch: Batch, tasks: &Handle, outer: bool) -> O
             if let Some(shared) = weak.upgrade() {
                 let batch = Ran {
                     model: first.model,
-                    plan: &first.plan,
+                    plan: first.plan(),
                     frames: first.frames,
                     taken: &taken,
                 };
@@ -170,8 +174,9 @@ fn picture_request(picture: &BatchPicture) -> PictureRequest {
 
 /// Lets the device and the tasks end; what has not ended by then is left to the next start.
 async fn rest(shared: Arc<Shared>, device: Device, mut tasks: JoinSet<()>) {
-    let Device { work, thread } = device;
-    drop(work);
+    let Device { tasks: sender, thread } = device;
+    shared.questions.connect(None);
+    drop(sender);
     while tasks.join_next().await.is_some() {}
     for task in shared.adopted() {
         // A panic was told of where it happened.

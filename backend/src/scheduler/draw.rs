@@ -139,7 +139,7 @@ fn tell(shared: &Arc<Shared>, batch: &[BatchPicture], report: Report, ends: &mut
         Report::Event { pictures, at_ms, event } => match event {
             GeneratorEvent::PassBegan { pass, passes, of } => {
                 for job in jobs(&batch[pictures]) {
-                    job.pass_began(pass, passes, &of, at_ms);
+                    job.pass_began(pass, passes, of, at_ms);
                 }
             }
             GeneratorEvent::PassEnded { pass, transformer_ms } => {

@@ -2,15 +2,13 @@
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use var_dd_engine::sample::{
-    Frames,
-    plan::{self as engine, Guidance},
-};
+use var_dd_engine::sample::Frames;
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, JobId, MAX_DEADLINE_MS, MAX_PICTURES, MAX_SEED,
-    ModelInfo, OwnerToken, Pass, PassKind, Plan,
+    ModelInfo, OwnerToken,
 };
 
+use super::explore;
 use crate::storage::{JobRecord, OwnerHash};
 
 /// A job that its model can run.
@@ -18,8 +16,6 @@ use crate::storage::{JobRecord, OwnerHash};
 pub(super) struct ValidJob {
     /// Index of the model among the loaded ones.
     pub(super) model: usize,
-    /// The plan as the engine knows it.
-    pub(super) plan: engine::Plan,
     /// In which order the frames come.
     pub(super) frames: Frames,
     /// The request, model and seed filled in.
@@ -84,10 +80,11 @@ impl ValidJob {
             Some(seed) => seed,
             None => random::<8>().map(u64::from_le_bytes)? & MAX_SEED,
         };
-        let plan = engine_plan(&request.plan);
-        plan.validate(info.patch_nums.len())
+        let plan = &request.plan;
+        plan.validate(info.scales())
             .map_err(|error| ErrorBody::new(ErrorCode::InvalidPlan, error.to_string()))?;
-        if plan.needs_teacher() && !info.has_teacher {
+        explore::check(&request, info)?;
+        if request.needs_teacher() && !info.has_teacher {
             return Err(ErrorBody::new(
                 ErrorCode::NoTeacher,
                 format!(
@@ -100,7 +97,6 @@ impl ValidJob {
         let preset = info.plans.iter().find(|preset| preset.plan == request.plan);
         Ok(Self {
             model,
-            plan,
             frames: if request.last_frame_first { Frames::LastFirst } else { Frames::InOrder },
             class_name: class_name.clone(),
             plan_name: preset.map(|preset| preset.name.clone()),
@@ -131,7 +127,8 @@ impl ValidJob {
     }
 }
 
-fn find_model<'a>(
+/// The model of this name, the first one if there is none, and its index.
+pub(super) fn find_model<'a>(
     name: Option<&str>,
     models: &'a [ModelInfo],
 ) -> Result<(usize, &'a ModelInfo), ErrorBody> {
@@ -146,48 +143,6 @@ fn find_model<'a>(
         let message = format!("no model named {name:?} is loaded; there are {}", names.join(", "));
         ErrorBody::new(ErrorCode::UnknownModel, message)
     })
-}
-
-/// The plan as the engine knows it.
-pub(super) fn engine_plan(plan: &Plan) -> engine::Plan {
-    let guidance = |cfg, top_k, top_p| Guidance { cfg, top_k: top_k as usize, top_p };
-    match *plan {
-        Plan::FewStep { ref t_list, loss_split_t } => engine::Plan::FewStep {
-            t_list: t_list.iter().map(|&t| t as usize).collect(),
-            loss_split_t: loss_split_t as usize,
-        },
-        Plan::TeacherInvolved {
-            t_list,
-            loss_split_t,
-            teacher_start,
-            cfg,
-            top_k,
-            top_p,
-            causal_prefix,
-        } => engine::Plan::TeacherInvolved {
-            t_list: t_list.map(|t| t as usize),
-            loss_split_t: loss_split_t as usize,
-            teacher_start: teacher_start as usize,
-            guidance: guidance(cfg, top_k, top_p),
-            causal_prefix,
-        },
-        Plan::Teacher { cfg, top_k, top_p } => {
-            engine::Plan::Teacher { guidance: guidance(cfg, top_k, top_p) }
-        }
-    }
-}
-
-/// A pass as the protocol knows it.
-pub(super) fn protocol_pass(pass: &engine::Pass) -> Pass {
-    Pass {
-        kind: match pass.kind {
-            engine::PassKind::Student => PassKind::Student,
-            engine::PassKind::Draft => PassKind::Draft,
-            engine::PassKind::Teacher => PassKind::Teacher,
-        },
-        first_scale: pass.scales.start as u32,
-        end_scale: pass.scales.end as u32,
-    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], ErrorBody> {
@@ -235,7 +190,7 @@ pub(super) fn check_owner(token: &OwnerToken, owner: &OwnerHash) -> Result<(), E
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use var_dd_protocol::{Guidance, Plan};
 
     use super::*;
     use crate::generator::fake::{few_step, model};
@@ -249,6 +204,7 @@ mod tests {
             count: MAX_PICTURES,
             last_frame_first: false,
             deadline_ms: None,
+            explore: None,
         }
     }
 
@@ -282,7 +238,7 @@ mod tests {
     #[test]
     fn what_is_out_of_bounds_is_refused_with_the_value_and_the_bound() {
         use ErrorCode::*;
-        let teacher = Plan::Teacher { cfg: 2.0, top_k: 0, top_p: 0.0 };
+        let teacher = Plan::Teacher { guidance: Guidance::default() };
         for (error, code, says) in [
             (
                 refusal(|r| r.model = Some("large".into())),
@@ -313,45 +269,6 @@ mod tests {
         ] {
             assert_eq!(error.code, code);
             assert!(says.iter().all(|words| error.message.contains(words)), "{}", error.message);
-        }
-    }
-
-    fn any_plan() -> impl Strategy<Value = Plan> {
-        let law = || (0.0..100.0_f64, 0..10_000_u32, 0.0..1.0_f64);
-        let bound = || 0..13_u32;
-        prop_oneof![
-            (prop::collection::vec(bound(), 0..5), bound())
-                .prop_map(|(t_list, loss_split_t)| Plan::FewStep { t_list, loss_split_t }),
-            ((bound(), bound()), bound(), bound(), law(), any::<bool>()).prop_map(
-                |((a, b), loss_split_t, teacher_start, (cfg, top_k, top_p), causal_prefix)| {
-                    Plan::TeacherInvolved {
-                        t_list: [a, b],
-                        loss_split_t,
-                        teacher_start,
-                        cfg,
-                        top_k,
-                        top_p,
-                        causal_prefix,
-                    }
-                }
-            ),
-            law().prop_map(|(cfg, top_k, top_p)| Plan::Teacher { cfg, top_k, top_p }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn the_page_and_the_engine_agree_on_the_passes_of_every_valid_plan(plan in any_plan(), scales in 1..11_u32) {
-            let engine = engine_plan(&plan);
-            prop_assert_eq!(engine.needs_teacher(), plan.needs_teacher());
-            if engine.validate(scales as usize).is_ok() {
-                let passes: Vec<_> = engine.passes(scales as usize).iter().map(protocol_pass).collect();
-                prop_assert_eq!(&passes, &plan.passes(scales));
-                let frames: usize = engine.passes(scales as usize).iter().map(|pass| pass.scales.len()).sum();
-                prop_assert_eq!(plan.frames(scales).len(), frames);
-                // The last frame, which is never dropped, is the whole picture.
-                prop_assert_eq!(passes.last().map(|pass| pass.end_scale), Some(scales));
-            }
         }
     }
 

@@ -3,23 +3,23 @@
 use std::{
     collections::HashSet,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use var_dd_engine::sample::{Frames, plan};
+use var_dd_engine::sample::Frames;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, FrameHeader, FramePosition, JobEvent, JobState, JobView, MediaType,
-    Timings,
+    ErrorBody, ErrorCode, Explore, FrameHeader, FramePosition, JobEvent, JobState, JobView,
+    MediaType, Pass, Plan, Timings,
 };
 
 use super::{
     clock::milliseconds,
     fairness::Client,
-    job::{ValidJob, protocol_pass},
+    job::ValidJob,
     log::{Cursor, Log, Step},
 };
 use crate::storage::{Ending, JobRecord, OwnerHash};
@@ -52,8 +52,6 @@ pub(super) struct LiveJob {
     pub(super) record: JobRecord,
     /// Index of its model.
     pub(super) model: usize,
-    /// Its plan.
-    pub(super) plan: plan::Plan,
     /// In which order its frames come.
     pub(super) frames: Frames,
     /// Order of acceptance.
@@ -98,7 +96,6 @@ impl LiveJob {
         Self {
             record,
             model: valid.model,
-            plan: valid.plan,
             frames: valid.frames,
             number,
             client,
@@ -184,13 +181,13 @@ impl LiveJob {
 
     /// A pass began. A job that runs in parts, or again in smaller batches, tells of each pass
     /// once.
-    pub(super) fn pass_began(&self, pass: usize, passes: usize, of: &plan::Pass, now_ms: f64) {
+    pub(super) fn pass_began(&self, pass: usize, passes: usize, of: Pass, now_ms: f64) {
         self.update(|progress| {
             if pass == progress.passes_began {
                 progress.passes_began += 1;
                 progress.log.push(JobEvent::PassBegan {
                     pass: pass as u32,
-                    of: protocol_pass(of),
+                    of,
                     passes: passes as u32,
                     at_ms: self.since_acceptance(now_ms),
                 });
@@ -220,15 +217,28 @@ impl LiveJob {
         });
     }
 
+    /// Its plan.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.record.request.plan
+    }
+
+    /// What it goes on from or lies between, if anything.
+    pub(super) fn explore(&self) -> Option<Arc<Explore>> {
+        self.record.request.explore.clone().map(Arc::new)
+    }
+
+    /// The passes of the plan.
+    pub(super) fn passes(&self) -> Vec<Pass> {
+        self.record.request.passes(self.record.patch_nums.len() as u32)
+    }
+
     fn frames_of_a_picture(&self) -> u32 {
-        let passes = self.plan.passes(self.record.patch_nums.len());
-        passes.iter().map(|pass| pass.scales.len() as u32).sum()
+        Pass::frames(&self.passes()).len() as u32
     }
 
     /// Whether a frame is the last one of its picture.
     pub(super) fn is_last(&self, at: FramePosition) -> bool {
-        let scales = self.record.patch_nums.len();
-        at.scale as usize + 1 == scales && at.pass as usize + 1 == self.plan.passes(scales).len()
+        Pass::frames(&self.passes()).last() == Some(&at)
     }
 
     /// Whether a frame is still wanted.

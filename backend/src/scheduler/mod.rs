@@ -15,11 +15,13 @@ mod clock;
 mod dispatch;
 mod draw;
 mod encode;
+mod explore;
 mod fairness;
 mod job;
 mod live;
 mod log;
 mod metrics;
+mod question;
 mod queue;
 mod state;
 #[cfg(test)]
@@ -27,19 +29,23 @@ mod tests;
 mod viewer;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use image::RgbImage;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use var_dd_engine::sample::Frames;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, GenerateRequest, JobEvent, JobId, JobView, MediaType, ModelInfo,
-    OwnerToken, ResultPage,
+    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
+    MediaType, ModelInfo, OwnerToken, Parent, Pass, ResultPage, TokenReport, TokenizedPicture,
 };
 
 use self::{
+    clock::milliseconds,
     dispatch::Device,
-    job::{ValidJob, check_owner},
+    job::{ValidJob, check_owner, find_model},
     live::{LiveJob, first_seq, internal},
     state::Shared,
 };
@@ -49,7 +55,9 @@ pub use self::{
     viewer::{Viewer, ViewerEvent},
 };
 use crate::{
-    generator::Generator,
+    generator::{
+        BatchRequest, Encoding, Generator, GeneratorError, GeneratorEvent, PictureRequest,
+    },
     storage::{
         AskedBefore, Ending, JobRecord, RequestKey, Store, StoreError, StoredEvent, StoredFrame,
         StoredJob, UnfinishedJob,
@@ -256,7 +264,7 @@ impl Scheduler {
         {
             return before;
         }
-        let valid = ValidJob::new(request, &self.0.models)?;
+        let valid = ValidJob::new(self.with_parents(request).await?, &self.0.models)?;
         let place = self.0.reserve()?;
         let salt = job::new_salt()?;
         let owner_token = match &key {
@@ -291,6 +299,34 @@ impl Scheduler {
             Ok(accepted)
         })
         .await
+    }
+
+    /// Writes into a request what drew its parents.
+    async fn with_parents(
+        &self,
+        mut request: GenerateRequest,
+    ) -> Result<GenerateRequest, ErrorBody> {
+        let Some(from) = request.explore.as_mut().and_then(|explore| explore.from.as_mut()) else {
+            return Ok(request);
+        };
+        for (field, parent) in from.parents_mut() {
+            let Parent::Result { result, request: found, .. } = parent else { continue };
+            let field = format!("{field}.result");
+            let view = self.view(result).await.map_err(|error| error.at(field.clone()))?;
+            if view.state != JobState::Finished {
+                let message = format!(
+                    "{field}: {result} has not finished; a picture can be gone on from when it \
+                     is there"
+                );
+                return Err(ErrorBody::new(ErrorCode::InvalidExplore, message).at(field));
+            }
+            // A picture goes on with the model that drew it, unless another one is asked for.
+            if request.model.is_none() {
+                request.model.clone_from(&view.request.model);
+            }
+            *found = Some(Box::new(view.request));
+        }
+        Ok(request)
     }
 
     /// Watches a job, live or replayed from storage, from the event after `after` on (all if
@@ -384,7 +420,8 @@ impl Scheduler {
     }
 
     /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before the
-    /// cursor `before`, which is the `next` of an earlier page.
+    /// cursor `before`, which is the `next` of an earlier page. Those that descend from a picture of
+    /// somebody's own are left out.
     ///
     /// # Errors
     /// When the limit is out of its bounds, or the cursor is not one.
@@ -400,7 +437,11 @@ impl Scheduler {
         jobs.truncate(limit as usize);
         let next = jobs.last().filter(|_| more).and_then(|job| job.ended);
         Ok(ResultPage {
-            results: jobs.iter().map(StoredJob::listed).collect(),
+            results: jobs
+                .iter()
+                .filter(|job| !job.record.request.is_private())
+                .map(StoredJob::listed)
+                .collect(),
             next: next.map(|ended| ended.to_string()),
         })
     }
@@ -443,6 +484,113 @@ impl Scheduler {
         let Some(frame) = frame else { return Ok(None) };
         let picture = self.0.store.picture(job, &frame).await?;
         Ok(picture.map(|bytes| (frame.header.media_type, bytes)))
+    }
+
+    /// Every token of one picture of a job, drawn anew; nothing is kept of it.
+    ///
+    /// # Errors
+    /// When there is no such job or picture, its model is not loaded, or the device cannot.
+    pub async fn tokens(&self, job: &JobId, picture: u32) -> Result<TokenReport, ErrorBody> {
+        let view = self.view(job).await?;
+        if picture >= view.request.count {
+            let last = view.request.count.saturating_sub(1);
+            let message =
+                format!("the job {job} has no picture {picture}; its pictures go from 0 to {last}");
+            return Err(ErrorBody::new(ErrorCode::NotFound, message));
+        }
+        let valid = ValidJob::new(view.request, &self.0.models)?;
+        let request = valid.request;
+        let inspect = move |generator: &dyn Generator| generator.inspect(&request, picture);
+        self.0.questions.ask(valid.model, inspect).await
+    }
+
+    /// The finished picture of a request, encoded small; nothing is kept of it. Whoever stops
+    /// waiting takes the request back, unless the device has it.
+    ///
+    /// # Errors
+    /// When a value is out of bounds, too many questions wait, or the device cannot.
+    pub async fn preview(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<(FrameHeader, Bytes), ErrorBody> {
+        let asked_ms = self.0.clock.now_ms();
+        let valid = ValidJob::new(self.with_parents(request).await?, &self.0.models)?;
+        let request = valid.request;
+        let scales = valid.patch_nums.len() as u32;
+        let last = Pass::frames(&request.passes(scales)).pop();
+        let batch = BatchRequest {
+            plan: request.plan,
+            explore: request.explore.map(Arc::new),
+            frames: Frames::Last,
+            pictures: vec![PictureRequest {
+                class: request.class,
+                seed: request.seed.unwrap_or_default(),
+                index: 0,
+            }],
+        };
+        let draw = move |generator: &dyn Generator| {
+            let mut finished = None;
+            generator.generate(&batch, &mut |event| {
+                if let GeneratorEvent::Decoded { pictures, .. } = event {
+                    finished = pictures.into_iter().next();
+                }
+                ControlFlow::Continue(())
+            })?;
+            finished.ok_or_else(|| GeneratorError::Failed("the plan shows no picture".into()))
+        };
+        let picture = self.0.questions.ask(valid.model, draw).await?;
+        let encoded = self.encoded(picture).await?;
+        let header = FrameHeader {
+            picture: 0,
+            pass: last.map_or(0, |last| last.pass),
+            scale: last.map_or(0, |last| last.scale),
+            width: encoded.width,
+            height: encoded.height,
+            media_type: encoded.media_type,
+            last: true,
+            at_ms: milliseconds(self.0.clock.now_ms() - asked_ms),
+            encode_ms: milliseconds(encoded.encode_ms),
+        };
+        Ok((header, encoded.bytes.into()))
+    }
+
+    /// A picture of one's own, of the side that [`Scheduler::model`] tells, as tokens; nothing is
+    /// kept of it.
+    ///
+    /// # Errors
+    /// When too many questions wait, or the device cannot.
+    pub async fn encode(
+        &self,
+        model: usize,
+        picture: RgbImage,
+    ) -> Result<TokenizedPicture, ErrorBody> {
+        let ask = move |generator: &dyn Generator| generator.encode(&picture);
+        let Encoding { codes, frames } = self.0.questions.ask(model, ask).await?;
+        let mut addresses = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let encoded = self.encoded(frame).await?;
+            let base64 = BASE64_STANDARD.encode(&encoded.bytes);
+            addresses.push(format!("data:{};base64,{base64}", encoded.media_type.as_str()));
+        }
+        let model = self.models()[model].name.clone();
+        Ok(TokenizedPicture { model, codes, frames: addresses })
+    }
+
+    /// A loaded model by its name, the first one if `None`, and its index.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownModel`].
+    pub fn model(&self, name: Option<&str>) -> Result<(usize, &ModelInfo), ErrorBody> {
+        find_model(name, &self.0.models)
+    }
+
+    /// Encodes a picture on a thread for it.
+    async fn encoded(&self, picture: RgbImage) -> Result<live::EncodedPicture, ErrorBody> {
+        let _permit = self.0.encoders.acquire().await;
+        tokio::task::spawn_blocking(move || encode::encode(&picture, false))
+            .await
+            .map_err(|error| internal(format!("encoding a picture failed: {error}")))?
+            .map_err(|error| internal(format!("a picture cannot be encoded: {error}")))
     }
 
     /// A job that is in no queue: it has ended.

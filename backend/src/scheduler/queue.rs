@@ -391,7 +391,8 @@ fn retry_after_s(batch_ms: Option<f64>) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use var_dd_engine::sample::{Frames, plan::Plan};
+    use var_dd_engine::sample::Frames;
+    use var_dd_protocol::Plan;
 
     use super::*;
 
@@ -420,6 +421,7 @@ mod tests {
             id: id(number),
             model: 0,
             plan: Plan::FewStep { t_list: vec![0], loss_split_t: 1 },
+            explore: None,
             frames: Frames::InOrder,
             pictures: 0..count,
             since_ms: now_ms,

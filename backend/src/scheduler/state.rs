@@ -22,6 +22,7 @@ use super::{
     clock::Clock,
     live::LiveJob,
     metrics::Metrics,
+    question::Questions,
     queue::{Entry, Next, Queue, Ran, Taken},
 };
 use crate::storage::Store;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// One permit per thread that may encode.
     pub(super) encoders: Arc<Semaphore>,
+    /// Questions to the models.
+    pub(super) questions: Questions,
     /// Wakes the dispatcher.
     pub(super) wake: Notify,
     /// True when everything has stopped.
@@ -117,6 +120,7 @@ impl Shared {
             clock: Clock::start(),
             metrics: Metrics::default(),
             encoders: Arc::new(Semaphore::new(encoders)),
+            questions: Questions::default(),
             wake: Notify::new(),
             closed: watch::Sender::new(false),
             refusing: AtomicBool::new(false),
@@ -213,13 +217,14 @@ impl Shared {
     pub(super) fn enqueue(&self, job: &Arc<LiveJob>) {
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
-        let passes = job.plan.passes(job.record.patch_nums.len()).len();
-        let cost_ms = state.queue.cost_ms(job.model, &job.plan, job.frames, passes);
+        let passes = job.passes().len();
+        let cost_ms = state.queue.cost_ms(job.model, job.plan(), job.frames, passes);
         let entry = Entry {
             job: Waiting {
                 id: job.record.id.clone(),
                 model: job.model,
-                plan: job.plan.clone(),
+                plan: job.plan().clone(),
+                explore: job.explore(),
                 frames: job.frames,
                 pictures: 0..job.record.request.count,
                 since_ms: now_ms,

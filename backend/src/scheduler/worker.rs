@@ -6,14 +6,14 @@ use std::{
     fmt,
     ops::{ControlFlow, Range},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::Receiver,
+    sync::{Arc, mpsc::Receiver},
 };
 
 use tokio::sync::mpsc::Sender;
-use var_dd_engine::sample::{Frames, plan::Plan};
-use var_dd_protocol::{ErrorBody, ErrorCode};
+use var_dd_engine::sample::Frames;
+use var_dd_protocol::{ErrorBody, ErrorCode, Explore, Plan};
 
-use super::{clock::Clock, live::internal};
+use super::{clock::Clock, live::internal, question::Question};
 use crate::generator::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest};
 
 /// A batch for the device.
@@ -22,6 +22,8 @@ pub(super) struct Work {
     pub(super) model: usize,
     /// The plan of every picture.
     pub(super) plan: Plan,
+    /// What every picture goes on from or lies between, if anything.
+    pub(super) explore: Option<Arc<Explore>>,
     /// Whether the finished pictures come before the others.
     pub(super) frames: Frames,
     /// The pictures.
@@ -35,6 +37,15 @@ pub(super) struct Work {
     pub(super) drawn: Box<dyn FnOnce(f64) + Send>,
     /// Where the reports go; a full channel makes the device wait.
     pub(super) reports: Sender<Report>,
+}
+
+/// What the device thread is given.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A batch to draw.
+    Draw(Work),
+    /// A question to answer.
+    Ask(Question),
 }
 
 /// What happened to some pictures of a batch.
@@ -71,13 +82,13 @@ impl fmt::Debug for Work {
 }
 
 /// Prepares the generators for batches of up to `max_batch` pictures and says `ready`, then runs
-/// batches until the channel closes.
+/// batches and answers questions until the channel closes.
 pub(super) fn run(
     mut generators: Vec<Box<dyn Generator>>,
     max_batch: u32,
     ready: impl FnOnce(),
     clock: Clock,
-    work: &Receiver<Work>,
+    tasks: &Receiver<Task>,
 ) {
     for generator in &mut generators {
         // What cannot be prepared may be drawn all the same, or fails when it is asked for.
@@ -88,8 +99,13 @@ pub(super) fn run(
     }
     ready();
     let device = Device { generators, clock };
-    while let Ok(work) = work.recv() {
-        device.run(work);
+    while let Ok(task) = tasks.recv() {
+        match task {
+            Task::Draw(work) => {
+                device.run(work);
+            }
+            Task::Ask(question) => device.answer(question),
+        }
     }
 }
 
@@ -100,6 +116,15 @@ struct Device {
 }
 
 impl Device {
+    /// Answers a question. A panic loses the answer, which the asker is told, and nothing else.
+    fn answer(&self, Question { model, ask }: Question) {
+        let Some(generator) = self.generators.get(model) else { return };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| ask(generator.as_ref()))) {
+            let reason = panic_text(panic.as_ref());
+            tracing::error!(reason, "a question made the generator panic");
+        }
+    }
+
     /// Runs a batch; the milliseconds until its end.
     fn run(&self, work: Work) -> f64 {
         let begun_ms = self.clock.now_ms();
@@ -152,6 +177,7 @@ impl Device {
         }
         let batch = BatchRequest {
             plan: work.plan.clone(),
+            explore: work.explore.clone(),
             frames: work.frames,
             pictures: work.pictures[pictures.clone()].to_vec(),
         };

@@ -158,7 +158,7 @@ impl JobRecord {
             patch_nums: self.patch_nums.clone(),
             image_size: self.image_size,
             created_ms: self.created_ms,
-            passes: self.request.plan.passes(self.patch_nums.len() as u32),
+            passes: self.request.passes(self.patch_nums.len() as u32),
             frames,
             pictures,
             timings,

@@ -1,7 +1,7 @@
 use std::fs;
 
 use tempfile::tempdir;
-use var_dd_protocol::{FrameHeader, GenerateRequest, JobState, MediaType, Plan, Timings};
+use var_dd_protocol::{FrameHeader, GenerateRequest, Guidance, JobState, MediaType, Plan, Timings};
 
 use super::*;
 
@@ -15,11 +15,12 @@ fn record(bits: u128) -> JobRecord {
         request: GenerateRequest {
             model: Some("small".to_owned()),
             class: 3,
-            plan: Plan::Teacher { cfg: 2.0, top_k: 900, top_p: 0.95 },
+            plan: Plan::Teacher { guidance: Guidance::default() },
             seed: Some(var_dd_protocol::MAX_SEED),
             count: 2,
             last_frame_first: false,
             deadline_ms: None,
+            explore: None,
         },
         class_name: "tree \"of\" life".to_owned(),
         plan_name: None,

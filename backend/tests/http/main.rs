@@ -6,6 +6,7 @@
 mod connections;
 mod conversation;
 mod cors;
+mod explore;
 mod hostile;
 mod pages;
 mod refusals;

@@ -155,6 +155,7 @@ pub(crate) fn request(class: u32) -> GenerateRequest {
         count: 1,
         last_frame_first: false,
         deadline_ms: None,
+        explore: None,
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             count: props.count,
             last_frame_first: props.last_frame_first,
             deadline_ms: None,
+            explore: None,
         };
         backend.store.measured_ms(&like)
     };

@@ -352,6 +352,7 @@ fn request(of: &Comparison, plan: &Plan) -> GenerateRequest {
         // The steps are what is compared here, each at its own time.
         last_frame_first: false,
         deadline_ms: None,
+        explore: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A plan of one's own, as typed into the editor.
 
 use serde::{Deserialize, Serialize};
-use var_dd_protocol::Plan;
+use var_dd_protocol::{Guidance, Plan, PlanError, PlanField};
 
 /// The kind of plan in the editor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,10 +62,10 @@ impl CustomPlan {
     pub(super) fn of(plan: &Plan, before: &Self) -> Self {
         let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         let mut custom = before.clone();
-        let mut law = |cfg: f64, top_k: u32, top_p: f64| {
+        if let Some(Guidance { cfg, top_k, top_p }) = plan.guidance() {
             (custom.cfg, custom.top_k, custom.top_p) =
                 (cfg.to_string(), top_k.to_string(), top_p.to_string());
-        };
+        }
         match plan {
             Plan::FewStep { t_list, loss_split_t } => {
                 custom.kind = CustomKind::FewStep;
@@ -73,25 +73,15 @@ impl CustomPlan {
                 custom.split = loss_split_t.to_string();
             }
             Plan::TeacherInvolved {
-                t_list,
-                loss_split_t,
-                teacher_start,
-                cfg,
-                top_k,
-                top_p,
-                causal_prefix,
+                t_list, loss_split_t, teacher_start, causal_prefix, ..
             } => {
-                law(*cfg, *top_k, *top_p);
                 custom.kind = CustomKind::TeacherInvolved;
                 custom.t_list = numbers(t_list);
                 custom.split = loss_split_t.to_string();
                 custom.start = teacher_start.to_string();
                 custom.causal_prefix = *causal_prefix;
             }
-            Plan::Teacher { cfg, top_k, top_p } => {
-                law(*cfg, *top_k, *top_p);
-                custom.kind = CustomKind::Teacher;
-            }
+            Plan::Teacher { .. } => custom.kind = CustomKind::Teacher,
         }
         custom
     }
@@ -101,96 +91,42 @@ impl CustomPlan {
     /// # Errors
     /// The field that is amiss, and why, with the bound and the value.
     pub(crate) fn plan(&self, scales: u32) -> Result<Plan, Problem> {
-        let whole = |field, text: &str| {
-            text.trim()
-                .parse::<u32>()
-                .map_err(|_| Problem::new(field, format!("{text:?} is not a whole number")))
+        let guidance = || {
+            Ok::<_, Problem>(Guidance {
+                cfg: decimal(Field::Cfg, &self.cfg)?,
+                top_k: whole(Field::TopK, &self.top_k)?,
+                top_p: decimal(Field::TopP, &self.top_p)?,
+            })
         };
-        let at_most = |field, text: &str, most: u32| match whole(field, text)? {
-            value if value <= most => Ok(value),
-            value => Err(Problem::new(field, format!("{value} is above {most}"))),
+        let plan = match self.kind {
+            CustomKind::FewStep => Plan::FewStep {
+                t_list: self.t_list()?,
+                loss_split_t: whole(Field::Split, &self.split)?,
+            },
+            CustomKind::TeacherInvolved => Plan::TeacherInvolved {
+                t_list: self
+                    .t_list()?
+                    .try_into()
+                    .map_err(|t_list: Vec<u32>| Problem::from(PlanError::TwoSteps(t_list.len())))?,
+                loss_split_t: whole(Field::Split, &self.split)?,
+                teacher_start: whole(Field::Start, &self.start)?,
+                guidance: guidance()?,
+                causal_prefix: self.causal_prefix,
+            },
+            CustomKind::Teacher => Plan::Teacher { guidance: guidance()? },
         };
-        let law = || {
-            let cfg = decimal(Field::Cfg, &self.cfg)?;
-            let top_p = decimal(Field::TopP, &self.top_p)?;
-            if !(0.0..=1.0).contains(&top_p) {
-                return Err(Problem::new(Field::TopP, format!("{top_p} is not within 0…1")));
-            }
-            Ok((cfg, whole(Field::TopK, &self.top_k)?, top_p))
-        };
-        match self.kind {
-            CustomKind::FewStep => {
-                let t_list = self.t_list()?;
-                if t_list.first() != Some(&0) {
-                    return Err(Problem::new(
-                        Field::TList,
-                        "the first pass starts at scale 0".into(),
-                    ));
-                }
-                if let Some(pair) = t_list.windows(2).find(|pair| pair[0] >= pair[1]) {
-                    return Err(Problem::new(
-                        Field::TList,
-                        format!("{} does not come after {}", pair[1], pair[0]),
-                    ));
-                }
-                if let Some(step) = t_list.iter().find(|&&step| step >= scales) {
-                    let most = scales.saturating_sub(1);
-                    return Err(Problem::new(
-                        Field::TList,
-                        format!("{step} is above the last scale, {most}"),
-                    ));
-                }
-                Ok(Plan::FewStep {
-                    t_list,
-                    loss_split_t: at_most(Field::Split, &self.split, scales)?,
-                })
-            }
-            CustomKind::TeacherInvolved => {
-                let t_list = self.t_list()?;
-                let [a, b] = t_list[..] else {
-                    let message = format!("two scales are needed, here are {}", t_list.len());
-                    return Err(Problem::new(Field::TList, message));
-                };
-                if b > scales {
-                    return Err(Problem::new(Field::TList, format!("{b} is above {scales}")));
-                }
-                if a >= scales {
-                    let most = scales.saturating_sub(1);
-                    return Err(Problem::new(
-                        Field::TList,
-                        format!("{a} is above the last scale, {most}"),
-                    ));
-                }
-                let most = b.min(scales.saturating_sub(1));
-                let teacher_start = at_most(Field::Start, &self.start, most)?;
-                let loss_split_t = at_most(Field::Split, &self.split, scales)?;
-                let (cfg, top_k, top_p) = law()?;
-                let causal_prefix = self.causal_prefix;
-                Ok(Plan::TeacherInvolved {
-                    t_list: [a, b],
-                    loss_split_t,
-                    teacher_start,
-                    cfg,
-                    top_k,
-                    top_p,
-                    causal_prefix,
-                })
-            }
-            CustomKind::Teacher => {
-                let (cfg, top_k, top_p) = law()?;
-                Ok(Plan::Teacher { cfg, top_k, top_p })
-            }
-        }
+        plan.validate(scales)?;
+        Ok(plan)
     }
 
     fn t_list(&self) -> Result<Vec<u32>, Problem> {
         let parts = self.t_list.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty());
-        let number = |part: &str| {
-            part.parse()
-                .map_err(|_| Problem::new(Field::TList, format!("{part:?} is not a whole number")))
-        };
-        parts.map(number).collect()
+        parts.map(|part| whole(Field::TList, part)).collect()
     }
+}
+
+fn whole(field: Field, text: &str) -> Result<u32, Problem> {
+    text.trim().parse().map_err(|_| Problem::new(field, format!("{text:?} is not a whole number")))
 }
 
 fn decimal(field: Field, text: &str) -> Result<f64, Problem> {
@@ -244,6 +180,19 @@ impl Problem {
     }
 }
 
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        let field = match error.field() {
+            PlanField::TList => Field::TList,
+            PlanField::LossSplitT => Field::Split,
+            PlanField::TeacherStart => Field::Start,
+            PlanField::Cfg => Field::Cfg,
+            PlanField::TopP => Field::TopP,
+        };
+        Self::new(field, error.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,23 +210,24 @@ mod tests {
     }
 
     #[test]
-    fn a_few_step_plan_starts_at_0_and_increases_below_the_number_of_scales() {
-        use CustomKind::FewStep;
+    fn what_is_typed_becomes_a_plan() {
+        use CustomKind::{FewStep, TeacherInvolved};
         assert_eq!(custom(FewStep, "0, 2", "2", ""), Ok(two_steps()));
-        assert_eq!(custom(FewStep, "0 2", "4", "").map(|plan| plan.passes(4).len()), Ok(2));
-        for t_list in ["", "1", "0,2,2", "0,3,1", "0,4", "0,x", "0,-1"] {
+        assert_eq!(custom(FewStep, "0 2", "2", ""), Ok(two_steps()));
+        assert_eq!(
+            custom(TeacherInvolved, "0,3", "2", "1"),
+            Ok(Plan::teacher_involved([0, 3], 2, 1, Guidance::default()))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_at_its_field() {
+        use CustomKind::{FewStep, TeacherInvolved};
+        for t_list in ["", "1", "0,2,2", "0,4", "0,x", "0,-1"] {
             assert_eq!(custom(FewStep, t_list, "2", ""), Err(Field::TList), "{t_list}");
         }
         for split in ["", "5", "-1", "1.5"] {
             assert_eq!(custom(FewStep, "0", split, ""), Err(Field::Split), "{split}");
-        }
-    }
-
-    #[test]
-    fn a_teacher_involved_plan_keeps_its_bounds() {
-        use CustomKind::TeacherInvolved;
-        for (t_list, start) in [("0,3", "2"), ("0,4", "3"), ("0,3", "3"), ("0,0", "0")] {
-            assert!(custom(TeacherInvolved, t_list, "2", start).is_ok(), "{t_list} from {start}");
         }
         for t_list in ["0", "0,1,2", "0,5", "4,4"] {
             assert_eq!(custom(TeacherInvolved, t_list, "2", "0"), Err(Field::TList), "{t_list}");
@@ -305,6 +255,7 @@ mod tests {
         };
         assert!(with("1.5", "0", "1").is_ok());
         assert_eq!(with("NaN", "0", "0"), Err(Field::Cfg));
+        assert_eq!(with("101", "0", "0"), Err(Field::Cfg));
         assert_eq!(with("1", "-1", "0"), Err(Field::TopK));
         assert_eq!(with("1", "0", "1.01"), Err(Field::TopP));
     }

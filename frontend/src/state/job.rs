@@ -96,7 +96,7 @@ impl About {
             plan_name: named.map(|preset| preset.name.clone()),
             patch_nums: model.patch_nums.clone(),
             image_size: model.image_size,
-            passes: request.plan.passes(model.scales()),
+            passes: request.passes(model.scales()),
             created_ms: None,
             request,
         }
@@ -288,6 +288,7 @@ pub(crate) mod tests {
             count,
             last_frame_first: false,
             deadline_ms: None,
+            explore: None,
         }
     }
 

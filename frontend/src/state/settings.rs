@@ -180,6 +180,7 @@ impl Settings {
             count: self.count,
             last_frame_first: self.last_frame_first,
             deadline_ms: None,
+            explore: None,
         })
     }
 }
@@ -225,14 +226,16 @@ pub(crate) mod tests {
     use crate::state::job::tests::two_steps;
 
     pub(crate) fn model(name: &str, classes: usize) -> ModelInfo {
-        let preset = |name: &str, plan| PlanPreset { name: name.into(), plan, fid: None };
         let one_step = Plan::FewStep { t_list: vec![0], loss_split_t: 2 };
         ModelInfo {
             name: name.into(),
             image_size: 64,
             patch_nums: vec![1, 2, 3, 4],
             classes: (0..classes).map(|class| format!("class {class}")).collect(),
-            plans: vec![preset("1 step", one_step), preset("2 steps", two_steps())],
+            plans: vec![
+                PlanPreset::new("1 step", one_step),
+                PlanPreset::new("2 steps", two_steps()),
+            ],
             has_teacher: true,
             depth: 2,
             vocabulary: 64,

@@ -112,7 +112,7 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::Plan;
+    use var_dd_protocol::{Guidance, Plan};
 
     use super::*;
     use crate::state::{
@@ -124,20 +124,13 @@ mod tests {
     };
 
     fn three_steps() -> Plan {
-        Plan::TeacherInvolved {
-            t_list: [0, 3],
-            loss_split_t: 2,
-            teacher_start: 1,
-            cfg: 2.0,
-            top_k: 0,
-            top_p: 0.0,
-            causal_prefix: false,
-        }
+        Plan::teacher_involved([0, 3], 2, 1, Guidance::default())
     }
 
     #[test]
     fn tiles_are_the_frames_of_the_plan_in_order() {
-        for plan in [two_steps(), three_steps(), Plan::Teacher { cfg: 1.0, top_k: 0, top_p: 0.0 }] {
+        let teacher = Plan::Teacher { guidance: Guidance::default() };
+        for plan in [two_steps(), three_steps(), teacher] {
             let expected: Vec<_> =
                 plan.frames(4).into_iter().map(|at| (at.pass, at.scale)).collect();
             let timeline = Timeline::of(&job(plan, 1), None);

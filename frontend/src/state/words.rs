@@ -46,6 +46,7 @@ pub(crate) fn state(job: &Job) -> String {
                     PassKind::Student => "the student",
                     PassKind::Draft => "the student’s draft",
                     PassKind::Teacher => "the teacher",
+                    PassKind::Kept => "the picture at hand",
                 };
                 format!("Drawing: {who}, pass {} of {}", running.pass + 1, running.passes)
             }
@@ -143,6 +144,7 @@ pub(crate) fn group(group: &Group, timeline: &Timeline) -> (&'static str, String
     match group.kind {
         PassKind::Student => ("student", format!("pass {}", group.pass + 1)),
         PassKind::Draft => ("student’s draft", format!("pass {}", group.pass + 1)),
+        PassKind::Kept => ("kept", format!("pass {}", group.pass + 1)),
         PassKind::Teacher => {
             let (first, last) = (scales.clone().min().unwrap_or(0), scales.max().unwrap_or(0));
             let which = if first == last {
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn the_cost_of_a_plan_counts_passes_by_network() {
         assert_eq!(cost(&two_steps(), 4), "2 passes: 2 × student");
-        let plan = Plan::Teacher { cfg: 1.0, top_k: 0, top_p: 0.0 };
+        let plan = Plan::Teacher { guidance: var_dd_protocol::Guidance::default() };
         assert_eq!(cost(&plan, 10), "10 passes: 10 × teacher");
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use var_dd_protocol::{ClientMessage, GenerateRequest, JobState, Plan};
+use var_dd_protocol::{ClientMessage, GenerateRequest, Guidance, JobState, Plan};
 use var_dd_tests::{
     client::{Client, request},
     program::Program,
@@ -128,7 +128,7 @@ impl Work {
     fn wish(&self, round: u64) -> GenerateRequest {
         let plan = match round % 4 {
             0 => Plan::FewStep { t_list: vec![0, 3], loss_split_t: 3 },
-            1 => Plan::Teacher { cfg: 2.0, top_k: 100, top_p: 0.95 },
+            1 => Plan::Teacher { guidance: Guidance { cfg: 2.0, top_k: 100, top_p: 0.95 } },
             _ => Plan::FewStep { t_list: vec![0], loss_split_t: 3 },
         };
         let count = 1 + (round % 3) as u32;

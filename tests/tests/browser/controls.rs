@@ -37,13 +37,9 @@ async fn a_plan_of_ones_own_is_checked_and_drawn() -> Result<()> {
         playground.choose("plan-custom").await?;
         let shut = "return document.querySelector('[data-testid=generate]:disabled') !== null";
         for (field, wrong, words) in [
-            ("custom-t-list", "0, 2, 2", "2 does not come after 2"),
-            (
-                "custom-t-list",
-                &format!("0, {scales}"),
-                &format!("{scales} is above the last scale"),
-            ),
-            ("custom-split", "99", &format!("99 is above {scales}")),
+            ("custom-t-list", "0, 2, 2", "t_list goes from 2 to 2"),
+            ("custom-t-list", &format!("0, {scales}"), &format!("step {scales} is out of range")),
+            ("custom-split", "99", &format!("loss_split_t is 99; the model has {scales} scales")),
         ] {
             let before = playground.attribute(field, "value").await?;
             playground.fill(field, wrong).await?;

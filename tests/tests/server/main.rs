@@ -8,7 +8,7 @@ mod results;
 mod streams;
 
 use anyhow::{Context, Result};
-use var_dd_protocol::{JobEvent, Plan};
+use var_dd_protocol::{Guidance, JobEvent, Plan};
 use var_dd_tests::{
     client::{Event, What},
     expected_frames,
@@ -20,22 +20,14 @@ type Kind = (&'static str, Plan, Vec<(u32, u32)>);
 /// One plan of each kind for a model with `scales` scales.
 fn plans(scales: u32) -> Vec<Kind> {
     let split = scales / 2;
-    let (cfg, top_k, top_p) = (2.0, 200, 0.95);
+    let guidance = Guidance { cfg: 2.0, top_k: 200, top_p: 0.95 };
     let few_step = |t_list| Plan::FewStep { t_list, loss_split_t: split };
-    let involved = Plan::TeacherInvolved {
-        t_list: [0, split],
-        loss_split_t: split,
-        teacher_start: split - 1,
-        cfg,
-        top_k,
-        top_p,
-        causal_prefix: false,
-    };
+    let involved = Plan::teacher_involved([0, split], split, split - 1, guidance);
     let kinds = [
         ("1 step", few_step(vec![0])),
         ("2 steps", few_step(vec![0, split])),
         ("teacher-involved", involved),
-        ("teacher", Plan::Teacher { cfg, top_k, top_p }),
+        ("teacher", Plan::Teacher { guidance }),
     ];
     kinds.map(|(name, plan)| (name, plan.clone(), expected_frames(&plan, scales))).into()
 }

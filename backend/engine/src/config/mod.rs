@@ -5,11 +5,9 @@ pub mod published;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use var_dd_plan::{Pass, Plan, PlanError, PlanPreset};
 
-use crate::{
-    input_file,
-    sample::plan::{Guidance, Plan, PlanError},
-};
+use crate::input_file;
 
 /// Groups of channels of each group norm in the released VAE.
 pub const RELEASED_NORM_GROUPS: i64 = 32;
@@ -36,7 +34,8 @@ pub struct Config {
     pub num_classes: i64,
     /// Class names, in order.
     pub classes: Vec<String>,
-    /// Plans shown to people, cheapest first.
+    /// Plans shown to people, cheapest first; written as the flags of the released scripts.
+    #[serde(with = "preset_flags")]
     pub plans: Vec<PlanPreset>,
 }
 
@@ -76,37 +75,6 @@ pub struct TransformerConfig {
     pub width: i64,
     /// Attention heads; published models: depth.
     pub heads: i64,
-}
-
-/// A plan as `config.json` writes it: the flags of the released scripts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlanPreset {
-    /// Short name, as `1 step`.
-    pub name: String,
-    /// First scale of each pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub t_list: Option<Vec<usize>>,
-    /// Codewords before this scale, vectors from it on; 0 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_split_t: Option<usize>,
-    /// First scale that the teacher draws; absent without a teacher.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub t_teacher_start: Option<usize>,
-    /// The teacher alone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub autoregressive: bool,
-    /// Guidance strength.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cfg: Option<f64>,
-    /// Codewords kept before a draw.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<usize>,
-    /// Probability mass kept before a draw.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_p: Option<f64>,
-    /// Published FID on ImageNet-256 with 50,000 pictures.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fid: Option<f64>,
 }
 
 /// A configuration that cannot be used. The messages hold their causes, which are therefore no
@@ -171,6 +139,19 @@ impl Config {
     /// Number of scales `S`.
     pub fn scales(&self) -> usize {
         self.patch_nums.len()
+    }
+
+    /// Checks a plan against the scales of the model.
+    ///
+    /// # Errors
+    /// The first bound that is broken, with the value.
+    pub fn check_plan(&self, plan: &Plan) -> Result<(), PlanError> {
+        plan.validate(self.scales() as u32)
+    }
+
+    /// The passes of a valid plan on this model, in order.
+    pub fn passes(&self, plan: &Plan) -> Vec<Pass> {
+        plan.passes(self.scales() as u32)
     }
 
     /// Number of tokens `N` of all scales.
@@ -265,70 +246,45 @@ impl Config {
             return size("classes", format!("a list of {} names", self.classes.len()), &bound);
         }
         for preset in &self.plans {
-            let plan = preset.plan().and_then(|plan| plan.validate(self.scales()));
-            plan.map_err(|cause| ConfigError::Plan { name: preset.name.clone(), cause })?;
+            self.check_plan(&preset.plan)
+                .map_err(|cause| ConfigError::Plan { name: preset.name.clone(), cause })?;
         }
         Ok(())
     }
 }
 
-impl PlanPreset {
-    /// Student steps at the scales of `t_list`.
-    pub fn few_step(name: &str, t_list: &[usize], loss_split_t: usize) -> Self {
-        Self {
-            name: name.into(),
-            t_list: Some(t_list.to_vec()),
-            loss_split_t: Some(loss_split_t),
-            t_teacher_start: None,
-            autoregressive: false,
-            cfg: None,
-            top_k: None,
-            top_p: None,
-            fid: None,
-        }
+/// Presets as `config.json` writes them: the plan's flags beside its name and score.
+mod preset_flags {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use var_dd_plan::{PlanFlags, PlanPreset};
+
+    #[derive(Serialize, Deserialize)]
+    struct Row {
+        name: String,
+        #[serde(flatten)]
+        flags: PlanFlags,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fid: Option<f64>,
     }
 
-    /// The teacher alone.
-    pub fn teacher(name: &str, guidance: Guidance) -> Self {
-        let alone = Self {
-            t_list: None,
-            loss_split_t: None,
-            autoregressive: true,
-            ..Self::few_step(name, &[], 0)
+    pub(super) fn serialize<S: Serializer>(
+        presets: &[PlanPreset],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(presets.iter().map(|preset| Row {
+            name: preset.name.clone(),
+            flags: PlanFlags::from(&preset.plan),
+            fid: preset.fid,
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PlanPreset>, D::Error> {
+        let preset = |Row { name, flags, fid }| match flags.plan() {
+            Ok(plan) => Ok(PlanPreset { name, plan, fid }),
+            Err(error) => Err(D::Error::custom(format!("plan {name:?}: {error}"))),
         };
-        alone.guided(guidance)
-    }
-
-    /// This few-step plan with the teacher drawing the scales from `start` on.
-    pub fn involving_teacher(self, start: usize, guidance: Guidance) -> Self {
-        Self { t_teacher_start: Some(start), ..self }.guided(guidance)
-    }
-
-    fn guided(self, Guidance { cfg, top_k, top_p }: Guidance) -> Self {
-        Self { cfg: Some(cfg), top_k: Some(top_k), top_p: Some(top_p), ..self }
-    }
-
-    /// The plan that the flags describe.
-    ///
-    /// # Errors
-    /// When a teacher-involved plan has other than two steps.
-    pub fn plan(&self) -> Result<Plan, PlanError> {
-        let default = Guidance::default();
-        let guidance = Guidance {
-            cfg: self.cfg.unwrap_or(default.cfg),
-            top_k: self.top_k.unwrap_or(default.top_k),
-            top_p: self.top_p.unwrap_or(default.top_p),
-        };
-        if self.autoregressive {
-            return Ok(Plan::Teacher { guidance });
-        }
-        let t_list = self.t_list.as_deref().unwrap_or(&[]);
-        Plan::from_flags(
-            t_list,
-            self.loss_split_t.unwrap_or(0),
-            self.t_teacher_start,
-            guidance,
-            false,
-        )
+        Vec::<Row>::deserialize(deserializer)?.into_iter().map(preset).collect()
     }
 }

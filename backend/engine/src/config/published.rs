@@ -1,7 +1,8 @@
 //! The published models: their sizes, plans, scores and class names.
 
-use super::{Config, PlanPreset, TransformerConfig, VaeConfig};
-use crate::sample::plan::Guidance;
+use var_dd_plan::{Guidance, Plan, PlanPreset};
+
+use super::{Config, TransformerConfig, VaeConfig};
 
 /// The published scales (256×256 pixels).
 pub const SCALES: [i64; 10] = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16];
@@ -12,11 +13,11 @@ const IMAGENET_CLASSES: &str = include_str!("../../../../static/imagenet-classes
 /// Scores of one published size: steps, `t_list`, split, teacher's start, FID.
 struct Published {
     depth: i64,
-    split: usize,
+    split: u32,
     one_step: f64,
     two_steps: f64,
     /// Steps, split, teacher's start, FID.
-    with_teacher: &'static [(usize, usize, usize, f64)],
+    with_teacher: &'static [(u32, u32, u32, f64)],
     teacher: f64,
 }
 
@@ -84,10 +85,6 @@ pub(crate) fn class_names(count: i64) -> Vec<String> {
 
 /// The published plans for a published size, else one step.
 pub(crate) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
-    let few_step = |name: &str, t_list: &[usize], split, fid| PlanPreset {
-        fid,
-        ..PlanPreset::few_step(name, t_list, split)
-    };
     let transformer = &config.transformer;
     let published = PUBLISHED.iter().find(|published| {
         published.depth == transformer.depth
@@ -97,21 +94,22 @@ pub(crate) fn plans(config: &Config, has_teacher: bool) -> Vec<PlanPreset> {
             && (config.vocabulary, config.latent_channels, config.num_classes) == (4096, 32, 1000)
     });
     let Some(published) = published else {
-        return vec![few_step("1 step", &[0], config.scales() / 2, None)];
+        return vec![PlanPreset::new("1 step", Plan::few_step(&[0], config.scales() as u32 / 2))];
     };
-    let guidance = Guidance::default();
+    let split = published.split;
     let mut plans = vec![
-        few_step("1 step", &[0], published.split, Some(published.one_step)),
-        few_step("2 steps", &[0, published.split], published.split, Some(published.two_steps)),
+        PlanPreset::new("1 step", Plan::few_step(&[0], split)).with_fid(published.one_step),
+        PlanPreset::new("2 steps", Plan::few_step(&[0, split], split))
+            .with_fid(published.two_steps),
     ];
     if has_teacher {
+        let guidance = Guidance::default();
         for &(steps, split, start, fid) in published.with_teacher {
-            let preset =
-                few_step(&format!("{steps} steps with teacher"), &[0, 5], split, Some(fid));
-            plans.push(preset.involving_teacher(start, guidance));
+            let plan = Plan::teacher_involved([0, 5], split, start, guidance);
+            plans.push(PlanPreset::new(format!("{steps} steps with teacher"), plan).with_fid(fid));
         }
-        let fid = Some(published.teacher);
-        plans.push(PlanPreset { fid, ..PlanPreset::teacher("teacher, 10 steps", guidance) });
+        let alone = PlanPreset::new("teacher, 10 steps", Plan::Teacher { guidance });
+        plans.push(alone.with_fid(published.teacher));
     }
     plans
 }

@@ -5,6 +5,7 @@
 //! head size, `V` codewords, `Cv` latent channels, `p` side of a token map.
 
 mod blocks;
+mod classes;
 mod conv;
 pub mod inception;
 mod load;

@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     blocks::{Block, LogitsHead, Modulation},
+    classes::class_embedding,
     load::linear,
 };
 use crate::{
@@ -127,9 +128,10 @@ impl Student {
         }
     }
 
-    /// Everything that depends on the labels (i64 `[B]`) alone.
+    /// Everything that depends on the labels alone: i64 `[B]`, or weights of classes, f32 `[B,
+    /// classes]`.
     pub fn condition(&self, labels: &Tensor) -> Conditioning {
-        let cond = self.class_emb.index_select(0, labels); // [B, C]
+        let cond = class_embedding(&self.class_emb, labels); // [B, C]
         let active = cond.silu();
         let noise_data = match &self.noise_data {
             Some(known) => known.iter().map(Tensor::shallow_clone).collect(),

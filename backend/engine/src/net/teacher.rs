@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     blocks::{Block, LogitsHead, Modulation},
+    classes::class_embedding,
     load::linear,
     quantizer::Quantizer,
 };
@@ -85,9 +86,10 @@ impl Teacher {
         self.class_emb.size()[0] - 1
     }
 
-    /// Everything that depends on the class numbers (i64 `[R]`) alone.
+    /// Everything that depends on the labels alone: i64 `[R]`, or weights of classes, f32 `[R,
+    /// classes]`, the one that stands for none included.
     pub fn condition(&self, labels: &Tensor) -> Conditioning {
-        let cond = self.class_emb.index_select(0, labels); // [R, C]
+        let cond = class_embedding(&self.class_emb, labels); // [R, C]
         let active = cond.silu();
         Conditioning {
             blocks: self.blocks.iter().map(|block| block.adapt(&active)).collect(),

@@ -6,27 +6,23 @@
 use std::ops::Range;
 
 use super::plan::{PassKind, Plan};
-use crate::bundle::config::Config;
+use crate::config::Config;
 
 /// Operations of the transformer for one picture of `plan`, heads included.
 pub fn transformer_flops(plan: &Plan, config: &Config) -> f64 {
-    let split = match *plan {
-        Plan::FewStep { loss_split_t, .. } | Plan::TeacherInvolved { loss_split_t, .. } => {
-            loss_split_t
-        }
-        Plan::Teacher { .. } => 0,
-    };
+    let split = plan.loss_split_t();
     let mut given_to_teacher = match *plan {
         Plan::TeacherInvolved { teacher_start, .. } => Some(teacher_start),
         _ => None,
     };
-    let passes = plan.passes(config.scales());
+    let passes = config.passes(plan);
     let cost = |pass: &super::plan::Pass| match pass.kind {
-        PassKind::Student | PassKind::Draft => student_pass(config, pass.scales.start, split),
-        // The first pass of the teacher runs the scales that it was given, too.
-        PassKind::Teacher => {
-            teacher_pass(config, given_to_teacher.take().is_some(), pass.scales.clone())
+        PassKind::Student | PassKind::Draft => {
+            student_pass(config, pass.first_scale as usize, split as usize)
         }
+        // The first pass of the teacher runs the scales that it was given, too.
+        PassKind::Teacher => teacher_pass(config, given_to_teacher.take().is_some(), pass.scales()),
+        PassKind::Kept => 0.0,
     };
     passes.iter().map(cost).sum()
 }

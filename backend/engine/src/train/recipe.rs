@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{OptimizerRecipe, TrainError, discriminator::DiscriminatorRecipe, pictures};
 use crate::{
     bundle::{
-        config::{Config, PlanPreset, TransformerConfig, VaeConfig},
+        config::{Config, TransformerConfig, VaeConfig},
         published,
     },
-    sample::plan::Guidance,
+    sample::plan::{Guidance, Plan, PlanPreset},
 };
 
 /// A whole run.
@@ -442,20 +442,23 @@ impl Recipe {
 
     /// The plans shown to people: those of the paper, as far as there are scales for them.
     fn plans(&self, scales: usize) -> Vec<PlanPreset> {
-        let split = self.student.second_step;
+        let split = self.student.second_step as u32;
         let guidance = self.trajectories.guidance;
-        let two_steps = |name: &str| PlanPreset::few_step(name, &[0, split], split);
         // Two steps of the student, and one of the teacher for every scale between.
-        let with_teacher = [3, 4, 6].into_iter().filter_map(|steps: usize| {
+        let with_teacher = [3, 4, 6].into_iter().filter_map(|steps: u32| {
             let start = split.checked_sub(steps - 2)?;
-            let plan = two_steps(&format!("{steps} steps with teacher"));
-            Some(plan.involving_teacher(start, guidance))
+            let plan = Plan::teacher_involved([0, split], split, start, guidance);
+            Some(PlanPreset::new(format!("{steps} steps with teacher"), plan))
         });
-        [PlanPreset::few_step("1 step", &[0], split), two_steps("2 steps")]
-            .into_iter()
-            .chain(with_teacher)
-            .chain([PlanPreset::teacher(&format!("teacher, {scales} steps"), guidance)])
-            .collect()
+        let alone = Plan::Teacher { guidance };
+        [
+            PlanPreset::new("1 step", Plan::few_step(&[0], split)),
+            PlanPreset::new("2 steps", Plan::few_step(&[0, split], split)),
+        ]
+        .into_iter()
+        .chain(with_teacher)
+        .chain([PlanPreset::new(format!("teacher, {scales} steps"), alone)])
+        .collect()
     }
 
     /// Checks everything that can be checked before a stage begins.

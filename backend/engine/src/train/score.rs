@@ -125,9 +125,8 @@ pub fn score(
     let mut reference = Judged::default();
     let mut ways: Vec<(String, Option<Plan>)> = vec![("drawn".into(), None)];
     for preset in &config.plans {
-        let plan = preset.plan().map_err(crate::sample::SampleError::from)?;
-        if scoring.sampler.teacher.is_some() || !plan.needs_teacher() {
-            ways.push((preset.name.clone(), Some(plan)));
+        if scoring.sampler.teacher.is_some() || !preset.plan.needs_teacher() {
+            ways.push((preset.name.clone(), Some(preset.plan.clone())));
         }
     }
     watch.begin("score", 0, ((ways.len() + 1) * count) as u64, "pictures");

@@ -315,12 +315,12 @@ impl StudentLesson {
             (0..(classes * SHEET_EXAMPLES).min(self.held_out.len())).collect();
         rows.sort_by_key(|&row| self.held_out.labels[row]);
         let (labels, codes, noise) = self.batch(&self.held_out, &rows);
-        let split = self.recipe.student.second_step;
+        let split = self.recipe.student.second_step as u32;
         let picture = |tokens: &Tensor| {
             let f_hat = sampler.f_hats(tokens).pop().unwrap_or_default();
             sampler.pictures(&f_hat)
         };
-        let drawn = |t_list: Vec<usize>| {
+        let drawn = |t_list: Vec<u32>| {
             let plan = Plan::FewStep { t_list, loss_split_t: split };
             let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &[] };
             let tokens = sampler

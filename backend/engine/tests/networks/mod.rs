@@ -122,7 +122,7 @@ pub fn run_showing(
         .run(plan, &Batch { labels, noise: Some(noise), seeds }, shown, &mut |event| {
             match event {
                 Event::PassBegan { pass, of, .. } => {
-                    passes.push(of.clone());
+                    passes.push(of);
                     log.push(format!("began {pass}"));
                 }
                 Event::PassEnded { pass, sequence, .. } => {
@@ -148,11 +148,10 @@ pub fn seeds(seed: u64, count: u64) -> Vec<PictureSeed> {
 
 /// Plans of every kind on a model with `scales` scales: one to three steps, teacher-involved with
 /// every start and end of interest, and the teacher alone.
-pub fn plans(scales: usize, top_k: usize) -> Vec<Plan> {
+pub fn plans(scales: u32, top_k: u32) -> Vec<Plan> {
     let guidance = Guidance { cfg: 2.0, top_k, top_p: 0.95 };
     let middle = scales / 2;
-    let few =
-        |t_list: &[usize], loss_split_t| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t };
+    let few = Plan::few_step;
     let involved = |t_list, loss_split_t, teacher_start, causal_prefix| Plan::TeacherInvolved {
         t_list,
         loss_split_t,

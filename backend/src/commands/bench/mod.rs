@@ -25,7 +25,6 @@ use var_dd_engine::{
 
 use self::report::{HEADING, Report, Row};
 use super::{
-    info,
     model::{ModelArgs, PlanArgs, check_teacher},
     picture_file::write_whole,
 };
@@ -197,7 +196,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             }
             let frames = match args.frames {
                 Frames::All | Frames::LastFirst => {
-                    plan.passes(config.scales()).iter().map(|pass| pass.scales.len()).sum()
+                    config.passes(plan).iter().map(|pass| pass.scales().len()).sum()
                 }
                 Frames::Last => 1,
             };
@@ -267,7 +266,7 @@ impl BenchArgs {
         let config = source.config();
         let plans = if self.flags.is_given() {
             let plan = self.flags.resolve(config)?;
-            vec![(info::flags(&plan), plan)]
+            vec![(plan.flags().to_string(), plan)]
         } else {
             let all = || config.plans.iter().map(|preset| preset.name.clone()).collect();
             let names: Vec<String> = if self.plan.is_empty() { all() } else { self.plan.clone() };
@@ -302,7 +301,7 @@ fn measure(engine: &mut Engine, plan: &Plan, batch: u32, frames: Frames) -> anyh
         Frames::LastFirst => sample::Frames::LastFirst,
         _ => sample::Frames::InOrder,
     };
-    let request = BatchRequest { plan: plan.clone(), frames: order, pictures };
+    let request = BatchRequest { plan: plan.clone(), explore: None, frames: order, pictures };
     let began = Instant::now();
     let elapsed_ms = || began.elapsed().as_secs_f64() * 1e3;
     let mut sample = Sample::default();

@@ -196,6 +196,7 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
         count: 1,
         last_frame_first: false,
         deadline_ms: None,
+        explore: None,
     };
     let load = Load::new(server.address.clone(), request);
     let mut report = ServedReport {

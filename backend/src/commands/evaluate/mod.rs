@@ -324,7 +324,7 @@ impl Drawing<'_> {
     }
 
     fn title(&self) -> String {
-        format!("{} {}", self.bundle.config.name, super::info::flags(&self.series.plan))
+        format!("{} {}", self.bundle.config.name, self.series.plan.flags())
     }
 
     fn tally(

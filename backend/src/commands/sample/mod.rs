@@ -28,7 +28,6 @@ use self::{
     writers::Writers,
 };
 use super::{
-    info,
     model::ModelArgs,
     parameters::{self, Found},
     picture_file::{SHEET_PICTURES, contact_sheet, png, sheet_tile, write_whole},
@@ -295,7 +294,7 @@ fn describe(config: &Config, plan: &Plan, request: &PictureRequest) -> Vec<(&'st
         "class_name": class,
         "seed": request.seed,
         "picture": request.index,
-        "plan": info::flags(plan),
+        "plan": plan.flags().to_string(),
     });
     vec![
         ("Title", class),

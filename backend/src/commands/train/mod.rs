@@ -133,7 +133,7 @@ struct TrajectoriesArgs {
     cfg: Option<f64>,
     /// Codewords kept [default: the recipe's].
     #[arg(long, value_name = "COUNT")]
-    top_k: Option<usize>,
+    top_k: Option<u32>,
     /// Probability mass kept [default: the recipe's].
     #[arg(long, value_name = "MASS")]
     top_p: Option<f64>,

@@ -73,7 +73,7 @@ pub(super) struct VerifyFlowArgs {
     cfg: f64,
     /// Codewords kept; 0 keeps all.
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
-    top_k: usize,
+    top_k: u32,
     /// Probability mass kept; 0 keeps all.
     #[arg(long, value_name = "MASS", default_value_t = 0.95)]
     top_p: f64,

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use var_dd_protocol::Guidance;
+
 use super::*;
 use crate::generator::fake::Gate;
 
@@ -42,7 +44,7 @@ async fn a_long_job_lets_a_short_one_of_another_client_pass_between_its_passes()
     let gate = Gate::closed();
     let generator = generator().with_gate(&gate);
     let (scheduler, _directory) = start(config(), &generator).await;
-    let teacher = Plan::Teacher { cfg: 2.0, top_k: 0, top_p: 0.0 };
+    let teacher = Plan::Teacher { guidance: Guidance { cfg: 2.0, top_k: 0, top_p: 0.0 } };
     let long = ask(&scheduler, client(1), request(1, teacher, 8)).await;
     let mut viewer = scheduler.watch(&long, None).await.unwrap();
     gate.wait_for_device();

@@ -34,6 +34,7 @@ fn request(class: u32, plan: Plan, count: u32) -> GenerateRequest {
         count,
         last_frame_first: false,
         deadline_ms: None,
+        explore: None,
     }
 }
 

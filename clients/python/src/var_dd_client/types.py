@@ -249,7 +249,7 @@ class Started:
 
 @dataclass(frozen=True)
 class PassBegan:
-    """A network pass began: ``kind`` is ``student``, ``draft`` or ``teacher``; it shows the scales
+    """A pass began: ``kind`` is ``student``, ``draft``, ``teacher`` or ``kept``; it shows the scales
     ``first_scale … end_scale − 1``."""
 
     seq: int

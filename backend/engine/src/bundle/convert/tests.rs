@@ -3,6 +3,7 @@ use std::{fs, path::Path};
 use safetensors::SafeTensors;
 use tch::{Device, Kind};
 use tempfile::TempDir;
+use var_dd_plan::{Plan, PlanPreset};
 
 use super::*;
 use crate::bundle::{
@@ -11,10 +12,11 @@ use crate::bundle::{
         Dtype,
         writer::{TensorValue, Value, write as write_checkpoint},
     },
-    config::{PlanPreset, TransformerConfig, VaeConfig},
+    config::{TransformerConfig, VaeConfig},
     formula,
     weights::{Weights, is_training_only},
 };
+use crate::ops::Ops;
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]
@@ -55,17 +57,7 @@ fn config() -> Config {
         transformer: TransformerConfig { depth: 2, width: 32, heads: 2 },
         num_classes: 3,
         classes: vec!["class 0".into(), "class 1".into(), "class 2".into()],
-        plans: vec![PlanPreset {
-            name: "1 step".into(),
-            t_list: Some(vec![0]),
-            loss_split_t: Some(1),
-            t_teacher_start: None,
-            autoregressive: false,
-            cfg: None,
-            top_k: None,
-            top_p: None,
-            fid: None,
-        }],
+        plans: vec![PlanPreset::new("1 step", Plan::few_step(&[0], 1))],
     }
 }
 
