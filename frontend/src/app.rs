@@ -7,7 +7,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{Header, KeysDialog, Notices},
+    components::{Explanations, Header, KeysDialog, Notices},
     hooks::{
         BackendProvider, Key, SessionProvider, use_backend, use_keys, use_settings_of_address,
     },
@@ -68,6 +68,7 @@ fn Frame() -> Html {
             <Header on_keys={show_keys.reform(|()| true)} />
             <Notices />
             <Switch<Route> render={draw} />
+            <Explanations />
             if *keys {
                 <KeysDialog on_close={show_keys.reform(|()| false)} />
             }

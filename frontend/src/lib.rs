@@ -26,15 +26,26 @@
 //! | `count-<n>` | radio button of the number of pictures | |
 //! | `model` | choice of model, if there are several | |
 //! | `generate` | the button | |
+//! | `generate-reason` | why the button is grey | |
 //! | `job-state` | line of words under the stage | `data-state`: `none`, `asking`, `queued`, `running`, `finished`, `failed`, `cancelled`, `expired`, `refused`; `data-job`: its name |
 //! | `connection` | on the body of the page | `data-connection`: `connecting`, `open`, `http`, `lost`, `refused` |
-//! | `stage` | the large square | `data-picture`: picture brought forward, if any |
-//! | `stage-picture` | each `img` on the stage | `data-picture`, `data-seq`, `data-pass`, `data-scale`, `data-last` |
+//! | `said` | what is read out of it | |
+//! | `stage` | the large square | `data-picture`: picture brought forward, if any; `data-focusing`: a new picture comes into focus; `data-docked`: small over the page |
+//! | `stage-picture` | each `img` on the stage | `data-job`, `data-picture`, `data-seq`, `data-pass`, `data-scale`, `data-last` |
+//! | `scale-caption`, `on-stage` | the scale on the stage in words; class, plan and seed of the picture there | |
 //! | `strip` | the strip, a slider | `aria-valuenow`: tile on the stage |
-//! | `tile` | each tile | `data-pass`, `data-scale`, `data-drawn` (`true` or `false`), `data-seq`, `data-ms`, `data-current` |
-//! | `play`, `hold`, `pace-true`, `pace-slow`, `pace-scales` | player | |
-//! | `times` | line of times | |
-//! | `cancel`, `share`, `share-link`, `download`, `delete` | actions | |
+//! | `tile` | each tile | `data-pass`, `data-scale`, `data-drawn` (`true` or `false`), `data-seq`, `data-ms`, `data-current`, `data-seen`: whether it shows it yet |
+//! | `play`, `pause`, `skip` | the player's button in its three states | |
+//! | `pace-true`, `pace-slow`, `pace-scales` | player | |
+//! | `times` | where the time went | |
+//! | `cancel`, `look-closer`, `pixels`, `share`, `share-link` | actions | |
+//! | `downloads`, `download`, `download-all`, `delete` | the menu of files | |
+//! | `lightbox` | a picture over the whole window | `data-picture`, `data-zoom` |
+//! | `lightbox-image`, `lightbox-close`, `share-this`, `next-picture`, `previous-picture`, `next-scale`, `previous-scale` | in it | |
+//! | `explain-<term>`, `explanation-<term>` | a word that explains itself, and what it opens | |
+//! | `plan-builder`, `start-from-<preset>`, `begin-<scale>`, `chip-<scale>`, `split`, `plan-why`, `plan-numbers`, `plan-picture` | a plan of one's own | `data-who` of a chip |
+//! | `random-class` | button at the class | |
+//! | `settings`, `hold-time`, `letters` | settings of this browser | |
 //! | `recent`, `recent-item` | recent results | `data-job` |
 //! | `make-your-own` | link on a result page | |
 //! | `missing` | words of a page without a picture | |

@@ -41,6 +41,10 @@ pub struct Look {
 impl Look {
     /// A desktop window, light.
     pub const DESKTOP: Self = Self { width: 1280, height: 860, phone: false, dark: false };
+    /// A laptop with a low screen, light.
+    pub const LAPTOP: Self = Self { width: 1366, height: 650, phone: false, dark: false };
+    /// A narrow phone, or a desktop window at 400 %, light.
+    pub const NARROW: Self = Self { width: 320, height: 640, phone: true, dark: false };
     /// A phone, light.
     pub const PHONE: Self = Self { width: 390, height: 844, phone: true, dark: false };
 
@@ -331,7 +335,7 @@ impl Page {
         Ok(severe.map(|entry| entry.message).collect())
     }
 
-    /// Runs axe-core on the page as it is; returns what it finds serious or critical, in words.
+    /// Runs axe-core on the page as it is; returns everything that it finds, in words.
     ///
     /// # Errors
     /// When axe-core is not there or fails.
@@ -342,8 +346,7 @@ impl Page {
         let found = self
             .value(
                 "const found = await axe.run(); \
-                 return found.violations.filter(v => v.impact === 'serious' || v.impact === 'critical') \
-                 .map(v => `${v.id} (${v.impact}): ${v.help}: ` + v.nodes.map(n => n.html + ' ' + n.failureSummary).join(' | '));",
+                 return found.violations.map(v => `${v.id} (${v.impact}): ${v.help}: ` + v.nodes.map(n => n.html + ' ' + n.failureSummary).join(' | '));",
             )
             .await?;
         let found = found.as_array().context("axe-core gave no list")?;

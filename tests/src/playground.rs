@@ -68,7 +68,44 @@ impl Playground {
         look: Look,
         path: &str,
     ) -> Result<Self> {
-        Self::open_at(browsers, &program.url(""), look, "", path).await
+        Self::open_prepared(browsers, program, look, path, &[]).await
+    }
+
+    /// Opens a path of the server in a fresh profile, with messages of the server coming at the
+    /// pace of `pacer.js`: a stand-in for slow and very fast machines.
+    ///
+    /// # Errors
+    /// When the page does not load.
+    pub async fn open_paced(
+        browsers: &Browsers,
+        program: &Program,
+        look: Look,
+        path: &str,
+        pace: &str,
+    ) -> Result<Self> {
+        let pace = format!("window.pace = {pace};");
+        Self::open_prepared(browsers, program, look, path, &[&pace, include_str!("pacer.js")]).await
+    }
+
+    /// Opens a path of the server in a fresh profile where scripts run before those of the page,
+    /// and before the one that records what it receives.
+    ///
+    /// # Errors
+    /// When the page does not load.
+    pub async fn open_prepared(
+        browsers: &Browsers,
+        program: &Program,
+        look: Look,
+        path: &str,
+        scripts: &[&str],
+    ) -> Result<Self> {
+        let playground = Self { page: browsers.open(look).await?, origin: program.url("") };
+        for script in scripts {
+            playground.page.before_every_document(script).await?;
+        }
+        playground.page.before_every_document(include_str!("recorder.js")).await?;
+        playground.goto(path).await?;
+        Ok(playground)
     }
 
     /// Opens a path of an origin in a fresh profile, with a script that runs before those of every
@@ -90,6 +127,14 @@ impl Playground {
         }
         playground.goto(path).await?;
         Ok(playground)
+    }
+
+    /// Waits until the new picture has come into focus, or skips what is left of it.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn wait_until_shown(&self) -> Result<()> {
+        self.wait_for_attribute("stage", "focusing", "false").await
     }
 
     /// Goes to a path of the server.

@@ -1,11 +1,13 @@
-//! Share, download, delete.
+//! What can be done with the pictures on the stage: look closer, share, download, delete.
 
 use std::rc::Rc;
 
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::HtmlInputElement;
+use gloo_timers::callback::Timeout;
+use wasm_bindgen::JsCast;
+use web_sys::{HtmlElement, HtmlInputElement};
 use yew::prelude::*;
 
+use super::share::use_share;
 use crate::{
     api,
     hooks::{Key, owner_token, use_backend, use_keys},
@@ -15,56 +17,91 @@ use crate::{
 /// Properties of [`Actions`].
 #[derive(PartialEq, Properties)]
 pub(crate) struct ActionsProps {
-    pub(crate) job: Rc<Job>,
+    /// What is on the stage, if anything; without it the buttons wait in their places.
+    pub(crate) job: Option<Rc<Job>>,
     /// The picture brought forward, if any.
     pub(crate) forward: Option<usize>,
+    /// Whether pixels are shown as squares.
+    pub(crate) crisp: bool,
+    pub(crate) on_pixels: Callback<bool>,
+    pub(crate) on_look_closer: Callback<()>,
 }
 
-/// What can be done with a result.
+/// The buttons.
 #[component]
 pub(crate) fn Actions(props: &ActionsProps) -> Html {
-    let backend = use_backend();
-    let job = &props.job;
-    let id = job.id().clone();
-    let link = use_node_ref();
-    // Whether the link is shown, and whether it was copied.
-    let shared = use_state_eq(|| None::<bool>);
-    let with_parameters = use_state_eq(|| true);
+    let job = props.job.as_ref();
+    let is_there = job.is_some_and(|job| job.has_frames());
+    let is_finished = job.is_some_and(|job| job.is_finished());
+    let share = use_share(job, props.forward);
     {
-        let shared = shared.setter();
-        use_effect_with(id.clone(), move |_| shared.set(None));
-    }
-    let address = api::link(&id, props.forward);
-    let share = {
-        let (shared, address) = (shared.setter(), address.clone());
-        Callback::from(move |()| copy(address.clone(), shared.clone()))
-    };
-    {
-        let share = share.clone();
+        let press = share.press.clone();
         use_keys(Callback::from(move |key| {
             let wanted = key == Key::Share;
             if wanted {
-                share.emit(());
+                press.emit(());
             }
             wanted
         }));
     }
-    {
-        let link = link.clone();
-        use_effect_with(*shared, move |shared| {
-            if let (Some(false), Some(link)) = (shared, link.cast::<HtmlInputElement>()) {
-                link.select();
+    let on_pixels = {
+        let (on_pixels, crisp) = (props.on_pixels.clone(), props.crisp);
+        Callback::from(move |_: MouseEvent| on_pixels.emit(!crisp))
+    };
+    html! {
+        <div class="actions">
+            <button
+                type="button"
+                data-testid="look-closer"
+                disabled={!is_there}
+                onclick={props.on_look_closer.reform(|_: MouseEvent| ())}
+            >{ "Look closer" }</button>
+            <button
+                type="button"
+                data-testid="pixels"
+                aria-pressed={props.crisp.to_string()}
+                class={classes!("wide-only", props.crisp.then_some("on"))}
+                disabled={!is_there}
+                onclick={on_pixels}
+            >{ "Crisp pixels" }</button>
+            <button
+                type="button"
+                data-testid="share"
+                disabled={job.is_none()}
+                onclick={share.press.reform(|_: MouseEvent| ())}
+            >{ "Copy link" }</button>
+            <button
+                type="button"
+                data-testid="downloads"
+                disabled={!is_finished}
+                popovertarget="download-menu"
+            >{ "Download" }</button>
+            if let Some(job) = job {
+                <Downloads key={job.id().to_string()} job={job.clone()} forward={props.forward} />
             }
-        });
+            { share.card }
+        </div>
     }
-    let own = owner_token(&id).is_some();
+}
+
+/// Properties of [`Downloads`].
+#[derive(PartialEq, Properties)]
+struct DownloadsProps {
+    job: Rc<Job>,
+    forward: Option<usize>,
+}
+
+/// The menu under Download: files, what is in them, and the way to be rid of all.
+#[component]
+fn Downloads(props: &DownloadsProps) -> Html {
+    let backend = use_backend();
+    let job = &props.job;
+    let id = job.id().clone();
+    let list = use_node_ref();
+    let with_parameters = use_state_eq(|| true);
     let pictures: Vec<usize> = match props.forward {
         Some(picture) => vec![picture],
         None => (0..job.frames.len()).collect(),
-    };
-    let delete = {
-        let (backend, id) = (backend.clone(), id.clone());
-        Callback::from(move |_: MouseEvent| backend.delete(&id))
     };
     let on_parameters = {
         let with_parameters = with_parameters.setter();
@@ -72,53 +109,56 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
             with_parameters.set(event.target_unchecked_into::<HtmlInputElement>().checked());
         })
     };
+    let on_all = {
+        let list = list.clone();
+        Callback::from(move |_: MouseEvent| download_all(&list))
+    };
+    let delete = {
+        let (backend, id, list) = (backend.clone(), id.clone(), list.clone());
+        Callback::from(move |_: MouseEvent| {
+            if let Some(list) = list.cast::<HtmlElement>() {
+                // It is shown, or there is nothing to hide.
+                let _ = list.hide_popover();
+            }
+            backend.delete(&id);
+        })
+    };
+    let own = owner_token(&id).is_some();
+    let several = pictures.len() > 1;
     html! {
-        <div class="actions">
-            <div class="row">
-                <button type="button" data-testid="share" onclick={share.reform(|_: MouseEvent| ())} title="Share (s)">
-                    { "Copy link" }
-                </button>
-                if job.is_finished() {
-                    { for pictures.iter().map(|&picture| html! {
-                        <a
-                            key={picture}
-                            class="button"
-                            data-testid={(picture == pictures[0]).then_some("download")}
-                            href={api::download_path(&id, picture, *with_parameters)}
-                            download=""
-                        >{ if pictures.len() == 1 { "Download".to_owned() } else { format!("↓ {}", picture + 1) } }</a>
-                    }) }
-                    <label class="tick">
-                        <input type="checkbox" checked={*with_parameters} onchange={on_parameters} />
-                        <span>{ "with its settings inside" }</span>
-                    </label>
+        <div ref={list} id="download-menu" class="menu" popover="auto">
+            if job.is_finished() {
+                { for pictures.iter().map(|&picture| html! {
+                    <a
+                        key={picture}
+                        class="button file"
+                        data-testid={(picture == pictures[0]).then_some("download")}
+                        href={api::download_path(&id, picture, *with_parameters)}
+                        download=""
+                    >{ if job.frames.len() > 1 { format!("Picture {} (PNG)", picture + 1) } else { "Picture (PNG)".to_owned() } }</a>
+                }) }
+                if several {
+                    <button type="button" data-testid="download-all" onclick={on_all}>{ format!("All {}", pictures.len()) }</button>
                 }
-                if own && job.state.is_final() {
-                    <button type="button" class="quiet" data-testid="delete" onclick={delete}>{ "Delete" }</button>
-                }
-            </div>
-            if let Some(copied) = *shared {
-                <label class="link">
-                    <span role="status">{ if copied { "Link copied" } else { "Copy this link" } }</span>
-                    <input ref={link} type="text" readonly=true data-testid="share-link" value={address} />
+                <label class="tick">
+                    <input type="checkbox" checked={*with_parameters} onchange={on_parameters} />
+                    <span>{ "settings in the file" }</span>
                 </label>
+            }
+            if own && job.state.is_final() {
+                <button type="button" data-testid="delete" onclick={delete}>{ "Delete" }</button>
             }
         </div>
     }
 }
 
-/// Copies the link; shows it for copying by hand where the browser does not allow that.
-fn copy(address: String, shared: UseStateSetter<Option<bool>>) {
-    let window = web_sys::window();
-    // Pages from insecure addresses have no clipboard.
-    let clipboard = window
-        .filter(|window| window.is_secure_context())
-        .map(|window| window.navigator().clipboard());
-    spawn_local(async move {
-        let copied = match clipboard {
-            Some(clipboard) => JsFuture::from(clipboard.write_text(&address)).await.is_ok(),
-            None => false,
-        };
-        shared.set(Some(copied));
-    });
+/// Clicks each file in turn; a browser takes several downloads only one after the other.
+fn download_all(list: &NodeRef) {
+    let Some(list) = list.cast::<HtmlElement>() else { return };
+    let Ok(files) = list.query_selector_all("a.file") else { return };
+    for at in 0..files.length() {
+        if let Some(file) = files.get(at).and_then(|file| file.dyn_into::<HtmlElement>().ok()) {
+            Timeout::new(at * 300, move || file.click()).forget();
+        }
+    }
 }

@@ -8,7 +8,7 @@ use web_sys::{Element, HtmlInputElement};
 use yew::prelude::*;
 
 use crate::{
-    hooks::{Key, use_keys},
+    hooks::{Key, random_below, use_keys},
     state::{classes, words::counted},
 };
 
@@ -85,10 +85,23 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         })
     };
     let is_open = typed.is_some();
+    let on_random = {
+        let (on_choose, count) = (props.on_choose.clone(), props.model.classes.len());
+        let chosen = props.chosen;
+        Callback::from(move |_: MouseEvent| {
+            // Another one than now, where there is another.
+            let by = 1 + random_below((count as u64).saturating_sub(1)) as usize;
+            on_choose.emit((chosen + by) % count.max(1));
+        })
+    };
     let onkeydown = {
         let (found, active, open, close, choose) =
             (found.clone(), active.clone(), open.clone(), close.clone(), choose.clone());
         Callback::from(move |event: KeyboardEvent| {
+            // The keys of a composition (Chinese, Japanese, Korean…) choose signs, not classes.
+            if event.is_composing() || event.key() == "Process" {
+                return;
+            }
             let last = found.len().min(SHOWN).saturating_sub(1);
             match event.key().as_str() {
                 "ArrowDown" if !is_open => open.emit(()),
@@ -101,7 +114,6 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                         choose.emit(class);
                     }
                 }
-                "Enter" => open.emit(()),
                 "Escape" if is_open => close.emit(()),
                 _ => return,
             }
@@ -122,6 +134,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
     html! {
         <div class="field class-picker">
             <label for="class-search">{ "Class" }</label>
+            <div class="with-buttons">
             <input
                 ref={input}
                 id="class-search"
@@ -145,7 +158,14 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 {oninput}
                 {onkeydown}
             />
-            <div ref={list} class={classes!("options", (!is_open).then_some("closed"))}>
+            <button type="button" class="quiet" data-testid="random-class" aria-label="Random class" onclick={on_random}>
+                <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
+                    <path d="M13 3h4v4h-1.600V5.700l-9.600 9.700H2v-1.600h3.100L14.200 4.600H13zM2 4.600h3.800l3 3-1.100 1.100-2.600-2.500H2zM12.400 11.200l3                         3V13H17v4h-4v-1.600h1.300l-3-3z" />
+                </svg>
+            </button>
+            </div>
+            // Not a place of its own for the Tab key: the arrows move within it.
+            <div ref={list} class={classes!("options", (!is_open).then_some("closed"))} tabindex="-1">
                 <div id="class-list" role="listbox" aria-label="Classes">
                     { for shown.iter().enumerate().map(|(at, &class)| {
                         let choose = choose.clone();

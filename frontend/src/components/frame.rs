@@ -18,6 +18,7 @@ pub(crate) fn TokenGrid(props: &TokenGridProps) -> Html {
     let lines: String = (1..side).map(|at| format!("M{at} 0V{side}M0 {at}H{side}")).collect();
     html! {
         <svg class="token-grid" viewBox={format!("0 0 {side} {side}")} aria-hidden="true" focusable="false">
+            <path class="shade" d={lines.clone()} vector-effect="non-scaling-stroke" />
             <path d={lines} vector-effect="non-scaling-stroke" />
         </svg>
     }
@@ -28,6 +29,9 @@ pub(crate) fn TokenGrid(props: &TokenGridProps) -> Html {
 pub(crate) struct LayersProps {
     /// Number of the picture in its job.
     pub(crate) picture: usize,
+    /// Name of the job.
+    #[prop_or_default]
+    pub(crate) job: AttrValue,
     /// What it shows now.
     pub(crate) shown: Option<(Place, Frame)>,
     /// Whether that is the finished picture.
@@ -36,6 +40,9 @@ pub(crate) struct LayersProps {
     pub(crate) side: u32,
     /// What it shows, in words.
     pub(crate) alternative: AttrValue,
+    /// Side of the picture in CSS pixels, where it does not fill its place.
+    #[prop_or_default]
+    pub(crate) size: Option<AttrValue>,
     /// The element's name for tests.
     #[prop_or("stage-picture".into())]
     pub(crate) testid: AttrValue,
@@ -69,7 +76,10 @@ pub(crate) fn Layers(props: &LayersProps) -> Html {
                 src={frame.picture.url().to_owned()}
                 alt={props.alternative.clone()}
                 draggable="false"
+                width={props.size.clone()}
+                height={props.size.clone()}
                 data-testid={props.testid.clone()}
+                data-job={props.job.clone()}
                 data-picture={props.picture.to_string()}
                 data-seq={frame.seq.to_string()}
                 data-pass={pass.to_string()}

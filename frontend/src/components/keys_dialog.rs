@@ -1,9 +1,14 @@
-//! The list of keys.
+//! Settings of this browser, and the list of keys.
 
-use web_sys::HtmlDialogElement;
+use web_sys::{HtmlDialogElement, HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
-use crate::hooks::Key;
+use crate::{
+    hooks::{
+        Key, keep_letters, keep_preference, letters_are_keys, preference, preference_names::HOLD,
+    },
+    state::player::HoldTime,
+};
 
 /// Properties of [`KeysDialog`].
 #[derive(PartialEq, Properties)]
@@ -25,11 +30,53 @@ pub(crate) fn KeysDialog(props: &KeysDialogProps) -> Html {
             }
         });
     }
-    let close = props.on_close.reform(|_: MouseEvent| ());
+    let letters = use_state_eq(letters_are_keys);
+    let on_letters = {
+        let letters = letters.clone();
+        Callback::from(move |event: Event| {
+            let are_keys = event.target_unchecked_into::<HtmlInputElement>().checked();
+            keep_letters(are_keys);
+            letters.set(are_keys);
+        })
+    };
+    let hold = use_state_eq(|| {
+        preference(HOLD).and_then(|name| HoldTime::of_name(&name)).unwrap_or_default()
+    });
+    let on_hold = {
+        let hold = hold.clone();
+        Callback::from(move |event: Event| {
+            let chosen = event.target_unchecked_into::<HtmlSelectElement>().value();
+            if let Some(chosen) = HoldTime::of_name(&chosen) {
+                keep_preference(HOLD, chosen.name());
+                hold.set(chosen);
+            }
+        })
+    };
+    // By the dialog itself, which gives the focus back.
+    let close = {
+        let dialog = dialog.clone();
+        Callback::from(move |_: MouseEvent| {
+            if let Some(dialog) = dialog.cast::<HtmlDialogElement>() {
+                dialog.close();
+            }
+        })
+    };
     let onclose = props.on_close.reform(|_: Event| ());
     html! {
         <dialog ref={dialog} class="keys" data-testid="keys" aria-labelledby="keys-title" {onclose}>
-            <h2 id="keys-title">{ "Keys" }</h2>
+            <h2 id="keys-title">{ "Settings and keys" }</h2>
+            <label class="setting">
+                <span>{ "A new picture comes into focus with" }</span>
+                <select data-testid="hold-time" onchange={on_hold}>
+                    { for HoldTime::ALL.into_iter().map(|choice| html! {
+                        <option key={choice.name()} value={choice.name()} selected={choice == *hold}>{ choice.words() }</option>
+                    }) }
+                </select>
+            </label>
+            <label class="tick">
+                <input type="checkbox" data-testid="letters" checked={*letters} onchange={on_letters} />
+                <span>{ "Single letters and signs are keys of the page" }</span>
+            </label>
             <dl>
                 { for Key::LIST.iter().map(|(key, meaning)| html! {
                     <div key={*key}><dt><kbd>{ *key }</kbd></dt><dd>{ *meaning }</dd></div>

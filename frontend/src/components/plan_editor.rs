@@ -77,6 +77,10 @@ pub(crate) fn PlanEditor(props: &PlanEditorProps) -> Html {
     let general = problem.as_ref().filter(|problem| problem.field == Field::Plan);
     html! {
         <div class="plan-editor">
+            <p class="hint">{ format!(
+                "Scales are counted from 0 here, as in the released scripts: {} is the last one.",
+                scales.saturating_sub(1)
+            ) }</p>
             <label class="line">
                 <span>{ "networks" }</span>
                 <select data-testid="custom-kind" onchange={on_kind}>
@@ -94,7 +98,7 @@ pub(crate) fn PlanEditor(props: &PlanEditorProps) -> Html {
             if custom.kind == CustomKind::TeacherInvolved {
                 <label class="line tick">
                     <input type="checkbox" checked={custom.causal_prefix} onchange={on_causal} />
-                    <span>{ "block-causal prefix (the published scores are without)" }</span>
+                    <span>{ "the teacher reads given scales one by one (the published scores are without)" }</span>
                 </label>
             }
             if let Some(problem) = general {
@@ -123,7 +127,9 @@ fn fields(kind: CustomKind, scales: u32) -> Vec<Text> {
         (Field::Split, "custom-split", format!("0 to {scales}"), |custom| &mut custom.split),
     ];
     let start: Text =
-        (Field::Start, "custom-start", "0 is without a draft".into(), |custom| &mut custom.start);
+        (Field::Start, "custom-start", "0: the teacher begins, without a draft".into(), |custom| {
+            &mut custom.start
+        });
     let law: [Text; 3] = [
         (Field::Cfg, "custom-cfg", "strength at the last scale".into(), |custom| &mut custom.cfg),
         (Field::TopK, "custom-top-k", "0 keeps all".into(), |custom| &mut custom.top_k),

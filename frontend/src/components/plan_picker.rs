@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::{GenerateRequest, ModelInfo};
+use var_dd_protocol::{GenerateRequest, ModelInfo, Plan};
 use yew::prelude::*;
 
-use super::PlanEditor;
+use super::{Explain, PlanBuilder};
 use crate::{
     hooks::use_backend,
     state::{
         custom_plan::{CustomPlan, Problem},
+        glossary::Term,
         settings::PlanChoice,
         words,
     },
@@ -28,6 +29,8 @@ pub(crate) struct PlanPickerProps {
     pub(crate) problem: Option<Problem>,
     pub(crate) on_choose: Callback<PlanChoice>,
     pub(crate) on_edit: Callback<CustomPlan>,
+    /// A preset was chosen to begin one's own with.
+    pub(crate) on_start_from: Callback<usize>,
 }
 
 /// Radio buttons of the plans.
@@ -35,7 +38,8 @@ pub(crate) struct PlanPickerProps {
 pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
     let backend = use_backend();
     let model = &props.model;
-    let measured = |plan: &var_dd_protocol::Plan| {
+    // As it was last here, else as its passes were in other plans.
+    let cost = |plan: &Plan| {
         let like = GenerateRequest {
             model: Some(model.name.clone()),
             class: 0,
@@ -46,51 +50,76 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             deadline_ms: None,
             explore: None,
         };
-        backend.store.measured_ms(&like)
+        let store = &backend.store;
+        let measured = store.measured_ms(&like).map(words::duration);
+        let estimated = || {
+            let ms = store.estimated_ms(&like, model.scales())?;
+            Some(format!("about {}", words::duration(ms)))
+        };
+        measured.or_else(estimated)
     };
-    let option = |choice: PlanChoice, testid: String, name: String, detail: Html| {
+    let option = |choice: PlanChoice,
+                  testid: String,
+                  name: String,
+                  cost: Option<String>,
+                  detail: Html| {
         let onchange = props.on_choose.reform(move |_: Event| choice);
         html! {
             <label key={testid.clone()} class="plan">
                 <input type="radio" name="plan" data-testid={testid} checked={props.chosen == choice} {onchange} />
                 <span class="plan-name">{ name }</span>
+                <span class="plan-cost" data-testid="cost">{ cost }</span>
                 <span class="plan-detail">{ detail }</span>
             </label>
         }
     };
-    let presets = model.plans.iter().enumerate().map(|(index, preset)| {
-        let detail = html! {
+    let detail = |plan: &Plan, fid: Option<f64>| {
+        html! {
             <>
-                <span>{ words::cost(&preset.plan, model.scales()) }</span>
-                if let Some(fid) = preset.fid {
-                    <span title="Published Fréchet distance on ImageNet-256, 50,000 pictures; \
-                        lower is better">
-                        { format!("FID {fid}") }
-                    </span>
-                }
-                if let Some(ms) = measured(&preset.plan) {
-                    <span title="The last time here">{ words::duration(ms) }</span>
-                }
+                <span>{ words::cost(plan, model.scales()) }</span>
+                if let Some(fid) = fid { <span>{ format!("FID {fid}") }</span> }
             </>
-        };
-        option(PlanChoice::Preset(index), format!("plan-{index}"), preset.name.clone(), detail)
+        }
+    };
+    let presets = model.plans.iter().enumerate().map(|(index, preset)| {
+        let (detail, cost) = (detail(&preset.plan, preset.fid), cost(&preset.plan));
+        option(
+            PlanChoice::Preset(index),
+            format!("plan-{index}"),
+            preset.name.clone(),
+            cost,
+            detail,
+        )
+    });
+    // What is published of a plan is so whoever put it together.
+    let own = props.custom.plan(model.scales()).ok().map(|plan| {
+        let published = model.plans.iter().find(|preset| preset.plan == plan);
+        (cost(&plan), detail(&plan, published.and_then(|preset| preset.fid)))
     });
     let is_custom = props.chosen == PlanChoice::Custom;
+    let (own_cost, own_detail) = own
+        .filter(|_| is_custom)
+        .unwrap_or_else(|| (None, html! { <span>{ "put together scale by scale" }</span> }));
     html! {
         <fieldset class="field plans">
             <legend>{ "Steps" }</legend>
             { for presets }
-            { option(PlanChoice::Custom, "plan-custom".into(), "Your own".into(), html! { <span>{ "any \
-                scales, any order of networks" }</span> }) }
+            { option(PlanChoice::Custom, "plan-custom".into(), "Your own".into(), own_cost, own_detail) }
             if is_custom {
-                <PlanEditor
+                <PlanBuilder
+                    model={model.clone()}
                     custom={props.custom.clone()}
-                    scales={model.scales()}
-                    has_teacher={model.has_teacher}
                     problem={props.problem.clone()}
                     on_edit={props.on_edit.clone()}
+                    on_start_from={props.on_start_from.clone()}
                 />
             }
+            <p class="hint words">
+                { "What is a " }<Explain term={Term::Step} />{ ", the " }<Explain term={Term::Student} />{ ", the " }
+                <Explain term={Term::Teacher} />
+                if model.plans.iter().any(|preset| preset.fid.is_some()) { { ", " }<Explain term={Term::Fid} /> }
+                { ", " }<Explain term={Term::Guidance} />{ "?" }
+            </p>
         </fieldset>
     }
 }

@@ -5,75 +5,106 @@ use std::rc::Rc;
 use yew::prelude::*;
 
 use super::{Layers, TokenGrid};
-use crate::{
-    hooks::Playing,
-    state::{job::Job, words},
-};
+use crate::state::{job::Job, timeline::Timeline, words};
 
 /// Properties of [`Stage`].
 #[derive(PartialEq, Properties)]
 pub(crate) struct StageProps {
     pub(crate) job: Option<Rc<Job>>,
-    pub(crate) playing: Playing,
+    pub(crate) timeline: Rc<Timeline>,
+    /// The tile whose pictures are shown, if any is drawn.
+    pub(crate) tile: Option<usize>,
     /// The picture brought forward, if any.
     pub(crate) forward: Option<usize>,
-    /// A picture is to be brought forward, or all are to be shown.
-    pub(crate) on_forward: Callback<Option<usize>>,
+    /// Whether pictures come into focus: the token grid of each scale is laid over them.
+    pub(crate) focusing: bool,
+    /// Whether pixels are shown as squares.
+    pub(crate) crisp: bool,
+    /// Whether the stage is out of sight and shown small over the page.
+    pub(crate) docked: bool,
+    /// A picture was tapped: its number, if there are several.
+    pub(crate) on_tap: Callback<Option<usize>>,
 }
 
-/// The pictures of the tile that the player is at.
+/// The pictures of a tile.
 #[component]
 pub(crate) fn Stage(props: &StageProps) -> Html {
     let count = props.job.as_ref().map_or(1, |job| job.frames.len());
     let forward = props.forward.filter(|&picture| picture < count);
+    let grid = props.tile.filter(|_| props.focusing).map(|at| (at, props.timeline.tiles[at].side));
     let picture = |picture: usize| {
         let Some(job) = &props.job else { return html! { <TokenGrid side=16 /> } };
-        let timeline = &props.playing.timeline;
-        let tile = props.playing.tile;
-        let shown = tile.and_then(|tile| timeline.frame_at(job, picture, tile));
+        let timeline = &props.timeline;
+        let shown = props.tile.and_then(|tile| timeline.frame_at(job, picture, tile));
         let sides = &job.about.patch_nums;
         let side = shown.and_then(|((_, scale), _)| sides.get(scale as usize)).copied();
         let end = timeline.tiles.last().map(|tile| tile.place);
         html! {
-            <Layers
-                {picture}
-                shown={shown.map(|(place, frame)| (place, frame.clone()))}
-                last={shown.map(|(place, _)| place) == end}
-                side={sides.last().copied().unwrap_or(1)}
-                alternative={words::alternative(&job.about, picture, side)}
-            />
+            <>
+                <Layers
+                    {picture}
+                    job={job.id().to_string()}
+                    shown={shown.map(|(place, frame)| (place, frame.clone()))}
+                    last={shown.map(|(place, _)| place) == end}
+                    side={sides.last().copied().unwrap_or(1)}
+                    alternative={words::alternative(&job.about, picture, side)}
+                />
+                // With a key of its own, so that each grid comes and goes anew.
+                if let Some((at, side)) = grid {
+                    <div key={at} class="arriving"><TokenGrid {side} /></div>
+                }
+            </>
         }
     };
-    let show = |which: Option<usize>| {
-        let on_forward = props.on_forward.clone();
-        Callback::from(move |_: MouseEvent| on_forward.emit(which))
+    let tap = |which: Option<usize>| {
+        let on_tap = props.on_tap.clone();
+        Callback::from(move |_: MouseEvent| on_tap.emit(which))
     };
-    let inside = match forward {
-        _ if count == 1 => picture(0),
-        Some(one) => html! {
-            <button type="button" class="cell" onclick={show(None)} aria-label={format!("Picture \
-                {}. Show all {count}", one + 1)}>
+    let cell = |one: usize, label: String| {
+        html! {
+            <button key={one} type="button" class="cell" onclick={tap(Some(one))} aria-label={label}>
                 { picture(one) }
+                if count > 1 { <span class="cell-number">{ one + 1 }</span> }
             </button>
-        },
-        None => (0..count)
+        }
+    };
+    // Always a list by number: whatever cell has the focus keeps it when others come or go.
+    let cells: Vec<Html> = match &props.job {
+        None => vec![html! { <div key="empty" class="cell">{ picture(0) }</div> }],
+        Some(job) => (0..count)
+            .filter(|&one| forward.is_none_or(|forward| forward == one))
             .map(|one| {
-                html! {
-                    <button key={one} type="button" class="cell" onclick={show(Some(one))} aria-label={format!("Bring picture {} forward", one + 1)}>
-                        { picture(one) }
-                    </button>
-                }
+                let name = words::alternative(&job.about, one, None);
+                let label = match forward {
+                    _ if props.focusing && (count == 1 || forward.is_some()) => {
+                        "Show the finished picture at once".to_owned()
+                    }
+                    _ if count == 1 => format!("{name}. Look closer"),
+                    Some(_) => format!("{name}. Show all {count}"),
+                    None => format!("{name}. Bring it forward"),
+                };
+                cell(one, label)
             })
             .collect(),
     };
     let shown = if forward.is_some() { 1 } else { count };
+    let size = props.job.as_ref().map_or(0, |job| job.about.image_size);
     html! {
         <div
-            class={classes!("stage", format!("of-{shown}"))}
+            class={classes!(
+                "stage",
+                format!("of-{shown}"),
+                (size <= 128).then_some("small-pictures"),
+                props.crisp.then_some("crisp"),
+                props.docked.then_some("docked"),
+                props.focusing.then_some("focusing"),
+            )}
             data-testid="stage"
             data-picture={forward.map(|picture| picture.to_string())}
+            data-focusing={props.focusing.to_string()}
+            data-docked={props.docked.to_string()}
         >
-            { inside }
+            { for cells }
         </div>
     }
 }

@@ -1,5 +1,6 @@
 //! The line of words under the stage.
 
+use gloo_timers::callback::Timeout;
 use var_dd_protocol::{JobId, JobState};
 use yew::prelude::*;
 
@@ -31,6 +32,16 @@ impl Status {
         Self { state, words, job, is_trouble }
     }
 
+    /// Whether the picture that was on the stage stays until there is another.
+    pub(super) fn keeps_picture(&self) -> bool {
+        self.state != "none"
+    }
+
+    /// Whether nothing more will be said of it.
+    fn is_final(&self) -> bool {
+        !matches!(self.state, "asking" | "queued" | "running")
+    }
+
     /// Of a job.
     pub(crate) fn of_job(job: &Job) -> Self {
         let is_trouble = matches!(job.state, JobState::Failed | JobState::Expired);
@@ -52,18 +63,33 @@ pub(crate) struct StatusLineProps {
     pub(crate) children: Html,
 }
 
-/// The line; changes are read out.
+/// Passes of a fast machine are not read out one by one: what does not stay this long is not said.
+const SAID_AFTER_MS: u32 = 600;
+
+/// The line. What stays is read out.
 #[component]
 pub(crate) fn StatusLine(props: &StatusLineProps) -> Html {
     let Status { state, words, job, is_trouble } = &props.status;
+    let said = use_state_eq(String::new);
+    {
+        let said = said.setter();
+        let is_final = props.status.is_final();
+        // Of a job that runs, its state is said and not each of its passes.
+        let what = (*state, job.clone(), is_final.then(|| words.clone()));
+        let words = words.clone();
+        use_effect_with(what, move |_| {
+            let later = Timeout::new(SAID_AFTER_MS, move || said.set(words));
+            move || drop(later)
+        });
+    }
     html! {
         <div class={classes!("status", *state, is_trouble.then_some("trouble"))}>
             <p
-                role="status"
                 data-testid="job-state"
                 data-state={*state}
                 data-job={job.as_ref().map(|job| job.to_string())}
             >{ words }</p>
+            <p class="unseen" role="status" data-testid="said">{ &*said }</p>
             { props.children.clone() }
         </div>
     }

@@ -21,6 +21,8 @@ use crate::{
 pub(crate) struct StripProps {
     pub(crate) job: Option<Rc<Job>>,
     pub(crate) playing: Playing,
+    /// The picture brought forward, if any: the one whose scales these are.
+    pub(crate) forward: Option<usize>,
 }
 
 /// The strip: a slider over all tiles.
@@ -59,6 +61,7 @@ pub(crate) fn Strip(props: &StripProps) -> Html {
         let playing = playing.clone();
         Callback::from(move |event: KeyboardEvent| {
             let by = match event.key().as_str() {
+                _ if event.ctrl_key() || event.alt_key() || event.meta_key() => return,
                 "ArrowLeft" | "ArrowDown" => -1,
                 "ArrowRight" | "ArrowUp" => 1,
                 "Home" | "PageUp" => isize::MIN / 2,
@@ -70,6 +73,8 @@ pub(crate) fn Strip(props: &StripProps) -> Html {
         })
     };
     let last = timeline.tiles.len().saturating_sub(1);
+    let several = props.job.as_ref().is_some_and(|job| job.frames.len() > 1);
+    let whose = several.then_some(props.forward.unwrap_or(0));
     html! {
         <div
             ref={strip}
@@ -88,7 +93,7 @@ pub(crate) fn Strip(props: &StripProps) -> Html {
             {onpointermove}
             {onkeydown}
         >
-            { for timeline.groups.iter().map(|group| draw_group(group, playing)) }
+            { for timeline.groups.iter().map(|group| draw_group(group, playing, whose)) }
         </div>
     }
 }
@@ -100,33 +105,43 @@ fn in_words(playing: &Playing) -> String {
     let who = group.map(|group| words::group(group, timeline));
     let side = timeline.tiles.get(at).map_or(0, |tile| tile.side);
     match who {
-        Some((who, which)) => format!("{side}×{side}, {who}, {which}"),
-        None => format!("{side}×{side}"),
+        Some((who, which)) => format!("{}, {who}, {which}", words::size(side)),
+        None => words::size(side),
     }
 }
 
-fn draw_group(group: &Group, playing: &Playing) -> Html {
+/// `whose` is the picture whose scales these are, if there are several.
+fn draw_group(group: &Group, playing: &Playing, whose: Option<usize>) -> Html {
     let timeline = &playing.timeline;
     let (who, which) = words::group(group, timeline);
     let class = classes!("pass", who, group.superseded.then_some("superseded"));
-    let note = if group.superseded { "· drawn over" } else { "" };
+    let mut note = String::new();
+    if group.superseded {
+        note.push_str(" · drawn over");
+    }
+    if let Some(picture) = whose.filter(|_| group.pass == 0) {
+        note.push_str(&format!(" · picture {}", picture + 1));
+    }
     html! {
         <div key={group.pass} class={class} aria-hidden="true">
-            <p class="pass-name"><strong>{ who }</strong>{ " " }<span>{ which }</span>{ " " }<em>{ note }</em></p>
+            <p class="pass-name"><strong>{ who }</strong>{ " " }<span>{ which }</span><em>{ note }</em></p>
             <div class="tiles">
-                { for group.tiles.clone().map(|at| draw_tile(at, &timeline.tiles[at], playing.tile == Some(at))) }
+                { for group.tiles.clone().map(|at| draw_tile(at, &timeline.tiles[at], playing)) }
             </div>
         </div>
     }
 }
 
-fn draw_tile(at: usize, tile: &Tile, current: bool) -> Html {
+fn draw_tile(at: usize, tile: &Tile, playing: &Playing) -> Html {
     let (pass, scale) = tile.place;
     let frame = tile.frame.as_ref();
+    let current = playing.tile == Some(at);
+    // While a picture comes into focus, the strip fills in step with the stage.
+    let seen = frame.filter(|_| !playing.is_focusing() || playing.tile >= Some(at));
     html! {
         <div
             key={at}
-            class={classes!("tile", current.then_some("current"), frame.is_none().then_some("empty"))}
+            class={classes!("tile", current.then_some("current"), seen.is_none().then_some("empty"))}
             data-testid="tile"
             data-tile={at.to_string()}
             data-pass={pass.to_string()}
@@ -135,16 +150,17 @@ fn draw_tile(at: usize, tile: &Tile, current: bool) -> Html {
             data-seq={frame.map(|frame| frame.seq.to_string())}
             data-ms={frame.map(|frame| format!("{:.1}", frame.ms))}
             data-current={current.to_string()}
+            data-seen={seen.is_some().to_string()}
         >
             <div class="negative">
-                if let Some(frame) = frame {
+                if let Some(frame) = seen {
                     <img src={frame.picture.url().to_owned()} alt="" draggable="false" />
                 } else {
                     <TokenGrid side={tile.side} />
                 }
             </div>
-            <span class="side">{ format!("{0}×{0}", tile.side) }</span>
-            <span class="ms">{ frame.map(|frame| words::duration(frame.ms)).unwrap_or_default() }</span>
+            <span class="side">{ words::size(tile.side) }</span>
+            <span class="ms">{ seen.map(|frame| words::duration(frame.ms)).unwrap_or_default() }</span>
         </div>
     }
 }

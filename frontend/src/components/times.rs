@@ -1,10 +1,13 @@
-//! Where the time went: one small line.
+//! Where the time went: a bar that opens to its parts.
 
 use std::rc::Rc;
 
 use yew::prelude::*;
 
-use crate::state::{job::Job, words::duration};
+use crate::state::{
+    job::Job,
+    words::{duration, part_of_time},
+};
 
 /// Properties of [`Times`].
 #[derive(PartialEq, Properties)]
@@ -12,51 +15,36 @@ pub(crate) struct TimesProps {
     pub(crate) job: Option<Rc<Job>>,
 }
 
-/// First and last frame since the click, or the finished picture and the last of the steps that
-/// follow it; queue, networks and decoder as the server measured them.
+/// The time of a finished job as a bar of its parts; opened, the parts in words.
 #[component]
 pub(crate) fn Times(props: &TimesProps) -> Html {
-    let facts = props.job.as_ref().map(|job| facts(job)).unwrap_or_default();
-    html! {
-        <dl class="times" data-testid="times">
-            { for facts.into_iter().map(|(name, ms)| html! {
-                <div key={name}><dt>{ name }</dt><dd>{ duration(ms) }</dd></div>
-            }) }
-        </dl>
-    }
-}
-
-fn facts(job: &Job) -> Vec<(&'static str, f64)> {
-    let times = || job.frames.iter().flat_map(|frames| frames.values()).map(|frame| frame.ms);
-    let (first, last) = if job.about.request.last_frame_first {
-        (job.last_picture().map(|picture| ("finished picture", picture.ms)), "last step")
-    } else {
-        (times().reduce(f64::min).map(|ms| ("first frame", ms)), "last frame")
+    let Some(parts) = props.job.as_ref().and_then(|job| job.parts_of_time()) else {
+        return Html::default();
     };
-    let last = times().reduce(f64::max).filter(|_| job.is_finished()).map(|ms| (last, ms));
-    let server = job.timings.filter(|_| job.is_finished()).map(|timings| {
-        [
-            ("queue", timings.queue_ms),
-            ("transformer", timings.transformer_ms),
-            ("decoder", timings.decode_ms),
-        ]
+    let total: f64 = parts.iter().map(|&(_, ms)| ms).sum();
+    let mut at = 0.0;
+    let bar = parts.iter().enumerate().map(|(number, &(_, ms))| {
+        let (x, width) = (at, 100.0 * ms / total.max(0.001));
+        at += width;
+        html! {
+            <rect key={number} class={format!("part part-{number}")} x={format!("{x:.2}")} y="0" width={format!("{width:.2}")} height="8" />
+        }
     });
-    first.into_iter().chain(last).chain(server.into_iter().flatten()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use var_dd_protocol::{JobEvent, Timings};
-
-    use super::*;
-    use crate::state::job::tests::{hurried, two_steps};
-
-    #[test]
-    fn a_finished_picture_that_comes_first_is_not_called_the_last_frame() {
-        assert_eq!(facts(&hurried(two_steps(), 2, 1)), []);
-        let mut job = hurried(two_steps(), 2, 12);
-        assert_eq!(facts(&job), [("finished picture", 110.0)]);
-        job.event(20, JobEvent::Finished { timings: Timings::default() });
-        assert_eq!(facts(&job)[..2], [("finished picture", 110.0), ("last step", 210.0)]);
+    html! {
+        <details class="times" data-testid="times">
+            <summary>
+                <svg class="time-bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">{ for bar }</svg>
+                <span>{ "where it went" }</span>
+            </summary>
+            <dl>
+                { for parts.iter().enumerate().map(|(number, &(part, ms))| html! {
+                    <div key={number}>
+                        <dt><i class={format!("swatch part-{number}")} aria-hidden="true" />{ part_of_time(part) }</dt>
+                        <dd>{ duration(ms) }</dd>
+                    </div>
+                }) }
+                <div class="total"><dt>{ "from click to last frame" }</dt><dd>{ duration(total) }</dd></div>
+            </dl>
+        </details>
     }
 }

@@ -1,13 +1,19 @@
-//! The light table: stage, words, strip, player and times of one job.
+//! The light table: stage, what is on it in words, strip, player and actions of one job.
 
 use std::rc::Rc;
 
+use gloo_events::EventListener;
+use gloo_timers::callback::Timeout;
+use web_sys::Element;
 use yew::prelude::*;
 
-use super::{PlayerBar, Stage, Status, StatusLine, Strip, Times};
+use super::{Actions, Lightbox, PlayerBar, Stage, Status, StatusLine, Strip, Times};
 use crate::{
-    hooks::{Key, owner_token, use_backend, use_keys, use_player},
-    state::job::Job,
+    hooks::{
+        Key, keep_preference, owner_token, preference, preference_names::PIXELS, use_backend,
+        use_keys, use_player,
+    },
+    state::{job::Job, timeline::Timeline, words},
 };
 
 /// Properties of [`Viewer`].
@@ -23,17 +29,51 @@ pub(crate) struct ViewerProps {
     /// More words beside the state.
     #[prop_or_default]
     pub(crate) note: AttrValue,
-    /// What belongs under it.
-    #[prop_or_default]
-    pub(crate) children: Html,
 }
 
-/// A job to watch, scrub through and, if it is an own one that runs, to stop.
+/// Pictures that are on the stage: a job, its tiles, and the one to show.
+#[derive(Clone, PartialEq)]
+struct Shown {
+    job: Rc<Job>,
+    timeline: Rc<Timeline>,
+    tile: usize,
+    forward: Option<usize>,
+}
+
+/// A job to watch, scrub through, look at closely and, if it is an own one that runs, to stop.
 #[component]
 pub(crate) fn Viewer(props: &ViewerProps) -> Html {
     let backend = use_backend();
     let ViewerProps { job, forward, on_forward, .. } = props;
     let playing = use_player(job.clone(), *forward, props.plays_by_itself);
+    let crisp = use_state_eq(|| preference(PIXELS).as_deref() == Some("crisp"));
+    let is_closer = use_state_eq(|| false);
+    let slot = use_node_ref();
+    let docked = use_docked(&slot);
+    use_sight_of(&slot, &props.status, job.as_ref());
+
+    // The picture before stays until the first tile of the new one is there.
+    let before = use_mut_ref(|| None::<Shown>);
+    let now = job.as_ref().zip(playing.tile).map(|(job, tile)| Shown {
+        job: job.clone(),
+        timeline: playing.timeline.clone(),
+        tile,
+        forward: *forward,
+    });
+    let is_news = now.is_some();
+    let shown = {
+        let mut before = before.borrow_mut();
+        match now {
+            Some(now) => *before = Some(now),
+            None if props.status.keeps_picture() => {
+                // One that was deleted meanwhile does not stay.
+                before.take_if(|shown| backend.store.job(shown.job.id()).is_none());
+            }
+            None => *before = None,
+        }
+        before.clone()
+    };
+
     let stoppable = job.as_ref().map(|job| job.id()).filter(|id| {
         let runs = job.as_ref().is_some_and(|job| !job.state.is_final());
         runs && owner_token(id).is_some()
@@ -42,44 +82,182 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         let backend = backend.clone();
         Callback::from(move |()| backend.cancel(&id))
     });
+    let look_closer = {
+        let is_closer = is_closer.setter();
+        Callback::from(move |()| is_closer.set(true))
+    };
     {
         let (playing, cancel, forward, on_forward) =
             (playing.clone(), cancel.clone(), *forward, on_forward.clone());
+        let look_closer = look_closer.clone();
         use_keys(Callback::from(move |key| {
             match (key, &cancel) {
                 (Key::Back, _) => playing.step(-1),
                 (Key::On, _) => playing.step(1),
                 (Key::Play, _) => playing.toggle(),
+                (Key::LookCloser, _) if playing.tile.is_some() => look_closer.emit(()),
                 (Key::Cancel, Some(cancel)) => cancel.emit(()),
+                (Key::Cancel, None) if playing.is_focusing() => playing.skip(),
                 (Key::Cancel, None) if forward.is_some() => on_forward.emit(None),
                 _ => return false,
             }
             true
         }));
     }
+    let on_tap = {
+        let (playing, on_forward, look_closer, slot) =
+            (playing.clone(), on_forward.clone(), look_closer.clone(), slot.clone());
+        let forward = *forward;
+        let count = shown.as_ref().map_or(0, |shown| shown.job.frames.len());
+        Callback::from(move |picture: Option<usize>| {
+            if docked {
+                return bring_into_sight(&slot);
+            }
+            match picture {
+                _ if playing.is_focusing() && (count == 1 || forward.is_some()) => playing.skip(),
+                _ if count == 1 => look_closer.emit(()),
+                picture if forward.is_none() => on_forward.emit(picture),
+                _ => on_forward.emit(None),
+            }
+        })
+    };
+    let on_pixels = {
+        let crisp = crisp.clone();
+        Callback::from(move |chosen: bool| {
+            keep_preference(PIXELS, if chosen { "crisp" } else { "smooth" });
+            crisp.set(chosen);
+        })
+    };
+    let close = {
+        let is_closer = is_closer.setter();
+        Callback::from(move |()| is_closer.set(false))
+    };
+    // Before the first picture of all, the grid of the new one.
+    let (stage_job, timeline, tile, stage_forward) = match &shown {
+        Some(shown) => (
+            Some(shown.job.clone()),
+            shown.timeline.clone(),
+            Some(shown.tile.min(shown.timeline.tiles.len().saturating_sub(1))),
+            shown.forward,
+        ),
+        None => (job.clone(), playing.timeline.clone(), None, *forward),
+    };
+    let scale = tile.and_then(|at| timeline.tiles.get(at)).map(|tile| words::tile(tile, &timeline));
     html! {
         <section class="table" aria-label="Pictures">
-            <Stage job={job.clone()} playing={playing.clone()} forward={*forward} {on_forward} />
-            <StatusLine status={props.status.clone()}>
-                if let Some(cancel) = cancel {
-                    <button
-                        type="button"
-                        class="quiet"
-                        data-testid="cancel"
-                        onclick={cancel.reform(|_: MouseEvent| ())}
-                        title="Cancel (Esc)"
-                    >{ "Cancel" }</button>
-                }
-                if !props.note.is_empty() {
-                    <span class="hint">{ &props.note }</span>
-                }
-            </StatusLine>
-            <Strip job={job.clone()} playing={playing.clone()} />
-            <div class="under">
-                <PlayerBar playing={playing.clone()} />
-                <Times job={job.clone()} />
+            <div ref={slot} class="stage-slot">
+                <Stage
+                    job={stage_job.clone()}
+                    timeline={timeline.clone()}
+                    {tile}
+                    forward={stage_forward}
+                    focusing={is_news && playing.is_focusing()}
+                    crisp={*crisp}
+                    {docked}
+                    {on_tap}
+                />
             </div>
-            { props.children.clone() }
+            <p class="scale-caption" data-testid="scale-caption">{ scale.unwrap_or_default() }</p>
+            <div class="told">
+                <p class="on-stage" data-testid="on-stage">{ stage_job.as_ref().map(|job| name(job)).unwrap_or_default() }
+                    if !props.note.is_empty() {
+                        <span class="note">{ &props.note }</span>
+                    }
+                </p>
+                <StatusLine status={props.status.clone()}>
+                    <Times job={job.clone()} />
+                    if let Some(cancel) = cancel {
+                        <button
+                            type="button"
+                            class="quiet"
+                            data-testid="cancel"
+                            onclick={cancel.reform(|_: MouseEvent| ())}
+                        >{ "Cancel" }</button>
+                    }
+                </StatusLine>
+            </div>
+            <div class="tools">
+                <PlayerBar playing={playing.clone()} />
+                <Actions
+                    job={stage_job.clone()}
+                    forward={stage_forward}
+                    crisp={*crisp}
+                    on_pixels={on_pixels.clone()}
+                    on_look_closer={look_closer}
+                />
+            </div>
+            <Strip job={job.clone()} playing={playing.clone()} forward={*forward} />
+            if let Some(job) = job.clone().filter(|_| *is_closer && playing.tile.is_some()) {
+                <Lightbox
+                    {job}
+                    playing={playing.clone()}
+                    forward={*forward}
+                    on_forward={on_forward.clone()}
+                    crisp={*crisp}
+                    on_pixels={on_pixels.clone()}
+                    on_close={close}
+                />
+            }
         </section>
+    }
+}
+
+/// Class, plan and seed of what is on the stage.
+fn name(job: &Job) -> Html {
+    let about = &job.about;
+    let seed = about.request.seed.map(|seed| format!(" · seed {seed}")).unwrap_or_default();
+    html! { <><strong>{ &about.class_name }</strong>{ format!(" · {}{seed}", words::plan(about)) }</> }
+}
+
+/// Whether the stage is scrolled out of sight on a narrow screen, where it is then shown small over
+/// the page.
+#[hook]
+fn use_docked(slot: &NodeRef) -> bool {
+    let docked = use_state_eq(|| false);
+    {
+        let (docked, slot) = (docked.setter(), slot.clone());
+        use_effect_with((), move |()| {
+            let look = move || {
+                let narrow = web_sys::window()
+                    .and_then(|window| window.match_media("(max-width: 899px)").ok().flatten())
+                    .is_some_and(|query| query.matches());
+                let gone = slot
+                    .cast::<Element>()
+                    .is_some_and(|slot| slot.get_bounding_client_rect().bottom() < 48.0);
+                docked.set(narrow && gone);
+            };
+            let listeners = web_sys::window().map(|window| {
+                ["scroll", "resize"].map(|event| {
+                    let look = look.clone();
+                    EventListener::new(&window, event, move |_| look())
+                })
+            });
+            move || drop(listeners)
+        });
+    }
+    *docked
+}
+
+/// Brings the stage into sight when pictures were asked for.
+#[hook]
+fn use_sight_of(slot: &NodeRef, status: &Status, job: Option<&Rc<Job>>) {
+    let began_ms = *use_memo((), |()| crate::api::now_ms());
+    let asked = status.state == "asking";
+    let clicked = job.and_then(|job| job.clicked_ms()).filter(|&clicked| clicked >= began_ms);
+    let slot = slot.clone();
+    use_effect_with((asked, clicked), move |&(asked, clicked)| {
+        // After the new state is drawn.
+        let later =
+            (asked || clicked.is_some()).then(|| Timeout::new(0, move || bring_into_sight(&slot)));
+        move || drop(later)
+    });
+}
+
+fn bring_into_sight(slot: &NodeRef) {
+    let Some(slot) = slot.cast::<Element>() else { return };
+    let height = web_sys::window().and_then(|window| window.inner_height().ok()?.as_f64());
+    let place = slot.get_bounding_client_rect();
+    if place.top() < 0.0 || height.is_some_and(|height| place.bottom() > height) {
+        slot.scroll_into_view_with_bool(true);
     }
 }

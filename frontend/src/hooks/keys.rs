@@ -5,6 +5,8 @@ use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlElement, KeyboardEvent};
 use yew::prelude::*;
 
+use super::memory::{keep_preference, preference, preference_names::LETTERS};
+
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -24,6 +26,8 @@ pub(crate) enum Key {
     Share,
     /// Cancel.
     Cancel,
+    /// Show the picture large.
+    LookCloser,
     /// Compare plans.
     Compare,
     /// Show the list of keys.
@@ -32,13 +36,14 @@ pub(crate) enum Key {
 
 impl Key {
     /// Every key, as it is shown, with what it does.
-    pub(crate) const LIST: [(&str, &str); 10] = [
+    pub(crate) const LIST: [(&str, &str); 11] = [
         ("/", "look for a class"),
         ("Enter", "generate"),
         ("r", "new seed"),
         ("← →", "one scale back or on"),
-        ("Space", "play, hold"),
-        ("s", "share"),
+        ("Space", "play, pause, or skip to the finished picture"),
+        ("f", "look closer, over the whole window"),
+        ("s", "copy the link"),
         ("Esc", "cancel"),
         ("c", "compare plans"),
         ("?", "this list"),
@@ -49,21 +54,59 @@ impl Key {
         if event.ctrl_key() || event.alt_key() || event.meta_key() || event.default_prevented() {
             return None;
         }
-        let key = match event.key().as_str() {
+        // The keys that end a composition (Chinese, Japanese, Korean…) belong to it.
+        if event.is_composing() || event.key() == "Process" {
+            return None;
+        }
+        let key = Self::named(&event.key(), &event.code())?;
+        if key.is_letter() && !letters_are_keys() {
+            return None;
+        }
+        // A key that is held down scrubs; it does not ask for a hundred pictures.
+        if event.repeat() && !matches!(key, Self::Back | Self::On) {
+            return None;
+        }
+        let target = event.target().and_then(|target| target.dyn_into::<Element>().ok());
+        target.is_none_or(|target| key.is_free_on(&target)).then_some(key)
+    }
+
+    /// The key by the sign it makes; where the layout makes no Latin letter (Cyrillic, Greek), by
+    /// its place on the keyboard.
+    fn named(key: &str, code: &str) -> Option<Self> {
+        let is_foreign = key.chars().count() == 1 && !key.is_ascii();
+        let sign = match code.strip_prefix("Key").filter(|_| is_foreign) {
+            Some(letter) => letter.to_lowercase(),
+            None if is_foreign && code == "Slash" => "/".to_owned(),
+            None if key.len() == 1 => key.to_lowercase(),
+            None => key.to_owned(),
+        };
+        Some(match sign.as_str() {
             "/" => Self::Search,
             "Enter" => Self::Generate,
-            "r" | "R" => Self::NewSeed,
+            "r" => Self::NewSeed,
             "ArrowLeft" => Self::Back,
             "ArrowRight" => Self::On,
             " " => Self::Play,
-            "s" | "S" => Self::Share,
+            "f" => Self::LookCloser,
+            "s" => Self::Share,
             "Escape" => Self::Cancel,
-            "c" | "C" => Self::Compare,
+            "c" => Self::Compare,
             "?" => Self::List,
             _ => return None,
-        };
-        let target = event.target().and_then(|target| target.dyn_into::<Element>().ok());
-        target.is_none_or(|target| key.is_free_on(&target)).then_some(key)
+        })
+    }
+
+    /// Whether it is a single sign, which some people's tools type by themselves.
+    fn is_letter(self) -> bool {
+        matches!(
+            self,
+            Self::Search
+                | Self::NewSeed
+                | Self::LookCloser
+                | Self::Share
+                | Self::Compare
+                | Self::List
+        )
     }
 
     /// Whether the element with the focus has no use of its own for the key.
@@ -79,11 +122,22 @@ impl Key {
             "INPUT" if matches!(kind.as_str(), "radio" | "checkbox") => {
                 !matches!(self, Self::Play | Self::Back | Self::On)
             }
-            "INPUT" => false,
-            "BUTTON" | "A" | "SUMMARY" => !matches!(self, Self::Play | Self::Generate),
+            // Whoever has typed is ready to see it.
+            "INPUT" => self == Self::Generate,
+            "BUTTON" | "A" | "SUMMARY" | "OPTION" => !matches!(self, Self::Play | Self::Generate),
             _ => !editable,
         }
     }
+}
+
+/// Whether single letters are keys of the page.
+pub(crate) fn letters_are_keys() -> bool {
+    preference(LETTERS).as_deref() != Some("off")
+}
+
+/// Turns the keys that are single letters on or off.
+pub(crate) fn keep_letters(are_keys: bool) {
+    keep_preference(LETTERS, if are_keys { "on" } else { "off" });
 }
 
 /// Hears the keys of the page while the component is there. `heard` says whether it had a use for
@@ -108,4 +162,29 @@ pub(crate) fn use_keys(heard: Callback<Key, bool>) {
         });
         move || drop(listener)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_known_by_their_sign_and_on_other_alphabets_by_their_place() {
+        for (key, code, expected) in [
+            ("r", "KeyR", Some(Key::NewSeed)),
+            ("R", "KeyR", Some(Key::NewSeed)),
+            // A Dvorak layout has its letters elsewhere.
+            ("r", "KeyO", Some(Key::NewSeed)),
+            ("к", "KeyR", Some(Key::NewSeed)),
+            ("ρ", "KeyR", Some(Key::NewSeed)),
+            ("с", "KeyC", Some(Key::Compare)),
+            ("Enter", "NumpadEnter", Some(Key::Generate)),
+            ("?", "Minus", Some(Key::List)),
+            ("x", "KeyR", None),
+            ("й", "KeyQ", None),
+            ("F5", "F5", None),
+        ] {
+            assert_eq!(Key::named(key, code), expected, "{key} at {code}");
+        }
+    }
 }

@@ -159,6 +159,26 @@ pub(super) fn keep_theme(name: &str) {
     Area::Browser.write(THEME, &name);
 }
 
+/// What the person prefers, under a name of [`preference_names`].
+pub(crate) fn preference(name: &'static str) -> Option<String> {
+    Area::Browser.read(name)
+}
+
+/// Remembers what the person prefers.
+pub(crate) fn keep_preference(name: &'static str, value: &str) {
+    Area::Browser.write(name, &value);
+}
+
+/// Names of what a person may prefer, as the browser keeps them.
+pub(crate) mod preference_names {
+    /// How long each scale is held as a picture comes into focus.
+    pub(crate) const HOLD: &str = "var-dd.hold";
+    /// Whether small pictures are shown with crisp pixels.
+    pub(crate) const PIXELS: &str = "var-dd.pixels";
+    /// Whether single letters are keys of the page.
+    pub(crate) const LETTERS: &str = "var-dd.letters";
+}
+
 /// A random whole number below `end`. Chance enough for a seed, not for a secret.
 pub(crate) fn random_below(end: u64) -> u64 {
     ((js_sys::Math::random() * end as f64) as u64).min(end.saturating_sub(1))

@@ -15,7 +15,7 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
-pub(crate) use keys::{Key, use_keys};
-pub(crate) use memory::{owner_token, random_below};
+pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
+pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
 pub(crate) use theme::{use_theme, use_title};

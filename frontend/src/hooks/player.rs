@@ -5,11 +5,12 @@ use std::rc::Rc;
 use gloo_timers::callback::Interval;
 use yew::prelude::*;
 
+use super::memory::{preference, preference_names::HOLD};
 use crate::{
     api::now_ms,
     state::{
         job::Job,
-        player::{Pace, Player},
+        player::{HoldTime, Pace, Player},
         timeline::Timeline,
     },
 };
@@ -46,17 +47,28 @@ pub(crate) struct Playing {
 }
 
 impl Playing {
+    /// Whether what was drawn is played again.
     pub(crate) fn is_playing(&self) -> bool {
         self.player.is_playing()
+    }
+
+    /// Whether a new picture comes into focus.
+    pub(crate) fn is_focusing(&self) -> bool {
+        self.player.is_focusing()
     }
 
     pub(crate) fn pace(&self) -> Pace {
         self.player.pace
     }
 
+    /// Whether a tile is drawn and may be brought to the stage.
+    pub(crate) fn is_drawn(&self, tile: usize) -> bool {
+        self.times.get(tile).is_some_and(Option::is_some)
+    }
+
     /// Holds a tile that is drawn.
     pub(crate) fn choose(&self, tile: usize) {
-        if self.times.get(tile).is_some_and(Option::is_some) {
+        if self.is_drawn(tile) {
             self.player.set(self.player.holding(tile));
         }
     }
@@ -66,25 +78,33 @@ impl Playing {
         self.player.set(self.player.stepped(by, &self.times));
     }
 
-    /// Plays, or holds what is on the stage.
+    /// Plays, or holds what is on the stage; a picture that comes into focus is shown finished.
     pub(crate) fn toggle(&self) {
         self.player.set(match self.tile {
+            _ if self.player.is_focusing() => self.player.following(),
             Some(tile) if self.player.is_playing() => self.player.holding(tile),
-            _ => self.player.resumed(now_ms(), &self.times),
+            _ => remembering(*self.player).resumed(now_ms(), &self.times),
         });
+    }
+
+    /// Shows what is furthest on, at once.
+    pub(crate) fn skip(&self) {
+        self.player.set(self.player.following());
     }
 
     /// Plays at a pace.
     pub(crate) fn play_at(&self, pace: Pace) {
-        self.player.set(self.player.paced(pace, now_ms(), &self.times));
+        self.player.set(remembering(*self.player).paced(pace, now_ms(), &self.times));
     }
 }
 
-/// The player of `job`; a new one for every other job. With `by_itself` a finished job plays once
-/// when it comes.
+/// The player of `job`; a new one for every other job. A job that still runs, or was asked for here,
+/// comes into focus; with `by_itself` a finished one plays once when it comes.
 #[hook]
 pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself: bool) -> Playing {
     let player = use_state_eq(Player::default);
+    // What was asked for before this player was there is no news.
+    let began_ms = *use_memo((), |()| now_ms());
     let timeline = use_memo((job.clone(), forward), |(job, forward)| {
         job.as_ref().map_or(Timeline { tiles: Vec::new(), groups: Vec::new() }, |job| {
             Timeline::of(job, *forward)
@@ -94,19 +114,35 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
     let ended = job.as_ref().is_some_and(|job| job.state.is_final());
     {
         let (player, times) = (player.clone(), times.clone());
-        let plays = by_itself && ended && !prefers_stillness();
-        use_effect_with((job.as_ref().map(|job| job.id().clone()), plays), move |(_, plays)| {
-            let fresh = player.fresh();
-            player.set(if *plays { fresh.playing(now_ms(), &times) } else { fresh });
+        let job = job.clone();
+        use_effect_with(job.as_ref().map(|job| job.id().clone()), move |_| {
+            let fresh = remembering(player.fresh());
+            let Some(job) = job.filter(|_| !prefers_stillness()) else { return player.set(fresh) };
+            let is_news = !ended || job.clicked_ms().is_some_and(|clicked| clicked >= began_ms);
+            player.set(match is_news {
+                // Who wants the finished picture first does not wait for a show.
+                true if job.about.request.last_frame_first => fresh,
+                true => fresh.focusing(),
+                false if by_itself => fresh.playing(now_ms(), &times),
+                false => fresh,
+            });
         });
     }
-    let now = use_clock(player.is_playing());
+    let now = use_clock(player.is_playing() || player.is_focusing());
     {
-        let (player, times) = (player.clone(), times.clone());
-        use_effect_with(now, move |&now| player.set(player.at_time(now, &times, !ended)));
+        let player = player.clone();
+        use_effect_with((now, times.clone()), move |(now, times)| {
+            player.set(player.at_time(*now, times, !ended));
+        });
     }
     let tile = player.tile(&times);
     Playing { player, timeline, times, tile }
+}
+
+/// A player that holds each scale for as long as the person chose.
+fn remembering(player: Player) -> Player {
+    let hold = preference(HOLD).and_then(|name| HoldTime::of_name(&name)).unwrap_or_default();
+    player.with_hold(hold)
 }
 
 /// Whether the person asked for less motion.

@@ -87,7 +87,10 @@ pub(crate) fn Compare() -> Html {
         Callback::from(move |(of, class_name): (Comparison, String)| {
             let plans = of.plans.iter().map(|plan| {
                 let name = offered.iter().find(|(_, other)| other == plan);
-                let name = name.map_or_else(|| words::custom_plan(plan), |(name, _)| name.clone());
+                let name = name.map_or_else(
+                    || words::custom_plan(plan, backend.store.sides(Some(&of.model))),
+                    |(name, _)| name.clone(),
+                );
                 let is_warm = backend.store.measured_ms(&request(&of, plan)).is_some();
                 (plan.clone(), name, is_warm)
             });
@@ -402,7 +405,7 @@ fn offered(model: &ModelInfo, settings: &Settings) -> Vec<(String, Plan)> {
     for plan in settings.compared.iter().chain(&own) {
         let can_run = model.has_teacher || !plan.needs_teacher();
         if can_run && offered.iter().all(|(_, other)| other != plan) {
-            offered.push((words::custom_plan(plan), plan.clone()));
+            offered.push((words::custom_plan(plan, &model.patch_nums), plan.clone()));
         }
     }
     offered

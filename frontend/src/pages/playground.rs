@@ -5,15 +5,16 @@ use yew::prelude::*;
 
 use crate::{
     components::{
-        Actions, CountPicker, OrderSwitch, OwnQueue, Pickers, PlanPicker, Recent, Status, Viewer,
+        CountPicker, Explain, OrderSwitch, OwnQueue, Pickers, PlanPicker, Recent, Status, Viewer,
     },
     hooks::{
         Controls, Current, Key, random_below, use_backend, use_controls, use_current, use_keys,
         use_result, use_settings_of_example, use_title,
     },
     state::{
+        glossary::Term,
         settings::{PICKED_SEEDS, PlanChoice, Settings},
-        store::Answer,
+        store::{Answer, Connection},
     },
 };
 
@@ -88,6 +89,14 @@ pub(crate) fn Playground() -> Html {
         let forward = forward.clone();
         move |picture| forward.set(picture)
     });
+    let reason = match &problem {
+        _ if can_ask => String::new(),
+        _ if store.connection == Connection::Connecting => "Connecting…".into(),
+        _ if !store.connection.is_usable() => "No connection to the server".into(),
+        _ if model.is_none() => "Waiting for the server".into(),
+        Some(problem) => format!("{}: {}", problem.field.name(), problem.message),
+        None => "Asking the server…".into(),
+    };
     let side = match model {
         Some(model) => html! {
             <>
@@ -107,6 +116,10 @@ pub(crate) fn Playground() -> Html {
                             })
                         }}
                         on_edit={controls.set(|settings, custom| Settings { custom, ..settings })}
+                        on_start_from={{
+                            let model = model.clone();
+                            controls.set(move |settings, preset| settings.started_from(preset, &model))
+                        }}
                     />
                     <OrderSwitch
                         last_frame_first={settings.last_frame_first}
@@ -125,31 +138,39 @@ pub(crate) fn Playground() -> Html {
                 ) }</p>
             </>
         },
-        None => html! { <p class="hint">{ "Waiting for the server" }</p> },
+        None => {
+            html! { <div key="waiting" class="waiting"><p class="hint">{ "Waiting for the server" }</p></div> }
+        }
     };
     html! {
         <main class="playground" id="main" tabindex="-1">
-            <h1 class="unseen">{ "VAR-DD playground" }</h1>
+            <div class="lead">
+                <h1>{ "Watch a picture come into focus" }</h1>
+                <p>
+                    { "A " }<Explain term={Term::Student} />{ " guesses all " }
+                    <Explain term={Term::Token} words="tokens" />{ " of a " }<Explain term={Term::Scale} />
+                    { " at once, in one or two " }<Explain term={Term::Pass} words="passes" />{ "; a " }
+                    <Explain term={Term::Teacher} />{ " can help." }
+                </p>
+            </div>
             <Viewer
                 job={job.clone()}
                 {status}
                 plays_by_itself={is_example}
                 forward={*forward}
                 {on_forward}
-                note={if is_example && job.is_some() { "an example to begin with" } else { "" }}
-            >
-                if let Some(job) = &job {
-                    <Actions job={job.clone()} forward={*forward} />
-                }
-            </Viewer>
+                note={if is_example && job.is_some() { "an example" } else { "" }}
+            />
             <aside class="rail" aria-label="Controls">
                 { side }
                 <div class="generate-bar">
+                    <p id="generate-reason" class="reason" data-testid="generate-reason">{ reason }</p>
                     <button
                         type="button"
                         class="generate"
                         data-testid="generate"
                         disabled={!can_ask}
+                        aria-describedby={(!can_ask).then_some("generate-reason")}
                         onclick={generate.reform(|_: MouseEvent| ())}
                     >{ "Generate" }</button>
                 </div>

@@ -8,7 +8,7 @@ use yew_router::prelude::*;
 
 use super::Missing;
 use crate::{
-    components::{Actions, Status, Viewer},
+    components::{Status, Viewer},
     hooks::{Controls, Current, use_backend, use_controls, use_current, use_result, use_title},
     route::Route,
     state::{job::Job, words},
@@ -90,7 +90,6 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
                             onclick={onward(navigator, controls, current, job.clone())}
                         >{ "Make your own from here" }</button>
                     </p>
-                    <Actions job={job.clone()} {forward} />
                 } else {
                     <h1 class="unseen">{ "A result" }</h1>
                     <p class="hint">{ "Fetching it" }</p>

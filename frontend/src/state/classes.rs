@@ -1,8 +1,10 @@
 //! Search among the names of classes.
 
+use super::spelling::is_near;
+
 /// Numbers of the classes that match what was typed, best first: those whose number it is, whose
-/// name begins with it, in which a word begins with it, that contain it. Several words must all
-/// match. Everything matches nothing typed.
+/// name begins with it, in which a word begins with it, that contain it, in which a word begins with
+/// it but for slips of the keyboard. Several words must all match. Everything matches nothing typed.
 pub(crate) fn search(classes: &[String], typed: &str) -> Vec<usize> {
     let typed = typed.trim().to_lowercase();
     if typed.is_empty() {
@@ -29,7 +31,8 @@ fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
         if words().any(|word| word.starts_with(typed)) {
             Some(2)
         } else {
-            name.contains(typed).then_some(3)
+            let contains = name.contains(typed).then_some(3);
+            contains.or_else(|| words().any(|word| is_near(typed, word)).then_some(4))
         }
     };
     typed.split_whitespace().map(of_word).try_fold(0, |worst: u8, rank| Some(worst.max(rank?)))
@@ -95,6 +98,16 @@ mod tests {
         assert_eq!(found("air"), [3]);
         assert_eq!(found("inc"), [0]);
         assert_eq!(found("3"), [3]);
+    }
+
+    #[test]
+    fn slips_are_forgiven_where_nothing_is_spelled_so() {
+        assert_eq!(found("sahrk"), [1, 2, 4]);
+        assert_eq!(found("baloon"), [3]);
+        assert_eq!(found("hite tigr"), [] as [usize; 0]);
+        assert_eq!(found("wihte shark"), [1]);
+        // What is spelled right comes first.
+        assert_eq!(found("tank")[0], 4);
     }
 
     #[test]

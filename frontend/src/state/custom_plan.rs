@@ -158,7 +158,7 @@ impl Field {
             Self::Seed => "seed",
             Self::Plan => "plan",
             Self::TList => "passes start at",
-            Self::Split => "codewords before scale",
+            Self::Split => "codewords end before",
             Self::Start => "teacher from scale",
             Self::Cfg => "guidance",
             Self::TopK => "top-k",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, rc::Rc};
 
 use var_dd_protocol::{
     ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ModelInfo, Pass,
-    Timings,
+    PassKind, Timings,
 };
 
 /// The address of an encoded picture, given up when nothing shows it any more.
@@ -122,6 +122,20 @@ pub(crate) struct RunningPass {
     pub(crate) pass: u32,
     pub(crate) passes: u32,
     pub(crate) of: Pass,
+    /// When it began, by the clock of the server.
+    began_ms: f64,
+}
+
+/// A part of the time from a click to the last frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimePart {
+    /// On the way to the server and back, and in the browser.
+    Network,
+    /// In the queue.
+    Wait,
+    Transformer,
+    Decoder,
+    Encoding,
 }
 
 /// A job as seen so far.
@@ -132,6 +146,8 @@ pub(crate) struct Job {
     /// Jobs ahead of it while it waits.
     pub(crate) position: Option<u32>,
     pub(crate) running: Option<RunningPass>,
+    /// How long each pass took that was seen to end, in milliseconds.
+    pub(crate) pass_ms: Vec<(PassKind, f64)>,
     pub(crate) timings: Option<Timings>,
     pub(crate) error: Option<ErrorBody>,
     /// Frames of each picture.
@@ -151,6 +167,7 @@ impl Job {
             state: JobState::Queued,
             position: None,
             running: None,
+            pass_ms: Vec::new(),
             timings: None,
             error: None,
             frames,
@@ -197,6 +214,41 @@ impl Job {
         pictures?.into_iter().max_by_key(|frame| frame.seq)
     }
 
+    /// Milliseconds to the finished pictures, and to the last frame of all, of a finished job: since
+    /// the click where this page saw it, else since acceptance.
+    pub(crate) fn totals(&self) -> Option<(f64, f64)> {
+        let timings = self.timings.filter(|_| self.is_finished())?;
+        let times = self.frames.iter().flat_map(BTreeMap::values).map(|frame| frame.ms);
+        let all_ms = times.reduce(f64::max).unwrap_or(timings.last_frame_ms);
+        let pictures_ms = self.last_picture().map_or(all_ms, |picture| picture.ms);
+        Some((pictures_ms, all_ms))
+    }
+
+    /// Where the time of a finished job went, from the click (else from acceptance) to its last
+    /// frame. The parts make the whole.
+    pub(crate) fn parts_of_time(&self) -> Option<[(TimePart, f64); 5]> {
+        let (timings, (_, all_ms)) = (self.timings?, self.totals()?);
+        let within = |ms: f64, left: f64| ms.clamp(0.0, left.max(0.0));
+        let server_ms = within(timings.last_frame_ms, all_ms);
+        let queue_ms = within(timings.queue_ms, server_ms);
+        let transformer_ms = within(timings.transformer_ms, server_ms - queue_ms);
+        let decode_ms = within(timings.decode_ms, server_ms - queue_ms - transformer_ms);
+        // The rest of the server's time goes to encoding, which runs beside the others.
+        let encode_ms = server_ms - queue_ms - transformer_ms - decode_ms;
+        Some([
+            (TimePart::Network, all_ms - server_ms),
+            (TimePart::Wait, queue_ms),
+            (TimePart::Transformer, transformer_ms),
+            (TimePart::Decoder, decode_ms),
+            (TimePart::Encoding, encode_ms),
+        ])
+    }
+
+    /// When the person clicked on this page, by the clock of this document.
+    pub(crate) fn clicked_ms(&self) -> Option<f64> {
+        self.clicked_ms
+    }
+
     /// Whether all is over and every frame is there.
     pub(crate) fn is_finished(&self) -> bool {
         self.state == JobState::Finished
@@ -220,10 +272,14 @@ impl Job {
                 self.clear();
                 self.about.request = request;
             }
-            JobEvent::PassBegan { pass, of, passes, .. } => {
-                self.running = Some(RunningPass { pass, passes, of });
+            JobEvent::PassBegan { pass, of, passes, at_ms } => {
+                self.running = Some(RunningPass { pass, passes, of, began_ms: at_ms });
             }
-            JobEvent::PassEnded { .. } => {}
+            JobEvent::PassEnded { pass, at_ms } => {
+                if let Some(running) = self.running.filter(|running| running.pass == pass) {
+                    self.pass_ms.push((running.of.kind, at_ms - running.began_ms));
+                }
+            }
             JobEvent::Finished { timings } => {
                 self.running = None;
                 self.timings = Some(timings);
@@ -266,6 +322,7 @@ impl Job {
     fn clear(&mut self) {
         self.position = None;
         self.running = None;
+        self.pass_ms.clear();
         self.timings = None;
         self.frames.iter_mut().for_each(BTreeMap::clear);
     }
@@ -275,7 +332,7 @@ impl Job {
 pub(crate) mod tests {
     use std::cell::Cell;
 
-    use var_dd_protocol::{MediaType, PassKind, Plan};
+    use var_dd_protocol::{MediaType, Plan};
 
     use super::*;
 
@@ -397,6 +454,28 @@ pub(crate) mod tests {
         let mut others = job(two_steps(), 1);
         others.frame(1, &header(0, (0, 0), 5.0), Picture::at("a"), 150.0);
         assert_eq!(others.frames[0][&(0, 0)].ms, 5.0);
+    }
+
+    #[test]
+    fn the_parts_of_the_time_make_the_whole() {
+        let parts = |clicked_ms: Option<f64>, transformer_ms: f64| {
+            let mut job = Job::new(job(two_steps(), 1).about, clicked_ms);
+            job.frame(1, &header(0, (1, 3), 85.0), Picture::at("a"), 115.0);
+            assert_eq!(job.parts_of_time(), None, "it has not finished");
+            let timings = Timings {
+                queue_ms: 5.0,
+                transformer_ms,
+                decode_ms: 20.0,
+                first_frame_ms: 85.0,
+                last_frame_ms: 85.0,
+            };
+            job.event(2, JobEvent::Finished { timings });
+            job.parts_of_time().unwrap().map(|(_, ms)| ms)
+        };
+        assert_eq!(parts(Some(0.0), 50.0), [30.0, 5.0, 50.0, 20.0, 10.0]);
+        assert_eq!(parts(None, 50.0), [0.0, 5.0, 50.0, 20.0, 10.0], "without a click");
+        // Passes that overlap count once.
+        assert_eq!(parts(None, 75.0).iter().sum::<f64>(), 85.0);
     }
 
     #[test]

@@ -122,16 +122,22 @@ impl Settings {
         Self { plan: preset.map_or(PlanChoice::Custom, PlanChoice::Preset), custom, ..self }
     }
 
-    /// With the editor opened on the plan that is chosen now.
+    /// With the editor open: on what was put together there before, else on the plan that is chosen
+    /// now.
     pub(crate) fn customised(self, model: &ModelInfo) -> Self {
         match self.plan {
-            PlanChoice::Preset(index) => {
-                let custom =
-                    model.plans.get(index).map(|preset| CustomPlan::of(&preset.plan, &self.custom));
-                Self { plan: PlanChoice::Custom, custom: custom.unwrap_or_default(), ..self }
+            PlanChoice::Preset(index) if self.custom == CustomPlan::default() => {
+                self.started_from(index, model)
             }
-            PlanChoice::Custom => self,
+            _ => Self { plan: PlanChoice::Custom, ..self },
         }
+    }
+
+    /// With the editor open on a preset.
+    pub(crate) fn started_from(self, preset: usize, model: &ModelInfo) -> Self {
+        let custom =
+            model.plans.get(preset).map(|preset| CustomPlan::of(&preset.plan, &self.custom));
+        Self { plan: PlanChoice::Custom, custom: custom.unwrap_or_default(), ..self }
     }
 
     /// The seed as a number.
@@ -307,5 +313,9 @@ pub(crate) mod tests {
             Settings { plan: PlanChoice::Preset(1), ..Settings::new(1) }.customised(&model);
         assert_eq!(settings.plan, PlanChoice::Custom);
         assert_eq!(settings.plan(&model), Ok(two_steps()));
+        let elsewhere = Settings { plan: PlanChoice::Preset(0), ..settings };
+        let back = elsewhere.customised(&model);
+        assert_eq!(back.plan(&model), Ok(two_steps()), "what was put together is not lost");
+        assert_ne!(back.started_from(0, &model).plan(&model), Ok(two_steps()));
     }
 }

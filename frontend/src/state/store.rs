@@ -8,6 +8,7 @@ use var_dd_protocol::{
 };
 
 use super::{
+    cost,
     job::{About, Job, Picture},
     mine::{Mine, Own},
 };
@@ -186,6 +187,19 @@ impl Store {
     /// What became of a click.
     pub(crate) fn answer(&self, tag: u32) -> Option<&Answer> {
         self.asks.iter().find(|(other, _)| *other == tag).map(|(_, ask)| &ask.answer)
+    }
+
+    /// Side of each scale's token map of a model, the server's first one if it is not named.
+    pub(crate) fn sides(&self, model: Option<&str>) -> &[u32] {
+        let models = self.info.as_ref().map_or(&[][..], |info| &info.models);
+        let named = models.iter().find(|other| Some(other.name.as_str()) == model);
+        named.or(models.first()).map_or(&[], |model| &model.patch_nums)
+    }
+
+    /// What a request will cost on the device, by what others cost there, in milliseconds.
+    pub(crate) fn estimated_ms(&self, like: &GenerateRequest, scales: u32) -> Option<f64> {
+        let newest_first = self.order.iter().rev().filter_map(|id| self.jobs.get(id));
+        cost::estimate_ms(newest_first.map(Rc::as_ref), like, scales)
     }
 
     /// How long the newest finished job of this kind took on the device for its pictures, in

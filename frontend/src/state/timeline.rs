@@ -207,7 +207,7 @@ mod tests {
             100.0,
             "the strip tells when it came"
         );
-        for (pace, tile_ms) in [(Pace::True, 10.0), (Pace::Slow, 50.0), (Pace::Scales, 600.0)] {
+        for (pace, tile_ms) in [(Pace::True, 10.0), (Pace::Slow, 50.0), (Pace::Scales, 300.0)] {
             let playing = Player::default().paced(pace, 0.0, &timeline.times());
             let seen: Vec<_> = (0..6)
                 .map(|tile| playing.at_time(f64::from(tile) * tile_ms, &timeline.times(), false))

@@ -3,9 +3,14 @@
 use var_dd_protocol::{ErrorBody, ErrorCode, JobState, PassKind, Plan};
 
 use super::{
-    job::{About, Job},
-    timeline::{Group, Timeline},
+    job::{About, Job, TimePart},
+    timeline::{Group, Tile, Timeline},
 };
+
+/// A scale as people call it: by the sides of its token map.
+pub(crate) fn size(side: u32) -> String {
+    format!("{side}×{side}")
+}
 
 /// A number of things.
 pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
@@ -51,16 +56,11 @@ pub(crate) fn state(job: &Job) -> String {
                 format!("Drawing: {who}, pass {} of {}", running.pass + 1, running.passes)
             }
         },
-        JobState::Finished => match job.timings {
-            Some(timings) => {
-                let all = duration(timings.last_frame_ms);
-                match job.last_picture().filter(|_| job.about.request.last_frame_first) {
-                    Some(picture) => {
-                        format!("Finished in {}, all steps in {all}", duration(picture.at_ms))
-                    }
-                    None => format!("Finished in {all}"),
-                }
+        JobState::Finished => match job.totals() {
+            Some((pictures_ms, all_ms)) if job.about.request.last_frame_first => {
+                format!("Finished in {}, all steps in {}", duration(pictures_ms), duration(all_ms))
             }
+            Some((_, all_ms)) => format!("Finished in {}", duration(all_ms)),
             None => "Finished".into(),
         },
         JobState::Failed => match &job.error {
@@ -71,6 +71,17 @@ pub(crate) fn state(job: &Job) -> String {
         JobState::Expired => {
             "Dropped: nobody was watching while it waited, or its time was over".into()
         }
+    }
+}
+
+/// A part of the time.
+pub(crate) fn part_of_time(part: TimePart) -> &'static str {
+    match part {
+        TimePart::Network => "network and browser",
+        TimePart::Wait => "waiting",
+        TimePart::Transformer => "transformer",
+        TimePart::Decoder => "decoder",
+        TimePart::Encoding => "encoding",
     }
 }
 
@@ -112,16 +123,21 @@ fn sentence(text: &str) -> String {
 
 /// The plan of a job in words.
 pub(crate) fn plan(about: &About) -> String {
-    about.plan_name.clone().unwrap_or_else(|| custom_plan(&about.request.plan))
+    let own = || custom_plan(&about.request.plan, &about.patch_nums);
+    about.plan_name.clone().unwrap_or_else(own)
 }
 
-/// A plan that has no name.
-pub(crate) fn custom_plan(plan: &Plan) -> String {
-    let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+/// A plan that has no name, on a model of scales with these sides.
+pub(crate) fn custom_plan(plan: &Plan, sides: &[u32]) -> String {
+    let at = |&scale: &u32| match sides.get(scale as usize) {
+        Some(&side) => size(side),
+        None => "the end".into(),
+    };
+    let all = |list: &[u32]| list.iter().map(at).collect::<Vec<_>>().join(", ");
     match plan {
-        Plan::FewStep { t_list, .. } => format!("student at {}", numbers(t_list)),
+        Plan::FewStep { t_list, .. } => format!("student at {}", all(t_list)),
         Plan::TeacherInvolved { t_list, teacher_start, .. } => {
-            format!("student at {}, teacher from {teacher_start}", numbers(t_list))
+            format!("teacher from {}, student at {}", at(teacher_start), all(t_list))
         }
         Plan::Teacher { .. } => "teacher".into(),
     }
@@ -140,21 +156,45 @@ pub(crate) fn cost(plan: &Plan, scales: u32) -> String {
 
 /// The heading of a group of tiles: who, and which part.
 pub(crate) fn group(group: &Group, timeline: &Timeline) -> (&'static str, String) {
-    let scales = timeline.tiles[group.tiles.clone()].iter().map(|tile| tile.place.1 + 1);
+    let sides = timeline.tiles[group.tiles.clone()].iter().map(|tile| tile.side);
     match group.kind {
         PassKind::Student => ("student", format!("pass {}", group.pass + 1)),
         PassKind::Draft => ("student’s draft", format!("pass {}", group.pass + 1)),
         PassKind::Kept => ("kept", format!("pass {}", group.pass + 1)),
         PassKind::Teacher => {
-            let (first, last) = (scales.clone().min().unwrap_or(0), scales.max().unwrap_or(0));
+            let (first, last) = (sides.clone().min().unwrap_or(0), sides.max().unwrap_or(0));
             let which = if first == last {
-                format!("scale {first}")
+                size(first)
             } else {
-                format!("scales {first}–{last}")
+                format!("{} to {}", size(first), size(last))
             };
             ("teacher", which)
         }
     }
+}
+
+/// What one sees while a tile is on the stage: its scale, its tokens, and who drew them how.
+pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
+    let count = tile.side * tile.side;
+    let group = timeline.groups.iter().find(|group| {
+        timeline.tiles[group.tiles.clone()].iter().any(|other| other.place == tile.place)
+    });
+    let them = if count == 1 { "it" } else { "all of them at once" };
+    let how = match group.map(|group| (group.kind, group.pass)) {
+        Some((PassKind::Student, 0)) => format!("the student guesses {them}"),
+        Some((PassKind::Student, _)) => {
+            format!("the student guesses {them}, knowing what is settled")
+        }
+        Some((PassKind::Draft, _)) => format!("the student drafts {them}"),
+        Some((PassKind::Teacher, _)) if count == 1 => "the teacher draws it".into(),
+        Some((PassKind::Teacher, _)) => "the teacher draws them, one pass for this scale".into(),
+        None => return format!("{} · {}", size(tile.side), tokens(count)),
+    };
+    format!("{} · {} · {how}", size(tile.side), tokens(count))
+}
+
+fn tokens(count: u32) -> String {
+    counted(count as usize, "token", "tokens")
 }
 
 /// What a picture shows, for those who do not see it.
@@ -162,7 +202,7 @@ pub(crate) fn alternative(about: &About, picture: usize, side: Option<u32>) -> S
     let which =
         if about.request.count > 1 { format!(", picture {}", picture + 1) } else { String::new() };
     let how_far =
-        side.map(|side| format!(", up to the {side}×{side} token map")).unwrap_or_default();
+        side.map(|side| format!(", up to the {} token map", size(side))).unwrap_or_default();
     format!("{}{which}{how_far}", about.class_name)
 }
 
@@ -203,6 +243,43 @@ mod tests {
         assert_eq!(state(&job), "Finished in 100 ms, all steps in 150 ms");
         job.about.request.last_frame_first = false;
         assert_eq!(state(&job), "Finished in 150 ms");
+    }
+
+    #[test]
+    fn a_scale_is_told_by_its_size_its_tokens_and_who_drew_it() {
+        let plan = Plan::TeacherInvolved {
+            t_list: [0, 3],
+            loss_split_t: 2,
+            teacher_start: 1,
+            cfg: 2.0,
+            top_k: 0,
+            top_p: 0.0,
+            causal_prefix: false,
+        };
+        let told = |plan: Plan, at: usize| {
+            let timeline = Timeline::of(&job(plan, 1), None);
+            tile(&timeline.tiles[at], &timeline)
+        };
+        assert_eq!(told(two_steps(), 0), "1×1 · 1 token · the student guesses it");
+        assert_eq!(
+            told(two_steps(), 3),
+            "4×4 · 16 tokens · the student guesses all of them at once"
+        );
+        assert_eq!(
+            told(two_steps(), 4),
+            "3×3 · 9 tokens · the student guesses all of them at once, knowing what is settled"
+        );
+        assert_eq!(
+            told(plan.clone(), 1),
+            "2×2 · 4 tokens · the student drafts all of them at once"
+        );
+        assert_eq!(
+            told(plan.clone(), 5),
+            "3×3 · 9 tokens · the teacher draws them, one pass for this scale"
+        );
+        let timeline = Timeline::of(&job(plan.clone(), 1), None);
+        assert_eq!(group(&timeline.groups[1], &timeline), ("teacher", "2×2 to 3×3".into()));
+        assert_eq!(custom_plan(&plan, &[1, 2, 3, 4]), "teacher from 2×2, student at 1×1, 4×4");
     }
 
     #[test]

@@ -4,11 +4,13 @@ mod accessibility;
 mod connection;
 mod controls;
 mod faults;
+mod focus;
 mod frames;
 mod hands;
 mod keeping;
 mod origins;
 mod places;
+mod stage;
 
 use anyhow::{Context, Result};
 use var_dd_protocol::{ModelInfo, Plan};

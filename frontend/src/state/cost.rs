@@ -1,0 +1,125 @@
+//! What a plan will cost on this machine, by what others have cost here.
+
+use var_dd_protocol::{GenerateRequest, PassKind};
+
+use super::job::Job;
+
+/// Milliseconds on the device that the pictures of `like` will take, by the newest of `jobs`
+/// (newest first) that had as many pictures of the same model; absent until a pass of each network
+/// that it needs was seen. A job may have drawn less than it needs or more: passes count by
+/// network, decoding by frame.
+pub(crate) fn estimate_ms<'a>(
+    jobs: impl Iterator<Item = &'a Job>,
+    like: &GenerateRequest,
+    scales: u32,
+) -> Option<f64> {
+    let (mut student, mut teacher, mut frame) = (None, None, None);
+    let alike = |job: &&Job| {
+        let request = &job.about.request;
+        request.model == like.model && request.count == like.count && job.is_finished()
+    };
+    for job in jobs.filter(alike) {
+        let Some(costs) = Costs::of(job) else { continue };
+        student = student.or(costs.student);
+        teacher = teacher.or(costs.teacher);
+        frame = frame.or(Some(costs.frame));
+    }
+    let passes = like.plan.passes(scales);
+    let teachers = passes.iter().filter(|pass| pass.kind == PassKind::Teacher).count();
+    let of = |count: usize, each: Option<f64>| match count {
+        0 => Some(0.0),
+        count => each.map(|each| count as f64 * each),
+    };
+    // Who wants the picture first waits for one decoding alone.
+    let frames = if like.last_frame_first { 1 } else { like.plan.frames(scales).len() };
+    Some(of(passes.len() - teachers, student)? + of(teachers, teacher)? + of(frames, frame)?)
+}
+
+/// What one job cost: milliseconds of a pass of each network and of a frame.
+struct Costs {
+    student: Option<f64>,
+    teacher: Option<f64>,
+    frame: f64,
+}
+
+impl Costs {
+    fn of(job: &Job) -> Option<Self> {
+        let timings = job.timings?;
+        let frames = match job.about.request.last_frame_first {
+            true => 1,
+            false => job.about.request.plan.frames(job.scales()).len(),
+        };
+        let pictures_ms = job.last_picture().map_or(timings.last_frame_ms, |last| last.at_ms);
+        let rest = pictures_ms - timings.queue_ms - timings.transformer_ms;
+        let mean = |wanted: fn(PassKind) -> bool| {
+            let times: Vec<f64> =
+                job.pass_ms.iter().filter(|(kind, _)| wanted(*kind)).map(|&(_, ms)| ms).collect();
+            (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
+        };
+        let (mut student, mut teacher) =
+            (mean(|kind| kind != PassKind::Teacher), mean(|kind| kind == PassKind::Teacher));
+        if job.pass_ms.is_empty() && !job.about.passes.is_empty() {
+            // Not seen live: the sum is all that is known, which one network had to itself or not.
+            let each = timings.transformer_ms / job.about.passes.len() as f64;
+            let teachers = |pass: &var_dd_protocol::Pass| pass.kind == PassKind::Teacher;
+            if job.about.passes.iter().all(teachers) {
+                teacher = Some(each);
+            } else if !job.about.passes.iter().any(teachers) {
+                student = Some(each);
+            }
+        }
+        Some(Self { student, teacher, frame: (rest / frames.max(1) as f64).max(0.0) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use var_dd_protocol::{JobEvent, Pass, Plan, Timings};
+
+    use super::*;
+    use crate::state::job::tests::{job, request, two_steps};
+
+    fn one_step() -> Plan {
+        Plan::FewStep { t_list: vec![0], loss_split_t: 2 }
+    }
+
+    /// A finished job whose passes took 30 ms each and whose six frames took 2 ms each.
+    fn finished(live: bool) -> Job {
+        let mut job = job(two_steps(), 1);
+        let of = Pass { kind: PassKind::Student, first_scale: 0, end_scale: 4 };
+        for pass in 0..if live { 2 } else { 0 } {
+            let began = 100.0 + f64::from(pass) * 36.0;
+            let seq = u64::from(pass) * 2;
+            job.event(seq, JobEvent::PassBegan { pass, of, passes: 2, at_ms: began });
+            job.event(seq + 1, JobEvent::PassEnded { pass, at_ms: began + 30.0 });
+        }
+        let timings = Timings {
+            queue_ms: 100.0,
+            transformer_ms: 60.0,
+            decode_ms: 8.0,
+            first_frame_ms: 132.0,
+            last_frame_ms: 172.0,
+        };
+        job.event(9, JobEvent::Finished { timings });
+        job
+    }
+
+    #[test]
+    fn a_plan_costs_its_passes_and_its_frames() {
+        for live in [true, false] {
+            let jobs = [finished(live)];
+            let cost = |plan| estimate_ms(jobs.iter(), &request(plan, 1), 4);
+            assert_eq!(cost(two_steps()), Some(60.0 + 6.0 * 2.0), "live: {live}");
+            assert_eq!(cost(one_step()), Some(30.0 + 4.0 * 2.0), "live: {live}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_seen_here_has_no_price() {
+        let jobs = [finished(true)];
+        assert_eq!(estimate_ms([].into_iter(), &request(one_step(), 1), 4), None);
+        assert_eq!(estimate_ms(jobs.iter(), &request(one_step(), 2), 4), None, "more pictures");
+        let other = GenerateRequest { model: Some("other".into()), ..request(one_step(), 1) };
+        assert_eq!(estimate_ms(jobs.iter(), &other, 4), None);
+    }
+}

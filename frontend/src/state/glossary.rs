@@ -1,0 +1,120 @@
+//! The words of the trade, each in two or three plain sentences.
+
+/// A word that the page explains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Term {
+    Scale,
+    Token,
+    Codeword,
+    Pass,
+    Step,
+    Student,
+    Teacher,
+    Guidance,
+    Fid,
+    Seed,
+}
+
+impl Term {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Scale,
+        Self::Token,
+        Self::Codeword,
+        Self::Pass,
+        Self::Step,
+        Self::Student,
+        Self::Teacher,
+        Self::Guidance,
+        Self::Fid,
+        Self::Seed,
+    ];
+
+    /// Its name in attributes.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Scale => "scale",
+            Self::Token => "token",
+            Self::Codeword => "codeword",
+            Self::Pass => "pass",
+            Self::Step => "step",
+            Self::Student => "student",
+            Self::Teacher => "teacher",
+            Self::Guidance => "guidance",
+            Self::Fid => "fid",
+            Self::Seed => "seed",
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fid => "FID",
+            other => other.id(),
+        }
+    }
+
+    /// What it means.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Scale => {
+                "A picture is made of token maps of growing size: 1×1, 2×2, 3×3 and so on. Each is \
+                 a scale. The first says roughly what is there; every further one adds detail. All \
+                 maps up to one scale already give a whole picture, only blurred."
+            }
+            Self::Token => {
+                "The smallest thing that the networks draw: one square of a token map. A decoder \
+                 turns all tokens together into pixels."
+            }
+            Self::Codeword => {
+                "A token chosen from a fixed list that was learned with the decoder. The student \
+                 may instead draw a token freely, as a vector between codewords; the later scales \
+                 usually gain from that."
+            }
+            Self::Pass => {
+                "One run of a network. It is what costs time, so fewer passes are faster. The \
+                 student draws all of its scales in one pass, the teacher only one."
+            }
+            Self::Step => {
+                "A pass that draws tokens. A plan of two steps runs a network twice: the second \
+                 step keeps the coarse scales of the first and draws the finer ones again, better \
+                 informed."
+            }
+            Self::Student => {
+                "The fast network. Distilled Decoding trained it to guess in one pass what the \
+                 teacher would draw from the same noise."
+            }
+            Self::Teacher => {
+                "The slow and more exact network, VAR: it draws one scale per pass and looks at \
+                 everything drawn before."
+            }
+            Self::Guidance => {
+                "How strongly the teacher is pushed towards the class, against what it would draw \
+                 without one. More is clearer, too much is garish."
+            }
+            Self::Fid => {
+                "Fréchet distance between many drawn pictures and real ones, as published for \
+                 50,000 pictures of ImageNet at 256×256. Lower is better."
+            }
+            Self::Seed => {
+                "The number that all chance comes from. The same seed, class and plan give the same \
+                 picture, for everyone."
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_explained_under_a_name_of_its_own() {
+        let mut ids: Vec<_> = Term::ALL.map(Term::id).into();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), Term::ALL.len());
+        for term in Term::ALL {
+            assert!(term.meaning().ends_with('.'), "{term:?}");
+        }
+    }
+}

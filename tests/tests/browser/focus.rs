@@ -1,0 +1,239 @@
+//! A picture comes into focus: what the stage, the strip and the words show of it, with frames made
+//! slow and very fast by a stand-in.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::json;
+use var_dd_tests::{
+    browser::{Browsers, Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+use crate::{set_up, slowest_plan};
+
+/// What was to be seen at one moment of a show.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Moment {
+    focusing: bool,
+    /// The tile with the ring.
+    current: Option<usize>,
+    /// Tiles that show a picture, and tiles whose picture is there.
+    seen: usize,
+    drawn: usize,
+    /// Lines of the grid over the picture.
+    grid: bool,
+    caption: String,
+    /// Pictures on the stage.
+    pictures: usize,
+}
+
+/// Notes every change of what is to be seen from now on.
+const WATCH: &str = "window.moments = []; \
+    const look = () => { \
+        const all = (what) => [...document.querySelectorAll(what)]; \
+        const tiles = all('[data-testid=tile]'); \
+        const stage = document.querySelector('[data-testid=stage]'); \
+        const current = tiles.findIndex(tile => tile.dataset.current === 'true'); \
+        const moment = { focusing: stage.dataset.focusing === 'true', current: current < 0 ? null : current, \
+            seen: tiles.filter(tile => tile.querySelector('img')).length, \
+            drawn: tiles.filter(tile => tile.dataset.drawn === 'true').length, \
+            grid: stage.querySelector('.arriving path') !== null, \
+            caption: document.querySelector('[data-testid=scale-caption]').textContent, \
+            pictures: all('[data-testid=stage-picture]').length }; \
+        const last = window.moments.at(-1); \
+        if (JSON.stringify(last) !== JSON.stringify(moment)) window.moments.push(moment); \
+    }; \
+    look(); \
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });";
+
+/// Draws with a plan at a pace; returns the moments of the show and the digests that were received
+/// and shown.
+async fn watched(
+    browsers: &Browsers,
+    program: &Program,
+    plan: usize,
+    pace: &str,
+) -> Result<(Playground, Vec<Moment>, Vec<String>, Vec<String>)> {
+    let playground = Playground::open_paced(browsers, program, Look::DESKTOP, "/", "{}").await?;
+    set_up(&playground, plan, 1).await?;
+    playground.wait_for_attribute("job-state", "state", "finished").await?;
+    playground.page.value(&format!("window.pace = {pace}; {WATCH}")).await?;
+    let job = playground.generate().await?;
+    playground.wait_for_state(&job, "finished").await?;
+    playground.wait_until_shown().await?;
+    let moments = playground.page.value("return window.moments").await?;
+    let moments: Vec<Moment> = serde_json::from_value(moments)?;
+    let received: Vec<String> =
+        playground.received(&job).await?.into_iter().map(|frame| frame.digest).collect();
+    let shown = playground.shown().await?.into_iter().map(|shown| shown.digest);
+    let shown = shown.filter(|digest| received.contains(digest)).collect();
+    Ok((playground, moments, received, shown))
+}
+
+#[tokio::test]
+async fn every_scale_is_seen_in_order_however_fast_they_come() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (model, slow) = slowest_plan(&program).await?;
+    with_browsers(async |browsers| {
+        for (plan, pace) in
+            [(0, "{}"), (1, "{ burst: true }"), (slow, "{ burst: true }"), (0, "{ everyMs: 450 }")]
+        {
+            let (_, moments, received, shown) = watched(browsers, &program, plan, pace).await?;
+            let context = || format!("plan {plan} at {pace}: {moments:#?}");
+            ensure!(shown == received, "{}: not every scale was on the stage", context());
+            let show: Vec<_> = moments.iter().filter(|moment| moment.focusing).collect();
+            let currents: Vec<_> = show.iter().filter_map(|moment| moment.current).collect();
+            ensure!(currents.is_sorted(), "{}: tiles out of order", context());
+            ensure!(show.iter().any(|moment| moment.grid), "{}: no token grid", context());
+            for moment in show {
+                // The strip fills in step, whatever is there already.
+                if let Some(current) = moment.current {
+                    ensure!(moment.seen <= current + 1, "{}: {moment:?}", context());
+                    ensure!(moment.drawn > current, "{}: {moment:?}", context());
+                }
+            }
+            let side = model.patch_nums[1];
+            ensure!(
+                moments.iter().any(|moment| moment
+                    .caption
+                    .starts_with(&format!("{side}×{side} · {} tokens · ", side * side))),
+                "{}: the scale is not told in words",
+                context()
+            );
+            let last = moments.last().context("nothing was seen")?;
+            ensure!(!last.grid && last.seen == received.len(), "{}: the end", context());
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_picture_before_stays_until_the_first_tile_of_the_new_one() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for pace in ["{ everyMs: 900 }", "{}", "{ burst: true }"] {
+            let (_, moments, ..) = watched(browsers, &program, 0, pace).await?;
+            ensure!(moments.len() > 3, "{pace}: {moments:#?}");
+            ensure!(
+                moments.iter().all(|moment| moment.pictures == 1),
+                "{pace}: the stage was empty: {moments:#?}"
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_key_a_tap_and_the_button_each_skip_to_the_finished_picture() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground =
+            Playground::open_paced(browsers, &program, Look::DESKTOP, "/", "{ burst: true }")
+                .await?;
+        // So slow that no test ends before it.
+        playground.choose("settings").await?;
+        playground
+            .page
+            .value(
+                "const hold = document.querySelector('[data-testid=hold-time]'); hold.value = \
+                 'long'; hold.dispatchEvent(new Event('change', { bubbles: true }))",
+            )
+            .await?;
+        playground.page.keys(ESCAPE).await?;
+        for skip in ["key", "tap", "button"] {
+            set_up(&playground, 0, 1).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            playground.wait_for_attribute("stage", "focusing", "true").await?;
+            match skip {
+                "key" => {
+                    playground.leave_field().await?;
+                    playground.page.keys(" ").await?;
+                }
+                "tap" => playground.page.click("[data-testid=stage] button").await?,
+                _ => playground.click("skip").await?,
+            }
+            playground.wait_until_shown().await?;
+            let last = playground.received(&job).await?.pop().context("no frame")?;
+            let at = playground.drawn_tiles().await?.len() - 1;
+            let shown = playground.settled_on_stage(at).await?;
+            ensure!(shown.digest == last.digest, "{skip}: another picture is on the stage");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn whoever_wants_less_motion_or_no_show_has_none_and_a_button() -> Result<()> {
+    let program = Program::start(&[])?;
+    let stillness = "const match = window.matchMedia.bind(window); \
+        window.matchMedia = (query) => query.includes('reduced-motion: reduce') \
+            ? { matches: true, addEventListener() {}, removeEventListener() {} } : match(query);";
+    let no_show = "localStorage.setItem('var-dd.hold', JSON.stringify('off'));";
+    with_browsers(async |browsers| {
+        for script in [stillness, no_show] {
+            let playground = Playground::open_prepared(
+                browsers,
+                &program,
+                Look::DESKTOP,
+                "/",
+                &["window.pace = { burst: true };", include_str!("../../src/pacer.js"), script],
+            )
+            .await?;
+            set_up(&playground, 0, 1).await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            playground.page.value(WATCH).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            let focused = "return window.moments.some(moment => moment.focusing)";
+            ensure!(playground.page.value(focused).await? == false, "{script}: there was a show");
+            let at = playground.drawn_tiles().await?.len() - 1;
+            playground.settled_on_stage(at).await?;
+            playground.click("play").await?;
+            playground.settled_on_stage(0).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_true_time_is_told_with_its_parts_and_a_fast_job_is_read_out_once() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground =
+            Playground::open_paced(browsers, &program, Look::DESKTOP, "/", "{ burst: true }")
+                .await?;
+        set_up(&playground, 0, 1).await?;
+        let said = "window.said = []; const region = document.querySelector('[data-testid=said]'); \
+            new MutationObserver(() => window.said.push(region.textContent)) \
+                .observe(region, { childList: true, characterData: true, subtree: true });";
+        playground.page.value(said).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let last = "return window.said.findLast(said => said.startsWith('Finished'))";
+        let told = playground.page.wait_for("the last words", last).await?;
+        let told = told.as_str().unwrap_or_default().to_owned();
+        let count = playground.page.value("return window.said.length").await?;
+        ensure!(count.as_u64().is_some_and(|count| count <= 3), "it spoke {count} times");
+
+        // One total: what the line says is what the parts make.
+        playground.page.click("[data-testid=times] summary").await?;
+        let shown = playground
+            .page
+            .value("return document.querySelector('[data-testid=times] .total dd').textContent")
+            .await?;
+        ensure!(told == format!("Finished in {}", shown.as_str().unwrap_or_default()), "{shown}");
+        let parts = "return document.querySelectorAll('[data-testid=times] rect').length";
+        ensure!(playground.page.value(parts).await? == json!(5), "the bar has other parts");
+        Ok(())
+    })
+    .await
+}
+
+/// Keys by the numbers that WebDriver gives them.
+const ESCAPE: &str = "\u{e00c}";

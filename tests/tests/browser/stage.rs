@@ -1,0 +1,387 @@
+//! The playground around its pictures: looking closely, sharing, explaining, choosing classes and
+//! plans, keys.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use var_dd_protocol::{JobView, Plan};
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+use crate::set_up;
+
+#[tokio::test]
+async fn words_of_the_trade_explain_themselves_by_tap_and_by_keyboard() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::PHONE] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            playground.choose("plan-custom").await?;
+            for term in ["scale", "token", "pass", "student", "teacher", "step", "guidance"] {
+                let button = format!("document.querySelector('[data-testid=explain-{term}]')");
+                let open = format!(
+                    "return document.querySelector('[data-testid=explanation-{term}]').matches(':popover-open')"
+                );
+                playground.element_appears(&format!("explain-{term}")).await?;
+                playground.page.value(&format!("{button}.focus()")).await?;
+                playground.page.keys(ENTER).await?;
+                ensure!(playground.page.value(&open).await? == true, "{term} stays shut");
+                let inside = format!(
+                    "const box = document.querySelector('[data-testid=explanation-{term}]').getBoundingClientRect(); \
+                     return box.left >= 0 && box.top >= 0 && box.right <= innerWidth && box.bottom <= innerHeight"
+                );
+                playground.page.wait_for(&format!("{term} in sight"), &inside).await?;
+                playground.page.keys(ESCAPE).await?;
+                ensure!(playground.page.value(&open).await? == false, "{term} stays open");
+                let focused = format!("return document.activeElement === {button}");
+                ensure!(playground.page.value(&focused).await? == true, "{term}: the focus is lost");
+                playground.choose(&format!("explain-{term}")).await?;
+                ensure!(playground.page.value(&open).await? == true, "{term}: no tap opens it");
+                playground.page.keys(ESCAPE).await?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_on_the_stage_is_named_and_explained() -> Result<()> {
+    let program = Program::start(&[])?;
+    let example = program.info().await?.example;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_for_attribute("job-state", "state", "finished").await?;
+        let example = example.or(program.info().await?.example).context("no example")?;
+        let view: JobView =
+            reqwest::get(program.url(&format!("/api/results/{example}"))).await?.json().await?;
+        let named = "return document.querySelector('[data-testid=on-stage]').innerText";
+        let named = playground.page.value(named).await?;
+        let named = named.as_str().unwrap_or_default();
+        let seed = view.request.seed.map(|seed| seed.to_string()).unwrap_or_default();
+        for part in [view.class_name.as_str(), view.plan_name.as_deref().unwrap_or(""), &seed] {
+            ensure!(named.contains(part), "{named:?} does not name {part:?}");
+        }
+        playground.page.wait_for_text("Watch a picture come into focus").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_picture_is_looked_at_closely_and_shared_by_itself() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::PHONE] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 0, 3).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            playground.wait_until_shown().await?;
+            playground
+                .page
+                .value("document.querySelector('[data-testid=look-closer]').focus()")
+                .await?;
+            playground.page.keys(ENTER).await?;
+            playground.wait_for_attribute("lightbox", "picture", "0").await?;
+            playground.choose("next-picture").await?;
+            playground.wait_for_attribute("lightbox", "picture", "1").await?;
+            playground.page.keys(ARROW_DOWN).await?;
+            playground.wait_for_attribute("lightbox", "picture", "2").await?;
+            playground.page.keys(ARROW_UP).await?;
+            playground.wait_for_attribute("lightbox", "picture", "1").await?;
+            swipe(&playground, -150).await?;
+            playground.wait_for_attribute("lightbox", "picture", "2").await?;
+            let scale =
+                "return document.querySelector('[data-testid=lightbox-image]').dataset.scale";
+            let before = playground.page.value(scale).await?;
+            playground.page.keys(ARROW_LEFT).await?;
+            let earlier = format!("{scale} !== {before}");
+            playground.page.wait_for("the scale before", &earlier).await?;
+
+            // Enlarged to whole multiples, with crisp pixels.
+            playground.page.keys("+").await?;
+            playground.wait_for_attribute("lightbox", "zoom", "1:1").await?;
+            playground.page.keys("p").await?;
+            let pixels = "const image = document.querySelector('[data-testid=lightbox-image]'); \
+                return image.getBoundingClientRect().width === image.naturalWidth && \
+                    getComputedStyle(image).imageRendering === 'pixelated'";
+            playground.page.wait_for("its own pixels", pixels).await?;
+
+            playground.choose("share-this").await?;
+            let link = playground.attribute("share-link", "value").await?;
+            ensure!(link == program.url(&format!("/r/{job}?picture=3")), "the link is {link}");
+            playground.choose("lightbox-close").await?;
+            let gone = "return document.querySelector('[data-testid=lightbox]') === null";
+            playground.page.wait_for("a closed dialog", gone).await?;
+            let focus = "return document.activeElement !== document.body";
+            ensure!(playground.page.value(focus).await? == true, "the focus is lost");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Draws a finger over the enlarged picture.
+async fn swipe(playground: &Playground, by: i32) -> Result<()> {
+    playground
+        .page
+        .value(&format!(
+            "const picture = document.querySelector('.lightbox-picture'); \
+             const at = (type, x) => picture.dispatchEvent(new PointerEvent(type, \
+                {{ bubbles: true, pointerType: 'touch', clientX: x, clientY: 300 }})); \
+             at('pointerdown', 300); at('pointerup', 300 + {by});"
+        ))
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn a_link_is_copied_or_shown_for_copying_in_view() -> Result<()> {
+    let program = Program::start(&[])?;
+    let plain = "Object.defineProperty(window, 'isSecureContext', { value: false }); \
+        window.allow = true; document.execCommand = () => window.allow;";
+    with_browsers(async |browsers| {
+        for look in [Look::LAPTOP, Look::PHONE] {
+            let playground =
+                Playground::open_prepared(browsers, &program, look, "/", &[plain]).await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            playground.choose("share").await?;
+            playground.page.wait_for_text("Link copied").await?;
+            playground.page.value("window.allow = false").await?;
+            for _ in 0..2 {
+                playground.choose("share").await?;
+                playground.page.wait_for_text("Copy this link").await?;
+                let selected = "const field = document.querySelector('[data-testid=share-link]'); \
+                    const box = field.getBoundingClientRect(); \
+                    return document.activeElement === field && field.selectionEnd === field.value.length && \
+                        field.selectionStart === 0 && box.top >= 0 && box.bottom <= innerHeight";
+                playground.page.wait_for("a selected field in view", selected).await?;
+                playground.leave_field().await?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn classes_are_found_in_spite_of_slips_and_by_chance() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let snowman =
+        model.classes.iter().position(|class| class == "snowman").context("no snowman")?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        playground.page.keys("/").await?;
+        playground.page.keys("snwoman").await?;
+        playground.element_appears(&format!("class-option-{snowman}")).await?;
+        playground.page.keys(ENTER).await?;
+        playground.wait_for_attribute("class-search", "class", &snowman.to_string()).await?;
+
+        // The list is shut and the field has the focus: Enter draws.
+        let before = playground.accepted().await?.len();
+        playground.page.keys(ENTER).await?;
+        let job = playground.accepted_after(before).await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.choose("random-class").await?;
+        let other = format!(
+            "return document.querySelector('[data-testid=class-search]').dataset.class !== '{snowman}'"
+        );
+        playground.page.wait_for("another class", &other).await?;
+
+        // Tab goes on to the next control and nowhere else.
+        playground
+            .page
+            .value("document.querySelector('[data-testid=class-search]').focus()")
+            .await?;
+        playground.page.keys(TAB).await?;
+        let next = "return document.activeElement.dataset.testid";
+        let next = playground.page.value(next).await?;
+        ensure!(next == "random-class", "Tab leads to {next}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_plan_is_put_together_on_the_row_of_scales() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let scales = model.scales();
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        playground.choose("plan-custom").await?;
+        // The preset is where it starts: one pass. What cannot be says why, at once.
+        playground.choose("begin-0").await?;
+        playground.page.wait_for_text("nothing is drawn before it").await?;
+        playground.choose("begin-2").await?;
+        playground.choose("chip-1").await?;
+        playground.wait_for_attribute("chip-1", "who", "teacher").await?;
+        playground.wait_for_attribute("chip-2", "who", "student").await?;
+        playground.choose("begin-3").await?;
+        playground.page.wait_for_text("one pass before it and one after it").await?;
+        playground.choose("chip-3").await?;
+        playground.wait_for_attribute("chip-2", "who", "teacher").await?;
+        playground.fill("split", "2").await?;
+
+        // The picture of it tells the same.
+        let told = "return document.querySelector('[data-testid=plan-picture]').getAttribute('aria-label')";
+        let told = playground.page.value(told).await?;
+        ensure!(
+            told.as_str().is_some_and(|told| told.contains("the student drafts 1×1")
+                && told.contains("the teacher draws, one pass each, 2×2 to 4×4")),
+            "{told}"
+        );
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let view: JobView =
+            reqwest::get(program.url(&format!("/api/results/{job}"))).await?.json().await?;
+        let Plan::TeacherInvolved { t_list, teacher_start, loss_split_t, .. } = view.request.plan
+        else {
+            anyhow::bail!("{:?}", view.request.plan)
+        };
+        ensure!((t_list, teacher_start, loss_split_t) == ([0, 4], 1, 2), "{:?}", view.request.plan);
+        ensure!(scales > 4, "the demo model has {scales} scales");
+
+        // Going to a preset and back loses nothing; starting from one is asked for.
+        playground.choose("plan-1").await?;
+        playground.choose("plan-custom").await?;
+        playground.wait_for_attribute("chip-2", "who", "teacher").await?;
+        playground.choose("start-from-0").await?;
+        playground.wait_for_attribute("chip-2", "who", "student").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_held_key_asks_once_and_letters_can_be_turned_off() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        let press = |key: &str, code: &str, more: &str| {
+            format!(
+                "document.body.dispatchEvent(new KeyboardEvent('keydown', \
+                 {{ key: '{key}', code: '{code}', bubbles: true, cancelable: true{more} }}))"
+            )
+        };
+        // Held down, and ending a composition: nothing is asked for.
+        for more in [", repeat: true", ", isComposing: true"] {
+            for _ in 0..5 {
+                playground.page.value(&press("Enter", "Enter", more)).await?;
+            }
+        }
+        playground.page.value(&press("Enter", "Enter", "")).await?;
+        let job = playground.accepted_after(0).await?;
+        playground.wait_for_state(&job, "finished").await?;
+        ensure!(playground.accepted().await?.len() == 1, "one key asked more than once");
+
+        // A Cyrillic layout: the key of the letter r.
+        let seed = playground.attribute("seed", "value").await?;
+        playground.page.value(&press("к", "KeyR", "")).await?;
+        let changed = |seed: &str| {
+            format!("return document.querySelector('[data-testid=seed]').value !== {seed:?}")
+        };
+        playground.page.wait_for("another seed", &changed(&seed)).await?;
+
+        playground.page.keys("?").await?;
+        playground.choose("letters").await?;
+        playground.page.keys(ESCAPE).await?;
+        playground.leave_field().await?;
+        let seed = playground.attribute("seed", "value").await?;
+        playground.page.keys("r").await?;
+        ensure!(playground.page.value(&changed(&seed)).await? == false, "a letter is a key still");
+        playground.page.reload().await?;
+        playground.wait_until_ready().await?;
+        playground.page.keys("?").await?;
+        let shut = "return document.querySelector('[data-testid=keys]') === null";
+        ensure!(playground.page.value(shut).await? == true, "a sign is a key after a reload");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn on_a_phone_the_stage_follows_and_generate_brings_it_back() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        playground.wait_until_ready().await?;
+        playground.wait_for_attribute("job-state", "state", "finished").await?;
+        playground
+            .page
+            .value("document.querySelector('[data-testid=seed]').scrollIntoView({ behavior: 'instant' })")
+            .await?;
+        playground.wait_for_attribute("stage", "docked", "true").await?;
+        let inside = "const box = document.querySelector('[data-testid=stage]').getBoundingClientRect(); \
+            return box.top >= 0 && box.bottom <= innerHeight && box.width > 80";
+        ensure!(playground.page.value(inside).await? == true, "the small stage is out of sight");
+        let job = playground.generate().await?;
+        playground.wait_for_attribute("stage", "docked", "false").await?;
+        playground.page.wait_for("the stage in sight", inside).await?;
+        playground.wait_for_state(&job, "finished").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_grey_button_says_why() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        playground.wait_until_ready().await?;
+        playground.fill("seed", "none").await?;
+        let told = "const reason = document.querySelector('[data-testid=generate-reason]'); \
+            return reason.checkVisibility() && reason.textContent";
+        let told = playground.page.wait_for("a reason", told).await?;
+        ensure!(told.as_str().is_some_and(|told| told.contains("none")), "{told}");
+        playground.fill("seed", "7").await?;
+        playground.wait_until_ready().await?;
+        let shown =
+            "return document.querySelector('[data-testid=generate-reason]').checkVisibility()";
+        ensure!(playground.page.value(shown).await? == false, "the reason stays");
+
+        // Enter in the field draws.
+        playground.page.value("document.querySelector('[data-testid=seed]').focus()").await?;
+        let before = playground.accepted().await?.len();
+        playground.page.keys(ENTER).await?;
+        let job = playground.accepted_after(before).await?;
+        playground.wait_for_state(&job, "finished").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_chosen_is_seen_in_forced_colours() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 1, 1).await?;
+        playground.choose("seed-lock").await?;
+        let features = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
+        playground.page.devtools("Emulation.setEmulatedMedia", features).await?;
+        let differ = "const look = (element) => { const style = getComputedStyle(element); \
+                return [style.backgroundColor, style.outlineStyle, style.borderColor, style.color].join(); }; \
+            const span = (id) => document.querySelector(`[data-testid=${id}]`).nextElementSibling; \
+            const plan = (id) => document.querySelector(`[data-testid=${id}]`).closest('label'); \
+            return look(span('pace-scales')) !== look(span('pace-true')) && \
+                look(span('count-1')) !== look(span('count-2')) && look(plan('plan-1')) !== look(plan('plan-0')) && \
+                look(document.querySelector('[data-testid=seed-lock]')) !== look(document.querySelector('[data-testid=seed-dice]'))";
+        playground.page.wait_for("marks of what is chosen", differ).await.map(drop)
+    })
+    .await
+}
+
+/// Keys by the numbers that WebDriver gives them.
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+const ESCAPE: &str = "\u{e00c}";
+const ARROW_LEFT: &str = "\u{e012}";
+const ARROW_UP: &str = "\u{e013}";
+const ARROW_DOWN: &str = "\u{e015}";
