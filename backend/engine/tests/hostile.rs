@@ -2,6 +2,7 @@
 //! or take more memory than the file's size allows. The bodies are those of the fuzz targets.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::duplicate_mod, reason = "bodies of fuzz targets share one of their own")]
 
 use proptest::prelude::*;
 

@@ -115,10 +115,10 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let visible = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
     // The draft writes a string in quotes; most clients send it bare.
     match key.to_str().ok().map(|key| key.trim().trim_matches('"')) {
-        Some(key) if (1..=LONGEST_KEY).contains(&key.len()) && visible(key) => {
-            if keys.next().is_none() {
-                return Ok(Some(format!("http\0{key}")));
-            }
+        Some(key)
+            if (1..=LONGEST_KEY).contains(&key.len()) && visible(key) && keys.next().is_none() =>
+        {
+            return Ok(Some(format!("http\0{key}")));
         }
         _ => {}
     }

@@ -74,11 +74,11 @@ fn path(variables: Variables<'_>, value: &OsString) -> PathBuf {
     let home = || variables("HOME").and_then(|home| home.into_string().ok());
     let mut expanded = String::new();
     let mut rest = text;
-    if text == "~" || text.starts_with("~/") {
-        if let Some(home) = home() {
-            expanded += home.trim_end_matches('/');
-            rest = &text[1..];
-        }
+    if (text == "~" || text.starts_with("~/"))
+        && let Some(home) = home()
+    {
+        expanded += home.trim_end_matches('/');
+        rest = &text[1..];
     }
     while let Some((before, after)) = rest.split_once('$') {
         expanded += before;

@@ -14,12 +14,15 @@ use crate::generator::{Generator, GeneratorError};
 /// Questions that may wait for the device.
 pub(super) const WAITING: usize = 16;
 
+/// What asks a model.
+type Ask = Box<dyn FnOnce(&dyn Generator) + Send>;
+
 /// A question on its way to the device thread.
 pub(super) struct Question {
     /// Index of the model.
     pub(super) model: usize,
     /// Asks it, unless nobody waits for the answer any more.
-    pub(super) ask: Box<dyn FnOnce(&dyn Generator) + Send>,
+    pub(super) ask: Ask,
 }
 
 impl fmt::Debug for Question {

@@ -10,7 +10,7 @@ use std::{
 use super::StoreError;
 
 /// What a probe writes: as much as a small result.
-const BLOCK: [u8; 64 << 10] = [0x5a; 64 << 10];
+static BLOCK: [u8; 64 << 10] = [0x5a; 64 << 10];
 
 /// The database as it was opened. Somebody may remove or replace it under the running program, and
 /// what is written then goes nowhere without any error.

@@ -182,6 +182,7 @@ fn picture(plan: &Plan, scales: u32, sides: &[u32]) -> Html {
             PassKind::Student => "the student draws",
             PassKind::Draft => "the student drafts",
             PassKind::Teacher => "the teacher draws, one pass each,",
+            PassKind::Kept => "what was there stays:",
         };
         let side = |scale: u32| sides.get(scale as usize).copied().map(size).unwrap_or_default();
         format!("{who} {} to {}", side(first), side(end.saturating_sub(1)))

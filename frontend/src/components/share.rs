@@ -33,12 +33,12 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
         let (shared, field) = (shared.clone(), field.clone());
         use_effect_with(*shared, move |&now| {
             // To copy by hand; pressed again, it is selected again.
-            if let (Some((_, copied)), Some(field)) = (now, field.cast::<HtmlInputElement>()) {
-                if !copied {
-                    // It is in the document; one that cannot take the focus stays as it is.
-                    let _ = field.focus();
-                    field.select();
-                }
+            if let (Some((_, copied)), Some(field)) = (now, field.cast::<HtmlInputElement>())
+                && !copied
+            {
+                // It is in the document; one that cannot take the focus stays as it is.
+                let _ = field.focus();
+                field.select();
             }
             let later = now.filter(|&(_, copied)| copied).map(|_| {
                 let shared = shared.setter();

@@ -188,6 +188,7 @@ pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
         Some((PassKind::Draft, _)) => format!("the student drafts {them}"),
         Some((PassKind::Teacher, _)) if count == 1 => "the teacher draws it".into(),
         Some((PassKind::Teacher, _)) => "the teacher draws them, one pass for this scale".into(),
+        Some((PassKind::Kept, _)) => "kept from the picture that it goes on from".into(),
         None => return format!("{} · {}", size(tile.side), tokens(count)),
     };
     format!("{} · {} · {how}", size(tile.side), tokens(count))
@@ -208,7 +209,7 @@ pub(crate) fn alternative(about: &About, picture: usize, side: Option<u32>) -> S
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::{JobEvent, Timings};
+    use var_dd_protocol::{Guidance, JobEvent, Timings};
 
     use super::*;
     use crate::state::job::tests::{hurried, job, two_steps};
@@ -251,9 +252,7 @@ mod tests {
             t_list: [0, 3],
             loss_split_t: 2,
             teacher_start: 1,
-            cfg: 2.0,
-            top_k: 0,
-            top_p: 0.0,
+            guidance: Guidance { cfg: 2.0, top_k: 0, top_p: 0.0 },
             causal_prefix: false,
         };
         let told = |plan: Plan, at: usize| {

@@ -303,9 +303,9 @@ impl Array {
     /// how to make it so.
     pub fn pictures(self) -> Result<PictureReader, NpzError> {
         let Header { descr, shape, fortran_order } = &self.header;
-        let (count, height, width, colours_first) = match shape.as_slice() {
-            &[count, height, width, 3] => (count, height, width, false),
-            &[count, 3, height, width] => (count, height, width, true),
+        let (count, height, width, colours_first) = match *shape.as_slice() {
+            [count, height, width, 3] => (count, height, width, false),
+            [count, 3, height, width] => (count, height, width, true),
             _ => (0, 0, 0, false),
         };
         let advice = if count.min(height).min(width) == 0 {
