@@ -114,6 +114,6 @@ mod tests {
         let text = failure.to_string();
         assert!(text.starts_with("shape '[3]' is invalid") && !text.contains('\n'), "{text}");
         assert!(!text.contains("\\n") && !text.contains("Result::unwrap"), "{text}");
-        assert_eq!(catch(|| panic!("by hand")).map(|()| ()), Err(Failure::Other("by hand".into())));
+        assert_eq!(catch::<()>(|| panic!("by hand")), Err(Failure::Other("by hand".into())));
     }
 }

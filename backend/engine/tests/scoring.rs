@@ -138,7 +138,7 @@ fn damaged_archives_are_refused_with_file_and_reason() {
         ),
         ("{'descr': '|u1', 'fortran_order': True, 'shape': (1, 1, 2, 3), }", "Fortran"),
         ("{'descr': '|i1', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", "unsigned"),
-        ("{'descr': '|O', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", "no number type"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1, 1, 2, 3), }", "Python objects"),
         ("{'descr': '|u1', 'shape': (1, 1, 2, 3), }", "is not understood"),
         ("nonsense", "is not understood"),
     ] {

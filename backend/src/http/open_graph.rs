@@ -285,7 +285,7 @@ mod tests {
             "timings": { "queue_ms": 10.0, "transformer_ms": 1.0, "decode_ms": 1.0,
                 "first_frame_ms": 50.0, "last_frame_ms": 95.4 },
             "frames": [{ "seq": 3, "picture": 0, "pass": 0, "scale": 0, "width": 256,
-                "height": 256, "media_type": "image/webp", "last": false, "at_ms": 1.0,
+                "height": 256, "media_type": "image/webp", "last": false, "at_ms": 1.0, "encode_ms": 0.5,
                 "url": format!("/api/results/{ID}/frames/3") }],
             "pictures": pictures
         }))

@@ -55,7 +55,8 @@ pub(super) struct ServeBenchArgs {
     clients: Vec<u32>,
     /// Pictures asked for per second, whether or not earlier ones are there; a row for each number
     /// [default: half of the offline rate].
-    #[arg(long, value_name = "PER-SECOND,…", value_delimiter = ',', value_parser = rate)]
+    #[arg(long, value_name = "PER-SECOND,…", value_delimiter = ',', value_parser = rate,
+          allow_negative_numbers = true)]
     rate: Vec<f64>,
     /// Busy loops that run beside all this, each of which would take a core; all rows for each
     /// number.

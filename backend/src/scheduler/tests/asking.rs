@@ -141,13 +141,13 @@ async fn what_does_not_end_in_time_is_left_to_the_next_start() {
     let gate = Gate::closed();
     let slow = generator().with_gate(&gate);
     let scheduler = start_in(directory.path(), config(), &slow).await;
-    let (running, _viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
+    let (running, viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
     gate.wait_for_device();
     scheduler.drain(Duration::from_millis(50)).await;
     scheduler.0.close();
     gate.open();
     scheduler.shutdown().await;
-    drop(scheduler);
+    drop((viewer, scheduler));
     let scheduler = start_in(directory.path(), config(), &generator()).await;
     let events = all(scheduler.watch(&running.job, None).await.unwrap()).await;
     assert_drawn(&running.request, &events);
