@@ -155,11 +155,19 @@ async fn connections_beyond_the_limit_of_an_address_are_closed_at_once() {
     let server = Server::adjusted(&["--connections-per-client=3"], |config, _| {
         // Those that are there stay.
         config.http.timeouts.request = Duration::from_secs(600);
+        config.http.timeouts.keep_alive = Duration::from_secs(600);
     })
     .await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(TcpStream::connect(server.address).await.unwrap());
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        // Served once, it is certainly counted: workers take connections in any order.
+        socket.write_all(get(&server, "/livez").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"alive\n") {
+            answer.push(timeout(LIMIT, socket.read_u8()).await.expect("no answer").unwrap());
+        }
+        held.push(socket);
     }
     for _ in 0..200 {
         let mut socket = TcpStream::connect(server.address).await.unwrap();
