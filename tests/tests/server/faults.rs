@@ -121,7 +121,7 @@ async fn a_limit_of_file_sizes_does_not_end_the_server() -> Result<()> {
     let program = var_dd()?;
     // In blocks of 512 or 1024 bytes: enough for the database to begin, and not for long.
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -f 400; exec \"$@\"", "sh"]).arg(program.get_program());
+    command.args(["-c", "ulimit -f 1600; exec \"$@\"", "sh"]).arg(program.get_program());
     command.args(["serve", "--listen", &address, "--model"]).arg(demo_model());
     command.arg("--data-dir").arg(data.path());
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -158,7 +158,8 @@ async fn a_limit_of_file_sizes_does_not_end_the_server() -> Result<()> {
 async fn told_to_stop_the_server_ends_what_runs_and_is_not_ready_meanwhile() -> Result<()> {
     let mut program = Program::start(&[])?;
     let scales = program.info().await?.models[0].scales();
-    let http = reqwest::Client::new();
+    // A connection kept from before the restart would be a dead one after it.
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
     let slow = json!({"class": 1, "seed": 5, "count": 8, "plan": crate::slow_plan(scales)});
     let mut jobs = Vec::new();
     for _ in 0..2 {
