@@ -36,6 +36,7 @@ use libloading::os::unix::Library;
 const LOOK_OUT: Duration = Duration::from_micros(50);
 
 /// Threads that work is shared out among, this one counted.
+#[cfg_attr(not(avx512), allow(dead_code, reason = "only operations of our own are cut up"))]
 pub(crate) fn threads() -> usize {
     let of_libtorch = of_libtorch();
     if of_libtorch > 1 { of_libtorch } else { Pool::get().threads }
@@ -47,6 +48,7 @@ fn of_libtorch() -> usize {
 
 /// Does `work` with each item, on all threads, each of which takes the next one when it is done
 /// with its last. What `scratch` makes is each thread's own.
+#[cfg_attr(not(avx512), allow(dead_code, reason = "only operations of our own are cut up"))]
 pub(crate) fn in_turn<I: Send, S>(
     items: impl Iterator<Item = I> + Send,
     scratch: impl Fn() -> S + Sync,
@@ -442,6 +444,7 @@ fn keep_to_core(number: usize) {
 ///
 /// They are OpenMP's, as libtorch's own: those look out for work for some milliseconds after they
 /// had some, and other threads would have to share the cores with them.
+#[cfg_attr(not(avx512), allow(dead_code, reason = "only operations of our own are cut up"))]
 fn in_libtorchs_threads(threads: usize, work: &(dyn Fn() + Sync)) {
     /// `GOMP_parallel` of GCC's OpenMP: a function, its argument, how many threads, flags.
     type Parallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
