@@ -33,6 +33,8 @@ pub struct ReceivedFrame {
 /// A picture that the stage came to show.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ShownPicture {
+    /// Name of the job.
+    pub job: String,
     /// Picture of the job.
     pub picture: u32,
     /// Number of the frame's event.
@@ -407,7 +409,8 @@ impl Playground {
     pub async fn on_stage(&self) -> Result<Vec<ShownPicture>> {
         let script = format!(
             "const images = [...document.querySelectorAll('[data-testid=stage-picture]')]; \
-             return await Promise.all(images.map(image => ({{ picture: Number(image.dataset.picture), \
+             return await Promise.all(images.map(image => ({{ job: image.dataset.job, \
+             picture: Number(image.dataset.picture), \
              seq: Number(image.dataset.seq), src: image.src }})).map({WITH_DIGEST}))"
         );
         self.value(&script).await

@@ -34,10 +34,10 @@
 
   // Every picture that an image on the stage comes to show, with what it says of itself.
   const note = (image) => {
-    const { picture, seq } = image.dataset;
+    const { job, picture, seq } = image.dataset;
     const last = record.shown.findLast((shown) => shown.picture === Number(picture));
     if (image.src && image.dataset.testid === "stage-picture" && last?.src !== image.src) {
-      record.shown.push({ picture: Number(picture), seq: Number(seq), src: image.src });
+      record.shown.push({ job, picture: Number(picture), seq: Number(seq), src: image.src });
     }
   };
   new MutationObserver((changes) => {

@@ -90,8 +90,11 @@ pub(crate) fn lint() -> Result<()> {
 /// A processor that the engine has no code of its own for.
 const OTHER_PROCESSOR: &str = "aarch64-unknown-linux-gnu";
 
-/// Lints the engine as it is built for processors that it has no code of its own for. Where the
-/// toolchain has the standard library of such a processor, checks the engine for it as well;
+/// The C compiler of that processor, for libraries in C among the dependencies.
+const OTHER_COMPILER: &str = "aarch64-linux-gnu-gcc";
+
+/// Lints the engine as it is built for processors that it has no code of its own for. Where there
+/// are the standard library and a C compiler of such a processor, checks the engine for it as well;
 /// libtorch's bindings are then left without libtorch, as for documentation, since nothing is
 /// linked.
 fn lint_for_other_processors(libtorch: &Path) -> Result<()> {
@@ -101,8 +104,10 @@ fn lint_for_other_processors(libtorch: &Path) -> Result<()> {
         cargo.args(["clippy", "--package", "var-dd-engine", "--all-targets"]);
         cargo.args(["--features", "var-dd-engine/portable", "--", "--deny", "warnings"]);
         workspace::run(&mut cargo)?;
-        if !has_target(OTHER_PROCESSOR) {
-            let hint = format!("no warning; `rustup target add {OTHER_PROCESSOR}` checks more");
+        if !has_target(OTHER_PROCESSOR) || workspace::program(&[OTHER_COMPILER]).is_none() {
+            let hint = format!(
+                "no warning; `rustup target add {OTHER_PROCESSOR}` and {OTHER_COMPILER} check more"
+            );
             return Ok(((), hint));
         }
         let mut cargo = workspace::cargo();

@@ -376,7 +376,11 @@ async fn refusals_have_the_security_headers_too() {
             assert!(header(name).is_some(), "{path}: {name}");
         }
         // Browsers heed it on secure origins alone, and complain about it elsewhere.
-        assert_eq!(header("cross-origin-opener-policy"), None, "{path}");
+        let policy = "cross-origin-opener-policy";
+        assert_eq!(header(policy).as_deref(), Some("same-origin"), "{path}");
+        let elsewhere = server.request(Method::GET, path).header("Host", "10.1.2.3");
+        let elsewhere = elsewhere.send().await.unwrap();
+        assert_eq!(elsewhere.headers().get(policy), None, "{path}");
     }
 }
 

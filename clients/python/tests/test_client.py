@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -148,7 +149,8 @@ def test_every_example_runs(example, shared_server, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(example.parents[1] / "src")},
+        # The package itself and what the tests have it with.
+        env={"PYTHONPATH": os.pathsep.join([str(example.parents[1] / "src"), *sys.path])},
         timeout=300,
     )
     assert done.returncode == 0, done.stderr

@@ -164,9 +164,9 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 </svg>
             </button>
             </div>
-            // Not a place of its own for the Tab key: the arrows move within it.
-            <div ref={list} class={classes!("options", (!is_open).then_some("closed"))} tabindex="-1">
-                <div id="class-list" role="listbox" aria-label="Classes">
+            <div class={classes!("options", (!is_open).then_some("closed"))}>
+                // Not a place of its own for the Tab key: the arrows move within it.
+                <div ref={list} id="class-list" role="listbox" aria-label="Classes" tabindex="-1">
                     { for shown.iter().enumerate().map(|(at, &class)| {
                         let choose = choose.clone();
                         html! {

@@ -34,7 +34,7 @@ pub(crate) fn Explain(props: &ExplainProps) -> Html {
 #[component]
 pub(crate) fn Explanations() -> Html {
     html! {
-        <div class="explanations">
+        <aside class="explanations" aria-label="Explanations">
             { for Term::ALL.into_iter().map(|term| html! {
                 <div
                     key={term.id()}
@@ -49,6 +49,6 @@ pub(crate) fn Explanations() -> Html {
                     <p>{ term.meaning() }</p>
                 </div>
             }) }
-        </div>
+        </aside>
     }
 }

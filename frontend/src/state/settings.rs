@@ -117,9 +117,14 @@ impl Settings {
 
     /// With a plan: the preset that it is, else in the editor.
     pub(super) fn with_plan(self, plan: &Plan, model: &ModelInfo) -> Self {
-        let custom = CustomPlan::of(plan, &self.custom);
-        let preset = model.plans.iter().position(|preset| preset.plan == *plan);
-        Self { plan: preset.map_or(PlanChoice::Custom, PlanChoice::Preset), custom, ..self }
+        match model.plans.iter().position(|preset| preset.plan == *plan) {
+            // What was put together in the editor stays there.
+            Some(preset) => Self { plan: PlanChoice::Preset(preset), ..self },
+            None => {
+                let custom = CustomPlan::of(plan, &self.custom);
+                Self { plan: PlanChoice::Custom, custom, ..self }
+            }
+        }
     }
 
     /// With the editor open: on what was put together there before, else on the plan that is chosen
@@ -317,5 +322,11 @@ pub(crate) mod tests {
         let back = elsewhere.customised(&model);
         assert_eq!(back.plan(&model), Ok(two_steps()), "what was put together is not lost");
         assert_ne!(back.started_from(0, &model).plan(&model), Ok(two_steps()));
+
+        // A preset that a link brought leaves the editor to the one that is chosen then.
+        let linked = Settings::new(1).with_plan(&two_steps(), &model);
+        assert_eq!(linked.plan, PlanChoice::Preset(1));
+        let chosen = Settings { plan: PlanChoice::Preset(0), ..linked }.customised(&model);
+        assert_eq!(chosen.plan(&model).as_ref(), Ok(&model.plans[0].plan));
     }
 }

@@ -95,6 +95,7 @@ async fn a_picture_of_several_is_brought_forward_and_back() -> Result<()> {
         set_up(&playground, 0, 3).await?;
         let job = playground.generate().await?;
         playground.wait_for_state(&job, "finished").await?;
+        playground.wait_for_attribute("stage", "focusing", "false").await?;
         let all = playground.on_stage().await?;
         ensure!(all.len() == 3, "{} pictures", all.len());
         playground.page.click("[data-testid=stage] button:nth-child(2)").await?;
