@@ -8,7 +8,7 @@ use var_dd_protocol::{ErrorCode, GenerateRequest, JobId, JobState, OwnerToken};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
-use super::memory;
+use super::{gathered::gathered, memory};
 use crate::{
     api::{self, Server},
     state::store::{Action, Connection, Store},
@@ -152,7 +152,7 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
     let server = {
         let dispatch = store.dispatcher();
         use_memo((), move |()| {
-            let dispatch = Callback::from(move |action| dispatch.dispatch(action));
+            let dispatch = gathered(Callback::from(move |action| dispatch.dispatch(action)));
             let keep = Callback::from(|(job, token)| memory::keep_owner_token(&job, &token));
             Server::connect(dispatch, keep)
         })

@@ -4,6 +4,7 @@
 mod backend;
 mod clipboard;
 mod controls;
+mod gathered;
 mod keys;
 mod memory;
 mod player;

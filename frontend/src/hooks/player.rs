@@ -128,11 +128,16 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
             });
         });
     }
-    let now = use_clock(player.is_playing() || player.is_focusing());
     {
-        let player = player.clone();
-        use_effect_with((now, times.clone()), move |(now, times)| {
-            player.set(player.at_time(*now, times, !ended));
+        // Looks at the clock by itself: the page is drawn anew only where the player moves on.
+        let handle = player.clone();
+        use_effect_with((*player, times.clone(), ended), move |(player, times, ended)| {
+            let (player, times, ended) = (*player, times.clone(), *ended);
+            let look = move || handle.set(player.at_time(now_ms(), &times, !ended));
+            look();
+            let moves = player.is_playing() || player.is_focusing();
+            let ticks = moves.then(|| Interval::new(TICK_MS, look));
+            move || drop(ticks)
         });
     }
     let tile = player.tile(&times);
