@@ -5,7 +5,7 @@ use std::{env, num::NonZeroUsize};
 use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
 use tch::{Device, Kind};
 use var_dd_engine::{
-    bundle::config::Config,
+    config::Config,
     device::{DeviceChoice, DeviceError, DtypeChoice},
     ops::{Ops, Settings},
 };

@@ -4,7 +4,8 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{formula_sampler, published},
+    bundle::formula_sampler,
+    config::published,
     device::{DeviceChoice, kind_name},
     ops::{Ops, Settings},
     sample::{

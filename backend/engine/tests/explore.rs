@@ -10,16 +10,14 @@ use std::ops::ControlFlow;
 use networks::{config, data, demo, device, distance, same_codes, sampler, seeds, tiny_4};
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{
-        config::{Config, VaeConfig},
-        formula,
-    },
+    config::{Config, VaeConfig},
     sample::{
         Batch, Event, Frames, SampleError, Sampler,
         explore::{Course, Editor, Mask},
         noise::{self, PictureSeed},
         plan::{Guidance, Pass, Plan},
     },
+    weights::formula,
 };
 
 /// How far a number may lie from the reference.

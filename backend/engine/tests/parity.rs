@@ -12,11 +12,8 @@ use networks::{
 };
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{
-        config::{Config, VaeConfig},
-        formula, formula_sampler,
-        weights::StateDict,
-    },
+    bundle::formula_sampler,
+    config::{Config, VaeConfig},
     graphs::Graphs,
     net::quantizer::Quantizer,
     ops::{
@@ -28,6 +25,8 @@ use var_dd_engine::{
         plan::{Guidance, PassKind, Plan},
         to_rgb8,
     },
+    weights::StateDict,
+    weights::formula,
 };
 
 /// How far a number may lie from the reference.

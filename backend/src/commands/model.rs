@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use var_dd_engine::{
-    bundle::{Bundle, config::Config},
+    bundle::Bundle,
+    config::Config,
     sample::plan::{Guidance, Plan, PlanFlags},
 };
 use var_dd_protocol::MAX_SEED;

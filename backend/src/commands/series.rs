@@ -14,7 +14,8 @@ use image::RgbImage;
 use serde_json::json;
 use tch::Tensor;
 use var_dd_engine::{
-    bundle::{Bundle, config::Config},
+    bundle::Bundle,
+    config::Config,
     sample::{
         Frames,
         noise::{self, PictureSeed},

@@ -6,7 +6,8 @@ use anyhow::Context;
 use clap::Args;
 use tch::{Kind, Tensor};
 use var_dd_engine::{
-    bundle::{Bundle, config::Config, weights::Weights},
+    bundle::Bundle,
+    config::Config,
     device::DtypeChoice,
     evaluate::{features::read_state_dict, frechet::Statistics},
     net::inception::{Inception, is_unneeded},
@@ -19,6 +20,7 @@ use var_dd_engine::{
         plan::{Guidance, Plan},
     },
     tensor_file::{self, Expected, TensorFile},
+    weights::Weights,
 };
 
 use super::model::{ModelArgs, PlanArgs, check_teacher, count, scale, seed};

@@ -293,11 +293,11 @@ pub(crate) fn as_tensor(picture: &RgbImage) -> Tensor {
 #[cfg(test)]
 mod tests {
     use tch::Device;
-    use var_dd_engine::bundle::{
-        config::{Config, TransformerConfig, VaeConfig},
-        formula_sampler,
-    };
     use var_dd_engine::ops::Ops;
+    use var_dd_engine::{
+        bundle::formula_sampler,
+        config::{Config, TransformerConfig, VaeConfig},
+    };
     use var_dd_protocol::{Corner, JobId};
 
     use super::*;

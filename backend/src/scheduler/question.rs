@@ -1,35 +1,18 @@
 //! Questions to a model that leave nothing behind: asked between batches, answered once.
 
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError, mpsc::SyncSender},
-};
+use std::sync::{Mutex, PoisonError, mpsc::SyncSender};
 
 use tokio::sync::{Semaphore, oneshot};
 use var_dd_protocol::{ErrorBody, ErrorCode};
 
-use super::{live::internal, worker::Task};
+use super::{
+    live::internal,
+    worker::{Question, Task},
+};
 use crate::generator::{Generator, GeneratorError};
 
 /// Questions that may wait for the device.
 pub(super) const WAITING: usize = 16;
-
-/// What asks a model.
-type Ask = Box<dyn FnOnce(&dyn Generator) + Send>;
-
-/// A question on its way to the device thread.
-pub(super) struct Question {
-    /// Index of the model.
-    pub(super) model: usize,
-    /// Asks it, unless nobody waits for the answer any more.
-    pub(super) ask: Ask,
-}
-
-impl fmt::Debug for Question {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Question").field("model", &self.model).finish_non_exhaustive()
-    }
-}
 
 /// Where questions go in.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Sender;
 use var_dd_engine::sample::Frames;
 use var_dd_protocol::{ErrorBody, ErrorCode, Explore, Plan};
 
-use super::{clock::Clock, live::internal, question::Question};
+use super::{clock::Clock, live::internal};
 use crate::generator::{BatchRequest, Generator, GeneratorError, GeneratorEvent, PictureRequest};
 
 /// A batch for the device.
@@ -37,6 +37,23 @@ pub(super) struct Work {
     pub(super) drawn: Box<dyn FnOnce(f64) + Send>,
     /// Where the reports go; a full channel makes the device wait.
     pub(super) reports: Sender<Report>,
+}
+
+/// What asks a model.
+type Ask = Box<dyn FnOnce(&dyn Generator) + Send>;
+
+/// A question on its way to the device thread.
+pub(super) struct Question {
+    /// Index of the model.
+    pub(super) model: usize,
+    /// Asks it, unless nobody waits for the answer any more.
+    pub(super) ask: Ask,
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question").field("model", &self.model).finish_non_exhaustive()
+    }
 }
 
 /// What the device thread is given.

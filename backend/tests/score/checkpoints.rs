@@ -5,13 +5,11 @@ use std::io::{Cursor, Write};
 
 use tch::{Device, Kind};
 use var_dd_engine::{
-    bundle::{
-        config::{Config, TransformerConfig, VaeConfig},
-        formula,
-        weights::Weights,
-    },
+    config::{Config, TransformerConfig, VaeConfig},
     net::{student::Student, teacher::Teacher, vae::Vae},
     ops::Ops,
+    weights::Weights,
+    weights::formula,
 };
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 

@@ -9,7 +9,7 @@ use std::{
 use image::RgbImage;
 use tch::Tensor;
 use var_dd_engine::{
-    bundle::formula, evaluate::npz::PictureWriter, net::inception::Inception, tensor_file,
+    evaluate::npz::PictureWriter, net::inception::Inception, tensor_file, weights::formula,
 };
 
 /// Weights of the FID network from their names, made once for all tests.

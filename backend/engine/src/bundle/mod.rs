@@ -13,18 +13,14 @@ use std::path::{Path, PathBuf};
 
 use tch::Kind;
 
-pub use crate::{
-    config::{self, published},
-    weights::{self, formula},
-};
 use crate::{
+    config::{Config, ConfigError},
     graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     ops::Ops,
     sample::Sampler,
+    weights::{Weights, WeightsError},
 };
-use config::{Config, ConfigError};
-use weights::{Weights, WeightsError};
 
 /// A model on disk whose configuration is read and sound.
 #[derive(Clone, Debug)]

@@ -8,11 +8,11 @@ use crate::{
     bundle::{
         checkpoint::{CheckpointError, Dtype},
         weight_file::WeightFile,
-        weights::{StateDict, Weights, WeightsError, first_not_finite, number_at},
     },
     input_file::shown,
     net::inception::{FEATURES, Inception, SPATIAL_FEATURES, is_unneeded},
     ops::Ops,
+    weights::{StateDict, Weights, WeightsError, first_not_finite, number_at},
 };
 
 /// Classes of the Inception network, some of which are no classes of ImageNet.

@@ -140,8 +140,8 @@ pub fn noise(pictures: &[PictureSeed], tokens: i64, channels: i64) -> Tensor {
 /// which is a multinomial draw. Unlike inverting the cumulative sum it hardly ever changes when
 /// probabilities move by a rounding error, as they do from one batch size to another.
 pub fn draw(probs: &Tensor, pictures: &[PictureSeed], scale: usize) -> Tensor {
-    let (_, tokens, vocabulary) = probs.size3().unwrap_or_default();
-    let uniform = of_each(pictures, [tokens, vocabulary], |picture, first, values| {
+    let size = probs.size();
+    let uniform = of_each(pictures, [size[1], size[2]], |picture, first, values| {
         picture.fill_with_uniform(scale, first, values)
     });
     let waits = -uniform.to_device(probs.device()).log();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 
 use crate::{
-    bundle::config::Config,
+    config::Config,
     device,
     graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},

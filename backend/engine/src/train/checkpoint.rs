@@ -179,7 +179,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{bundle::weights::StateDict, train::parameters::Layout};
+    use crate::{train::parameters::Layout, weights::StateDict};
 
     fn parameters() -> Parameters {
         let layout = Layout::of(|at| {

@@ -13,9 +13,11 @@ use super::{
     parameters::Parameters,
     product,
     recipe::{Recipe, VaeRecipe},
-    vae::STAGE,
 };
-use crate::{bundle::config::Config, net::quantizer::Quantizer};
+use crate::{config::Config, net::quantizer::Quantizer};
+
+/// Number of the VAE's stage among those that draw chances.
+pub(super) const STAGE: u64 = 1;
 
 /// A codeword is dead if it is used less than this share of the mean.
 const DEAD: f64 = 0.03;
@@ -201,10 +203,10 @@ impl Codebook {
 mod tests {
     use super::*;
     use crate::{
-        bundle::weights::StateDict,
         net::vae::Vae,
         ops::Ops,
         train::parameters::{Layout, build},
+        weights::StateDict,
     };
 
     /// A recipe whose codewords are means, its weights and its quantizer.

@@ -16,10 +16,7 @@ use super::{
     stage::{Exam, Lesson, Stage, outcome},
     vae::{Likeness, examine, seen, stream},
 };
-use crate::{
-    bundle::{config::Config, weights::StateDict},
-    net::vae::Vae,
-};
+use crate::{config::Config, net::vae::Vae, weights::StateDict};
 
 /// Number of this stage among those that draw chances.
 const STAGE: u64 = 5;

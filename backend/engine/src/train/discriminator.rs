@@ -16,7 +16,7 @@ use super::{
     optimizer::{Optimizer, learning_rate},
     parameters::{Layout, Parameters, build},
 };
-use crate::bundle::weights::{Cursor, StateDict};
+use crate::weights::{Cursor, StateDict};
 
 /// How a discriminator takes part in the VAE's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

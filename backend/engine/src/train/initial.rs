@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::sample::noise::PictureSeed;
+use crate::{sample::noise::PictureSeed, weights::StateDict};
 
 /// How much of its attention and feed-forward a block adds at first (γ₁ and γ₂). The papers begin
 /// with nothing, which costs a short run much of its steps.
@@ -67,6 +67,32 @@ pub(super) fn tensor(seed: u64, name: &str, shape: &[i64]) -> Tensor {
         return values * 0.5;
     }
     values
+}
+
+/// Where a student begins: the teacher's weights, with a level and a position more after the first
+/// (Liu et al.: the class has a place of its own). Student row 0 is teacher row 0, row 1 is new,
+/// row `k + 1` is teacher row `k`.
+///
+/// The released code means to do the same, but redraws row 1 of `class_emb` where it means that of
+/// `lvl_embed`.
+pub(super) fn from_teacher(teacher: &StateDict, seed: u64) -> StateDict {
+    let _no_grad = tch::no_grad_guard();
+    let grown = |name: &str, old: &Tensor, dim: i64| {
+        let rows = old.size()[dim as usize];
+        let mut shape = old.size();
+        shape[dim as usize] = 1;
+        let new = tensor(seed, name, &shape).to_device(old.device()).to_kind(old.kind());
+        Tensor::cat(&[old.narrow(dim, 0, 1), new, old.narrow(dim, 1, rows - 1)], dim)
+    };
+    let take = |(name, tensor): (&String, &Tensor)| {
+        let tensor = match name.as_str() {
+            "lvl_embed.weight" => grown(name, tensor, 0),
+            "pos_1LC" => grown(name, tensor, 1),
+            _ => tensor.shallow_clone(),
+        };
+        (name.clone(), tensor)
+    };
+    teacher.iter().map(take).collect()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
     stage::{Exam, Lesson, Stage, outcome},
     write_file,
 };
-use crate::bundle::weights::{Cursor, StateDict, Weights, read_safetensors};
+use crate::weights::{Cursor, StateDict, Weights, read_safetensors};
 
 /// Channels normalised together.
 const GROUPS: i64 = 8;

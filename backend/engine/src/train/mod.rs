@@ -53,9 +53,11 @@ pub use sheet::write_sheet;
 
 use crate::{
     atomic_file::{self, Lasts},
-    bundle::{BundleError, config::ConfigError, weights::WeightsError},
+    bundle::BundleError,
+    config::ConfigError,
     ops::{Ops, Settings},
     sample::SampleError,
+    weights::WeightsError,
 };
 
 /// Where a stage works and in which numbers.

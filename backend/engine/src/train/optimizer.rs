@@ -130,7 +130,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::{bundle::weights::StateDict, train::parameters::Layout};
+    use crate::{train::parameters::Layout, weights::StateDict};
 
     fn recipe() -> OptimizerRecipe {
         OptimizerRecipe {

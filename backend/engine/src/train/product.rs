@@ -7,12 +7,10 @@ use tch::{Device, Kind};
 
 use super::{TrainError, Workplace, parameters, recipe::Recipe, write_file};
 use crate::{
-    bundle::{
-        config::Config,
-        weights::{Cursor, StateDict, Weights, read_safetensors},
-    },
+    config::Config,
     net::{teacher::Teacher, vae::Vae},
     sample::noise::PictureSeed,
+    weights::{Cursor, StateDict, Weights, read_safetensors},
 };
 
 /// The bundle of a run.

@@ -4,10 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{OptimizerRecipe, TrainError, discriminator::DiscriminatorRecipe, pictures};
 use crate::{
-    bundle::{
-        config::{Config, TransformerConfig, VaeConfig},
-        published,
-    },
+    config::published,
+    config::{Config, TransformerConfig, VaeConfig},
     sample::plan::{Guidance, Plan, PlanPreset},
 };
 

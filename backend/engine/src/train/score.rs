@@ -244,7 +244,8 @@ impl Scoring {
     /// position, given the class alone, is that of its pictures' tokens there, so each position
     /// takes its token from another picture of the class.
     fn apart(&self, tokens: &Tensor) -> Tensor {
-        let (count, n, _) = tokens.size3().unwrap_or_default();
+        let size = tokens.size();
+        let (count, n) = (size[0], size[1]);
         let classes = self.stream.classes;
         let rounds = (count as usize / classes).max(1);
         let columns: Vec<Tensor> = (0..n)

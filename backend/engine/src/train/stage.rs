@@ -21,7 +21,7 @@ use super::{
     recipe::Steps,
     sheet,
 };
-use crate::bundle::weights::StateDict;
+use crate::weights::StateDict;
 
 /// What a network learns: its loss at a step, and what it can do.
 pub(super) trait Lesson: Debug {

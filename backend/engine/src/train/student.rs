@@ -22,10 +22,11 @@ use super::{
     trajectory::Source,
 };
 use crate::{
-    bundle::{config::Config, weights::StateDict},
+    config::Config,
     graphs::Graphs,
     net::student::Student,
     sample::{Batch, Frames, Sampler, noise, plan::Plan, to_rgb8},
+    weights::StateDict,
 };
 
 /// Pairs looked at together on held-out data.
@@ -72,7 +73,7 @@ pub fn train(
         }),
         initial: match start {
             Some((tensors, _)) => tensors,
-            None => initial_from_teacher(&teacher.tensors, recipe.seed),
+            None => initial::from_teacher(&teacher.tensors, recipe.seed),
         },
         layout: Layout::of(|at| {
             Student::load(at, &config);
@@ -98,33 +99,6 @@ pub fn train(
         product::write_config(&place.directory, &config)?;
     }
     Ok(outcome(weights))
-}
-
-/// Where a student begins: the teacher's weights, with a level and a position more after the first
-/// (Liu et al.: the class has a place of its own). Student row 0 is teacher row 0, row 1 is new,
-/// row `k + 1` is teacher row `k`.
-///
-/// The released code means to do the same, but redraws row 1 of `class_emb` where it means that of
-/// `lvl_embed`.
-pub fn initial_from_teacher(teacher: &StateDict, seed: u64) -> StateDict {
-    let _no_grad = tch::no_grad_guard();
-    let grown = |name: &str, tensor: &Tensor, dim: i64| {
-        let rows = tensor.size()[dim as usize];
-        let mut shape = tensor.size();
-        shape[dim as usize] = 1;
-        let new =
-            initial::tensor(seed, name, &shape).to_device(tensor.device()).to_kind(tensor.kind());
-        Tensor::cat(&[tensor.narrow(dim, 0, 1), new, tensor.narrow(dim, 1, rows - 1)], dim)
-    };
-    let take = |(name, tensor): (&String, &Tensor)| {
-        let tensor = match name.as_str() {
-            "lvl_embed.weight" => grown(name, tensor, 0),
-            "pos_1LC" => grown(name, tensor, 1),
-            _ => tensor.shallow_clone(),
-        };
-        (name.clone(), tensor)
-    };
-    teacher.iter().map(take).collect()
 }
 
 /// Weight of each token, f32 `[N]`, mean 1: a token of a scale with `n` tokens counts `n^-balance`.
@@ -363,7 +337,7 @@ mod tests {
         let teacher =
             super::super::parameters::Parameters::new(layout, 3, &StateDict::new(), Device::Cpu)
                 .live();
-        let student = initial_from_teacher(&teacher, 4);
+        let student = initial::from_teacher(&teacher, 4);
         let (t, s) = (&teacher["lvl_embed.weight"], &student["lvl_embed.weight"]);
         assert_eq!(s.size()[0], t.size()[0] + 1);
         assert_eq!(s.get(0), t.get(0));

@@ -7,6 +7,7 @@ use super::{
     Outcome, TrainError, Watch, Workplace,
     deck::Deck,
     feed::Stream,
+    initial,
     metrics::Figures,
     parameters::Layout,
     product::{self, Made, build, model_directory},
@@ -14,13 +15,13 @@ use super::{
     shards::{Pairs, Shards},
     sheet::to_network,
     stage::{Exam, Lesson, Stage, outcome},
-    student,
 };
 use crate::{
-    bundle::{config::Config, weights::StateDict},
+    config::Config,
     graphs::Graphs,
     net::{student::Student, teacher::Teacher, vae::Vae},
     sample::{Batch, Frames, Sampler, noise::PictureSeed, plan::Plan, to_rgb8},
+    weights::StateDict,
 };
 
 /// Number of this stage among those that draw chances.
@@ -233,7 +234,7 @@ impl Lesson for TeacherLesson {
             ("held_out_loss_last_scale", mean(&losses.narrow(1, last, losses.size()[1] - last))),
         ];
         // The student has no say when the teacher draws alone.
-        let untrained = student::initial_from_teacher(&weights, self.recipe.seed);
+        let untrained = initial::from_teacher(&weights, self.recipe.seed);
         let layout = Layout::of(|at| {
             Student::load(at, config);
         });

@@ -18,7 +18,8 @@ use super::{
     teacher::to_u16,
 };
 use crate::{
-    bundle::{Bundle, config::Config},
+    bundle::Bundle,
+    config::Config,
     net::{quantizer::Quantizer, teacher::Teacher, vae::Vae},
     sample::{
         guided_probs,
@@ -148,7 +149,8 @@ impl Source {
         let law = Law { teacher, quantize, guidance: self.recipe.guidance, config: &self.config };
         law.walk(&labels, &mut |k, probs| {
             see(k, probs);
-            let (b, n, vocabulary) = probs.size3().unwrap_or_default();
+            let size = probs.size();
+            let (b, n, vocabulary) = (size[0], size[1], size[2]);
             let noise = noise.narrow(1, self.config.tokens_before(k), n).reshape([b * n, -1]);
             let log_probs = probs.log().view([b * n, vocabulary]);
             let parts: Vec<Tensor> = noise

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::{
     Outcome, TrainError, Watch, Workplace,
     checkpoint::Checkpoint,
-    codebook::Codebook,
+    codebook::{Codebook, STAGE},
     discriminator::Discriminator,
     feed::{Drawn, Feed, Stream},
     judge::{self, Judge},
@@ -20,13 +20,11 @@ use super::{
     stage::{Exam, Lesson, Stage, outcome},
 };
 use crate::{
-    bundle::{config::Config, weights::StateDict},
+    config::Config,
     net::{quantizer::Quantizer, vae::Vae},
     sample::to_rgb8,
+    weights::StateDict,
 };
-
-/// Number of this stage among those that draw chances.
-pub(super) const STAGE: u64 = 1;
 
 /// Pictures looked at together on held-out data.
 const TOGETHER: usize = 64;

@@ -8,12 +8,8 @@ use std::{ops::ControlFlow, path::Path};
 
 use tch::{Device, Kind, Tensor};
 use var_dd_engine::{
-    bundle::{
-        Bundle,
-        config::{Config, TransformerConfig, VaeConfig},
-        formula_sampler,
-        weights::{StateDict, read_safetensors},
-    },
+    bundle::{Bundle, formula_sampler},
+    config::{Config, TransformerConfig, VaeConfig},
     device::DeviceChoice,
     ops::{Ops, Settings},
     sample::{
@@ -21,6 +17,7 @@ use var_dd_engine::{
         noise::{self, PictureSeed},
         plan::{Guidance, Pass, Plan},
     },
+    weights::{StateDict, read_safetensors},
 };
 
 /// Where the tests run the networks.

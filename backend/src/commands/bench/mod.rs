@@ -17,7 +17,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 use var_dd_engine::{
-    bundle::{Bundle, BundleError, config::Config, formula_sampler, published},
+    bundle::{Bundle, BundleError, formula_sampler},
+    config::Config,
+    config::published,
     device::{device_name, kind_name, matrix_rate},
     ops::Ops,
     sample::{self, Sampler, cost, plan::Plan},

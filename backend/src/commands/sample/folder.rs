@@ -16,7 +16,7 @@ use super::{
     },
     describe,
 };
-use var_dd_engine::bundle::config::Config;
+use var_dd_engine::config::Config;
 
 /// What every whole PNG file ends with.
 const PNG_END: [u8; 12] = [0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82];

@@ -16,11 +16,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, value_parser};
-use var_dd_engine::{
-    bundle::{Bundle, config::Config},
-    device::kind_name,
-    sample::plan::Plan,
-};
+use var_dd_engine::{bundle::Bundle, config::Config, device::kind_name, sample::plan::Plan};
 
 use self::{
     archive::{Archive, beside},

@@ -15,16 +15,12 @@ use self::{
     network::{Network, Role},
     sizes::Model,
 };
-use super::{
-    checkpoint::CheckpointError,
-    config::{Config, ConfigError},
-    published,
-    weight_file::WeightFile,
-    weights::WeightsError,
-};
+use super::{checkpoint::CheckpointError, weight_file::WeightFile};
 use crate::{
+    config::{Config, ConfigError, published},
     input_file::shown,
     net::{student::Student, teacher::Teacher, vae::Vae},
+    weights::WeightsError,
 };
 
 /// Which of the weights of a training checkpoint.

@@ -12,10 +12,10 @@ use crate::{
     bundle::{
         checkpoint::Dtype,
         weight_file::{SavedTensor, TensorDictionary, WeightFile},
-        weights::{Problem, Weights, WeightsError, is_training_only},
     },
     input_file::listed,
     ops::Ops,
+    weights::{Problem, Weights, WeightsError, is_training_only},
 };
 
 /// Which network of a model.

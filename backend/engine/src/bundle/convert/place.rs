@@ -10,9 +10,9 @@ use std::{
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{ConvertError, Network};
-use crate::bundle::{
+use crate::{
+    bundle::weight_file::SavedTensor,
     config::Config,
-    weight_file::SavedTensor,
     weights::{first_not_finite, number_at},
 };
 

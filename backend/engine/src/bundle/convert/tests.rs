@@ -6,17 +6,19 @@ use tempfile::TempDir;
 use var_dd_plan::{Plan, PlanPreset};
 
 use super::*;
-use crate::bundle::{
-    Bundle,
-    checkpoint::{
-        Dtype,
-        writer::{TensorValue, Value, write as write_checkpoint},
+use crate::ops::Ops;
+use crate::{
+    bundle::{
+        Bundle,
+        checkpoint::{
+            Dtype,
+            writer::{TensorValue, Value, write as write_checkpoint},
+        },
     },
     config::{TransformerConfig, VaeConfig},
-    formula,
+    weights::formula,
     weights::{Weights, is_training_only},
 };
-use crate::ops::Ops;
 
 /// One tensor of a checkpoint.
 #[derive(Clone)]

@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(Mask::new(Vec::new()), Err(MaskError::Size { found: 0 }));
         let side = Mask::MAX_SIDE + 1;
         assert!(Mask::new(vec![true; side * side]).is_err());
-        let config = crate::bundle::published::config(16);
+        let config = crate::config::published::config(16);
         let nothing = Mask::new(vec![false; 256]).unwrap();
         assert_eq!(nothing.tokens(&config.patch_nums), Err(MaskError::Empty));
         let all = Mask::new(vec![true]).unwrap();

@@ -142,7 +142,7 @@ pub fn seeds_by_scale(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::published;
+    use crate::config::published;
 
     fn norm(x: &Tensor) -> f64 {
         x.to_kind(Kind::Double).square().sum(Kind::Double).sqrt().double_value(&[])
