@@ -1,8 +1,9 @@
 //! Whose turn it is: every client gets the same share of the device, in milliseconds. Pure.
 //!
-//! Start-time fair queueing (Goyal, Vin and Cheng, 1996): each client has a virtual time, which is
-//! how much of the device it has had. The client that has had least comes first, and one that
-//! comes back after a pause has had as much as whoever is being served: neither credit nor debt.
+//! Starting-potential fair queueing (Stiliadis and Varma, 1996): each client has a virtual time,
+//! which is how much of the device it has had. The client that has had least comes first, and one
+//! that comes back after a pause has had as much as whoever is being served, neither credit nor
+//! debt; that moves on with what is drawn, so that no stream of newcomers keeps others waiting.
 //! Conversations of one address share its part: what one of them gets counts as many times as
 //! there are of them.
 
@@ -31,8 +32,10 @@ pub struct Client {
 /// What clients have had of the device.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Virtual time of the job that was taken last.
+    /// Virtual time at which the last batch began.
     now: f64,
+    /// How far that batch moves it on, in the end.
+    serving: f64,
     had: HashMap<Client, f64>,
 }
 
@@ -48,9 +51,16 @@ impl Turns {
         self.had.insert(client, had);
     }
 
-    /// A job of a client is taken.
-    pub(super) fn takes(&mut self, client: Client) {
-        self.now = self.now.max(self.had(client));
+    /// A batch is taken that takes `ms`, first of all for a client, while clients at so many
+    /// `addresses` have something waiting or running.
+    pub(super) fn takes(&mut self, client: Client, ms: f64, addresses: usize) {
+        self.now = (self.now + self.serving.max(0.0)).max(self.had(client));
+        self.serving = ms / addresses.max(1) as f64;
+    }
+
+    /// A batch took so many ms more than was thought, or fewer.
+    pub(super) fn corrects(&mut self, ms: f64, addresses: usize) {
+        self.serving += ms / addresses.max(1) as f64;
     }
 
     /// A client gets `ms` of the device, as one of `siblings` of its address.
@@ -139,11 +149,14 @@ mod tests {
     fn shares(jobs: &[(Client, f64)], total_ms: f64) -> Vec<f64> {
         let mut turns = Turns::default();
         let siblings = |of: Client| jobs.iter().filter(|job| job.0.address == of.address).count();
+        let addresses: std::collections::HashSet<_> =
+            jobs.iter().map(|job| job.0.address).collect();
+        let addresses = addresses.len();
         let mut got = vec![0.0; jobs.len()];
         while got.iter().sum::<f64>() < total_ms {
             let first = turns.order(jobs, siblings)[0];
             let (client, cost) = jobs[first];
-            turns.takes(client);
+            turns.takes(client, cost, addresses);
             turns.gets(client, cost, siblings(client));
             got[first] += cost;
         }
@@ -173,7 +186,7 @@ mod tests {
         let (old, new) = (client(1, 0), client(2, 0));
         turns.arrives(old);
         for _ in 0..60 {
-            turns.takes(old);
+            turns.takes(old, 100.0, 1);
             turns.gets(old, 100.0, 1);
         }
         turns.arrives(new);
@@ -182,16 +195,36 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_of_newcomers_keeps_nobody_waiting() {
+        let mut turns = Turns::default();
+        let patient = client(1, 0);
+        turns.arrives(patient);
+        turns.gets(patient, 5000.0, 1);
+        for served in 0..=501 {
+            let newcomer = client(1, 1 + served);
+            turns.arrives(newcomer);
+            if turns.order(&[(patient, 10.0), (newcomer, 10.0)], |_| 2)[0] == 0 {
+                assert_eq!(served, 501, "before the others had as much");
+                return;
+            }
+            turns.takes(newcomer, 10.0, 1);
+            turns.gets(newcomer, 10.0, 2);
+            turns.forget_idle(|client| client == patient);
+        }
+        panic!("who had much waits for ever");
+    }
+
+    #[test]
     fn a_client_that_went_is_forgotten_once_it_has_no_debt() {
         let mut turns = Turns::default();
         turns.arrives(client(1, 0));
-        turns.takes(client(1, 0));
+        turns.takes(client(1, 0), 50.0, 1);
         turns.gets(client(1, 0), 50.0, 1);
         turns.forget_idle(|_| false);
         assert_eq!(turns.had(client(1, 0)), 50.0, "leaving does not pay the debt");
         turns.arrives(client(2, 0));
         turns.gets(client(2, 0), 60.0, 1);
-        turns.takes(client(2, 0));
+        turns.takes(client(2, 0), 60.0, 2);
         turns.forget_idle(|_| false);
         assert!(turns.had.is_empty());
     }

@@ -312,7 +312,8 @@ impl Queue {
         let taken: Vec<Taken> = slices.map(|slice| self.begin_slice(&slice)).collect();
         // Others that join the batch take only room that would stay empty.
         if let Some(first) = taken.first() {
-            self.turns.takes(first.client);
+            let ms = taken.iter().map(|taken| taken.charged_ms).sum();
+            self.turns.takes(first.client, ms, siblings.len());
         }
         for taken in &taken {
             *self.running.entry(taken.client).or_default() += 1;
@@ -360,6 +361,8 @@ impl Queue {
                 }
             }
         }
+        let charged: f64 = batch.taken.iter().map(|taken| taken.charged_ms).sum();
+        self.turns.corrects(ms - charged, siblings.len());
         self.costs.learn(batch.model, batch.plan, batch.frames, pictures as u32, ms);
         for job in &mut self.jobs {
             if (job.model, &job.plan, job.frames) == (batch.model, batch.plan, batch.frames) {

@@ -61,12 +61,13 @@ async fn main() -> Result<()> {
     let address = program.address().to_owned();
     for number in 0..3 {
         let work = Work { address: address.clone(), count: count.clone(), number };
-        clients.spawn(repeat(stopping.clone(), work.clone(), watches));
-        clients.spawn(repeat(stopping.clone(), work.clone(), posts_and_deletes));
-        clients.spawn(repeat(stopping.clone(), work.clone(), cancels));
-        clients.spawn(repeat(stopping.clone(), work.clone(), goes_away));
-        clients.spawn(repeat(stopping.clone(), work.clone(), browses));
-        clients.spawn(repeat(stopping.clone(), work, misbehaves));
+        let of = || (stopping.clone(), work.clone());
+        clients.spawn(repeat("one that watches", of(), watches));
+        clients.spawn(repeat("one that posts and deletes", of(), posts_and_deletes));
+        clients.spawn(repeat("one that cancels", of(), cancels));
+        clients.spawn(repeat("one that goes away", of(), goes_away));
+        clients.spawn(repeat("one that browses", of(), browses));
+        clients.spawn(repeat("one that misbehaves", of(), misbehaves));
     }
 
     let began = Instant::now();
@@ -138,13 +139,15 @@ impl Work {
 
 /// Does the same again and again until told to stop; ends at the first error.
 async fn repeat<F: Future<Output = Result<()>>>(
-    stopping: watch::Receiver<bool>,
-    work: Work,
+    who: &'static str,
+    (stopping, work): (watch::Receiver<bool>, Work),
     does: impl Fn(Work, u64) -> F,
 ) -> Result<()> {
     let mut round = 0;
     while !*stopping.borrow() {
-        timeout(LIMIT, does(work.clone(), round)).await.context("a client hangs")??;
+        let done = timeout(LIMIT, does(work.clone(), round)).await;
+        let done = done.unwrap_or_else(|_| bail!("hangs for {} s", LIMIT.as_secs()));
+        done.with_context(|| format!("{who}, round {round}"))?;
         Count::add(&work.count.rounds);
         round += 1;
         sleep(Duration::from_millis(20 + 37 * (round % 7))).await;
