@@ -7,7 +7,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{Explanations, Header, KeysDialog, Notices},
+    components::{Header, KeysDialog, Notices, explanations},
     hooks::{
         BackendProvider, Key, SessionProvider, use_backend, use_keys, use_settings_of_address,
     },
@@ -68,7 +68,7 @@ fn Frame() -> Html {
             <Header on_keys={show_keys.reform(|()| true)} />
             <Notices />
             <Switch<Route> render={draw} />
-            <Explanations />
+            { explanations() }
             if *keys {
                 <KeysDialog on_close={show_keys.reform(|()| false)} />
             }

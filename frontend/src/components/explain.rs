@@ -7,32 +7,25 @@ use yew::prelude::*;
 
 use crate::state::glossary::Term;
 
-/// Properties of [`Explain`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct ExplainProps {
-    pub(crate) term: Term,
-    /// What the button says; the term itself if absent.
-    #[prop_or_default]
-    pub(crate) words: Option<AttrValue>,
+/// A word that explains itself.
+pub(crate) fn explain(term: Term) -> Html {
+    explain_as(term, term.name())
 }
 
-/// A word that explains itself.
-#[component]
-pub(crate) fn Explain(props: &ExplainProps) -> Html {
-    let words = props.words.clone().unwrap_or_else(|| props.term.name().into());
+/// As [`explain`], by another word.
+pub(crate) fn explain_as(term: Term, words: &'static str) -> Html {
     html! {
         <button
             type="button"
             class="term"
-            data-testid={format!("explain-{}", props.term.id())}
-            popovertarget={format!("term-{}", props.term.id())}
+            data-testid={format!("explain-{}", term.id())}
+            popovertarget={format!("term-{}", term.id())}
         >{ words }</button>
     }
 }
 
-/// What the words of [`Explain`] open; once on the page.
-#[component]
-pub(crate) fn Explanations() -> Html {
+/// What the words of [`explain`] open; once on the page.
+pub(crate) fn explanations() -> Html {
     html! {
         <aside class="explanations" aria-label="Explanations">
             { for Term::ALL.into_iter().map(|term| html! {

@@ -4,17 +4,9 @@ use yew::prelude::*;
 
 use crate::state::job::{Frame, Place};
 
-/// Properties of [`TokenGrid`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct TokenGridProps {
-    /// Tokens on a side.
-    pub(crate) side: u32,
-}
-
-/// An empty token map.
-#[component]
-pub(crate) fn TokenGrid(props: &TokenGridProps) -> Html {
-    let side = props.side.max(1);
+/// An empty token map with so many tokens on a side.
+pub(crate) fn token_grid(side: u32) -> Html {
+    let side = side.max(1);
     let lines: String = (1..side).map(|at| format!("M{at} 0V{side}M0 {at}H{side}")).collect();
     html! {
         <svg class="token-grid" viewBox={format!("0 0 {side} {side}")} aria-hidden="true" focusable="false">
@@ -63,7 +55,7 @@ pub(crate) fn Layers(props: &LayersProps) -> Html {
         layers.1.clone()
     };
     let Some(((pass, scale), frame)) = &props.shown else {
-        return html! { <div class="layers empty"><TokenGrid side={props.side} /></div> };
+        return html! { <div class="layers empty">{ token_grid(props.side) }</div> };
     };
     html! {
         <div class="layers">

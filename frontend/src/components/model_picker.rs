@@ -6,23 +6,17 @@ use var_dd_protocol::ModelInfo;
 use web_sys::HtmlSelectElement;
 use yew::prelude::*;
 
-/// Properties of [`ModelPicker`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct ModelPickerProps {
-    pub(crate) models: Rc<Vec<ModelInfo>>,
-    /// Name of the chosen one.
-    pub(crate) chosen: String,
-    pub(crate) on_choose: Callback<ModelInfo>,
-}
-
-/// A list of models; nothing where there is no choice.
-#[component]
-pub(crate) fn ModelPicker(props: &ModelPickerProps) -> Html {
-    if props.models.len() < 2 {
+/// A list of models, of which the one named `chosen` is; nothing where there is no choice.
+pub(crate) fn model_picker(
+    models: &Rc<Vec<ModelInfo>>,
+    chosen: &str,
+    on_choose: Callback<ModelInfo>,
+) -> Html {
+    if models.len() < 2 {
         return Html::default();
     }
     let onchange = {
-        let (models, on_choose) = (props.models.clone(), props.on_choose.clone());
+        let models = models.clone();
         Callback::from(move |event: Event| {
             let name = event.target_unchecked_into::<HtmlSelectElement>().value();
             if let Some(model) = models.iter().find(|model| model.name == name) {
@@ -34,8 +28,8 @@ pub(crate) fn ModelPicker(props: &ModelPickerProps) -> Html {
         <div class="field">
             <label for="model">{ "Model" }</label>
             <select id="model" data-testid="model" {onchange}>
-                { for props.models.iter().map(|model| html! {
-                    <option key={model.name.clone()} value={model.name.clone()} selected={model.name == props.chosen}>
+                { for models.iter().map(|model| html! {
+                    <option key={model.name.clone()} value={model.name.clone()} selected={model.name == chosen}>
                         { &model.name }
                     </option>
                 }) }

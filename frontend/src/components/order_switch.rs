@@ -3,18 +3,9 @@
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-/// Properties of [`OrderSwitch`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct OrderSwitchProps {
-    pub(crate) last_frame_first: bool,
-    pub(crate) on_choose: Callback<bool>,
-}
-
 /// A box to tick.
-#[component]
-pub(crate) fn OrderSwitch(props: &OrderSwitchProps) -> Html {
-    let onchange = props
-        .on_choose
+pub(crate) fn order_switch(last_frame_first: bool, on_choose: &Callback<bool>) -> Html {
+    let onchange = on_choose
         .reform(|event: Event| event.target_unchecked_into::<HtmlInputElement>().checked());
     html! {
         <div class="order">
@@ -22,7 +13,7 @@ pub(crate) fn OrderSwitch(props: &OrderSwitchProps) -> Html {
                 <input
                     type="checkbox"
                     data-testid="last-frame-first"
-                    checked={props.last_frame_first}
+                    checked={last_frame_first}
                     aria-describedby="order-help"
                     {onchange}
                 />

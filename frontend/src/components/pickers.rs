@@ -2,7 +2,7 @@
 
 use yew::prelude::*;
 
-use super::{ClassPicker, ModelPicker, SeedField};
+use super::{ClassPicker, SeedField, model_picker::model_picker};
 use crate::{
     hooks::{Controls, random_below},
     state::{
@@ -11,43 +11,28 @@ use crate::{
     },
 };
 
-/// Properties of [`Pickers`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct PickersProps {
-    pub(crate) controls: Controls,
-    /// What is amiss with the settings.
-    pub(crate) problem: Option<Problem>,
-    /// Whether the seed can stay from picture to picture.
-    #[prop_or_default]
-    pub(crate) lockable: bool,
-    /// What stands between class and seed.
-    #[prop_or_default]
-    pub(crate) children: Html,
-}
-
-/// Model, class and seed; nothing until the server told its models.
-#[component]
-pub(crate) fn Pickers(props: &PickersProps) -> Html {
-    let controls = &props.controls;
+/// Model, class and seed, with `between` after the class; nothing until the server told its models.
+/// `problem` is what is amiss with the settings.
+pub(crate) fn pickers(controls: &Controls, problem: Option<&Problem>, between: Html) -> Html {
     let settings = &controls.settings;
     let Some(model) = &controls.model else { return Html::default() };
     html! {
         <>
-            <ModelPicker
-                models={controls.models.clone()}
-                chosen={model.name.clone()}
-                on_choose={controls.set(|settings, model| settings.for_model(&model))}
-            />
+            { model_picker(
+                &controls.models,
+                &model.name,
+                controls.set(|settings, model| settings.for_model(&model)),
+            ) }
             <ClassPicker
                 model={model.clone()}
                 chosen={settings.class}
                 on_choose={controls.set(|settings, class| Settings { class, ..settings })}
             />
-            { props.children.clone() }
+            { between }
             <SeedField
                 seed={settings.seed.clone()}
-                locked={props.lockable.then_some(settings.seed_locked)}
-                problem={props.problem.clone().filter(|problem| problem.field == Field::Seed)}
+                locked={settings.seed_locked}
+                problem={problem.filter(|problem| problem.field == Field::Seed).cloned()}
                 on_type={controls.set(|settings, seed| settings.typed_seed(seed))}
                 on_dice={controls.set(|settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()))}
                 on_lock={controls.set(|settings, seed_locked| Settings { seed_locked, ..settings })}

@@ -6,7 +6,7 @@ use var_dd_protocol::{ModelInfo, PassKind, Plan};
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-use super::{Explain, PlanEditor};
+use super::{explain, plan_editor::plan_editor};
 use crate::state::{
     custom_plan::{CustomPlan, Problem},
     glossary::Term,
@@ -127,8 +127,8 @@ pub(crate) fn PlanBuilder(props: &PlanBuilderProps) -> Html {
             { picture(&plan, scales, &model.patch_nums) }
             <div class="chips" role="group" aria-label="Scales of the plan">{ for columns }</div>
             <p class="hint">
-                { "Tap a scale to give it to the " }<Explain term={Term::Teacher} />{ " or the " }<Explain term={Term::Student} />
-                { "; ▸ is where a " }<Explain term={Term::Pass} />{ " begins." }
+                { "Tap a scale to give it to the " }{ explain(Term::Teacher) }{ " or the " }{ explain(Term::Student) }
+                { "; ▸ is where a " }{ explain(Term::Pass) }{ " begins." }
             </p>
             <p class="problem why" role="status" data-testid="plan-why">{ *why }</p>
             if with_student {
@@ -147,13 +147,7 @@ pub(crate) fn PlanBuilder(props: &PlanBuilderProps) -> Html {
             }
             <details class="numbers">
                 <summary data-testid="plan-numbers">{ "As numbers" }</summary>
-                <PlanEditor
-                    custom={custom.clone()}
-                    {scales}
-                    has_teacher={model.has_teacher}
-                    problem={problem.clone()}
-                    on_edit={on_edit.clone()}
-                />
+                { plan_editor(custom, model, problem.as_ref(), on_edit) }
             </details>
             if let Some(problem) = problem {
                 <p class="problem">{ format!("{}: {}", problem.field.name(), problem.message) }</p>

@@ -1,28 +1,22 @@
 //! The editor of a plan of one's own.
 
+use var_dd_protocol::ModelInfo;
 use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
 use crate::state::custom_plan::{CustomKind, CustomPlan, Field, Problem};
 
-/// Properties of [`PlanEditor`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct PlanEditorProps {
-    pub(crate) custom: CustomPlan,
-    /// Number of scales of the model.
-    pub(crate) scales: u32,
-    pub(crate) has_teacher: bool,
-    pub(crate) problem: Option<Problem>,
-    pub(crate) on_edit: Callback<CustomPlan>,
-}
-
 /// A field of the editor: its label, its name for tests, a hint, and where it is kept.
 type Text = (Field, &'static str, String, fn(&mut CustomPlan) -> &mut String);
 
-/// Fields of the plan.
-#[component]
-pub(crate) fn PlanEditor(props: &PlanEditorProps) -> Html {
-    let PlanEditorProps { custom, scales, has_teacher, problem, on_edit } = props;
+/// Fields of a plan of a model.
+pub(crate) fn plan_editor(
+    custom: &CustomPlan,
+    model: &ModelInfo,
+    problem: Option<&Problem>,
+    on_edit: &Callback<CustomPlan>,
+) -> Html {
+    let (scales, has_teacher) = (model.scales(), model.has_teacher);
     let edit = |change: fn(&mut CustomPlan, String)| {
         let custom = custom.clone();
         on_edit.reform(move |value: String| {
@@ -44,10 +38,10 @@ pub(crate) fn PlanEditor(props: &PlanEditorProps) -> Html {
             CustomPlan { causal_prefix, ..custom.clone() }
         })
     };
-    let fields = fields(custom.kind, *scales).into_iter().map(|(field, testid, hint, place)| {
+    let fields = fields(custom.kind, scales).into_iter().map(|(field, testid, hint, place)| {
         let mut value = custom.clone();
         let value = place(&mut value).clone();
-        let wrong = problem.as_ref().filter(|problem| problem.field == field);
+        let wrong = problem.filter(|problem| problem.field == field);
         let oninput = {
             let custom = custom.clone();
             on_edit.reform(move |event: InputEvent| {
@@ -74,7 +68,7 @@ pub(crate) fn PlanEditor(props: &PlanEditorProps) -> Html {
             </label>
         }
     });
-    let general = problem.as_ref().filter(|problem| problem.field == Field::Plan);
+    let general = problem.filter(|problem| problem.field == Field::Plan);
     html! {
         <div class="plan-editor">
             <p class="hint">{ format!(

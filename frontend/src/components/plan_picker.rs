@@ -5,7 +5,7 @@ use std::rc::Rc;
 use var_dd_protocol::{GenerateRequest, ModelInfo, Plan};
 use yew::prelude::*;
 
-use super::{Explain, PlanBuilder};
+use super::{PlanBuilder, explain};
 use crate::{
     hooks::use_backend,
     state::{
@@ -115,10 +115,10 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
                 />
             }
             <p class="hint words">
-                { "What is a " }<Explain term={Term::Step} />{ ", the " }<Explain term={Term::Student} />{ ", the " }
-                <Explain term={Term::Teacher} />
-                if model.plans.iter().any(|preset| preset.fid.is_some()) { { ", " }<Explain term={Term::Fid} /> }
-                { ", " }<Explain term={Term::Guidance} />{ "?" }
+                { "What is a " }{ explain(Term::Step) }{ ", the " }{ explain(Term::Student) }{ ", the " }
+                { explain(Term::Teacher) }
+                if model.plans.iter().any(|preset| preset.fid.is_some()) { { ", " }{ explain(Term::Fid) } }
+                { ", " }{ explain(Term::Guidance) }{ "?" }
             </p>
         </fieldset>
     }

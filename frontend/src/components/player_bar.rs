@@ -4,16 +4,8 @@ use yew::prelude::*;
 
 use crate::{hooks::Playing, state::player::Pace};
 
-/// Properties of [`PlayerBar`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct PlayerBarProps {
-    pub(crate) playing: Playing,
-}
-
 /// The buttons of the player.
-#[component]
-pub(crate) fn PlayerBar(props: &PlayerBarProps) -> Html {
-    let playing = &props.playing;
+pub(crate) fn player_bar(playing: &Playing) -> Html {
     let toggle = {
         let playing = playing.clone();
         Callback::from(move |_: MouseEvent| playing.toggle())

@@ -13,13 +13,11 @@ use crate::{
 pub(crate) struct SeedFieldProps {
     /// As typed.
     pub(crate) seed: String,
-    /// Whether it stays from picture to picture; without a lock there is no button for it.
-    #[prop_or_default]
-    pub(crate) locked: Option<bool>,
+    /// Whether it stays from picture to picture.
+    pub(crate) locked: bool,
     pub(crate) problem: Option<Problem>,
     pub(crate) on_type: Callback<String>,
     pub(crate) on_dice: Callback<()>,
-    #[prop_or_default]
     pub(crate) on_lock: Callback<bool>,
 }
 
@@ -30,6 +28,7 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
         let input: HtmlInputElement = event.target_unchecked_into();
         input.value()
     });
+    let locked = props.locked;
     let on_dice = props.on_dice.reform(|_: MouseEvent| ());
     {
         let on_dice = props.on_dice.clone();
@@ -66,28 +65,26 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
                         <circle cx="6.5" cy="13.5" r="1.3" /><circle cx="13.5" cy="13.5" r="1.3" />
                     </svg>
                 </button>
-                if let Some(locked) = props.locked {
-                    <button
-                        type="button"
-                        class={classes!("quiet", locked.then_some("on"))}
-                        data-testid="seed-lock"
-                        onclick={props.on_lock.reform(move |_: MouseEvent| !locked)}
-                        aria-pressed={locked.to_string()}
-                        aria-label="Keep the seed"
-                        title={if locked { "Every picture uses this seed" } else { "Every picture \
-                            gets a new seed" }}
-                    >
-                        <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                            if locked {
-                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 8 0V9h1v9H5V9zm1.6 \
-                                    0h4.8V6.5a2.4 2.4 0 0 0-4.8 0z" />
-                            } else {
-                                <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 7.5-2l-1.4.8A2.4 \
-                                    2.4 0 0 0 7.6 6.5V9H15v9H5V9zm.600 1.6v5.8h6.8v-5.8z" />
-                            }
-                        </svg>
-                    </button>
-                }
+                <button
+                    type="button"
+                    class={classes!("quiet", locked.then_some("on"))}
+                    data-testid="seed-lock"
+                    onclick={props.on_lock.reform(move |_: MouseEvent| !locked)}
+                    aria-pressed={locked.to_string()}
+                    aria-label="Keep the seed"
+                    title={if locked { "Every picture uses this seed" } else { "Every picture \
+                        gets a new seed" }}
+                >
+                    <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
+                        if locked {
+                            <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 8 0V9h1v9H5V9zm1.6 \
+                                0h4.8V6.5a2.4 2.4 0 0 0-4.8 0z" />
+                        } else {
+                            <path fill-rule="evenodd" d="M6 9V6.5a4 4 0 0 1 7.5-2l-1.4.8A2.4 \
+                                2.4 0 0 0 7.6 6.5V9H15v9H5V9zm.600 1.6v5.8h6.8v-5.8z" />
+                        }
+                    </svg>
+                </button>
             </div>
             if let Some(problem) = &props.problem {
                 <p id="seed-problem" class="problem">{ &problem.message }</p>

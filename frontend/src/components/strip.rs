@@ -6,7 +6,7 @@ use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlElement};
 use yew::prelude::*;
 
-use super::TokenGrid;
+use super::frame::token_grid;
 use crate::{
     hooks::Playing,
     state::{
@@ -156,7 +156,7 @@ fn draw_tile(at: usize, tile: &Tile, playing: &Playing) -> Html {
                 if let Some(frame) = seen {
                     <img src={frame.picture.url().to_owned()} alt="" draggable="false" />
                 } else {
-                    <TokenGrid side={tile.side} />
+                    { token_grid(tile.side) }
                 }
             </div>
             <span class="side">{ words::size(tile.side) }</span>

@@ -9,16 +9,9 @@ use crate::state::{
     words::{duration, part_of_time},
 };
 
-/// Properties of [`Times`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct TimesProps {
-    pub(crate) job: Option<Rc<Job>>,
-}
-
 /// The time of a finished job as a bar of its parts; opened, the parts in words.
-#[component]
-pub(crate) fn Times(props: &TimesProps) -> Html {
-    let Some(parts) = props.job.as_ref().and_then(|job| job.parts_of_time()) else {
+pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
+    let Some(parts) = job.and_then(|job| job.parts_of_time()) else {
         return Html::default();
     };
     let total: f64 = parts.iter().map(|&(_, ms)| ms).sum();

@@ -7,7 +7,10 @@ use gloo_timers::callback::Timeout;
 use web_sys::Element;
 use yew::prelude::*;
 
-use super::{Actions, Lightbox, PlayerBar, Stage, Status, StatusLine, Strip, Times};
+use super::{
+    Actions, Lightbox, Status, StatusLine, Strip, player_bar::player_bar, stage::Stage,
+    times::times,
+};
 use crate::{
     hooks::{
         Key, keep_preference, owner_token, preference, preference_names::PIXELS, use_backend,
@@ -143,19 +146,20 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         None => (job.clone(), playing.timeline.clone(), None, *forward),
     };
     let scale = tile.and_then(|at| timeline.tiles.get(at)).map(|tile| words::tile(tile, &timeline));
+    let stage = Stage {
+        job: stage_job.clone(),
+        timeline: timeline.clone(),
+        tile,
+        forward: stage_forward,
+        focusing: is_news && playing.is_focusing(),
+        crisp: *crisp,
+        docked,
+        on_tap,
+    };
     html! {
         <section class="table" aria-label="Pictures">
             <div ref={slot} class="stage-slot">
-                <Stage
-                    job={stage_job.clone()}
-                    timeline={timeline.clone()}
-                    {tile}
-                    forward={stage_forward}
-                    focusing={is_news && playing.is_focusing()}
-                    crisp={*crisp}
-                    {docked}
-                    {on_tap}
-                />
+                { stage.draw() }
             </div>
             <p class="scale-caption" data-testid="scale-caption">{ scale.unwrap_or_default() }</p>
             <div class="told">
@@ -165,7 +169,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
                     }
                 </p>
                 <StatusLine status={props.status.clone()}>
-                    <Times job={job.clone()} />
+                    { times(job.as_ref()) }
                     if let Some(cancel) = cancel {
                         <button
                             type="button"
@@ -177,7 +181,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
                 </StatusLine>
             </div>
             <div class="tools">
-                <PlayerBar playing={playing.clone()} />
+                { player_bar(&playing) }
                 <Actions
                     job={stage_job.clone()}
                     forward={stage_forward}

@@ -12,7 +12,7 @@ use yew_router::{
 
 use crate::{
     api::{self, now_ms},
-    components::{Pickers, RaceView},
+    components::{RaceView, pickers},
     hooks::{
         Backend, Controls, Key, copy_text, prefers_stillness, use_backend, use_clock, use_controls,
         use_keys, use_title,
@@ -288,7 +288,7 @@ pub(crate) fn Compare() -> Html {
             </section>
             <aside class="rail" aria-label="What to compare">
                 if let Some(model) = model {
-                    <Pickers controls={controls.clone()} problem={seed.clone().err()} lockable=true />
+                    { pickers(&controls, seed.as_ref().err(), Html::default()) }
                     { plans(&controls, model, &offered, &chosen) }
                     <div class="generate-bar">
                         <button

@@ -5,7 +5,8 @@ use yew::prelude::*;
 
 use crate::{
     components::{
-        CountPicker, Explain, OrderSwitch, OwnQueue, Pickers, PlanPicker, Recent, Status, Viewer,
+        OwnQueue, PlanPicker, Recent, Status, Viewer, count_picker, explain, explain_as,
+        order_switch, pickers,
     },
     hooks::{
         Controls, Current, Key, random_below, use_backend, use_controls, use_current, use_keys,
@@ -98,9 +99,9 @@ pub(crate) fn Playground() -> Html {
         None => "Asking the server…".into(),
     };
     let side = match model {
-        Some(model) => html! {
-            <>
-                <Pickers controls={controls.clone()} problem={problem.clone()} lockable=true>
+        Some(model) => {
+            let between = html! {
+                <>
                     <PlanPicker
                         model={model.clone()}
                         chosen={settings.plan}
@@ -121,23 +122,28 @@ pub(crate) fn Playground() -> Html {
                             controls.set(move |settings, preset| settings.started_from(preset, &model))
                         }}
                     />
-                    <OrderSwitch
-                        last_frame_first={settings.last_frame_first}
-                        on_choose={controls.set(|settings, last_frame_first| Settings { last_frame_first, ..settings })}
-                    />
-                </Pickers>
-                <CountPicker
-                    most={store.info.as_ref().map_or(1, |info| info.max_pictures)}
-                    chosen={settings.count}
-                    on_choose={controls.set(|settings, count| Settings { count, ..settings })}
-                />
+                    { order_switch(
+                        settings.last_frame_first,
+                        &controls.set(|settings, last_frame_first| Settings { last_frame_first, ..settings }),
+                    ) }
+                </>
+            };
+            html! {
+            <>
+                { pickers(&controls, problem.as_ref(), between) }
+                { count_picker(
+                    store.info.as_ref().map_or(1, |info| info.max_pictures),
+                    settings.count,
+                    &controls.set(|settings, count| Settings { count, ..settings }),
+                ) }
                 <p class="hint about-model">{ format!(
                     "{} · {}×{} · {} scales · {:.1} M parameters · {} on {}",
                     model.name, model.image_size, model.image_size, model.scales(),
                     model.parameters as f64 / 1e6, model.dtype, model.device
                 ) }</p>
             </>
-        },
+            }
+        }
         None => {
             html! { <div key="waiting" class="waiting"><p class="hint">{ "Waiting for the server" }</p></div> }
         }
@@ -147,10 +153,10 @@ pub(crate) fn Playground() -> Html {
             <div class="lead">
                 <h1>{ "Watch a picture come into focus" }</h1>
                 <p>
-                    { "A " }<Explain term={Term::Student} />{ " guesses all " }
-                    <Explain term={Term::Token} words="tokens" />{ " of a " }<Explain term={Term::Scale} />
-                    { " at once, in one or two " }<Explain term={Term::Pass} words="passes" />{ "; a " }
-                    <Explain term={Term::Teacher} />{ " can help." }
+                    { "A " }{ explain(Term::Student) }{ " guesses all " }
+                    { explain_as(Term::Token, "tokens") }{ " of a " }{ explain(Term::Scale) }
+                    { " at once, in one or two " }{ explain_as(Term::Pass, "passes") }{ "; a " }
+                    { explain(Term::Teacher) }{ " can help." }
                 </p>
             </div>
             <Viewer
