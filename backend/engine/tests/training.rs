@@ -19,7 +19,7 @@ use var_dd_engine::{
         recipe::Recipe,
         score::{self, Score},
         student, teacher,
-        trajectory::Source,
+        trajectory::TrajectorySource,
         vae,
         verify::{LawCheck, Trial, verify_flow},
     },
@@ -79,7 +79,7 @@ fn chain(recipe: &Recipe, place: &Workplace, watch: &mut Interrupted) {
     to_the_end(|| vae::train(recipe, place, watch));
     to_the_end(|| teacher::train(recipe, place, watch));
     to_the_end(|| {
-        let source = Source::open(
+        let source = TrajectorySource::open(
             &model_directory(&place.directory),
             &recipe.trajectories,
             recipe.seed,

@@ -24,7 +24,7 @@ use var_dd_protocol::{
 use super::{
     Connection, Site,
     error::ApiError,
-    session::{Session, Step, refuse},
+    session::{Action, Session, refuse},
     shares::{Holder, Permit},
     websocket::{self, CloseCode, Message, ReceiveError, Receiver, Sender},
 };
@@ -259,18 +259,18 @@ impl Conversation {
         Err(Ending::Close(code, description))
     }
 
-    async fn take(&mut self, steps: Vec<Step>) -> Result<(), Ending> {
+    async fn take(&mut self, steps: Vec<Action>) -> Result<(), Ending> {
         for step in steps {
             match step {
-                Step::Send(message) => self.say(&message).await?,
-                Step::Submit { tag, request } => self.submit(tag, request).await?,
-                Step::Preview { tag, request } => self.preview(tag, request),
-                Step::Cancel { job, owner_token } => self.cancel(job, &owner_token).await?,
-                Step::Watch { job, after } => self.watch(job, after).await?,
-                Step::Unwatch(job) => {
+                Action::Send(message) => self.say(&message).await?,
+                Action::Submit { tag, request } => self.submit(tag, request).await?,
+                Action::Preview { tag, request } => self.preview(tag, request),
+                Action::Cancel { job, owner_token } => self.cancel(job, &owner_token).await?,
+                Action::Watch { job, after } => self.watch(job, after).await?,
+                Action::Unwatch(job) => {
                     self.viewers.remove(&job);
                 }
-                Step::Close(code, description) => return Err(Ending::Close(code, description)),
+                Action::Close(code, description) => return Err(Ending::Close(code, description)),
             }
         }
         Ok(())

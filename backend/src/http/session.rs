@@ -28,7 +28,7 @@ pub struct SessionLimits {
 
 /// What is to be done about a message.
 #[derive(Debug, PartialEq)]
-pub enum Step {
+pub enum Action {
     /// Tell the client.
     Send(ServerMessage),
     /// Submit a job; report with [`Session::accepted`] or answer `rejected`.
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Counts a message of whatever kind. When it is one too many, the steps that answer it.
-    pub fn limit(&mut self) -> Option<Vec<Step>> {
+    pub fn limit(&mut self) -> Option<Vec<Action>> {
         let not_until = self.bucket.check().err()?;
         let wait = seconds(not_until.wait_time_from(self.bucket.clock().now()));
         self.strikes += 1;
@@ -114,13 +114,13 @@ impl Session {
         let error = ErrorBody::new(ErrorCode::RateLimited, message).retry_after(wait);
         let mut steps = vec![refuse(None, error)];
         if self.strikes > self.limits.strikes {
-            steps.push(Step::Close(CloseCode::Policy, "too many messages".into()));
+            steps.push(Action::Close(CloseCode::Policy, "too many messages".into()));
         }
         Some(steps)
     }
 
     /// A text message.
-    pub fn text(&mut self, text: &str) -> Vec<Step> {
+    pub fn text(&mut self, text: &str) -> Vec<Action> {
         match var_dd_protocol::from_json_object(text.as_bytes()) {
             Ok(message) => self.message(message),
             Err(error) => {
@@ -130,35 +130,35 @@ impl Session {
     }
 
     /// A binary message; clients have no reason to send one.
-    pub fn binary(&mut self, bytes: usize) -> Vec<Step> {
+    pub fn binary(&mut self, bytes: usize) -> Vec<Action> {
         vec![malformed(format!("a binary message of {bytes} bytes: clients send JSON text only"))]
     }
 
-    fn message(&mut self, message: ClientMessage) -> Vec<Step> {
+    fn message(&mut self, message: ClientMessage) -> Vec<Action> {
         match message {
             ClientMessage::Hello { version, client_key } => self.hello(version, client_key),
             _ if !self.greeted => vec![malformed(format!(
                 r#"the first message must be {{"type":"hello","version":{PROTOCOL_VERSION}}}"#
             ))],
             ClientMessage::Generate { tag, request } => vec![match self.room_for_job() {
-                Ok(()) => Step::Submit { tag, request },
-                Err(error) => Step::Send(ServerMessage::Rejected { tag, error }),
+                Ok(()) => Action::Submit { tag, request },
+                Err(error) => Action::Send(ServerMessage::Rejected { tag, error }),
             }],
-            ClientMessage::Preview { tag, request } => vec![Step::Preview { tag, request }],
-            ClientMessage::Cancel { job, owner_token } => vec![Step::Cancel { job, owner_token }],
+            ClientMessage::Preview { tag, request } => vec![Action::Preview { tag, request }],
+            ClientMessage::Cancel { job, owner_token } => vec![Action::Cancel { job, owner_token }],
             ClientMessage::Watch { job, after } => match self.room_to_watch(&job) {
-                Ok(()) => vec![Step::Watch { job, after }],
+                Ok(()) => vec![Action::Watch { job, after }],
                 Err(error) => vec![refuse(Some(job), error)],
             },
             ClientMessage::Unwatch { job } => {
                 self.ended(&job);
-                vec![Step::Unwatch(job)]
+                vec![Action::Unwatch(job)]
             }
-            ClientMessage::Ping => vec![Step::Send(ServerMessage::Pong)],
+            ClientMessage::Ping => vec![Action::Send(ServerMessage::Pong)],
         }
     }
 
-    fn hello(&mut self, version: u32, client_key: Option<String>) -> Vec<Step> {
+    fn hello(&mut self, version: u32, client_key: Option<String>) -> Vec<Action> {
         if version == PROTOCOL_VERSION {
             if client_key.as_ref().is_some_and(|key| !CLIENT_KEY.contains(&key.len())) {
                 return vec![malformed(format!(
@@ -169,14 +169,14 @@ impl Session {
             }
             self.client_key = client_key;
             self.greeted = true;
-            return vec![Step::Send(ServerMessage::Hello { version: PROTOCOL_VERSION })];
+            return vec![Action::Send(ServerMessage::Hello { version: PROTOCOL_VERSION })];
         }
         let message = format!(
             "this server speaks version {PROTOCOL_VERSION} of the protocol, not {version}; reload \
              the page"
         );
         let error = ErrorBody::new(ErrorCode::ProtocolVersion, message);
-        vec![refuse(None, error), Step::Close(CloseCode::Protocol, "protocol version".into())]
+        vec![refuse(None, error), Action::Close(CloseCode::Protocol, "protocol version".into())]
     }
 
     fn room_for_job(&self) -> Result<(), ErrorBody> {
@@ -226,11 +226,11 @@ impl Session {
 }
 
 /// The step that tells of an error.
-pub fn refuse(job: Option<JobId>, error: ErrorBody) -> Step {
-    Step::Send(ServerMessage::Error { job, error })
+pub fn refuse(job: Option<JobId>, error: ErrorBody) -> Action {
+    Action::Send(ServerMessage::Error { job, error })
 }
 
-fn malformed(message: String) -> Step {
+fn malformed(message: String) -> Action {
     refuse(None, ErrorBody::new(ErrorCode::MalformedMessage, message))
 }
 
@@ -255,13 +255,13 @@ mod tests {
 
     fn greeted() -> Session {
         let mut session = Session::new(LIMITS);
-        assert_eq!(session.text(HELLO), [Step::Send(ServerMessage::Hello { version: 1 })]);
+        assert_eq!(session.text(HELLO), [Action::Send(ServerMessage::Hello { version: 1 })]);
         session
     }
 
-    fn code(steps: &[Step]) -> Option<ErrorCode> {
+    fn code(steps: &[Action]) -> Option<ErrorCode> {
         match steps.first()? {
-            Step::Send(
+            Action::Send(
                 ServerMessage::Error { error, .. } | ServerMessage::Rejected { error, .. },
             ) => Some(error.code),
             _ => None,
@@ -283,7 +283,7 @@ mod tests {
     fn another_version_is_told_so_and_shown_out() {
         let steps = Session::new(LIMITS).text(r#"{"type":"hello","version":2}"#);
         assert_eq!(code(&steps), Some(ErrorCode::ProtocolVersion));
-        assert!(matches!(steps[1], Step::Close(CloseCode::Protocol, _)));
+        assert!(matches!(steps[1], Action::Close(CloseCode::Protocol, _)));
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
             assert_eq!(code(&session.text(text)), Some(ErrorCode::MalformedMessage), "{text}");
         }
         assert_eq!(code(&session.binary(3)), Some(ErrorCode::MalformedMessage));
-        assert!(matches!(session.text(GENERATE)[..], [Step::Submit { tag: 9, .. }]));
+        assert!(matches!(session.text(GENERATE)[..], [Action::Submit { tag: 9, .. }]));
     }
 
     #[test]
@@ -306,21 +306,21 @@ mod tests {
         }
         assert_eq!(code(&session.text(GENERATE)), Some(ErrorCode::TooManyConnections));
         session.ended(&JobId::from_bits(0));
-        assert!(matches!(session.text(GENERATE)[..], [Step::Submit { .. }]));
+        assert!(matches!(session.text(GENERATE)[..], [Action::Submit { .. }]));
     }
 
     #[test]
     fn watched_jobs_are_limited_and_watching_again_is_free() {
         let mut session = greeted();
         for job in 0..3 {
-            assert!(matches!(session.text(&watch(job))[..], [Step::Watch { .. }]));
+            assert!(matches!(session.text(&watch(job))[..], [Action::Watch { .. }]));
             session.watching(JobId::from_bits(job));
         }
         assert_eq!(code(&session.text(&watch(3))), Some(ErrorCode::TooManyConnections));
-        assert!(matches!(session.text(&watch(2))[..], [Step::Watch { .. }]));
+        assert!(matches!(session.text(&watch(2))[..], [Action::Watch { .. }]));
         let unwatch = watch(0).replace("watch", "unwatch");
-        assert!(matches!(session.text(&unwatch)[..], [Step::Unwatch(_)]));
-        assert!(matches!(session.text(&watch(3))[..], [Step::Watch { .. }]));
+        assert!(matches!(session.text(&unwatch)[..], [Action::Unwatch(_)]));
+        assert!(matches!(session.text(&watch(3))[..], [Action::Watch { .. }]));
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
         let answers: Vec<_> = (0..100).filter_map(|_| session.limit()).collect();
         assert_eq!(code(&answers[0]), Some(ErrorCode::RateLimited));
         assert_eq!(answers[0].len(), 1);
-        assert!(matches!(answers.last().unwrap()[..], [_, Step::Close(CloseCode::Policy, _)]));
+        assert!(matches!(answers.last().unwrap()[..], [_, Action::Close(CloseCode::Policy, _)]));
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use super::{
     draw::{self, BatchPicture},
     question,
     queue::Ran,
-    state::{Batch, Shared, Step},
+    state::{Batch, Dispatch, Shared},
     worker::{self, Task, Work},
 };
 use crate::generator::{Generator, PictureRequest};
@@ -65,7 +65,7 @@ impl Device {
 pub(super) async fn run(shared: Arc<Shared>, device: Device) {
     let mut tasks = JoinSet::new();
     while !shared.is_closing() {
-        let Step { expired, batch, look_again_ms } = shared.step();
+        let Dispatch { expired, batch, look_again_ms } = shared.step();
         for job in expired {
             let shared = shared.clone();
             tasks.spawn(async move {

@@ -20,7 +20,7 @@ use super::{
     clock::milliseconds,
     fairness::Client,
     job::ValidJob,
-    log::{Cursor, Log, Step},
+    log::{Cursor, Log, NextEvent},
 };
 use crate::storage::{Ending, JobRecord, OwnerHash};
 
@@ -383,7 +383,7 @@ impl LiveJob {
     }
 
     /// The next event for a viewer, and whether there will be none after those in the log.
-    pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> (Step, bool) {
+    pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> (NextEvent, bool) {
         let progress = self.progress();
         (progress.log.next(cursor, backlog_bytes), progress.closed)
     }

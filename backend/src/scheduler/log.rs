@@ -10,7 +10,7 @@ use crate::storage::Ending;
 
 /// One numbered event.
 #[derive(Clone, Debug)]
-struct Entry {
+struct LoggedEvent {
     seq: u64,
     /// Bytes of frames in the log up to and with this one.
     end_bytes: usize,
@@ -39,7 +39,7 @@ pub(super) struct Cursor {
 
 /// What a log has for a viewer.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct NextEvent {
     /// The next event, if there is one already.
     pub(super) event: Option<ViewerEvent>,
     /// Intermediate frames passed over on the way.
@@ -53,7 +53,7 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Log {
     job: JobId,
-    entries: Vec<Entry>,
+    entries: Vec<LoggedEvent>,
     next_seq: u64,
 }
 
@@ -69,7 +69,7 @@ impl Log {
 
     fn append(&mut self, bytes: usize, body: Body) {
         let end_bytes = self.total_bytes() + bytes;
-        self.entries.push(Entry { seq: self.next_seq, end_bytes, body });
+        self.entries.push(LoggedEvent { seq: self.next_seq, end_bytes, body });
         self.next_seq += 1;
     }
 
@@ -100,7 +100,7 @@ impl Log {
     /// The event after `cursor`, which moves on. A viewer that lies more than `backlog_bytes`
     /// behind is spared intermediate frames that came while it watched; never the last frame of a
     /// picture, nor what is no frame.
-    pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> Step {
+    pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> NextEvent {
         let mut dropped = 0;
         let first = cursor
             .after
@@ -121,9 +121,9 @@ impl Log {
                     ViewerEvent::Frame { seq: entry.seq, last: header.last, bytes: wire.clone() }
                 }
             };
-            return Step { event: Some(event), dropped };
+            return NextEvent { event: Some(event), dropped };
         }
-        Step { event: None, dropped }
+        NextEvent { event: None, dropped }
     }
 
     /// Every frame so far.

@@ -13,7 +13,7 @@ use super::{
 
 /// A job as it enters the queue.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct NewJob {
     /// What the batching policy needs to know.
     pub(super) job: Waiting,
     /// Order of acceptance.
@@ -145,7 +145,7 @@ impl Queue {
     }
 
     /// Adds a job at its place in the order of turns. Nobody watches it yet.
-    pub(super) fn push(&mut self, entry: Entry, now_ms: f64) {
+    pub(super) fn push(&mut self, entry: NewJob, now_ms: f64) {
         if !self.is_active(entry.client) {
             self.turns.arrives(entry.client);
         }
@@ -431,7 +431,7 @@ mod tests {
             cost_ms: 1.0,
             had_ms: 0.0,
         };
-        let entry = Entry { job, number, client, expires };
+        let entry = NewJob { job, number, client, expires };
         queue.push(entry, now_ms);
     }
 

@@ -23,7 +23,7 @@ use super::{
     live::LiveJob,
     metrics::Metrics,
     question::Questions,
-    queue::{Entry, Next, Queue, Ran, Taken},
+    queue::{NewJob, Next, Queue, Ran, Taken},
 };
 use crate::storage::Store;
 
@@ -83,7 +83,7 @@ pub(super) struct Batch {
 
 /// What the dispatcher has to do next.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct Dispatch {
     /// These jobs have expired.
     pub(super) expired: Vec<Arc<LiveJob>>,
     /// These pictures are to be drawn now.
@@ -219,7 +219,7 @@ impl Shared {
         let mut state = self.state();
         let passes = job.passes().len();
         let cost_ms = state.queue.cost_ms(job.model, job.plan(), job.frames, passes);
-        let entry = Entry {
+        let entry = NewJob {
             job: Waiting {
                 id: job.record.id.clone(),
                 model: job.model,
@@ -269,14 +269,14 @@ impl Shared {
     }
 
     /// What the dispatcher has to do next. A batch counts as in flight from here on.
-    pub(super) fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Dispatch {
         let now_ms = self.clock.now_ms();
         let mut guard = self.state();
         let state = &mut *guard;
         let expired = state.queue.expire(now_ms);
-        let mut step = Step {
+        let mut step = Dispatch {
             expired: expired.iter().filter_map(|id| state.live.get(id).cloned()).collect(),
-            ..Step::default()
+            ..Dispatch::default()
         };
         let mut deadline_ms: Option<f64> = None;
         for job in state.live.values().filter(|job| !job.is_over()) {

@@ -65,10 +65,10 @@ impl ViewerEvent {
 /// job starts over, with numbers above all that it had: first `queued`, then everything from
 /// `started` on.
 #[derive(Debug)]
-pub struct Viewer(Source);
+pub struct Viewer(EventSource);
 
 #[derive(Debug)]
-enum Source {
+enum EventSource {
     Live { shared: Arc<Shared>, job: Arc<LiveJob>, cursor: Cursor, changed: watch::Receiver<()> },
     Stored { store: Store, job: JobId, events: VecDeque<StoredEvent> },
 }
@@ -77,20 +77,20 @@ impl Viewer {
     /// A viewer of a live job that is counted already.
     pub(super) fn live(shared: Arc<Shared>, job: Arc<LiveJob>, after: Option<u64>) -> Self {
         let (cursor, changed) = job.viewer(after);
-        Self(Source::Live { shared, job, cursor, changed })
+        Self(EventSource::Live { shared, job, cursor, changed })
     }
 
     /// A viewer of an ended job.
     pub(super) fn stored(store: Store, job: JobId, events: Vec<StoredEvent>) -> Self {
         let events = events.into();
-        Self(Source::Stored { store, job, events })
+        Self(EventSource::Stored { store, job, events })
     }
 
     /// The next event. `None` after the final event, or when the server shuts down before it.
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<ViewerEvent> {
         match &mut self.0 {
-            Source::Live { shared, job, cursor, changed } => loop {
+            EventSource::Live { shared, job, cursor, changed } => loop {
                 let (step, closed) = job.next(cursor, shared.config.viewer_backlog_bytes);
                 shared.metrics.dropped_frames.inc_by(step.dropped);
                 if step.event.is_some() || closed {
@@ -99,7 +99,7 @@ impl Viewer {
                 // The sender lives as long as the job that we hold.
                 changed.changed().await.ok()?;
             },
-            Source::Stored { store, job, events } => {
+            EventSource::Stored { store, job, events } => {
                 let event = replay(store, job, events.front()?).await;
                 events.pop_front();
                 if matches!(event, ViewerEvent::Lost { .. }) {
@@ -130,7 +130,7 @@ async fn replay(store: &Store, job: &JobId, event: &StoredEvent) -> ViewerEvent 
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        if let Source::Live { shared, job, .. } = &self.0 {
+        if let EventSource::Live { shared, job, .. } = &self.0 {
             shared.viewer_gone(&job.record.id);
         }
     }

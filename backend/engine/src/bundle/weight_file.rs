@@ -50,11 +50,11 @@ pub struct TensorDictionary<'a> {
     pub place: String,
     /// What stood before every name and has been taken off.
     pub prefix: String,
-    entries: Vec<(&'a str, Entry<'a>)>,
+    entries: Vec<(&'a str, FileEntry<'a>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Entry<'a> {
+enum FileEntry<'a> {
     Pickled(Item<'a>),
     Plain(&'a SafetensorsFile, &'a TensorInfo),
 }
@@ -107,8 +107,9 @@ impl WeightFile {
         match self {
             Self::Safetensors(file) => {
                 let entries = file.tensors.iter();
-                let entries =
-                    entries.map(|(name, info)| (name.as_str(), Entry::Plain(file, info))).collect();
+                let entries = entries
+                    .map(|(name, info)| (name.as_str(), FileEntry::Plain(file, info)))
+                    .collect();
                 vec![TensorDictionary { place: String::new(), prefix: String::new(), entries }]
             }
             Self::Checkpoint(checkpoint) => {
@@ -129,8 +130,9 @@ impl WeightFile {
                         );
                         if !tensors.is_empty() {
                             let entries = entries.into_iter();
-                            let entries =
-                                entries.map(|(name, item)| (name, Entry::Pickled(item))).collect();
+                            let entries = entries
+                                .map(|(name, item)| (name, FileEntry::Pickled(item)))
+                                .collect();
                             found.push(TensorDictionary { place, prefix: String::new(), entries });
                         }
                     }
@@ -210,11 +212,11 @@ impl<'a> TensorDictionary<'a> {
 
     fn open(
         &self,
-        (name, entry): &(&'a str, Entry<'a>),
+        (name, entry): &(&'a str, FileEntry<'a>),
     ) -> Result<Option<SavedTensor<'a>>, CheckpointError> {
         Ok(match *entry {
-            Entry::Pickled(item) => item.tensor(name)?.map(SavedTensor::Pickled),
-            Entry::Plain(file, info) => Some(SavedTensor::Plain(name, file, info)),
+            FileEntry::Pickled(item) => item.tensor(name)?.map(SavedTensor::Pickled),
+            FileEntry::Plain(file, info) => Some(SavedTensor::Plain(name, file, info)),
         })
     }
 

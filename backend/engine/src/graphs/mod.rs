@@ -40,7 +40,7 @@ pub struct Graphs {
     recorder: Option<Box<dyn Recorder>>,
     /// By work. At most a few numbers for each combination of plan and batch size that was ever
     /// drawn.
-    known: RefCell<HashMap<Key, Entry>>,
+    known: RefCell<HashMap<Key, KnownWork>>,
     /// Counts runs, to tell which graph was used last.
     runs: Cell<u64>,
     warned: Cell<bool>,
@@ -50,7 +50,7 @@ pub struct Graphs {
 type Key = (String, Vec<(Vec<i64>, Kind)>);
 
 #[derive(Debug)]
-struct Entry {
+struct KnownWork {
     state: State,
     /// [`Graphs::runs`] when it was needed last.
     used: u64,
@@ -215,7 +215,7 @@ impl Graphs {
                 }
             }
         };
-        known.insert(key, Entry { state, used: self.runs.get() });
+        known.insert(key, KnownWork { state, used: self.runs.get() });
         make_room(&mut known);
         outputs
     }
@@ -223,7 +223,7 @@ impl Graphs {
     /// Does work without a graph. Where memory is short, graphs give theirs back first.
     fn plainly(
         &self,
-        known: &mut HashMap<Key, Entry>,
+        known: &mut HashMap<Key, KnownWork>,
         inputs: &[Tensor],
         work: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
     ) -> Vec<Tensor> {
@@ -254,7 +254,7 @@ impl Graphs {
     }
 }
 
-impl Entry {
+impl KnownWork {
     fn graph(&self) -> Option<&Graph> {
         match &self.state {
             State::Captured(graph) | State::Proven(graph) => Some(graph),
@@ -295,7 +295,7 @@ impl Graph {
 }
 
 /// Lets the graph go that was needed least lately, if there are too many.
-fn make_room(known: &mut HashMap<Key, Entry>) {
+fn make_room(known: &mut HashMap<Key, KnownWork>) {
     let graphs = || known.values().filter(|entry| entry.graph().is_some());
     if graphs().count() <= MOST_GRAPHS {
         return;

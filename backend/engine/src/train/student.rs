@@ -19,7 +19,7 @@ use super::{
     shards::Pairs,
     stage::{Exam, Lesson, Stage, outcome},
     teacher::{batch_of, cross_entropy},
-    trajectory::Source,
+    trajectory::TrajectorySource,
 };
 use crate::{
     config::Config,
@@ -48,7 +48,7 @@ pub fn train(
     recipe.validate()?;
     let config = recipe.config();
     let model = model_directory(&place.directory);
-    let source = Source::open(&model, &recipe.trajectories, recipe.seed, place)?;
+    let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
     let shards = source.shards(&place.directory.join("trajectories"));
     drop(source);
     let teacher = product::load_teacher(&model, place, &config, place.kind)?;

@@ -38,7 +38,7 @@ const ROWS: i64 = 8192;
 
 /// A teacher and how its pictures are made.
 #[derive(Debug)]
-pub struct Source {
+pub struct TrajectorySource {
     config: Config,
     teacher: Made<Teacher>,
     vae: Made<Vae>,
@@ -48,7 +48,7 @@ pub struct Source {
     place: Workplace,
 }
 
-impl Source {
+impl TrajectorySource {
     /// The teacher of the bundle in `model`, be it of this project's making or a released one.
     ///
     /// # Errors

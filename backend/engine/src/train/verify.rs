@@ -4,7 +4,9 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{TrainError, Workplace, flow::Flow, recipe::TrajectoryRecipe, trajectory::Source};
+use super::{
+    TrainError, Workplace, flow::Flow, recipe::TrajectoryRecipe, trajectory::TrajectorySource,
+};
 use crate::{
     evaluate::chi_square::{ChiSquare, chi_square},
     sample::noise::PictureSeed,
@@ -59,7 +61,7 @@ pub fn verify_flow(
 ) -> Result<(), TrainError> {
     let Trial { class: label, seed, draws, ref steps } = *trial;
     let _no_grad = tch::no_grad_guard();
-    let source = Source::open(model, recipe, seed, place)?;
+    let source = TrajectorySource::open(model, recipe, seed, place)?;
     let config = source.config();
     if !(0..config.num_classes).contains(&label) {
         return Err(TrainError::Mismatch(format!(

@@ -14,7 +14,7 @@ use var_dd_engine::{
         Outcome, Watch, Workplace, decoder, judge,
         recipe::{PRESETS, Recipe},
         student, teacher,
-        trajectory::Source,
+        trajectory::TrajectorySource,
         vae,
     },
 };
@@ -261,7 +261,7 @@ fn own_trajectories(
     progress: &mut Stages,
 ) -> anyhow::Result<()> {
     let model = var_dd_engine::train::product::model_directory(&place.directory);
-    let source = Source::open(&model, &recipe.trajectories, recipe.seed, place)?;
+    let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
     source.fill(&place.directory.join("trajectories"), progress)?;
     Ok(())
 }
@@ -289,7 +289,7 @@ fn trajectories(args: &TrajectoriesArgs) -> anyhow::Result<()> {
     let mut progress = Stages::new();
     match &args.model {
         Some(model) => {
-            let source = Source::open(model, &recipe.trajectories, recipe.seed, &place)?;
+            let source = TrajectorySource::open(model, &recipe.trajectories, recipe.seed, &place)?;
             source.fill(&place.directory, &mut progress)?;
             Ok(())
         }
