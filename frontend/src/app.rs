@@ -11,7 +11,7 @@ use crate::{
     hooks::{
         BackendProvider, Key, SessionProvider, use_backend, use_keys, use_settings_of_address,
     },
-    pages::{Compare, Missing, Playground, ResultPage},
+    pages::{Compare, Explore, Missing, Playground, ResultPage},
     route::Route,
 };
 
@@ -106,6 +106,7 @@ fn draw(route: Route) -> Html {
     match route {
         Route::Playground => html! { <Playground /> },
         Route::Compare | Route::Compared { .. } => html! { <Compare /> },
+        Route::Explore => html! { <Explore /> },
         Route::Result { id } => html! { <ResultPage key={id.clone()} id={id.clone()} /> },
         Route::NotFound => html! { <Missing words="There is nothing at this address" /> },
     }

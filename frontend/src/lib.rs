@@ -52,6 +52,12 @@
 //! | `compare-plan-<index>`, `compare-custom-<index>`, `compare-start`, `compare-again` | choices of the comparison | |
 //! | `compare-column` | one plan | `data-job`, `data-state`, `data-tile` |
 //! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-share` | comparison | |
+//! | `desk`, `desk-open`, `gain-<scale>`, `mute-<scale>`, `solo-<scale>`, `reroll-<scale>` | the desk under a finished picture | |
+//! | `cross-with`, `cut`, `desk-picture`, `desk-told`, `desk-keep`, `desk-reset` | on it | |
+//! | `family`, `ancestor` | what a picture goes on from | `data-job` |
+//! | `pad` | the pad, a slider | `data-x`, `data-y`: its place; `data-followed`: whether its picture is of this place; `data-count`: pictures so far |
+//! | `corner-<n>`, `corner-seed-<n>` | corners of the pad | `data-class`, `data-seed` |
+//! | `pad-picture`, `pad-words`, `pad-rate`, `pad-keep`, `pad-share`, `pad-shared` | around the pad | |
 //! | `recent-mine`, `recent-all`, `recent-more`, `recent-reuse` | recent results | |
 //! | `own-queue`, `cancel-other`, `cancel-all` | own jobs besides the one on the stage | `data-job` |
 //! | `undo`, `notice` | messages over the page | |

@@ -17,6 +17,9 @@ pub(crate) enum Route {
         /// Everything after `/c/`.
         address: String,
     },
+    /// A picture between four corners.
+    #[at("/explore")]
+    Explore,
     /// A shared result.
     #[at("/r/:id")]
     Result {

@@ -31,7 +31,7 @@ const PLACE_OF_TAGS: &str = "<!-- open-graph -->";
 const PLACE_WITHOUT_SCRIPTS: &str = "<!-- without-scripts -->";
 
 /// Paths of the places in the page; `/c/…` and `/r/…` have endpoints of their own.
-const PLACES: [&str; 2] = ["/", "/compare"];
+const PLACES: [&str; 3] = ["/", "/compare", "/explore"];
 
 /// Where the files of the page are.
 #[derive(Clone, Debug)]

@@ -311,7 +311,7 @@ fn has_answer(message: &ClientMessage) -> bool {
 }
 
 /// Puts an encoded picture into the memory of the browser.
-fn held_picture(bytes: &[u8], media_type: &str) -> Option<Picture> {
+pub(super) fn held_picture(bytes: &[u8], media_type: &str) -> Option<Picture> {
     let parts = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes));
     let options = web_sys::BlobPropertyBag::new();
     options.set_type(media_type);

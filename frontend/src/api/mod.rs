@@ -11,6 +11,8 @@ use var_dd_protocol::{
 
 pub(crate) use line::Server;
 
+use crate::state::job::Picture;
+
 /// Results in one page of the list.
 const RECENT: usize = 12;
 
@@ -113,6 +115,21 @@ async fn submit(request: &GenerateRequest) -> Result<Submitted, ErrorBody> {
     let post = Request::post(&path("api/jobs")).abort_signal(patience().as_ref());
     let post = post.json(request).map_err(|error| unreadable(&error))?;
     read(checked(post.send().await).await?).await
+}
+
+/// The finished picture of a request, which is kept nowhere.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn preview(request: &GenerateRequest) -> Result<Picture, ErrorBody> {
+    let post = Request::post(&path("api/preview")).abort_signal(patience().as_ref());
+    let post = post.json(request).map_err(|error| unreadable(&error))?;
+    let response = checked(post.send().await).await?;
+    let media_type = response.headers().get("content-type").unwrap_or_default();
+    let bytes = response.binary().await.map_err(|error| unreadable(&error))?;
+    line::held_picture(&bytes, &media_type).ok_or_else(|| {
+        ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
+    })
 }
 
 /// Stops a job of one's own.

@@ -57,6 +57,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
             <nav aria-label="Places">
                 { place(Route::Playground, "Playground") }
                 { place(Route::Compare, "Compare") }
+                { place(Route::Explore, "Explore") }
             </nav>
             <div class="aside">
                 <button

@@ -3,7 +3,9 @@
 mod actions;
 mod class_picker;
 mod count_picker;
+mod desk;
 mod explain;
+mod family;
 mod frame;
 mod header;
 mod keys_dialog;
@@ -29,6 +31,7 @@ mod viewer;
 use actions::Actions;
 use class_picker::ClassPicker;
 pub(crate) use count_picker::count_picker;
+use desk::DeskView;
 pub(crate) use explain::{explain, explain_as, explanations};
 pub(crate) use frame::Layers;
 pub(crate) use header::Header;

@@ -8,6 +8,7 @@ mod gathered;
 mod keys;
 mod memory;
 mod player;
+mod preview;
 mod theme;
 
 pub(crate) use backend::{Backend, BackendProvider, use_backend, use_recent, use_result};
@@ -19,4 +20,5 @@ pub(crate) use controls::{
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
+pub(crate) use preview::use_preview;
 pub(crate) use theme::{use_theme, use_title};

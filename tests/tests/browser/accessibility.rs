@@ -66,6 +66,12 @@ async fn no_page_has_a_fault_on_any_screen_in_any_colours() -> Result<()> {
             playground.goto(&format!("/r/{job}")).await?;
             playground.wait_for_state(&job, "finished").await?;
             check(&playground, "a result", look).await?;
+            playground.choose("desk-open").await?;
+            playground.element_appears("desk-picture").await?;
+            check(&playground, "the desk of a result", look).await?;
+            playground.goto("/explore").await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+            check(&playground, "the pad", look).await?;
             playground.goto("/compare").await?;
             playground.element_appears("compare-start").await?;
             check(&playground, "the comparison", look).await?;

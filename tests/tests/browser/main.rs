@@ -3,6 +3,7 @@
 mod accessibility;
 mod connection;
 mod controls;
+mod explore;
 mod faults;
 mod focus;
 mod frames;

@@ -1,0 +1,320 @@
+//! The desk under a finished picture: a fader for each scale, another picture for the fine ones,
+//! and a new drawing from any scale on.
+
+use std::rc::Rc;
+
+use var_dd_protocol::{GenerateRequest, JobId, JobState};
+use wasm_bindgen::JsCast;
+use web_sys::{
+    CanvasRenderingContext2d, Element, HtmlCanvasElement, HtmlDetailsElement, HtmlImageElement,
+    HtmlInputElement, HtmlSelectElement,
+};
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use crate::{
+    hooks::{Current, random_below, use_backend, use_current, use_preview},
+    route::Route,
+    state::{
+        desk::{Desk, difference_in_words, psnr, reroll},
+        job::Job,
+        settings::PICKED_SEEDS,
+        words::{self, size},
+    },
+};
+
+/// What the fold says.
+const SUMMARY: &str = "Play with its scales";
+
+/// Properties of [`DeskView`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct DeskViewProps {
+    /// What is on the stage, if anything; the desk waits until it is finished.
+    pub(crate) job: Option<Rc<Job>>,
+    /// The picture of several that is meant.
+    pub(crate) picture: usize,
+}
+
+/// The desk, folded until it is wanted.
+#[component]
+pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
+    let picture = props.picture;
+    let job = props.job.as_ref().filter(|job| job.is_finished() && job.has_frames());
+    let backend = use_backend();
+    let (current, navigator) = (use_current(), use_navigator());
+    let is_open = use_state_eq(|| false);
+    let told = use_state_eq(|| None::<String>);
+    // Each picture has a desk of its own, which is at rest when the picture comes.
+    let whose = job.map(|job| (job.id().clone(), picture));
+    let kept = use_state_eq(|| (None, Desk::new(0)));
+    let scales = job.map_or(0, |job| job.about.patch_nums.len());
+    let desk = if kept.0 == whose { kept.1.clone() } else { Desk::new(scales) };
+    let request = |desk: &Desk| {
+        let job = job.filter(|_| *is_open)?;
+        Some(desk.request(job.id(), &job.about.request, picture))
+    };
+    let (untouched, wanted) = (request(&Desk::new(scales)), request(&desk));
+    let before = use_preview(untouched.clone());
+    let now = use_preview(wanted.clone());
+    // Pictures of the desk before are not shown on this one.
+    let before = before.picture.filter(|_| before.of == untouched);
+    let on_toggle = {
+        let is_open = is_open.setter();
+        Callback::from(move |event: Event| {
+            is_open.set(event.target_unchecked_into::<HtmlDetailsElement>().open());
+        })
+    };
+    // What a button asks for comes onto the stage of the playground.
+    let draw = {
+        let (backend, current) = (backend.clone(), current.clone());
+        Callback::from(move |request: GenerateRequest| {
+            current.set(Current::Asked(backend.generate(request)));
+            if let Some(navigator) = &navigator {
+                navigator.push(&Route::Playground);
+            }
+        })
+    };
+    let change = {
+        let (kept, whose) = (kept.setter(), whose.clone());
+        Callback::from(move |changed: Desk| kept.set((whose.clone(), changed)))
+    };
+    let Some((job, wanted)) = job.zip(wanted) else {
+        return html! {
+            <details class="desk" data-testid="desk" ontoggle={on_toggle}>
+                <summary data-testid="desk-open">{ SUMMARY }</summary>
+            </details>
+        };
+    };
+    let sides = &job.about.patch_nums;
+    let rows = sides.iter().enumerate().map(|(at, &side)| {
+        let reroll = reroll_button(job, picture, at, side, &draw);
+        draw_row(at, side, &desk, &change, reroll)
+    });
+    let others = others(&backend.store, job);
+    let on_load = {
+        let told = told.setter();
+        Callback::from(move |event: Event| told.set(measured(&event).map(difference_in_words)))
+    };
+    let keep = draw.reform(move |_: MouseEvent| wanted.clone());
+    let reset = change.reform(move |_: MouseEvent| Desk::new(scales));
+    let words = match &now.error {
+        Some(error) => words::refusal(error),
+        None => (*told).clone().unwrap_or_default(),
+    };
+    html! {
+        <details class="desk" data-testid="desk" ontoggle={on_toggle}>
+            <summary data-testid="desk-open">{ SUMMARY }</summary>
+            <div class="desk-open">
+                <p class="hint">{ "A fader says how much its scale adds to the picture. “New from” keeps the scales \
+                    before, and the student draws the others anew." }</p>
+                <div class="desk-pictures">
+                    <figure>
+                        <div class="desk-square">
+                            if let Some(picture) = &now.picture {
+                                <img src={picture.url().to_owned()} alt="The picture by these faders" data-testid="desk-picture" onload={on_load.clone()} />
+                            }
+                        </div>
+                        <figcaption>{ "by these faders" }</figcaption>
+                    </figure>
+                    <figure>
+                        <div class="desk-square difference">
+                            if let (Some(before), Some(now)) = (&before, &now.picture) {
+                                <img src={before.url().to_owned()} alt="" onload={on_load} />
+                                <img class="over" src={now.url().to_owned()} alt="" />
+                            }
+                        </div>
+                        <figcaption>{ "what changed, four times as bright" }</figcaption>
+                    </figure>
+                </div>
+                <p class="desk-told" role="status" data-testid="desk-told">{ words }</p>
+                <ul class="faders">{ for rows }</ul>
+                { draw_crossover(&desk, &others, sides, &change) }
+                <div class="actions">
+                    <button type="button" data-testid="desk-keep" disabled={desk.is_at_rest()} onclick={keep}>{ "Keep this picture" }</button>
+                    <button type="button" data-testid="desk-reset" disabled={desk.is_at_rest()} onclick={reset}>{ "Reset" }</button>
+                </div>
+            </div>
+        </details>
+    }
+}
+
+fn reroll_button(
+    job: &Rc<Job>,
+    picture: usize,
+    at: usize,
+    side: u32,
+    draw: &Callback<GenerateRequest>,
+) -> Html {
+    let onclick = {
+        let job = job.clone();
+        draw.reform(move |_: MouseEvent| {
+            let seed = random_below(PICKED_SEEDS);
+            reroll(job.id(), &job.about.request, picture, at as u32, seed)
+        })
+    };
+    html! {
+        <button type="button" class="reroll" data-testid={format!("reroll-{at}")} {onclick}>
+            { format!("New from {} on", size(side)) }
+        </button>
+    }
+}
+
+fn draw_row(at: usize, side: u32, desk: &Desk, change: &Callback<Desk>, reroll: Html) -> Html {
+    let name = size(side);
+    let oninput = {
+        let desk = desk.clone();
+        change.reform(move |event: InputEvent| {
+            let typed = event.target_unchecked_into::<HtmlInputElement>().value();
+            desk.with_gain(at, typed.parse().unwrap_or(1.0))
+        })
+    };
+    let press = |changed: Desk| change.reform(move |_: MouseEvent| changed.clone());
+    let (muted, solo) = (desk.is_muted(at), desk.is_solo(at));
+    let gain = desk.gain(at);
+    html! {
+        <li key={at} class={classes!((desk.heard()[at] == 0.0).then_some("silent"))}>
+            <span class="fader-name">{ &name }</span>
+            <input
+                type="range"
+                min="0"
+                max="2"
+                step="0.05"
+                value={gain.to_string()}
+                aria-label={format!("What {name} adds")}
+                aria-valuetext={format!("{gain:.2} times")}
+                data-testid={format!("gain-{at}")}
+                {oninput}
+            />
+            <span class="fader-gain" aria-hidden="true">{ format!("{gain:.2}") }</span>
+            <button
+                type="button"
+                class={classes!("quiet", muted.then_some("on"))}
+                aria-pressed={muted.to_string()}
+                aria-label={format!("Mute {name}")}
+                title="Mute"
+                data-testid={format!("mute-{at}")}
+                onclick={press(desk.with_other_mute(at))}
+            >{ "M" }</button>
+            <button
+                type="button"
+                class={classes!("quiet", solo.then_some("on"))}
+                aria-pressed={solo.to_string()}
+                aria-label={format!("{name} alone")}
+                title="Alone"
+                data-testid={format!("solo-{at}")}
+                onclick={press(desk.with_other_solo(at))}
+            >{ "S" }</button>
+            { reroll }
+        </li>
+    }
+}
+
+/// Finished results of the same model that a picture can be crossed with, with their names.
+fn others(store: &crate::state::store::Store, job: &Job) -> Vec<(JobId, String)> {
+    let named = |class: &str, request: &GenerateRequest| {
+        let seed = request.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+        format!("{class}{seed}")
+    };
+    let mine = store.mine.iter().map(|own| (&own.id, own.state, &own.class_name, &own.request));
+    let all = store.recent.iter().map(|of| (&of.id, of.state, &of.class_name, &of.request));
+    let mut found: Vec<(JobId, String)> = Vec::new();
+    for (id, state, class, request) in mine.chain(all) {
+        let fits = state == JobState::Finished
+            && request.model == job.about.request.model
+            && id != job.id()
+            && !store.is_deleted(id);
+        if fits && found.iter().all(|(known, _)| known != id) {
+            found.push((id.clone(), named(class, request)));
+        }
+    }
+    found
+}
+
+fn draw_crossover(
+    desk: &Desk,
+    others: &[(JobId, String)],
+    sides: &[u32],
+    change: &Callback<Desk>,
+) -> Html {
+    let scales = sides.len() as u32;
+    let chosen = desk.other().cloned();
+    let on_other = {
+        let (desk, others) = (desk.clone(), others.to_vec());
+        let cut = chosen.as_ref().map_or(scales / 2, |(_, cut)| *cut);
+        change.reform(move |event: Event| {
+            let value = event.target_unchecked_into::<HtmlSelectElement>().value();
+            let other = others.iter().find(|(id, _)| id.as_str() == value);
+            desk.with_picture(other.map(|(id, _)| (id.clone(), cut)))
+        })
+    };
+    let cut = chosen.as_ref().map(|(other, cut)| {
+        let oninput = {
+            let (desk, other, cut) = (desk.clone(), other.clone(), *cut);
+            change.reform(move |event: InputEvent| {
+                let typed = event.target_unchecked_into::<HtmlInputElement>().value();
+                desk.with_picture(Some((other.clone(), typed.parse().unwrap_or(cut))))
+            })
+        };
+        let words = match sides.get(*cut as usize) {
+            Some(_) if *cut == 0 => "all scales of the other".to_owned(),
+            Some(&side) => format!("from {} on of the other", size(side)),
+            None => "no scale of the other".to_owned(),
+        };
+        html! {
+            <label class="split">
+                <span>{ "Crossed: " }<strong>{ words.clone() }</strong></span>
+                <input
+                    type="range"
+                    min="0"
+                    max={scales.to_string()}
+                    step="1"
+                    value={cut.to_string()}
+                    aria-valuetext={words}
+                    data-testid="cut"
+                    {oninput}
+                />
+            </label>
+        }
+    });
+    html! {
+        <div class="crossover">
+            <label class="line">
+                <span>{ "Cross with" }</span>
+                <select data-testid="cross-with" disabled={others.is_empty()} onchange={on_other}>
+                    <option value="" selected={chosen.is_none()}>{ if others.is_empty() { "no other result yet" } else { "nothing" } }</option>
+                    { for others.iter().map(|(id, name)| html! {
+                        <option
+                            key={id.to_string()}
+                            value={id.to_string()}
+                            selected={chosen.as_ref().is_some_and(|(other, _)| other == id)}
+                        >{ name }</option>
+                    }) }
+                </select>
+            </label>
+            { cut }
+        </div>
+    }
+}
+
+/// How far the picture by the faders lies from the untouched one, once both are loaded.
+fn measured(event: &Event) -> Option<Option<f64>> {
+    let desk = event.target_dyn_into::<Element>()?.closest(".desk-pictures").ok()??;
+    let pixels = |selector: &str| {
+        let image = desk.query_selector(selector).ok()??.dyn_into::<HtmlImageElement>().ok()?;
+        let (width, height) = (image.natural_width(), image.natural_height());
+        if !image.complete() || width == 0 {
+            return None;
+        }
+        let document = image.owner_document()?;
+        let canvas: HtmlCanvasElement = document.create_element("canvas").ok()?.dyn_into().ok()?;
+        canvas.set_width(width);
+        canvas.set_height(height);
+        let context: CanvasRenderingContext2d = canvas.get_context("2d").ok()??.dyn_into().ok()?;
+        context.draw_image_with_html_image_element(&image, 0.0, 0.0).ok()?;
+        let data = context.get_image_data(0.0, 0.0, width.into(), height.into()).ok()?;
+        Some(data.data().0)
+    };
+    let before = pixels(".difference img:not(.over)")?;
+    let now = pixels("[data-testid=desk-picture]")?;
+    Some(psnr(&before, &now))
+}

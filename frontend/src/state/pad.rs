@@ -1,0 +1,195 @@
+//! The pad: a place between four corners, each a class and a seed, and the address that says so.
+
+use var_dd_protocol::{Corner, Explore, GenerateRequest, MAX_SEED, ModelInfo};
+
+use super::settings::PICKED_SEEDS;
+
+/// Steps from one edge of the pad to the other.
+pub(crate) const STEPS: u32 = 100;
+
+/// One corner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) class: usize,
+    pub(crate) seed: u64,
+}
+
+/// Four corners, row by row, and a place between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pad {
+    pub(crate) corners: [End; 4],
+    /// From the left and from the top, 0 to [`STEPS`].
+    pub(crate) x: u32,
+    pub(crate) y: u32,
+}
+
+impl Pad {
+    /// What the corners are called, in their order.
+    pub(crate) const NAMES: [&str; 4] = ["top left", "top right", "bottom left", "bottom right"];
+
+    /// A pad over a model with `classes` classes: corners spread over them, seeds from `pick`, which
+    /// is given a bound. The place is a little off the middle, where all four are heard.
+    pub(crate) fn new(classes: usize, mut pick: impl FnMut(u64) -> u64) -> Self {
+        let classes = classes.max(1);
+        let first = pick(classes as u64) as usize;
+        let corners = [0, 1, 2, 3].map(|at| End {
+            class: (first + at * classes.div_ceil(4)) % classes,
+            seed: pick(PICKED_SEEDS),
+        });
+        Self { corners, x: 40, y: 40 }
+    }
+
+    /// With another place; one beyond the edge is at the edge.
+    pub(crate) fn at(&self, x: i64, y: i64) -> Self {
+        let within = |at: i64| at.clamp(0, STEPS.into()) as u32;
+        Self { x: within(x), y: within(y), ..self.clone() }
+    }
+
+    /// With another corner.
+    pub(crate) fn with(&self, at: usize, end: End) -> Self {
+        let mut pad = self.clone();
+        if let Some(corner) = pad.corners.get_mut(at) {
+            *corner = end;
+        }
+        pad
+    }
+
+    /// How much of each corner there is; together 1.
+    pub(crate) fn weights(&self) -> [f64; 4] {
+        let part = |at: u32| f64::from(at) / f64::from(STEPS);
+        let (x, y) = (part(self.x), part(self.y));
+        [(1.0 - x) * (1.0 - y), x * (1.0 - y), (1.0 - x) * y, x * y]
+    }
+
+    /// The corner that is nearest.
+    fn nearest(&self) -> End {
+        let at = usize::from(self.x > STEPS / 2) + 2 * usize::from(self.y > STEPS / 2);
+        self.corners[at]
+    }
+
+    /// The place in words.
+    pub(crate) fn words(&self, model: &ModelInfo) -> String {
+        let name = model.classes.get(self.nearest().class).map_or("", String::as_str);
+        format!("{} % across, {} % down; nearest to {name}", self.x, self.y)
+    }
+
+    /// The request for the picture at this place, by the cheapest plan that needs no teacher;
+    /// nothing if the model has none.
+    pub(crate) fn request(&self, model: &ModelInfo) -> Option<GenerateRequest> {
+        let preset = model.plans.iter().find(|preset| !preset.plan.needs_teacher())?;
+        let nearest = self.nearest();
+        let blend = self.corners.iter().zip(self.weights());
+        let blend =
+            blend.map(|(end, weight)| Corner { class: end.class as u32, seed: end.seed, weight });
+        Some(GenerateRequest {
+            model: Some(model.name.clone()),
+            seed: Some(nearest.seed),
+            explore: Some(Explore { blend: blend.collect(), ..Explore::default() }),
+            ..GenerateRequest::new(nearest.class as u32, preset.plan.clone())
+        })
+    }
+
+    /// The query of its address.
+    pub(crate) fn query(&self, model: &str) -> Vec<(String, String)> {
+        let corners: Vec<_> =
+            self.corners.iter().map(|end| format!("{}-{}", end.class, end.seed)).collect();
+        let pairs = [
+            ("model", model.to_owned()),
+            ("corners", corners.join("_")),
+            ("at", format!("{}-{}", self.x, self.y)),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The pad of an address, for the model that it names (the first one if it names none); nothing
+    /// if it says none that a loaded model can draw.
+    pub(crate) fn of_query(
+        pairs: &[(String, String)],
+        models: &[ModelInfo],
+    ) -> Option<(String, Self)> {
+        let value = |name: &str| {
+            pairs.iter().rfind(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        };
+        let model = match value("model") {
+            Some(name) => models.iter().find(|model| model.name == name)?,
+            None => models.first()?,
+        };
+        let pair = |text: &str| -> Option<(u64, u64)> {
+            let (first, second) = text.split_once('-')?;
+            Some((first.parse().ok()?, second.parse().ok()?))
+        };
+        let end = |text: &str| {
+            let (class, seed) = pair(text)?;
+            let class = usize::try_from(class).ok()?;
+            (class < model.classes.len() && seed <= MAX_SEED).then_some(End { class, seed })
+        };
+        let corners: Option<Vec<End>> = value("corners")?.split('_').map(end).collect();
+        let corners: [End; 4] = corners?.try_into().ok()?;
+        let (x, y) = pair(value("at")?)?;
+        let within = |at: u64| u32::try_from(at).ok().filter(|&at| at <= STEPS);
+        Some((model.name.clone(), Self { corners, x: within(x)?, y: within(y)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::settings::tests::model;
+
+    fn pad() -> Pad {
+        Pad::new(8, |end| end / 2)
+    }
+
+    #[test]
+    fn a_corner_is_itself_and_every_place_sums_to_one() {
+        let pad = pad();
+        for (x, y, corner) in [(0, 0, 0), (100, 0, 1), (0, 100, 2), (100, 100, 3)] {
+            let weights = pad.at(x, y).weights();
+            assert_eq!(weights[corner], 1.0, "{x}, {y}");
+        }
+        for x in 0..=100 {
+            for y in 0..=100 {
+                let sum: f64 = pad.at(x, y).weights().iter().sum();
+                assert!((sum - 1.0).abs() < 1e-9, "{x}, {y}: {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_beyond_the_edge_is_at_the_edge() {
+        let pad = pad().at(-5, 300);
+        assert_eq!((pad.x, pad.y), (0, 100));
+    }
+
+    #[test]
+    fn its_address_brings_it_back_and_a_wrong_one_is_none() {
+        let models = [model("a", 8), model("b", 8)];
+        let pad = pad().at(12, 93);
+        let query = pad.query("b");
+        assert_eq!(Pad::of_query(&query, &models), Some(("b".into(), pad.clone())));
+        for (name, wrong) in [
+            ("model", "gone"),
+            ("corners", "1-1_2-2_3-3"),
+            ("corners", "1-1_2-2_3-3_x-4"),
+            ("corners", "1-1_2-2_3-3_99999-4"),
+            ("corners", "1-1_2-2_3-3_4-9007199254740992"),
+            ("at", "101-0"),
+            ("at", "-1-0"),
+            ("at", "7"),
+        ] {
+            let mut query = query.clone();
+            query.push((name.to_owned(), wrong.to_owned()));
+            assert_eq!(Pad::of_query(&query, &models), None, "{name}={wrong}");
+        }
+        assert_eq!(Pad::of_query(&[], &models), None);
+    }
+
+    #[test]
+    fn the_request_lies_between_the_corners_and_is_called_after_the_nearest() {
+        let request = pad().at(90, 10).request(&model("a", 8)).unwrap();
+        let blend = request.explore.unwrap().blend;
+        assert_eq!(blend.len(), 4);
+        assert_eq!(request.class, blend[1].class);
+        assert_eq!(request.seed, Some(blend[1].seed));
+    }
+}
