@@ -53,6 +53,7 @@
 //! | `compare-column` | one plan | `data-job`, `data-state`, `data-tile` |
 //! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-share` | comparison | |
 //! | `desk`, `desk-open`, `gain-<scale>`, `mute-<scale>`, `solo-<scale>`, `reroll-<scale>` | the desk under a finished picture | |
+//! | `budget`, `budget-words`, `budget-take` | the plan that fits a time | |
 //! | `cross-with`, `cut`, `desk-picture`, `desk-told`, `desk-keep`, `desk-reset` | on it | |
 //! | `family`, `ancestor` | what a picture goes on from | `data-job` |
 //! | `pad` | the pad, a slider | `data-x`, `data-y`: its place; `data-followed`: whether its picture is of this place; `data-count`: pictures so far |

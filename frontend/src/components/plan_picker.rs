@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use var_dd_protocol::{GenerateRequest, ModelInfo, Plan};
+use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
 use super::{PlanBuilder, explain};
 use crate::{
     hooks::use_backend,
     state::{
+        cost::{Budget, Offer, within},
         custom_plan::{CustomPlan, Problem},
         glossary::Term,
         settings::PlanChoice,
@@ -38,8 +40,9 @@ pub(crate) struct PlanPickerProps {
 pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
     let backend = use_backend();
     let model = &props.model;
+    let typed = use_state_eq(String::new);
     // As it was last here, else as its passes were in other plans.
-    let cost = |plan: &Plan| {
+    let ms_of = |plan: &Plan| {
         let like = GenerateRequest {
             model: Some(model.name.clone()),
             class: 0,
@@ -51,13 +54,12 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             explore: None,
         };
         let store = &backend.store;
-        let measured = store.measured_ms(&like).map(words::duration);
-        let estimated = || {
-            let ms = store.estimated_ms(&like, model.scales())?;
-            Some(format!("about {}", words::duration(ms)))
-        };
+        let measured = store.measured_ms(&like).map(|ms| (ms, ""));
+        let estimated = || store.estimated_ms(&like, model.scales()).map(|ms| (ms, "about "));
         measured.or_else(estimated)
     };
+    let cost =
+        |plan: &Plan| ms_of(plan).map(|(ms, about)| format!("{about}{}", words::duration(ms)));
     let option = |choice: PlanChoice,
                   testid: String,
                   name: String,
@@ -96,6 +98,15 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
         let published = model.plans.iter().find(|preset| preset.plan == plan);
         (cost(&plan), detail(&plan, published.and_then(|preset| preset.fid)))
     });
+    let offers: Vec<Offer> = model
+        .plans
+        .iter()
+        .map(|preset| {
+            let can_run = !preset.plan.needs_teacher() || model.has_teacher;
+            let ms = ms_of(&preset.plan).filter(|_| can_run).map(|(ms, _)| ms);
+            Offer { ms, fid: preset.fid }
+        })
+        .collect();
     let is_custom = props.chosen == PlanChoice::Custom;
     let (own_cost, own_detail) = own
         .filter(|_| is_custom)
@@ -114,6 +125,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
                     on_start_from={props.on_start_from.clone()}
                 />
             }
+            { draw_budget(&typed, &offers, model, &props.on_choose) }
             <p class="hint words">
                 { "What is a " }{ explain(Term::Step) }{ ", the " }{ explain(Term::Student) }{ ", the " }
                 { explain(Term::Teacher) }
@@ -121,5 +133,50 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
                 { ", " }{ explain(Term::Guidance) }{ "?" }
             </p>
         </fieldset>
+    }
+}
+
+/// A field for the time that one has, and the plan that fits it.
+fn draw_budget(
+    typed: &UseStateHandle<String>,
+    offers: &[Offer],
+    model: &ModelInfo,
+    choose: &Callback<PlanChoice>,
+) -> Html {
+    let oninput = {
+        let typed = typed.setter();
+        Callback::from(move |event: InputEvent| {
+            typed.set(event.target_unchecked_into::<HtmlInputElement>().value());
+        })
+    };
+    let (words, fitting) = match within(typed, offers) {
+        None => (String::new(), None),
+        Some(Budget::NoTime) => ("A time is a number of milliseconds, as 50".to_owned(), None),
+        Some(Budget::Unknown) => {
+            ("Draw one picture first: times are those of this machine".to_owned(), None)
+        }
+        Some(Budget::TooShort(ms)) => (format!("The fastest takes {}", words::duration(ms)), None),
+        Some(Budget::Fits { plan, ms }) => {
+            let name = model.plans.get(plan).map_or("", |preset| preset.name.as_str());
+            let fid = offers[plan].fid.map(|fid| format!(", FID {fid}")).unwrap_or_default();
+            (format!("{name} fits: {}{fid}", words::duration(ms)), Some(plan))
+        }
+    };
+    html! {
+        <div class="budget">
+            <label>
+                { "I have " }
+                <input type="text" inputmode="decimal" autocomplete="off" size="6" data-testid="budget" value={(**typed).clone()} {oninput} />
+                { " ms" }
+            </label>
+            <p class="hint" role="status" data-testid="budget-words">{ words }</p>
+            if let Some(plan) = fitting {
+                <button
+                    type="button"
+                    data-testid="budget-take"
+                    onclick={choose.reform(move |_: MouseEvent| PlanChoice::Preset(plan))}
+                >{ "Take it" }</button>
+            }
+        </div>
     }
 }

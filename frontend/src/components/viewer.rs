@@ -212,7 +212,10 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
 fn name(job: &Job) -> Html {
     let about = &job.about;
     let seed = about.request.seed.map(|seed| format!(" · seed {seed}")).unwrap_or_default();
-    html! { <><strong>{ &about.class_name }</strong>{ format!(" · {}{seed}", words::plan(about)) }</> }
+    let corners = words::corners(about).map(|corners| format!(" · between {corners}"));
+    let corners = corners.unwrap_or_default();
+    let rest = format!(" · {}{seed}{corners}", words::plan(about));
+    html! { <><strong>{ &about.class_name }</strong>{ rest }</> }
 }
 
 /// Whether the stage is scrolled out of sight on a narrow screen, where it is then shown small over

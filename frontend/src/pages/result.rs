@@ -124,13 +124,16 @@ fn chosen_picture(query: Vec<(String, String)>) -> Option<usize> {
 fn caption(job: &Job) -> Html {
     let about = &job.about;
     let request = &about.request;
+    // What goes on from a picture does not run its whole plan.
+    let is_plain = request.explore.as_ref().is_none_or(|explore| explore.from.is_none());
     let date = about.created_ms.map(|ms| {
         let date = js_sys::Date::new(&(ms as f64).into());
         String::from(date.to_locale_string("default", &js_sys::Object::new()))
     });
     let lines = [
         ("steps", Some(words::plan(about))),
-        ("cost", Some(words::cost(&request.plan, job.scales()))),
+        ("cost", is_plain.then(|| words::cost(&request.plan, job.scales()))),
+        ("between", words::corners(about)),
         ("order", request.last_frame_first.then(|| "finished picture first".to_owned())),
         ("seed", request.seed.map(|seed| seed.to_string())),
         ("pictures", (request.count > 1).then(|| request.count.to_string())),

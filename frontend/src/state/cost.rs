@@ -16,7 +16,8 @@ pub(crate) fn estimate_ms<'a>(
     let (mut student, mut teacher, mut frame) = (None, None, None);
     let alike = |job: &&Job| {
         let request = &job.about.request;
-        request.model == like.model && request.count == like.count && job.is_finished()
+        let is_plain = request.explore.is_none() && job.is_finished();
+        is_plain && request.model == like.model && request.count == like.count
     };
     for job in jobs.filter(alike) {
         let Some(costs) = Costs::of(job) else { continue };
@@ -72,6 +73,49 @@ impl Costs {
     }
 }
 
+/// A plan that is offered, with what is known of it on this machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Offer {
+    /// Milliseconds; nothing where it cannot run or nothing is known.
+    pub(crate) ms: Option<f64>,
+    /// The published distance to real pictures; smaller is better.
+    pub(crate) fid: Option<f64>,
+}
+
+/// What there is for the time that somebody has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Budget {
+    /// What was typed is no time.
+    NoTime,
+    /// Nothing was measured here yet.
+    Unknown,
+    /// Even the fastest plan takes this long, in milliseconds.
+    TooShort(f64),
+    /// The best plan that fits.
+    Fits { plan: usize, ms: f64 },
+}
+
+/// The best of the offers within a typed time: of the smallest published distance, or where none
+/// is published, the longest. Nothing while nothing is typed.
+pub(crate) fn within(typed: &str, offers: &[Offer]) -> Option<Budget> {
+    let typed = typed.trim();
+    if typed.is_empty() {
+        return None;
+    }
+    let time = typed.replace(',', ".").parse::<f64>().ok();
+    let Some(time) = time.filter(|time| time.is_finite() && *time > 0.0) else {
+        return Some(Budget::NoTime);
+    };
+    let known = offers.iter().enumerate().filter_map(|(plan, of)| Some((plan, of.ms?, of.fid)));
+    let Some(fastest) = known.clone().map(|(_, ms, _)| ms).reduce(f64::min) else {
+        return Some(Budget::Unknown);
+    };
+    let worth = |fid: Option<f64>| fid.map_or(f64::NEG_INFINITY, |fid| -fid);
+    let fitting = known.filter(|&(_, ms, _)| ms <= time);
+    let best = fitting.max_by(|a, b| worth(a.2).total_cmp(&worth(b.2)).then(a.1.total_cmp(&b.1)));
+    Some(best.map_or(Budget::TooShort(fastest), |(plan, ms, _)| Budget::Fits { plan, ms }))
+}
+
 #[cfg(test)]
 mod tests {
     use var_dd_protocol::{JobEvent, Pass, Plan, Timings};
@@ -121,5 +165,30 @@ mod tests {
         assert_eq!(estimate_ms(jobs.iter(), &request(one_step(), 2), 4), None, "more pictures");
         let other = GenerateRequest { model: Some("other".into()), ..request(one_step(), 1) };
         assert_eq!(estimate_ms(jobs.iter(), &other, 4), None);
+    }
+
+    #[test]
+    fn of_the_plans_that_fit_a_time_the_best_is_offered() {
+        let offer = |ms, fid| Offer { ms, fid };
+        let offers = [
+            offer(Some(40.0), Some(9.0)),
+            offer(Some(80.0), Some(5.0)),
+            offer(Some(90.0), Some(7.0)),
+            offer(None, Some(1.0)),
+        ];
+        for (typed, expected) in [
+            ("", None),
+            ("soon", Some(Budget::NoTime)),
+            ("-5", Some(Budget::NoTime)),
+            ("inf", Some(Budget::NoTime)),
+            ("10", Some(Budget::TooShort(40.0))),
+            ("50,5", Some(Budget::Fits { plan: 0, ms: 40.0 })),
+            (" 1000 ", Some(Budget::Fits { plan: 1, ms: 80.0 })),
+        ] {
+            assert_eq!(within(typed, &offers), expected, "{typed:?}");
+        }
+        let unscored = [offer(Some(40.0), None), offer(Some(80.0), None)];
+        assert_eq!(within("100", &unscored), Some(Budget::Fits { plan: 1, ms: 80.0 }));
+        assert_eq!(within("100", &[offer(None, None)]), Some(Budget::Unknown));
     }
 }

@@ -208,6 +208,7 @@ impl Store {
         let alike = |job: &Job| {
             let request = &job.about.request;
             request.plan == like.plan
+                && request.explore == like.explore
                 && request.model == like.model
                 && request.count == like.count
                 && request.last_frame_first == like.last_frame_first

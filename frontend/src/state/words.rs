@@ -127,6 +127,12 @@ pub(crate) fn plan(about: &About) -> String {
     about.plan_name.clone().unwrap_or_else(own)
 }
 
+/// The corners of a picture that lies between some, in words.
+pub(crate) fn corners(about: &About) -> Option<String> {
+    let blend = &about.request.explore.as_ref()?.blend;
+    (!blend.is_empty()).then(|| counted(blend.len(), "corner", "corners"))
+}
+
 /// A plan that has no name, on a model of scales with these sides.
 pub(crate) fn custom_plan(plan: &Plan, sides: &[u32]) -> String {
     let at = |&scale: &u32| match sides.get(scale as usize) {

@@ -174,3 +174,32 @@ async fn family(playground: &Playground) -> Result<Value> {
         "return [...document.querySelectorAll('[data-testid=ancestor]')].map(of => of.dataset.job)";
     playground.page.value(script).await
 }
+
+#[tokio::test]
+async fn the_plan_that_fits_a_time_is_offered_by_this_machine_s_own_times() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in LOOKS {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 0, 1).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            let words = "document.querySelector('[data-testid=budget-words]').innerText";
+            for (typed, told) in [("0.001", "fastest takes"), ("soon", "milliseconds")] {
+                playground.fill("budget", typed).await?;
+                let is_told = format!("return {words}.includes('{told}')");
+                playground.page.wait_for(told, &is_told).await?;
+            }
+            playground.fill("budget", "600000").await?;
+            playground.choose("budget-take").await?;
+            let fits = format!(
+                "const chosen = document.querySelector('[name=plan]:checked').closest('label'); \
+                 return {words}.startsWith(chosen.querySelector('.plan-name').innerText + ' fits')"
+            );
+            playground.page.wait_for("the plan that is offered", &fits).await?;
+            check(&playground, "a time to fit").await?;
+        }
+        Ok(())
+    })
+    .await
+}
