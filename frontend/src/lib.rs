@@ -54,6 +54,8 @@
 //! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-share` | comparison | |
 //! | `desk`, `desk-open`, `gain-<scale>`, `mute-<scale>`, `solo-<scale>`, `reroll-<scale>` | the desk under a finished picture | |
 //! | `budget`, `budget-words`, `budget-take` | the plan that fits a time | |
+//! | `inspector`, `inspector-open`, `tokens`, `codeword` | tokens of a picture | |
+//! | `inspected` | the picture looked into, a slider | `data-column`, `data-row`: the place, in tokens of the finest scale |
 //! | `cross-with`, `cut`, `desk-picture`, `desk-told`, `desk-keep`, `desk-reset` | on it | |
 //! | `family`, `ancestor` | what a picture goes on from | `data-job` |
 //! | `pad` | the pad, a slider | `data-x`, `data-y`: its place; `data-followed`: whether its picture is of this place; `data-count`: pictures so far |

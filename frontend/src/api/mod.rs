@@ -7,6 +7,7 @@ use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, JobId, JobView, OwnerToken, ResultPage, ServerInfo,
+    TokenReport,
 };
 
 pub(crate) use line::Server;
@@ -115,6 +116,14 @@ async fn submit(request: &GenerateRequest) -> Result<Submitted, ErrorBody> {
     let post = Request::post(&path("api/jobs")).abort_signal(patience().as_ref());
     let post = post.json(request).map_err(|error| unreadable(&error))?;
     read(checked(post.send().await).await?).await
+}
+
+/// Every token of a picture of a result.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn tokens(job: &JobId, picture: usize) -> Result<TokenReport, ErrorBody> {
+    get(&format!("api/results/{job}/tokens?picture={picture}")).await
 }
 
 /// The finished picture of a request, which is kept nowhere.

@@ -167,7 +167,7 @@ fn draw_budget(
             <label>
                 { "I have " }
                 <input type="text" inputmode="decimal" autocomplete="off" size="6" data-testid="budget" value={(**typed).clone()} {oninput} />
-                { " ms" }
+                { " ms for a picture" }
             </label>
             <p class="hint" role="status" data-testid="budget-words">{ words }</p>
             if let Some(plan) = fitting {

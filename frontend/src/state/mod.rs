@@ -20,4 +20,5 @@ pub(crate) mod settings;
 pub(crate) mod spelling;
 pub(crate) mod store;
 pub(crate) mod timeline;
+pub(crate) mod tokens;
 pub(crate) mod words;

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use var_dd_protocol::TokenReport;
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
@@ -198,6 +199,59 @@ async fn the_plan_that_fits_a_time_is_offered_by_this_machine_s_own_times() -> R
             );
             playground.page.wait_for("the plan that is offered", &fits).await?;
             check(&playground, "a time to fit").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_place_are_told_by_pointer_tap_and_keys() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in LOOKS {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 0, 1).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            playground.wait_until_shown().await?;
+            let address = program.url(&format!("/api/results/{job}/tokens"));
+            let report: TokenReport = reqwest::get(address).await?.json().await?;
+            let finest = report.scales.last().map_or(1, |scale| scale.side);
+
+            playground.choose("inspector-open").await?;
+            playground.element_appears("inspected").await?;
+            for (x, y) in [(0.1, 0.1), (0.9, 0.55)] {
+                let point = format!(
+                    "const square = document.querySelector('[data-testid=inspected]'); \
+                     const box = square.getBoundingClientRect(); \
+                     square.dispatchEvent(new PointerEvent('pointerdown', {{ bubbles: true, \
+                        clientX: box.left + {x} * box.width, clientY: box.top + {y} * box.height }}))"
+                );
+                playground.page.value(&point).await?;
+                let column = ((x * f64::from(finest)) as u32).to_string();
+                playground.wait_for_attribute("inspected", "column", &column).await?;
+            }
+            playground.page.value("document.querySelector('[data-testid=inspected]').focus()").await?;
+            let before = playground.attribute("inspected", "row").await?.parse::<u32>()?;
+            playground.page.keys(ARROW_DOWN).await?;
+            let row = before + 1;
+            playground.wait_for_attribute("inspected", "row", &row.to_string()).await?;
+
+            // What is told is what the server computed for the tokens that cover the place.
+            let column = playground.attribute("inspected", "column").await?.parse::<u32>()?;
+            let told = "return [...document.querySelectorAll('[data-testid=codeword]')].map(of => of.innerText)";
+            let told = playground.page.value(told).await?;
+            let expected: Vec<String> = report
+                .scales
+                .iter()
+                .map(|scale| {
+                    let on = |at: u32| (2 * at + 1) * scale.side / (2 * finest);
+                    scale.codes[(on(row) * scale.side + on(column)) as usize].to_string()
+                })
+                .collect();
+            ensure!(told == json!(expected), "{told} instead of {expected:?}");
+            check(&playground, "the tokens").await?;
         }
         Ok(())
     })
