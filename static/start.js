@@ -6,6 +6,11 @@ import "../{{translation}}";
 const root = new URL("../", import.meta.url).pathname;
 document.documentElement.dataset.root = root;
 
+// Relative to this document, and still right when the page goes to an address of its own.
+for (const link of document.querySelectorAll("link[rel~=icon], link[rel=manifest]")) {
+  link.setAttribute("href", link.href);
+}
+
 const element = (name, text, className = "") =>
   Object.assign(document.createElement(name), { textContent: text, className });
 

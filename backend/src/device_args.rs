@@ -2,7 +2,7 @@
 
 use std::{env, num::NonZeroUsize};
 
-use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
+use clap::{ArgAction, Args, value_parser};
 use tch::{Device, Kind};
 use var_dd_engine::{
     config::Config,
@@ -33,20 +33,29 @@ pub struct DeviceArgs {
 pub struct FasterArgs {
     /// Capture student passes and decoding on a GPU once, and replay them.
     #[arg(long, value_name = "on|off", env = "VAR_DD_CUDA_GRAPHS", default_value = "on",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+          action = ArgAction::Set, value_parser = is_on)]
     pub cuda_graphs: bool,
     /// Run the engine's own kernels on a GPU.
     #[arg(long, value_name = "on|off", env = "VAR_DD_CUDA_KERNELS", default_value = "on",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+          action = ArgAction::Set, value_parser = is_on)]
     pub cuda_kernels: bool,
     /// Have cuDNN try its algorithms once for each convolution of a large batch.
     #[arg(long, value_name = "on|off", env = "VAR_DD_CUDNN_TRIALS", default_value = "on",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+          action = ArgAction::Set, value_parser = is_on)]
     pub cudnn_trials: bool,
     /// Run the engine's own code on processors with AVX-512 and bf16.
     #[arg(long, value_name = "on|off", env = "VAR_DD_AVX512", default_value = "on",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+          action = ArgAction::Set, value_parser = is_on)]
     pub avx512: bool,
+}
+
+/// Reads a switch; what other programs call on and off is taken too.
+fn is_on(text: &str) -> Result<bool, &'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" => Ok(false),
+        _ => Err("it must be on or off"),
+    }
 }
 
 /// Where networks run, and in which numbers.

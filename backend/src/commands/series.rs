@@ -297,6 +297,9 @@ fn advise(error: GeneratorError) -> anyhow::Error {
     }
 }
 
+/// A model with no more classes than these has all of them named where one is not found.
+const MOST_NAMED: usize = 40;
+
 /// The number of a class that is given by number or name.
 fn find_class(text: &str, config: &Config) -> Result<u32, UsageError> {
     let text = text.trim();
@@ -315,7 +318,14 @@ fn find_class(text: &str, config: &Config) -> Result<u32, UsageError> {
     position.map(|class| class as u32).ok_or_else(|| {
         let near = did_you_mean(text, config.classes.iter().map(String::as_str));
         let advice = if near.is_empty() {
-            format!("; classes are numbers from 0 to {} or their names", config.num_classes - 1)
+            let known = match config.classes.as_slice() {
+                few if few.len() <= MOST_NAMED && !few.is_empty() => {
+                    format!(" ({})", few.join(", "))
+                }
+                _ => String::new(),
+            };
+            let last = config.num_classes - 1;
+            format!("; classes are numbers from 0 to {last} or their names{known}")
         } else {
             near
         };

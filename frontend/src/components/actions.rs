@@ -128,6 +128,9 @@ fn Downloads(props: &DownloadsProps) -> Html {
     html! {
         <div ref={list} id="download-menu" class="menu" popover="auto">
             if job.is_finished() {
+                if several {
+                    <button type="button" data-testid="download-all" onclick={on_all}>{ format!("All {}", pictures.len()) }</button>
+                }
                 { for pictures.iter().map(|&picture| html! {
                     <a
                         key={picture}
@@ -137,9 +140,6 @@ fn Downloads(props: &DownloadsProps) -> Html {
                         download=""
                     >{ if job.frames.len() > 1 { format!("Picture {} (PNG)", picture + 1) } else { "Picture (PNG)".to_owned() } }</a>
                 }) }
-                if several {
-                    <button type="button" data-testid="download-all" onclick={on_all}>{ format!("All {}", pictures.len()) }</button>
-                }
                 <label class="tick">
                     <input type="checkbox" checked={*with_parameters} onchange={on_parameters} />
                     <span>{ "settings in the file" }</span>

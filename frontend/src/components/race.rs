@@ -171,9 +171,9 @@ fn draw_column(props: &RaceViewProps, index: usize, with_picture: bool) -> Html 
             if with_picture {
                 <div class="square">{ picture.unwrap_or_default() }</div>
             }
-            <progress max={tiles.max(1).to_string()} value={drawn.to_string()} aria-label="Steps shown" />
+            <progress max={tiles.max(1).to_string()} value={drawn.to_string()} aria-label="Frames shown" />
             <p class="hint steps" key={format!("{drawn} {scale:?}")}>
-                { format!("step {drawn} of {tiles}{}", scale.map(|scale| format!(" · {scale}")).unwrap_or_default()) }
+                { format!("frame {drawn} of {tiles}{}", scale.map(|scale| format!(" · {scale}")).unwrap_or_default()) }
             </p>
             if is_over {
                 <dl class="race-times">

@@ -1,5 +1,6 @@
 //! The playground: controls at the side, the stage in the middle, the strip beneath.
 
+use gloo_timers::callback::Timeout;
 use var_dd_protocol::JobId;
 use yew::prelude::*;
 
@@ -48,11 +49,19 @@ pub(crate) fn Playground() -> Html {
         (Current::Resumed(_) | Current::Example, _) => example,
     };
     use_result(from_before.clone());
-    let id = accepted.filter(|job| !is_gone(job)).or(from_before);
+    // Until another job is accepted, the last one stays as it is.
+    let is_open = matches!(answer, Some(Answer::Waiting | Answer::Refused(_)));
+    let last = use_mut_ref(|| None::<JobId>);
+    let stays = last.borrow().clone().filter(|job| is_open && !is_gone(job));
+    let id = accepted.filter(|job| !is_gone(job)).or(from_before).or(stays);
+    last.replace(id.clone());
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
+    use_end_of_refusal(answer.as_ref(), &current, id.clone());
     let is_example = matches!(*current, Current::Example);
-    let status =
-        job.as_ref().map_or_else(|| Status::of_answer(answer.as_ref()), |job| Status::of_job(job));
+    let status = match job.as_ref().filter(|_| !is_open) {
+        Some(job) => Status::of_job(job),
+        None => Status::of_answer(answer.as_ref()),
+    };
     use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
     use_settings_of_example(&controls, job.as_ref().filter(|_| is_example));
     let request = model.as_ref().map(|model| settings.request(model));
@@ -185,4 +194,26 @@ pub(crate) fn Playground() -> Html {
             <Recent />
         </main>
     }
+}
+
+/// Takes a refusal off the stage once the server would accept again.
+#[hook]
+fn use_end_of_refusal(
+    answer: Option<&Answer>,
+    current: &UseStateHandle<Current>,
+    last: Option<JobId>,
+) {
+    let wait_s = match answer {
+        Some(Answer::Refused(error)) => error.retry_after_s,
+        _ => None,
+    };
+    let current = current.clone();
+    use_effect_with((wait_s, (*current).clone()), move |_| {
+        let end = wait_s.map(|seconds| {
+            Timeout::new(seconds.saturating_mul(1000), move || {
+                current.set(last.map_or(Current::Example, Current::Resumed));
+            })
+        });
+        move || drop(end)
+    });
 }

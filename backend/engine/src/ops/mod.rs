@@ -1,8 +1,8 @@
 //! The operations that the networks are made of, one room each. The first page of a room is the
 //! operation in libtorch's terms: its definition, and what runs where nothing faster is known.
 //! Beside it lie its faster ways, on a GPU (`cuda.rs`, which launches the kernel of a `.cu` file)
-//! and on processors with AVX-512 (`avx512.rs`; convolutions: `winograd.rs`), and the checks that hold these against the
-//! definition.
+//! and on processors with AVX-512 (`avx512.rs`; convolutions: `winograd.rs`), and the checks that
+//! hold these against the definition.
 //!
 //! [`Ops`] says which of the faster ways there are on a device. It is opened once, travels with the
 //! weights ([`crate::weights::Cursor::ops`]), and an operation that is made with it takes the
