@@ -9,7 +9,9 @@ use clap::{
 };
 
 use crate::{
-    commands::{bench, convert, download, evaluate, info, reproduce, sample, serve, trace, train},
+    commands::{
+        bench, convert, download, evaluate, info, read, reproduce, sample, serve, trace, train,
+    },
     log::Log,
     output::OutputError,
     tell,
@@ -30,6 +32,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Draw pictures to files.
     Sample(sample::SampleArgs),
+    /// Say how a picture was drawn, and whether drawing it again gives the same.
+    Read(read::ReadArgs),
     /// Fetch released weights and statistics by name.
     Download(download::DownloadArgs),
     /// Score pictures: FID, Inception Score, precision and recall, sFID.
@@ -91,6 +95,7 @@ impl Command {
         match self {
             Self::Serve(args) => serve::run(args),
             Self::Sample(args) => sample::run(&args),
+            Self::Read(args) => read::run(&args),
             Self::Download(args) => download::run(&args),
             Self::Evaluate(args) => evaluate::run(&args),
             Self::Reproduce(args) => reproduce::run(&args),

@@ -12,3 +12,4 @@ pub mod output;
 pub mod scheduler;
 pub mod storage;
 pub mod usage_error;
+mod verification;

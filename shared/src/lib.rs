@@ -47,6 +47,7 @@ mod job;
 mod message;
 mod model;
 mod object;
+mod parameters;
 
 pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError};
 pub use error::{ErrorBody, ErrorCode};
@@ -62,6 +63,7 @@ pub use job::{
 pub use message::{ClientMessage, ServerMessage};
 pub use model::{ModelInfo, ResultPage, ServerInfo};
 pub use object::from_json_object;
+pub use parameters::{PARAMETERS_KEYWORD, ParametersError, PictureParameters, Verification};
 pub use var_dd_plan::{
     FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,
 };

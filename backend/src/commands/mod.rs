@@ -9,6 +9,7 @@ pub mod model;
 mod parameters;
 mod picture_file;
 mod progress;
+pub mod read;
 pub mod reproduce;
 pub mod sample;
 pub mod series;

@@ -138,3 +138,32 @@ pub trait Generator: Send {
         Err(GeneratorError::Failed("this generator does not encode pictures".into()))
     }
 }
+
+/// One finished picture of a valid request, drawn by itself, without the frames on the way to it.
+///
+/// # Errors
+/// When the device cannot.
+pub fn finished_picture(
+    generator: &dyn Generator,
+    request: GenerateRequest,
+    picture: u32,
+) -> Result<RgbImage, GeneratorError> {
+    let batch = BatchRequest {
+        plan: request.plan,
+        explore: request.explore.map(Arc::new),
+        frames: Frames::Last,
+        pictures: vec![PictureRequest {
+            class: request.class,
+            seed: request.seed.unwrap_or_default(),
+            index: picture,
+        }],
+    };
+    let mut finished = None;
+    generator.generate(&batch, &mut |event| {
+        if let GeneratorEvent::Decoded { pictures, .. } = event {
+            finished = pictures.into_iter().next();
+        }
+        ControlFlow::Continue(())
+    })?;
+    finished.ok_or_else(|| GeneratorError::Failed("the plan shows no picture".into()))
+}

@@ -1,10 +1,11 @@
-//! What leaves nothing behind: tokens of a result, previews, pictures of one's own as tokens.
+//! What leaves nothing behind: tokens of a result, previews, pictures of one's own as tokens,
+//! pictures drawn again.
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, GenerateRequest, JobId, TokenReport, TokenizedPicture,
+    ErrorBody, ErrorCode, GenerateRequest, JobId, TokenReport, TokenizedPicture, Verification,
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     error::{ApiError, shortened},
     upload,
 };
+use crate::verification;
 
 /// Which picture of a result.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -119,25 +121,71 @@ pub(super) async fn encode(
     query: web::Query<EncodeQuery>,
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
-    let media_type = request.headers().get(header::CONTENT_TYPE);
-    let media_type = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // Asking for these types also makes browsers ask first before another page may send it.
-    if !["image/png", "image/jpeg", "image/webp"].contains(&media_type.trim()) {
-        let message = format!(
-            "the body must be sent as `Content-Type: image/png`, `image/jpeg` or `image/webp`, not \
-             {:?}",
-            shortened(media_type)
-        );
-        return Err(ApiError::new(ErrorCode::MalformedBody, message));
-    }
+    check_media_type(&request, &["image/png", "image/jpeg", "image/webp"])?;
     site.limits.job(site.client(&request))?;
     let (model, info) = site.scheduler.model(query.model.as_deref())?;
     let side = info.image_size;
     let timeout = site.config.timeouts.request;
     let bytes = read_bytes(&request, payload, upload::MAX_BYTES, timeout).await?;
-    let decoded = web::block(move || upload::decode(&bytes, side)).await.map_err(|_| {
-        ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
-    })?;
+    let decoded = web::block(move || upload::decode(&bytes, side)).await.map_err(|_| stopping())?;
     let encoded = site.scheduler.encode(model, decoded?).await?;
     json(&request, Caching::Never, &encoded)
+}
+
+/// A downloaded picture held against its own request, drawn again. Nothing of it is kept.
+#[utoipa::path(
+    post,
+    path = "/api/verify",
+    tag = "jobs",
+    request_body(content = Vec<u8>, description = "A PNG of at most 16 MiB with the text \
+        `parameters` that downloads have", content_type = "image/png"),
+    responses(
+        (status = 200, description = "Whether both are equal, and how it was drawn",
+            body = Verification),
+        (status = 400, description = "Not sent as a PNG", body = ErrorBody),
+        (status = 403, description = "Host or origin refused", body = ErrorBody),
+        (status = 404, description = "A parent is not there (any more)", body = ErrorBody),
+        (status = 408, description = "The body took too long", body = ErrorBody),
+        (status = 413, description = "The picture has too many bytes", body = ErrorBody),
+        (status = 422, description = "It does not say how it was drawn, or that cannot be drawn \
+            here", body = ErrorBody),
+        (status = 429, description = "Too many requests", body = ErrorBody),
+        (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
+    )
+)]
+pub(super) async fn verify(
+    request: HttpRequest,
+    payload: web::Payload,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    check_media_type(&request, &["image/png"])?;
+    site.limits.job(site.client(&request))?;
+    let timeout = site.config.timeouts.request;
+    let bytes = read_bytes(&request, payload, upload::MAX_BYTES, timeout).await?;
+    let kept = verification::parameters(&bytes)?;
+    let drawn = site.scheduler.draw_again(kept.clone()).await?;
+    let compare = move || verification::largest_difference(&bytes, &drawn);
+    let largest_difference = web::block(compare).await.map_err(|_| stopping())??;
+    let answer = Verification { request: kept.request, picture: kept.picture, largest_difference };
+    json(&request, Caching::Never, &answer)
+}
+
+/// Refuses a body that is not sent as one of these types. Asking for them also makes browsers ask
+/// first before another page may send it.
+fn check_media_type(request: &HttpRequest, expected: &[&str]) -> Result<(), ApiError> {
+    let media_type = request.headers().get(header::CONTENT_TYPE);
+    let media_type = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if expected.contains(&media_type.trim()) {
+        return Ok(());
+    }
+    let message = format!(
+        "the body must be sent as `Content-Type: {}`, not {:?}",
+        expected.join("` or `"),
+        shortened(media_type)
+    );
+    Err(ApiError::new(ErrorCode::MalformedBody, message))
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
 }

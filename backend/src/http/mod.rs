@@ -185,6 +185,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/api/jobs", vec![(Method::POST, web::to(jobs::submit))]),
         at("/api/preview", vec![(Method::POST, web::to(explore::preview))]),
         at("/api/encode", vec![(Method::POST, web::to(explore::encode))]),
+        at("/api/verify", vec![(Method::POST, web::to(explore::verify))]),
         at("/api/results/{id}/tokens", vec![(Method::GET, web::to(explore::tokens))]),
         at("/api/results", vec![(Method::GET, web::to(results::recent))]),
         at(

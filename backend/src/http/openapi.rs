@@ -23,7 +23,7 @@ use super::{
     ),
     paths(
         jobs::info, events::connect, jobs::submit, jobs::cancel, explore::preview, explore::encode,
-        explore::tokens,
+        explore::tokens, explore::verify,
         results::recent, results::view, results::delete, results::frame, results::picture,
         document, health::live, health::ready, health::metrics, pages::result,
         pages::comparison, card::of_result, card::of_comparison, card::of_playground,

@@ -3,7 +3,9 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use var_dd_protocol::{ErrorBody, JobId, JobView, ResultPage};
+use var_dd_protocol::{
+    ErrorBody, JobId, JobView, PARAMETERS_KEYWORD, PictureParameters, ResultPage,
+};
 
 use super::{
     Site,
@@ -205,12 +207,14 @@ pub(super) fn plan_name(view: &JobView) -> String {
 }
 
 fn parameters(view: &JobView, picture: u32) -> Vec<(&'static str, String)> {
-    let request = serde_json::json!({ "request": view.request, "picture": picture });
+    let parameters = PictureParameters { request: view.request.clone(), picture };
+    // Its maps have names for keys, so it always becomes JSON.
+    let parameters = serde_json::to_string(&parameters).unwrap_or_default();
     vec![
         ("Title", view.class_name.clone()),
         ("Description", format!("{}, {}", view.class_name, plan_name(view))),
         ("Software", format!("var-dd {}", env!("CARGO_PKG_VERSION"))),
-        ("parameters", request.to_string()),
+        (PARAMETERS_KEYWORD, parameters),
     ]
 }
 

@@ -29,17 +29,17 @@ mod tests;
 mod viewer;
 mod worker;
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use image::RgbImage;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use var_dd_engine::sample::Frames;
 use var_dd_protocol::{
     ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
-    MediaType, ModelInfo, OwnerToken, Parent, Pass, ResultPage, TokenReport, TokenizedPicture,
+    MediaType, ModelInfo, OwnerToken, Parent, Pass, PictureParameters, ResultPage, TokenReport,
+    TokenizedPicture,
 };
 
 use self::{
@@ -55,14 +55,23 @@ pub use self::{
     viewer::{Viewer, ViewerEvent},
 };
 use crate::{
-    generator::{
-        BatchRequest, Encoding, Generator, GeneratorError, GeneratorEvent, PictureRequest,
-    },
+    generator::{Encoding, Generator, finished_picture},
     storage::{
         AskedBefore, Ending, JobRecord, RequestKey, Store, StoreError, StoredEvent, StoredFrame,
         StoredJob, UnfinishedJob,
     },
 };
+
+/// A request as one of these models runs it: model and seed filled in, every value within bounds.
+///
+/// # Errors
+/// The first value that is out of bounds, with the bound.
+pub fn checked(
+    request: GenerateRequest,
+    models: &[ModelInfo],
+) -> Result<GenerateRequest, ErrorBody> {
+    ValidJob::new(request, models).map(|valid| valid.request)
+}
 
 /// A job that was running at this many crashes of the program is taken to be their cause and fails.
 pub const MAX_CRASHES: u32 = 8;
@@ -504,6 +513,19 @@ impl Scheduler {
         self.0.questions.ask(valid.model, inspect).await
     }
 
+    /// A picture of a request that was drawn before, drawn again; nothing is kept of it.
+    ///
+    /// # Errors
+    /// When a value is out of bounds, its model is not loaded, too many questions wait, or the
+    /// device cannot.
+    pub async fn draw_again(&self, kept: PictureParameters) -> Result<RgbImage, ErrorBody> {
+        let valid = ValidJob::new(self.with_parents(kept.request).await?, &self.0.models)?;
+        let draw = move |generator: &dyn Generator| {
+            finished_picture(generator, valid.request, kept.picture)
+        };
+        self.0.questions.ask(valid.model, draw).await
+    }
+
     /// The finished picture of a request, encoded small; nothing is kept of it. Whoever stops
     /// waiting takes the request back, unless the device has it.
     ///
@@ -518,26 +540,7 @@ impl Scheduler {
         let request = valid.request;
         let scales = valid.patch_nums.len() as u32;
         let last = Pass::frames(&request.passes(scales)).pop();
-        let batch = BatchRequest {
-            plan: request.plan,
-            explore: request.explore.map(Arc::new),
-            frames: Frames::Last,
-            pictures: vec![PictureRequest {
-                class: request.class,
-                seed: request.seed.unwrap_or_default(),
-                index: 0,
-            }],
-        };
-        let draw = move |generator: &dyn Generator| {
-            let mut finished = None;
-            generator.generate(&batch, &mut |event| {
-                if let GeneratorEvent::Decoded { pictures, .. } = event {
-                    finished = pictures.into_iter().next();
-                }
-                ControlFlow::Continue(())
-            })?;
-            finished.ok_or_else(|| GeneratorError::Failed("the plan shows no picture".into()))
-        };
+        let draw = move |generator: &dyn Generator| finished_picture(generator, request, 0);
         let picture = self.0.questions.ask(valid.model, draw).await?;
         let encoded = self.encoded(picture).await?;
         let header = FrameHeader {

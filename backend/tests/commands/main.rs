@@ -5,6 +5,7 @@
 mod explore;
 mod files;
 mod prompt;
+mod reading;
 
 use std::{
     fs,

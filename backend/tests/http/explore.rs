@@ -7,6 +7,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 use var_dd_protocol::{
     ClientMessage, ErrorCode, JobId, JobState, PassKind, TokenReport, TokenizedPicture,
+    Verification,
 };
 
 use crate::server::{Client, Heard, Server, refusal, request, wish, wish_with};
@@ -220,4 +221,37 @@ async fn of_previews_on_a_connection_the_newest_wins() {
         }
     };
     assert_eq!(shown, JobId::of_preview(7));
+}
+
+#[tokio::test]
+async fn a_downloaded_picture_is_drawn_again_and_compared() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish_with(json!({"count": 2}))).await;
+    let download = format!("{}?download", view.pictures[1]);
+    let bytes = server.get(&download).await.bytes().await.unwrap().to_vec();
+    let verify = async |media_type: &'static str, body: Vec<u8>| {
+        let request = server.request(Method::POST, "/api/verify");
+        request.header(header::CONTENT_TYPE, media_type).body(body).send().await.unwrap()
+    };
+    let response = verify("image/png", bytes.clone()).await;
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    let same: Verification = response.json().await.unwrap();
+    assert_eq!((same.request, same.picture, same.largest_difference), (view.request, 1, 0));
+    // The second picture under the name of the first.
+    let other = server.get(&format!("{}?download", view.pictures[0])).await.bytes().await.unwrap();
+    let data = |bytes: &[u8]| bytes.windows(4).position(|name| name == b"IDAT").unwrap() - 4;
+    let mixed = [&other[..data(&other)], &bytes[data(&bytes)..]].concat();
+    let differs: Verification = verify("image/png", mixed).await.json().await.unwrap();
+    assert!(differs.picture == 0 && differs.largest_difference > 0, "{differs:?}");
+    assert_eq!(server.scheduler.recent(10, None).await.unwrap().results.len(), 1, "nothing kept");
+    for (media_type, body, status, code) in [
+        ("image/jpeg", bytes.clone(), 400, ErrorCode::MalformedBody),
+        ("image/png", bytes[..bytes.len() - 8].to_vec(), 422, ErrorCode::InvalidPicture),
+        ("image/png", png(RgbImage::new(16, 16)), 422, ErrorCode::InvalidPicture),
+        ("image/png", b"hello".to_vec(), 422, ErrorCode::InvalidPicture),
+        ("image/png", vec![0; (16 << 20) + 1], 413, ErrorCode::TooLarge),
+    ] {
+        let (got, error) = refusal(verify(media_type, body).await).await;
+        assert_eq!((got, error.code), (status, code), "{media_type}: {}", error.message);
+    }
 }
