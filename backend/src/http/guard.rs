@@ -121,7 +121,7 @@ fn admit(site: &Site, request: &ServiceRequest) -> Result<Option<Authority>, Err
     let refused = |error: &ErrorBody| site.refused.tell(headers, &error.message);
     // Whoever asks whether the server is well may not know what it is called.
     let host = if matches!(request.path(), "/livez" | "/readyz") {
-        None
+        site.gate.host(headers).ok()
     } else {
         Some(site.gate.host(headers).inspect_err(refused)?)
     };
