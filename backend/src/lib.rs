@@ -9,6 +9,7 @@ pub mod http;
 pub mod hub;
 mod log;
 pub mod output;
+mod picture_file;
 pub mod scheduler;
 pub mod storage;
 pub mod usage_error;

@@ -7,7 +7,6 @@ pub mod evaluate;
 pub mod info;
 pub mod model;
 mod parameters;
-mod picture_file;
 mod progress;
 pub mod read;
 pub mod reproduce;
@@ -17,3 +16,5 @@ pub mod serve;
 mod suggestion;
 pub mod trace;
 pub mod train;
+
+use crate::picture_file;

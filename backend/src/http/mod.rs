@@ -35,6 +35,7 @@ mod cors;
 pub mod error;
 mod events;
 mod explore;
+mod export;
 mod guard;
 mod health;
 mod jobs;
@@ -198,6 +199,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "/api/results/{id}/pictures/{picture}.png",
             vec![(Method::GET, web::to(results::picture))],
         ),
+        at("/api/results/{id}/export", vec![(Method::GET, web::to(export::export))]),
         at("/api/openapi.json", vec![(Method::GET, web::to(openapi::document))]),
         at("/livez", vec![(Method::GET, web::to(health::live))]),
         at("/readyz", vec![(Method::GET, web::to(health::ready))]),

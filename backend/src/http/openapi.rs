@@ -11,7 +11,7 @@ use super::{
     body::{Caching, json},
     card,
     error::ApiError,
-    events, explore, health, jobs, pages, results,
+    events, explore, export, health, jobs, pages, results,
 };
 
 #[derive(OpenApi)]
@@ -25,6 +25,7 @@ use super::{
         jobs::info, events::connect, jobs::submit, jobs::cancel, explore::preview, explore::encode,
         explore::tokens, explore::verify,
         results::recent, results::view, results::delete, results::frame, results::picture,
+        export::export,
         document, health::live, health::ready, health::metrics, pages::result,
         pages::comparison, card::of_result, card::of_comparison, card::of_playground,
     ),

@@ -189,7 +189,7 @@ pub(super) async fn picture(
     } else {
         png_text::insert(&bytes, &parameters(&view, picture)).into()
     };
-    let disposition = format!("attachment; filename=\"{}\"", file_name(&view, picture));
+    let disposition = format!("attachment; filename=\"{}\"", file_name(&view, picture, "png"));
     let mut response = answer(&request, "image/png", Caching::Ask, bytes);
     if let Ok(value) = header::HeaderValue::from_str(&disposition) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
@@ -206,7 +206,8 @@ pub(super) fn plan_name(view: &JobView) -> String {
     })
 }
 
-fn parameters(view: &JobView, picture: u32) -> Vec<(&'static str, String)> {
+/// How a picture was drawn, as texts by keyword.
+pub(super) fn parameters(view: &JobView, picture: u32) -> Vec<(&'static str, String)> {
     let parameters = PictureParameters { request: view.request.clone(), picture };
     // Its maps have names for keys, so it always becomes JSON.
     let parameters = serde_json::to_string(&parameters).unwrap_or_default();
@@ -218,8 +219,8 @@ fn parameters(view: &JobView, picture: u32) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A name for a downloaded picture: letters, digits, hyphens and underscores only.
-fn file_name(view: &JobView, picture: u32) -> String {
+/// A name for a file of a picture: letters, digits, hyphens and underscores only.
+pub(super) fn file_name(view: &JobView, picture: u32, ending: &str) -> String {
     let slug = |text: &str| {
         let mut slug = String::new();
         for c in text.chars().take(60) {
@@ -237,7 +238,7 @@ fn file_name(view: &JobView, picture: u32) -> String {
     };
     let seed = view.request.seed.unwrap_or_default();
     let of_several = if view.request.count > 1 { format!("_{picture}") } else { String::new() };
-    format!("{class}_seed-{seed}_{}{of_several}.png", slug(&plan_name(view)))
+    format!("{class}_seed-{seed}_{}{of_several}.{ending}", slug(&plan_name(view)))
 }
 
 #[cfg(test)]
@@ -261,7 +262,7 @@ mod tests {
             ("sea / \"../x\"; é", 1, "sea-x_seed-42_2-steps-fast.png"),
             ("雪だるま", 3, "class-7_seed-42_2-steps-fast_1.png"),
         ] {
-            assert_eq!(file_name(&view(class_name, count), 1), expected);
+            assert_eq!(file_name(&view(class_name, count), 1, "png"), expected);
         }
     }
 }

@@ -7,6 +7,7 @@ mod connections;
 mod conversation;
 mod cors;
 mod explore;
+mod export;
 mod hostile;
 mod pages;
 mod refusals;

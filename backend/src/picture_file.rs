@@ -11,7 +11,7 @@ use image::{RgbImage, imageops};
 use var_dd_engine::atomic_file::{self, Lasts};
 
 /// Most pictures on a contact sheet.
-pub(super) const SHEET_PICTURES: usize = 64;
+pub(crate) const SHEET_PICTURES: usize = 64;
 
 /// Widest picture on a contact sheet, in pixels.
 const SHEET_TILE: u32 = 128;
@@ -20,7 +20,7 @@ const SHEET_TILE: u32 = 128;
 ///
 /// # Errors
 /// When a text cannot be written in a PNG.
-pub(super) fn png(picture: &RgbImage, texts: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn png(picture: &RgbImage, texts: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(Cursor::new(&mut bytes), picture.width(), picture.height());
     encoder.set_color(png::ColorType::Rgb);
@@ -39,7 +39,7 @@ pub(super) fn png(picture: &RgbImage, texts: &[(&str, String)]) -> anyhow::Resul
 }
 
 /// A picture at its size on a contact sheet.
-pub(super) fn sheet_tile(picture: RgbImage) -> RgbImage {
+pub(crate) fn sheet_tile(picture: RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     if width <= SHEET_TILE {
         return picture;
@@ -49,10 +49,16 @@ pub(super) fn sheet_tile(picture: RgbImage) -> RgbImage {
 }
 
 /// Pictures side by side in rows, about as wide as high.
-pub(super) fn contact_sheet(pictures: &[RgbImage]) -> RgbImage {
+pub(crate) fn contact_sheet(pictures: &[RgbImage]) -> RgbImage {
+    let columns = (1..).find(|n| n * n >= pictures.len()).unwrap_or(1);
+    in_rows(pictures, columns)
+}
+
+/// Pictures of one size side by side, so many in a row.
+pub(crate) fn in_rows(pictures: &[RgbImage], columns: usize) -> RgbImage {
     const GAP: u32 = 4;
     let (width, height) = pictures.first().map_or((1, 1), |picture| picture.dimensions());
-    let columns = (1..).find(|n| n * n >= pictures.len()).unwrap_or(1);
+    let columns = columns.max(1);
     let rows = pictures.len().div_ceil(columns);
     let span = |count: usize, size: u32| count as u32 * (size + GAP) + GAP;
     let mut sheet =
@@ -73,7 +79,7 @@ pub(super) fn contact_sheet(pictures: &[RgbImage]) -> RgbImage {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write_whole_with(path, |file| file.write_all(bytes))
 }
 
@@ -81,7 +87,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write_whole_with(
+pub(crate) fn write_whole_with(
     path: &Path,
     write: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {

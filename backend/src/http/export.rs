@@ -1,0 +1,277 @@
+//! A result as one file to keep or to show elsewhere: an animation of its scales, or all of them, or
+//! all of its pictures, side by side.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderValue},
+    web::{self, Bytes},
+};
+use anyhow::Context;
+use image::{RgbImage, imageops};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use var_dd_protocol::{ErrorBody, ErrorCode, FrameEntry, JobId, JobState, JobView};
+
+use super::{
+    Site,
+    body::{Caching, answer},
+    error::ApiError,
+    png_text, results,
+};
+use crate::picture_file;
+
+/// Most scales of an export; of a model of more the last ones are shown.
+const SCALES: usize = 32;
+
+/// How long each scale is shown at an even pace.
+const EVEN: Duration = Duration::from_millis(400);
+
+/// Shortest and longest time of a scale: browsers slow down what is shorter, and nobody waits for
+/// what is longer.
+const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+
+/// How long the finished picture is held before the animation begins anew.
+const HELD: Duration = Duration::from_secs(2);
+
+/// What kind of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// The scales one after the other, in at most 256 colours each.
+    Gif,
+    /// The scales one after the other, as they were sent, the last one lossless.
+    Apng,
+    /// The scales side by side.
+    Filmstrip,
+    /// All pictures of the result side by side.
+    Sheet,
+}
+
+/// How fast an animation runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Pace {
+    /// As fast as it was drawn.
+    #[default]
+    Drawn,
+    /// Each scale as long as the others.
+    Even,
+}
+
+/// How to export.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportQuery {
+    /// What kind of file.
+    #[param(inline)]
+    r#as: Kind,
+    /// How fast an animation runs; as drawn if absent.
+    #[serde(default)]
+    #[param(inline)]
+    pace: Pace,
+    /// Index of the picture whose scales are shown, from 0; 0 if absent.
+    #[serde(default)]
+    picture: u32,
+}
+
+/// A finished result as one file: animated (it loops, and holds the finished picture), or side by
+/// side. The request is in it as text.
+#[utoipa::path(
+    get,
+    path = "/api/results/{id}/export",
+    tag = "results",
+    params(("id" = JobId, Path, description = "Name of the result"), ExportQuery),
+    responses(
+        (status = 200, description = "The file", content(
+            (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "image/png"))),
+        (status = 304, description = "As the client has it"),
+        (status = 400, description = "No such kind or pace", body = ErrorBody),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 404, description = "No such finished result or picture (any more)", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn export(
+    request: HttpRequest,
+    id: web::Path<JobId>,
+    query: web::Query<ExportQuery>,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let view = site.scheduler.view(&id).await?;
+    let ExportQuery { r#as: kind, pace, picture } = query.into_inner();
+    if view.state != JobState::Finished || picture as usize >= view.pictures.len() {
+        let message = format!(
+            "the result {id} has no finished picture {picture}; it has {} (counted from 0)",
+            view.pictures.len()
+        );
+        return Err(ApiError::new(ErrorCode::NotFound, message));
+    }
+    let mut shown = Vec::new();
+    if kind == Kind::Sheet {
+        for index in 0..view.request.count {
+            shown.push((site.scheduler.picture(&id, index).await?, HELD));
+        }
+    } else {
+        for (frame, hold) in held(&scales(&view, picture), pace) {
+            shown.push((site.scheduler.frame(&id, frame.seq).await?.1, hold));
+        }
+    }
+    let (media_type, ending) = match kind {
+        Kind::Gif => ("image/gif", "gif"),
+        Kind::Apng => ("image/apng", "png"),
+        Kind::Filmstrip | Kind::Sheet => ("image/png", "png"),
+    };
+    let name = results::file_name(&view, picture, ending);
+    let texts = results::parameters(&view, picture);
+    let made = web::block(move || made(kind, &shown, view.image_size, &texts)).await;
+    let made = made.map_err(|_| {
+        ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
+    })?;
+    let bytes = made.map_err(|error| {
+        ApiError::new(ErrorCode::Internal, format!("the export cannot be made: {error:#}"))
+    })?;
+    let mut response = answer(&request, media_type, Caching::Immutable, bytes);
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
+
+/// The scales of a picture in their order. Of one that came twice, as in a draft, the later counts.
+pub(super) fn scales(view: &JobView, picture: u32) -> Vec<&FrameEntry> {
+    let mut frames: Vec<_> =
+        view.frames.iter().filter(|frame| frame.header.picture == picture).collect();
+    frames.sort_by_key(|frame| (frame.header.scale, std::cmp::Reverse(frame.seq)));
+    frames.dedup_by_key(|frame| frame.header.scale);
+    frames
+}
+
+/// Each scale with how long it is shown: until the next one came, or evenly.
+fn held<'a>(frames: &[&'a FrameEntry], pace: Pace) -> Vec<(&'a FrameEntry, Duration)> {
+    let frames = &frames[frames.len().saturating_sub(SCALES)..];
+    let next = frames.iter().skip(1).map(Some).chain([None]);
+    frames
+        .iter()
+        .zip(next)
+        .map(|(frame, next)| {
+            let hold = match (next, pace) {
+                (None, _) => HELD,
+                (Some(_), Pace::Even) => EVEN,
+                (Some(next), Pace::Drawn) => {
+                    // With the last frame first, others come after it: such a time is none.
+                    let ms = (next.header.at_ms - frame.header.at_ms).clamp(0.0, 1e6);
+                    Duration::from_millis(ms as u64).clamp(PACE.0, PACE.1)
+                }
+            };
+            (*frame, hold)
+        })
+        .collect()
+}
+
+/// The file.
+fn made(
+    kind: Kind,
+    shown: &[(Bytes, Duration)],
+    side: u32,
+    texts: &[(&'static str, String)],
+) -> anyhow::Result<Vec<u8>> {
+    let pictures = shown
+        .iter()
+        .map(|(bytes, _)| {
+            let picture = image::load_from_memory(bytes)?.to_rgb8();
+            let as_it_is = picture.dimensions() == (side, side);
+            Ok(if as_it_is {
+                picture
+            } else {
+                imageops::resize(&picture, side, side, imageops::FilterType::Triangle)
+            })
+        })
+        .collect::<anyhow::Result<Vec<RgbImage>>>()
+        .context("a picture of the result cannot be read")?;
+    let holds: Vec<Duration> = shown.iter().map(|(_, hold)| *hold).collect();
+    let side = u16::try_from(side).context("the picture is too large for an animation")?;
+    match kind {
+        Kind::Gif => gif(&pictures, &holds, side, texts),
+        Kind::Apng => Ok(png_text::insert(&apng(&pictures, &holds, side)?, texts)),
+        Kind::Filmstrip => {
+            let strip = picture_file::in_rows(&pictures, pictures.len());
+            Ok(png_text::insert(&picture_file::png(&strip, &[])?, texts))
+        }
+        Kind::Sheet => {
+            let sheet = picture_file::contact_sheet(&pictures);
+            Ok(png_text::insert(&picture_file::png(&sheet, &[])?, texts))
+        }
+    }
+}
+
+fn gif(
+    pictures: &[RgbImage],
+    holds: &[Duration],
+    side: u16,
+    texts: &[(&'static str, String)],
+) -> anyhow::Result<Vec<u8>> {
+    /// How long colours are looked for, from 1 (long) to 30.
+    const SPEED: i32 = 10;
+    let mut encoder = gif::Encoder::new(Vec::new(), side, side, &[])?;
+    encoder.set_repeat(gif::Repeat::Infinite)?;
+    for (keyword, text) in texts {
+        // A comment, in pieces of the greatest length that the format has.
+        let comment = format!("{keyword}: {text}");
+        let pieces: Vec<&[u8]> = comment.as_bytes().chunks(255).collect();
+        encoder.write_raw_extension(gif::Extension::Comment.into(), &pieces)?;
+    }
+    for (picture, hold) in pictures.iter().zip(holds) {
+        let mut frame = gif::Frame::from_rgb_speed(side, side, picture, SPEED);
+        frame.delay = u16::try_from(hold.as_millis() / 10).unwrap_or(u16::MAX);
+        encoder.write_frame(&frame)?;
+    }
+    Ok(encoder.into_inner()?)
+}
+
+fn apng(pictures: &[RgbImage], holds: &[Duration], side: u16) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side.into(), side.into());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_animated(u32::try_from(pictures.len())?, 0)?;
+    let mut writer = encoder.write_header()?;
+    for (picture, hold) in pictures.iter().zip(holds) {
+        writer.set_frame_delay(u16::try_from(hold.as_millis())?, 1000)?;
+        writer.write_image_data(picture)?;
+    }
+    writer.finish()?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(scale: u32, seq: u64, at_ms: f64) -> FrameEntry {
+        serde_json::from_value(serde_json::json!({
+            "seq": seq, "picture": 0, "pass": 0, "scale": scale, "width": 8,
+            "height": 8, "media_type": "image/webp", "last": scale == 2, "at_ms": at_ms,
+            "encode_ms": 0.5, "url": ""
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn scales_are_held_as_drawn_or_evenly_and_the_last_one_longer() {
+        let frames = [frame(0, 1, 10.0), frame(1, 2, 110.0), frame(2, 3, 111.0)];
+        let frames: Vec<_> = frames.iter().collect();
+        let ms = |pace| -> Vec<u128> {
+            held(&frames, pace).iter().map(|(_, hold)| hold.as_millis()).collect()
+        };
+        assert_eq!(ms(Pace::Drawn), [100, 20, 2000]);
+        assert_eq!(ms(Pace::Even), [400, 400, 2000]);
+        let odd = [frame(0, 1, f64::MAX), frame(1, 2, f64::MIN), frame(2, 3, 0.0)];
+        let odd: Vec<_> = odd.iter().collect();
+        let all: Vec<_> =
+            held(&odd, Pace::Drawn).iter().map(|(_, hold)| hold.as_millis()).collect();
+        assert_eq!(all, [20, 5000, 2000]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Results as one file.
+
+use std::io::Cursor;
+
+use reqwest::{Method, header};
+use serde_json::json;
+use var_dd_protocol::{ErrorCode, JobView, PictureParameters};
+
+use crate::server::{Server, refusal, wish, wish_with};
+
+fn at(view: &JobView, query: &str) -> String {
+    format!("/api/results/{}/export?{query}", view.id)
+}
+
+#[tokio::test]
+async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish_with(json!({"count": 2}))).await;
+    let finished = server.get(&view.pictures[1]).await.bytes().await.unwrap();
+    let finished = image::load_from_memory(&finished).unwrap().to_rgb8();
+
+    let response = server.get(&at(&view, "as=apng&pace=even&picture=1")).await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "image/apng");
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+    let name = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
+    assert!(name.starts_with("attachment; filename=\"class-0_seed-7_") && name.ends_with(".png\""));
+    let bytes = response.bytes().await.unwrap();
+    let kept = PictureParameters::from_png(&bytes).unwrap();
+    assert_eq!((&kept.request, kept.picture), (&view.request, 1));
+    let mut reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
+    let control = *reader.info().animation_control().unwrap();
+    assert_eq!((control.num_frames as usize, control.num_plays), (view.patch_nums.len(), 0));
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let mut delays = Vec::new();
+    for _ in 0..control.num_frames {
+        reader.next_frame(&mut pixels).unwrap();
+        delays.push(reader.info().frame_control().unwrap().delay_num);
+    }
+    assert_eq!(delays.first(), Some(&400));
+    assert_eq!(delays.last(), Some(&2000));
+    assert_eq!(&pixels, finished.as_raw(), "the last frame is the picture, to the bit");
+
+    let gif = server.get(&at(&view, "as=gif&picture=1")).await;
+    assert_eq!(gif.headers()[header::CONTENT_TYPE], "image/gif");
+    let gif = gif.bytes().await.unwrap();
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::RGBA);
+    let mut decoder = options.read_info(&gif[..]).unwrap();
+    assert_eq!(u32::from(decoder.width()), view.image_size);
+    let mut last = None;
+    let mut frames = 0;
+    while let Some(frame) = decoder.read_next_frame().unwrap() {
+        frames += 1;
+        last = Some(frame.delay);
+    }
+    assert_eq!((frames, last), (view.patch_nums.len(), Some(200)));
+    assert_eq!(decoder.repeat(), gif::Repeat::Infinite);
+    assert!(String::from_utf8_lossy(&gif).contains("parameters: {\"request\""));
+}
+
+#[tokio::test]
+async fn scales_or_pictures_lie_side_by_side() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish_with(json!({"count": 3}))).await;
+    let side = view.image_size;
+    let span = |count: u32| count * (side + 4) + 4;
+    for (query, size) in [
+        ("as=filmstrip", (span(view.patch_nums.len() as u32), span(1))),
+        ("as=sheet", (span(2), span(2))),
+    ] {
+        let bytes = server.get(&at(&view, query)).await.bytes().await.unwrap();
+        let picture = image::load_from_memory(&bytes).unwrap();
+        assert_eq!((picture.width(), picture.height()), size, "{query}");
+        let kept = PictureParameters::from_png(&bytes).unwrap();
+        assert_eq!(kept.request, view.request, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_is_asked_about_for_free_and_refused_where_there_is_none() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish()).await;
+    let response = server.get(&at(&view, "as=gif")).await;
+    let tag = response.headers()[header::ETAG].clone();
+    let again = server.request(Method::GET, &at(&view, "as=gif"));
+    let again = again.header(header::IF_NONE_MATCH, tag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+    for (query, status, code) in [
+        ("", 400, ErrorCode::MalformedBody),
+        ("as=mp4", 400, ErrorCode::MalformedBody),
+        ("as=gif&pace=slow", 400, ErrorCode::MalformedBody),
+        ("as=gif&loops=1", 400, ErrorCode::MalformedBody),
+        ("as=gif&picture=-1", 400, ErrorCode::MalformedBody),
+        ("as=gif&picture=1", 404, ErrorCode::NotFound),
+        ("as=gif&picture=4294967295", 404, ErrorCode::NotFound),
+    ] {
+        let (got, error) = refusal(server.get(&at(&view, query)).await).await;
+        assert_eq!((got, error.code), (status, code), "{query}: {}", error.message);
+    }
+    let held = Server::held(&[]).await;
+    let (job, _) = held.submitted(wish()).await;
+    let path = format!("/api/results/{job}/export?as=gif");
+    assert_eq!(held.get(&path).await.status(), 404, "not finished");
+    held.gate.open();
+    let missing = format!("/api/results/{}/export?as=gif", "0".repeat(32));
+    assert_eq!(held.get(&missing).await.status(), 404);
+}
