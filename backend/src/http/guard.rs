@@ -79,7 +79,13 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         }
     }
 
+    // A page with a policy of its own says there who may frame it.
+    let own_policy = response.headers().contains_key(header::CONTENT_SECURITY_POLICY);
+    let of_framing = [header::CONTENT_SECURITY_POLICY, header::X_FRAME_OPTIONS];
     for (name, value) in security::HEADERS {
+        if own_policy && of_framing.contains(&name) {
+            continue;
+        }
         response.headers_mut().insert(name, value);
     }
     // Browsers heed it on secure origins only, and complain of it elsewhere.

@@ -32,6 +32,7 @@ mod body;
 mod card;
 mod connections;
 mod cors;
+mod embed;
 pub mod error;
 mod events;
 mod explore;
@@ -200,6 +201,9 @@ pub fn endpoints() -> Vec<Endpoint> {
             vec![(Method::GET, web::to(results::picture))],
         ),
         at("/api/results/{id}/export", vec![(Method::GET, web::to(export::export))]),
+        at("/api/results/{id}/qr.svg", vec![(Method::GET, web::to(embed::qr))]),
+        at("/api/oembed", vec![(Method::GET, web::to(embed::oembed))]),
+        at("/embed/{id}", vec![(Method::GET, web::to(embed::player))]),
         at("/api/openapi.json", vec![(Method::GET, web::to(openapi::document))]),
         at("/livez", vec![(Method::GET, web::to(health::live))]),
         at("/readyz", vec![(Method::GET, web::to(health::ready))]),

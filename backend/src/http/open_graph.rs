@@ -4,12 +4,13 @@
 use std::fmt::Write;
 
 use html_escape::{encode_double_quoted_attribute as attribute, encode_text};
+use url::form_urlencoded;
 use var_dd_protocol::{Comparison, JobState, JobView, ModelInfo, Plan};
 
 use super::{card, results};
 
 /// What the page is called.
-const NAME: &str = "VAR-DD playground";
+pub(super) const NAME: &str = "VAR-DD playground";
 
 /// What the page is for.
 const PURPOSE: &str = "Pick a class and watch a picture come into focus, scale by scale, in one or \
@@ -82,8 +83,20 @@ pub(super) fn of_result(view: &JobView, base: &str, root: &str, picture: Option<
         card: is_finished.then_some(&card),
         alternative: &format!("{title}, and the scales on the way to it"),
     };
+    let mut tags = told.tags();
+    if is_finished {
+        let link: String = form_urlencoded::byte_serialize(url.as_bytes()).collect();
+        let oembed = format!("{base}/api/oembed?url={link}&format=json");
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            tags,
+            "<link rel=\"alternate\" type=\"application/json+oembed\" href=\"{}\" title=\"{}\">",
+            attribute(&oembed),
+            attribute(&title)
+        );
+    }
     Extra {
-        tags: told.tags(),
+        tags,
         without_scripts: unscripted(view, root, picture.unwrap_or(0)),
         title: format!("{title} · {NAME}"),
     }

@@ -9,7 +9,7 @@ use var_dd_protocol::JobEvent;
 
 use super::{
     body::{Caching, json},
-    card,
+    card, embed,
     error::ApiError,
     events, explore, export, health, jobs, pages, results,
 };
@@ -27,6 +27,7 @@ use super::{
         results::recent, results::view, results::delete, results::frame, results::picture,
         export::export,
         document, health::live, health::ready, health::metrics, pages::result,
+        embed::player, embed::oembed, embed::qr,
         pages::comparison, card::of_result, card::of_comparison, card::of_playground,
     ),
     components(schemas(JobEvent)),

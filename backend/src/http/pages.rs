@@ -177,7 +177,7 @@ pub(super) async fn page(
 }
 
 /// Which picture of a result a link means.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Chosen {
     /// Number of the picture, from 1.
@@ -186,6 +186,11 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
+    /// The picture of this number, as a link spells it.
+    pub(super) fn new(picture: Option<String>) -> Self {
+        Self { picture }
+    }
+
     /// Index of the picture of a result, if there is such a one.
     pub(super) fn index(&self, view: &JobView) -> Option<usize> {
         let number = self.picture.as_deref()?.parse::<usize>().ok()?;
@@ -263,14 +268,14 @@ pub(super) fn compared(site: &Site, address: &str) -> Option<(Comparison, ModelI
 }
 
 /// The address of the server as people see it, without a slash at its end.
-fn base(request: &HttpRequest, site: &Site) -> String {
+pub(super) fn base(request: &HttpRequest, site: &Site) -> String {
     let extensions = request.extensions();
     extensions.get::<Authority>().map(|host| site.gate.base_url(host)).unwrap_or_default()
 }
 
 /// The way from a path back to where the page lies: relative, since a proxy may have put something
 /// before the path that nobody here knows of.
-fn root_of(path: &str) -> String {
+pub(super) fn root_of(path: &str) -> String {
     match path.strip_prefix('/').unwrap_or(path).matches('/').count() {
         0 => "./".to_owned(),
         depth => "../".repeat(depth),

@@ -11,6 +11,7 @@ mod hands;
 mod keeping;
 mod origins;
 mod places;
+mod sharing;
 mod stage;
 
 use anyhow::{Context, Result};
