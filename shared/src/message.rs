@@ -6,6 +6,7 @@ use crate::{ErrorBody, GenerateRequest, JobEvent, JobId, OwnerToken};
 
 /// From the page to the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClientMessage {
     /// First message of a connection.
@@ -62,6 +63,7 @@ pub enum ClientMessage {
 
 /// From the server to the page. Pictures come as binary [`crate::Frame`]s between these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
     /// Answer to `hello`.

@@ -5,7 +5,7 @@ use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
-use var_dd_protocol::JobEvent;
+use var_dd_protocol::{ClientMessage, ServerMessage};
 
 use super::{
     body::{Caching, json},
@@ -30,7 +30,7 @@ use super::{
         embed::player, embed::oembed, embed::qr,
         pages::comparison, card::of_result, card::of_comparison, card::of_playground,
     ),
-    components(schemas(JobEvent)),
+    components(schemas(ClientMessage, ServerMessage)),
     tags(
         (name = "server", description = "What the server offers and how it is"),
         (name = "jobs", description = "Asking for pictures"),

@@ -6,6 +6,7 @@
 mod connections;
 mod conversation;
 mod cors;
+mod described;
 mod embed;
 mod explore;
 mod export;
