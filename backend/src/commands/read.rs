@@ -22,7 +22,8 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Flags of `var-dd read`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Pictures that the playground's page downloads carry their request as text. It is printed as JSON, as `POST /api/jobs` takes it under \"request\".\n\n\
+Pictures that the playground's page downloads and those of `var-dd sample` carry their request as \
+text. It is printed as JSON, as `POST /api/jobs` takes it under \"request\".\n\n\
 Examples:\n  \
 var-dd read snowman_seed-42_2-steps.png\n  \
 var-dd read snowman_seed-42_2-steps.png --verify --model models/d16")]

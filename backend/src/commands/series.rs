@@ -23,6 +23,7 @@ use var_dd_engine::{
         released_stream::ReleasedStream,
     },
 };
+use var_dd_protocol::GenerateRequest;
 
 use super::{
     model::{PlanArgs, check_teacher, seed},
@@ -215,6 +216,17 @@ impl Series {
     /// One picture as the generator is asked for it.
     pub(super) fn picture(&self, index: usize) -> PictureRequest {
         PictureRequest { class: self.classes[index], seed: self.seed, index: index as u32 }
+    }
+
+    /// The request that draws a picture again; none if its noise comes from a stream that all
+    /// pictures share.
+    pub(super) fn request_of(&self, index: usize, config: &Config) -> Option<GenerateRequest> {
+        let picture = self.picture(index);
+        self.stream.is_none().then(|| GenerateRequest {
+            model: Some(config.name.clone()),
+            seed: Some(picture.seed),
+            ..GenerateRequest::new(picture.class, self.plan.clone())
+        })
     }
 
     fn request(&self, batch: usize) -> BatchRequest {

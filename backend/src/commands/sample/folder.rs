@@ -48,7 +48,7 @@ impl<'a> Folder<'a> {
     }
 
     pub(super) fn write(&self, index: usize, picture: &RgbImage) -> anyhow::Result<()> {
-        let text = describe(self.config, &self.series.plan, &self.series.picture(index));
+        let text = describe(self.config, self.series, index);
         write_whole(&self.path(index), &png(picture, &text)?)
     }
 

@@ -16,7 +16,8 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, value_parser};
-use var_dd_engine::{bundle::Bundle, config::Config, device::kind_name, sample::plan::Plan};
+use var_dd_engine::{bundle::Bundle, config::Config, device::kind_name};
+use var_dd_protocol::PARAMETERS_KEYWORD;
 
 use self::{
     archive::{Archive, beside},
@@ -30,11 +31,7 @@ use super::{
     progress::Progress,
     series::{self, Series, SeriesArgs},
 };
-use crate::outln;
-use crate::{
-    generator::{PictureRequest, engine::Engine},
-    usage_error::UsageError,
-};
+use crate::{generator::engine::Engine, outln, usage_error::UsageError};
 
 /// Most threads that encode and write pictures.
 const MAX_WRITERS: usize = 8;
@@ -282,20 +279,25 @@ fn share(directory: &Path) -> Option<File> {
 }
 
 /// Everything that makes the picture again.
-fn describe(config: &Config, plan: &Plan, request: &PictureRequest) -> Vec<(&'static str, String)> {
-    let class = config.classes.get(request.class as usize).cloned().unwrap_or_default();
-    let parameters = serde_json::json!({
-        "model": config.name,
-        "class": request.class,
-        "class_name": class,
-        "seed": request.seed,
-        "picture": request.index,
-        "plan": plan.flags().to_string(),
-    });
+fn describe(config: &Config, series: &Series, index: usize) -> Vec<(&'static str, String)> {
+    let picture = series.picture(index);
+    let class = config.classes.get(picture.class as usize).cloned().unwrap_or_default();
+    let parameters = match series.request_of(index, config) {
+        Some(request) => serde_json::json!({ "request": request, "picture": picture.index }),
+        None => serde_json::json!({
+            "model": config.name,
+            "class": picture.class,
+            "class_name": class,
+            "seed": picture.seed,
+            "picture": picture.index,
+            "plan": series.plan.flags().to_string(),
+            "rng": "torch",
+        }),
+    };
     vec![
         ("Title", class),
         ("Software", format!("var-dd {}", env!("CARGO_PKG_VERSION"))),
-        ("parameters", parameters.to_string()),
+        (PARAMETERS_KEYWORD, parameters.to_string()),
     ]
 }
 
