@@ -65,6 +65,16 @@ pub(crate) fn download_path(job: &JobId, picture: usize, with_parameters: bool) 
     format!("{}?download=1{parameters}", picture_path(job, picture))
 }
 
+/// Where a result is had as one file: `kind` as the server names it.
+pub(crate) fn export_path(job: &JobId, kind: &str, picture: usize) -> String {
+    path(&format!("api/results/{job}/export?as={kind}&picture={picture}"))
+}
+
+/// Where the QR code of a result's link is.
+pub(crate) fn qr_path(job: &JobId) -> String {
+    path(&format!("api/results/{job}/qr.svg"))
+}
+
 /// What the server offers.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use gloo_timers::callback::Timeout;
+use var_dd_protocol::JobId;
 use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, HtmlInputElement};
 use yew::prelude::*;
@@ -140,6 +141,7 @@ fn Downloads(props: &DownloadsProps) -> Html {
                         download=""
                     >{ if job.frames.len() > 1 { format!("Picture {} (PNG)", picture + 1) } else { "Picture (PNG)".to_owned() } }</a>
                 }) }
+                { exports(&id, pictures.first().copied().unwrap_or(0), job.frames.len() > 1) }
                 <label class="tick">
                     <input type="checkbox" checked={*with_parameters} onchange={on_parameters} />
                     <span>{ "settings in the file" }</span>
@@ -149,6 +151,37 @@ fn Downloads(props: &DownloadsProps) -> Html {
                 <button type="button" data-testid="delete" onclick={delete}>{ "Delete" }</button>
             }
         </div>
+    }
+}
+
+/// A result as one file, and the code of its link.
+fn exports(id: &JobId, picture: usize, several: bool) -> Html {
+    let kinds = [
+        ("gif", "Animation (GIF)"),
+        ("apng", "Animation (APNG)"),
+        ("filmstrip", "All scales (PNG)"),
+        ("sheet", "All pictures (PNG)"),
+    ];
+    let shown = if several { &kinds[..] } else { &kinds[..3] };
+    html! {
+        <>
+            { for shown.iter().map(|&(kind, name)| html! {
+                <a
+                    key={kind}
+                    class="button"
+                    data-testid={format!("export-{kind}")}
+                    href={api::export_path(id, kind, picture)}
+                    download=""
+                >{ name }</a>
+            }) }
+            <a
+                class="button"
+                data-testid="qr"
+                href={api::qr_path(id)}
+                target="_blank"
+                rel="noopener"
+            >{ "QR code of the link" }</a>
+        </>
     }
 }
 

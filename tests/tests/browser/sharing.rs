@@ -1,4 +1,4 @@
-//! Results in frames of other sites.
+//! Results that leave the page: as files, and in frames of other sites.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -9,6 +9,42 @@ use var_dd_tests::{
 };
 
 use crate::set_up;
+
+#[tokio::test]
+async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        set_up(&playground, 0, 2).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.wait_until_shown().await?;
+        playground.choose("downloads").await?;
+        let fetched = "const found = []; \
+            for (const name of ['export-gif', 'export-apng', 'export-filmstrip', 'export-sheet', \
+                'qr']) { \
+                const link = document.querySelector(`[data-testid=${name}]`); \
+                const response = await fetch(link.href); \
+                found.push(`${response.status} ${response.headers.get('content-type')}`); \
+            } \
+            return found";
+        let found = playground.page.value(fetched).await?;
+        ensure!(
+            found
+                == json!([
+                    "200 image/gif",
+                    "200 image/apng",
+                    "200 image/png",
+                    "200 image/png",
+                    "200 image/svg+xml"
+                ]),
+            "{found}"
+        );
+        Ok(())
+    })
+    .await
+}
 
 #[tokio::test]
 async fn the_player_plays_in_a_frame_and_shows_any_scale_without_a_script() -> Result<()> {
