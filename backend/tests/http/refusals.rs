@@ -8,7 +8,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use var_dd_protocol::{ErrorCode, MAX_SEED};
+use var_dd_protocol::{ErrorBody, ErrorCode, MAX_SEED};
 
 use crate::server::{Client, Server, nonsense, refusal, wish, wish_with};
 
@@ -257,8 +257,14 @@ async fn too_many_requests_and_connections_of_one_address_are_refused() {
     let server = Server::start(&["--connections-per-client=2"]).await;
     let _first = Client::greeted(&server).await;
     let _second = Client::greeted(&server).await;
-    let (status, error) = refusal(server.get("/livez").await).await;
-    assert_eq!((status, error.code), (429, ErrorCode::TooManyConnections));
+    // The refusal comes at once, before a request: what reads only after it asked may stumble.
+    let mut third = TcpStream::connect(server.address).await.unwrap();
+    let mut answer = String::new();
+    third.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+    let error: ErrorBody = serde_json::from_str(body).unwrap();
+    assert_eq!(error.code, ErrorCode::TooManyConnections);
 }
 
 #[tokio::test]

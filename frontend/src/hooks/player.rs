@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use gloo_timers::callback::Interval;
+use var_dd_protocol::JobId;
 use yew::prelude::*;
 
 use super::memory::{preference, preference_names::HOLD};
@@ -112,10 +113,15 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
     });
     let times = use_memo(timeline.clone(), |timeline| timeline.times());
     let ended = job.as_ref().is_some_and(|job| job.state.is_final());
+    let id = job.as_ref().map(|job| job.id().clone());
+    // Until the player of another job is there, the one before it has nothing to say of it.
+    let whose = use_mut_ref(|| None::<JobId>);
+    let is_its = *whose.borrow() == id;
     {
         let (player, times) = (player.clone(), times.clone());
         let job = job.clone();
-        use_effect_with(job.as_ref().map(|job| job.id().clone()), move |_| {
+        use_effect_with(id, move |id| {
+            whose.replace(id.clone());
             let fresh = remembering(player.fresh());
             let Some(job) = job.filter(|_| !prefers_stillness()) else { return player.set(fresh) };
             let is_news = !ended || job.clicked_ms().is_some_and(|clicked| clicked >= began_ms);
@@ -131,12 +137,15 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
     {
         // Looks at the clock by itself: the page is drawn anew only where the player moves on.
         let handle = player.clone();
-        use_effect_with((*player, times.clone(), ended), move |(player, times, ended)| {
+        let now = (*player, times.clone(), ended, is_its);
+        use_effect_with(now, move |(player, times, ended, is_its)| {
             let (player, times, ended) = (*player, times.clone(), *ended);
             let look = move || handle.set(player.at_time(now_ms(), &times, !ended));
-            look();
-            let moves = player.is_playing() || player.is_focusing();
-            let ticks = moves.then(|| Interval::new(TICK_MS, look));
+            let moves = *is_its && (player.is_playing() || player.is_focusing());
+            let ticks = moves.then(|| {
+                look();
+                Interval::new(TICK_MS, look)
+            });
             move || drop(ticks)
         });
     }
