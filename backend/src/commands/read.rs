@@ -1,13 +1,13 @@
 //! `var-dd read`: how a picture was drawn, by what its file says, and whether that is so.
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
+use var_dd_engine::input_file;
 use var_dd_protocol::Verification;
 
 use super::model::ModelArgs;
@@ -70,7 +70,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
 
 fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    input_file::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST_BYTES {
         bail!("it has more than {} MiB, which no picture of this program has", MOST_BYTES >> 20);
     }

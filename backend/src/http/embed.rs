@@ -30,7 +30,7 @@ use super::{
     card,
     error::{ApiError, shortened},
     export,
-    open_graph::{self, NAME},
+    open_graph::{self, NAME, picture_query},
     pages::{Chosen, base, root_of},
 };
 
@@ -149,7 +149,7 @@ fn document(title: &str, main: &str) -> String {
 
 /// The player of a result: scales on the way to a picture, then the picture.
 fn of_view(view: &JobView, picture: Option<usize>, base: &str, root: &str) -> String {
-    let query = picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default();
+    let query = picture_query(picture);
     let link = format!(
         "<h1><a href=\"{}\" target=\"_blank\" rel=\"noopener\">{}</a></h1><p>{}</p>",
         attribute(&format!("{base}/r/{}{query}", view.id)),
@@ -268,7 +268,7 @@ pub(super) async fn oembed(
     }
     let picture = chosen.index(&view);
     let title = open_graph::title(&view, picture);
-    let shown = picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default();
+    let shown = picture_query(picture);
     let by_height = query.maxheight.unwrap_or(u32::MAX).saturating_sub(BELOW);
     let width = WIDTH.min(query.maxwidth.unwrap_or(u32::MAX)).min(by_height).max(LEAST_WIDTH);
     let height = width + BELOW;
@@ -332,7 +332,7 @@ pub(super) async fn qr(
 ) -> Result<HttpResponse, ApiError> {
     let view = site.scheduler.view(&id).await?;
     let picture = chosen.index(&view);
-    let query = picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default();
+    let query = picture_query(picture);
     let address = format!("{}/r/{id}{query}", base(&request, &site));
     let code = QrCode::encode_text(&address, QrCodeEcc::Medium).map_err(|error| {
         let message = format!("{} does not fit in a QR code: {error}", shortened(&address));

@@ -66,13 +66,18 @@ impl Told<'_> {
     }
 }
 
+/// What a link says of the picture of several that it means, by its index.
+pub(super) fn picture_query(picture: Option<usize>) -> String {
+    picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default()
+}
+
 /// Of a result whose server is at `base` (without a slash at its end) and whose page reaches it by
 /// `root`; `picture` is the index of the one of several that the link means.
 pub(super) fn of_result(view: &JobView, base: &str, root: &str, picture: Option<usize>) -> Extra {
     let title = title(view, picture);
     let lines = lines(view);
     let description = format!("{}.", lines.join(", "));
-    let query = picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default();
+    let query = picture_query(picture);
     let url = format!("{base}/r/{}{query}", view.id);
     let card = format!("{base}/r/{}/card.jpg{query}", view.id);
     let is_finished = view.state == JobState::Finished && !view.pictures.is_empty();

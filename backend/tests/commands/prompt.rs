@@ -217,6 +217,7 @@ fn no_command_waits_for_a_pipe() {
         &["convert", "--student", pipe, "--vae", pipe, "--output", out][..],
         &["trace-filter", "--top-k", "1", "--top-p", "0", "--input", pipe, "--output", out],
         &["evaluate", pipe, "--reference", pipe, "--weights", pipe],
+        &["read", pipe],
     ] {
         let output = var_dd(arguments).current_dir(&directory).output().unwrap();
         let said = error(&output);
