@@ -27,11 +27,11 @@ use var_dd_protocol::{ErrorBody, ErrorCode, JobId, JobState, JobView};
 use super::{
     Site,
     body::{Caching, answer, json},
-    card,
+    caption, card,
     error::{ApiError, shortened},
     export,
-    open_graph::{self, NAME, picture_query},
-    pages::{Chosen, base, root_of},
+    link::{Chosen, base, picture_query, root_of},
+    open_graph::NAME,
 };
 
 /// Most scales that the player shows; a model of more shows the last ones.
@@ -153,8 +153,8 @@ fn of_view(view: &JobView, picture: Option<usize>, base: &str, root: &str) -> St
     let link = format!(
         "<h1><a href=\"{}\" target=\"_blank\" rel=\"noopener\">{}</a></h1><p>{}</p>",
         attribute(&format!("{base}/r/{}{query}", view.id)),
-        encode_text(&open_graph::title(view, picture)),
-        encode_text(&open_graph::lines(view).join(" · "))
+        encode_text(&caption::title(view, picture)),
+        encode_text(&caption::lines(view).join(" · "))
     );
     let index = picture.unwrap_or(0);
     let finished = view.pictures.get(index).filter(|_| view.state == JobState::Finished);
@@ -261,13 +261,13 @@ pub(super) async fn oembed(
             format!("{} is no link of a finished result at {base}", shortened(&query.url));
         ApiError::new(ErrorCode::NotFound, message)
     };
-    let (id, chosen) = link(&query.url, &base).ok_or_else(missing)?;
+    let (id, chosen) = linked(&query.url, &base).ok_or_else(missing)?;
     let view = site.scheduler.view(&id).await?;
     if view.state != JobState::Finished || view.pictures.is_empty() {
         return Err(missing());
     }
     let picture = chosen.index(&view);
-    let title = open_graph::title(&view, picture);
+    let title = caption::title(&view, picture);
     let shown = picture_query(picture);
     let by_height = query.maxheight.unwrap_or(u32::MAX).saturating_sub(BELOW);
     let width = WIDTH.min(query.maxwidth.unwrap_or(u32::MAX)).min(by_height).max(LEAST_WIDTH);
@@ -297,7 +297,7 @@ pub(super) async fn oembed(
 }
 
 /// The result that a link at `base` means, by whichever scheme.
-fn link(text: &str, base: &str) -> Option<(JobId, Chosen)> {
+fn linked(text: &str, base: &str) -> Option<(JobId, Chosen)> {
     let (url, base) = (Url::parse(text).ok()?, Url::parse(base).ok()?);
     let is_web = matches!(url.scheme(), "http" | "https");
     if !is_web || url.host() != base.host() || url.port() != base.port() {
@@ -372,7 +372,7 @@ mod tests {
             (format!("http://draw.example/play/r/{ID}/"), None),
             (format!("https://draw.example/play/embed/{ID}?picture=2#x"), Some("2")),
         ] {
-            let (id, chosen) = link(&path, base).unwrap();
+            let (id, chosen) = linked(&path, base).unwrap();
             assert_eq!((id.as_str(), chosen), (ID, Chosen::new(picture.map(str::to_owned))));
         }
         for other in [
@@ -385,7 +385,7 @@ mod tests {
             String::new(),
             "x".repeat(10_000),
         ] {
-            assert!(link(&other, base).is_none(), "{other}");
+            assert!(linked(&other, base).is_none(), "{other}");
         }
     }
 

@@ -29,6 +29,7 @@ use var_dd_protocol::ErrorCode;
 use crate::scheduler::Scheduler;
 
 mod body;
+mod caption;
 mod card;
 mod connections;
 mod cors;
@@ -41,6 +42,7 @@ mod guard;
 mod health;
 mod jobs;
 pub mod limits;
+mod link;
 mod metrics;
 mod open_graph;
 pub mod openapi;

@@ -5,9 +5,14 @@ use std::fmt::Write;
 
 use html_escape::{encode_double_quoted_attribute as attribute, encode_text};
 use url::form_urlencoded;
-use var_dd_protocol::{Comparison, JobState, JobView, ModelInfo, Plan};
+use var_dd_protocol::{Comparison, JobState, JobView, ModelInfo};
 
-use super::{card, results};
+use super::{
+    caption::{class_name, lines, plan_name, title},
+    card,
+    link::picture_query,
+    results,
+};
 
 /// What the page is called.
 pub(super) const NAME: &str = "VAR-DD playground";
@@ -64,11 +69,6 @@ impl Told<'_> {
         );
         tags.0
     }
-}
-
-/// What a link says of the picture of several that it means, by its index.
-pub(super) fn picture_query(picture: Option<usize>) -> String {
-    picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default()
 }
 
 /// Of a result whose server is at `base` (without a slash at its end) and whose page reaches it by
@@ -165,57 +165,6 @@ pub(super) fn of_nothing() -> Extra {
             address (any more)</h1></main>"
             .to_owned(),
     }
-}
-
-/// What a result shows.
-pub(super) fn title(view: &JobView, picture: Option<usize>) -> String {
-    match (view.request.count, picture) {
-        (1, _) => view.class_name.clone(),
-        (count, None) => format!("{}, {count} pictures", view.class_name),
-        (count, Some(index)) => format!("{}, picture {} of {count}", view.class_name, index + 1),
-    }
-}
-
-/// How a result was made, in two lines.
-pub(super) fn lines(view: &JobView) -> Vec<String> {
-    let plan = results::plan_name(view);
-    let took = view.timings.map(|timings| duration(timings.last_frame_ms - timings.queue_ms));
-    let how = match (view.state, took) {
-        (JobState::Finished, Some(took)) => format!("Drawn by {plan} in {took}"),
-        (JobState::Finished, None) => format!("Drawn by {plan}"),
-        (JobState::Queued | JobState::Running, _) => format!("Being drawn by {plan}"),
-        _ => format!("{plan}; not finished"),
-    };
-    let seed = view.request.seed.unwrap_or_default();
-    let model = view.request.model.as_deref().unwrap_or("the default model");
-    vec![how, format!("{model} · seed {seed}")]
-}
-
-/// A time as people read it.
-pub(super) fn duration(ms: f64) -> String {
-    match ms.max(0.0) {
-        ms if ms < 999.5 => format!("{ms:.0} ms"),
-        ms => format!("{:.1} s", ms / 1000.0),
-    }
-}
-
-/// A plan by its name among the model's presets, else by what it runs.
-pub(super) fn plan_name(plan: &Plan, model: &ModelInfo) -> String {
-    let preset = model.plans.iter().find(|preset| preset.plan == *plan);
-    preset.map_or_else(
-        || {
-            let passes = plan.passes(model.scales()).len();
-            let what = if plan.needs_teacher() { "with teacher" } else { "of the student" };
-            format!("{passes} {} {what}", if passes == 1 { "step" } else { "steps" })
-        },
-        |preset| preset.name.clone(),
-    )
-}
-
-/// The class of a comparison.
-pub(super) fn class_name(comparison: &Comparison, model: &ModelInfo) -> String {
-    let name = model.classes.get(comparison.class as usize).cloned();
-    name.unwrap_or_else(|| format!("class {}", comparison.class))
 }
 
 /// A result without scripts: the picture, the scales on the way to it, the settings.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse,
     http::{
         Method, StatusCode,
         header::{self, HeaderValue},
@@ -14,16 +14,14 @@ use actix_web::{
     web,
 };
 use html_escape::encode_text;
-use serde::Deserialize;
-use utoipa::IntoParams;
-use var_dd_protocol::{Comparison, ErrorBody, ErrorCode, JobId, JobView, ModelInfo};
+use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
 
 use super::{
     Site,
     body::{Caching, answer, reads},
     error::ApiError,
+    link::{Chosen, base, compared, root_of},
     open_graph::{self, Extra},
-    security::Authority,
 };
 
 /// The lines of `index.html` that give way to tags and to what is shown without scripts.
@@ -176,28 +174,6 @@ pub(super) async fn page(
     nothing_here(&request, &site)
 }
 
-/// Which picture of a result a link means.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Chosen {
-    /// Number of the picture, from 1.
-    #[serde(default)]
-    picture: Option<String>,
-}
-
-impl Chosen {
-    /// The picture of this number, as a link spells it.
-    pub(super) fn new(picture: Option<String>) -> Self {
-        Self { picture }
-    }
-
-    /// Index of the picture of a result, if there is such a one.
-    pub(super) fn index(&self, view: &JobView) -> Option<usize> {
-        let number = self.picture.as_deref()?.parse::<usize>().ok()?;
-        number.checked_sub(1).filter(|&index| index < view.pictures.len())
-    }
-}
-
 /// The page of a result, with tags for those who preview links, and with picture, strip and
 /// settings for those without scripts. Unknown results have the page too, as 404.
 #[utoipa::path(
@@ -259,29 +235,6 @@ pub(super) async fn comparison(
     }
 }
 
-/// The comparison that an address names, with its model, if both are here.
-pub(super) fn compared(site: &Site, address: &str) -> Option<(Comparison, ModelInfo)> {
-    let comparison: Comparison = address.parse().ok()?;
-    let model = site.scheduler.models().iter().find(|model| model.name == comparison.model)?;
-    let is_there = (comparison.class as usize) < model.classes.len();
-    is_there.then(|| (comparison, model.clone()))
-}
-
-/// The address of the server as people see it, without a slash at its end.
-pub(super) fn base(request: &HttpRequest, site: &Site) -> String {
-    let extensions = request.extensions();
-    extensions.get::<Authority>().map(|host| site.gate.base_url(host)).unwrap_or_default()
-}
-
-/// The way from a path back to where the page lies: relative, since a proxy may have put something
-/// before the path that nobody here knows of.
-pub(super) fn root_of(path: &str) -> String {
-    match path.strip_prefix('/').unwrap_or(path).matches('/').count() {
-        0 => "./".to_owned(),
-        depth => "../".repeat(depth),
-    }
-}
-
 /// The page where there is nothing.
 fn nothing_here(request: &HttpRequest, site: &Site) -> Result<HttpResponse, ApiError> {
     let mut response = shell(request, site, &open_graph::of_nothing())?;
@@ -310,19 +263,6 @@ fn shell(request: &HttpRequest, site: &Site, extra: &Extra) -> Result<HttpRespon
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_way_back_to_the_page_is_as_long_as_the_path() {
-        for (path, root) in [
-            ("/", "./"),
-            ("/compare", "./"),
-            ("/r/1", "../"),
-            ("/r/1/", "../../"),
-            ("/c/a/b", "../../"),
-        ] {
-            assert_eq!(root_of(path), root, "{path}");
-        }
-    }
 
     #[test]
     fn names_lead_nowhere_outside_the_page() {

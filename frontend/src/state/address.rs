@@ -116,6 +116,16 @@ impl Address {
     }
 }
 
+impl Settings {
+    /// The settings that gave a job, as far as a loaded model has them; the rest stays. Its seed
+    /// gave pictures already.
+    pub(crate) fn of_request(self, request: &GenerateRequest, models: &[ModelInfo]) -> Self {
+        let seed_locked = self.seed_locked;
+        let settings = Address::of_request(request).apply(self, models).0;
+        Self { seed_locked, seed_used: true, ..settings }
+    }
+}
+
 /// A plan by the name of a preset (`2 steps`, `2-steps`) or as JSON, if the model can run it.
 fn plan_of(text: &str, model: &ModelInfo) -> Option<Plan> {
     let preset =

@@ -3,10 +3,7 @@
 use serde::{Deserialize, Serialize};
 use var_dd_protocol::{GenerateRequest, MAX_SEED, ModelInfo, Plan};
 
-use super::{
-    address::Address,
-    custom_plan::{CustomPlan, Field, Problem},
-};
+use super::custom_plan::{CustomPlan, Field, Problem};
 
 /// Seeds that the page picks itself are short enough to be read out.
 pub(crate) const PICKED_SEEDS: u64 = 1_000_000_000;
@@ -68,14 +65,6 @@ impl Settings {
             compared: Vec::new(),
             chosen: false,
         }
-    }
-
-    /// The settings that gave a job, as far as a loaded model has them; the rest stays. Its seed
-    /// gave pictures already.
-    pub(crate) fn of_request(self, request: &GenerateRequest, models: &[ModelInfo]) -> Self {
-        let seed_locked = self.seed_locked;
-        let settings = Address::of_request(request).apply(self, models).0;
-        Self { seed_locked, seed_used: true, ..settings }
     }
 
     /// The chosen one of the loaded models.

@@ -12,9 +12,9 @@ use var_dd_protocol::{
 use super::{
     Site,
     body::{Caching, answer},
+    caption,
     error::ApiError,
-    open_graph,
-    pages::{self, Chosen},
+    link::{self, Chosen},
 };
 use draw::{Column, Several, Single, Tile};
 
@@ -49,8 +49,8 @@ pub(super) async fn of_result(
 ) -> Result<HttpResponse, ApiError> {
     let view = site.scheduler.view(&id).await?;
     let caching = if view.state.is_final() { Caching::Immutable } else { Caching::Never };
-    let title = writable(open_graph::title(&view, chosen.index(&view)), view.request.class);
-    let lines = open_graph::lines(&view);
+    let title = writable(caption::title(&view, chosen.index(&view)), view.request.class);
+    let lines = caption::lines(&view);
     let card = single(&site, &view, chosen.index(&view), title, lines).await?;
     send(&request, caching, move || draw::single(&card)).await
 }
@@ -108,7 +108,7 @@ pub(super) async fn of_comparison(
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
     let address = request.uri().path().trim_end_matches("/card.jpg");
-    let Some((comparison, model)) = pages::compared(&site, address) else {
+    let Some((comparison, model)) = link::compared(&site, address) else {
         return Err(ApiError::no_such_path(request.path()));
     };
     let drawn = site.scheduler.recent(RECENT, None).await?.results;
@@ -120,17 +120,17 @@ pub(super) async fn of_comparison(
             None => None,
         };
         let took = view.and_then(|view| view.timings).map(|timings| {
-            format!("drawn in {}", open_graph::duration(timings.last_frame_ms - timings.queue_ms))
+            format!("drawn in {}", caption::duration(timings.last_frame_ms - timings.queue_ms))
         });
         let tokens = model.patch_nums.last().copied().unwrap_or(1);
         columns.push(Column {
-            name: open_graph::plan_name(plan, &model),
+            name: caption::plan_name(plan, &model),
             detail: took.unwrap_or_default(),
             tile: Tile { tokens, picture },
         });
     }
     let card = Several {
-        title: writable(open_graph::class_name(&comparison, &model), comparison.class),
+        title: writable(caption::class_name(&comparison, &model), comparison.class),
         line: format!("{} plans · seed {} · {}", columns.len(), comparison.seed, model.name),
         columns,
     };

@@ -1,0 +1,76 @@
+//! What a link to the page means: the server, the comparison, the picture of a result.
+
+use actix_web::{HttpMessage, HttpRequest};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use var_dd_protocol::{Comparison, JobView, ModelInfo};
+
+use super::{Site, security::Authority};
+
+/// Which picture of a result a link means.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Chosen {
+    /// Number of the picture, from 1.
+    #[serde(default)]
+    picture: Option<String>,
+}
+
+impl Chosen {
+    /// The picture of this number, as a link spells it.
+    pub(super) fn new(picture: Option<String>) -> Self {
+        Self { picture }
+    }
+
+    /// Index of the picture of a result, if there is such a one.
+    pub(super) fn index(&self, view: &JobView) -> Option<usize> {
+        let number = self.picture.as_deref()?.parse::<usize>().ok()?;
+        number.checked_sub(1).filter(|&index| index < view.pictures.len())
+    }
+}
+
+/// What a link says of the picture of several that it means, by its index.
+pub(super) fn picture_query(picture: Option<usize>) -> String {
+    picture.map(|index| format!("?picture={}", index + 1)).unwrap_or_default()
+}
+
+/// The comparison that an address names, with its model, if both are here.
+pub(super) fn compared(site: &Site, address: &str) -> Option<(Comparison, ModelInfo)> {
+    let comparison: Comparison = address.parse().ok()?;
+    let model = site.scheduler.models().iter().find(|model| model.name == comparison.model)?;
+    let is_there = (comparison.class as usize) < model.classes.len();
+    is_there.then(|| (comparison, model.clone()))
+}
+
+/// The address of the server as people see it, without a slash at its end.
+pub(super) fn base(request: &HttpRequest, site: &Site) -> String {
+    let extensions = request.extensions();
+    extensions.get::<Authority>().map(|host| site.gate.base_url(host)).unwrap_or_default()
+}
+
+/// The way from a path back to where the page lies: relative, since a proxy may have put something
+/// before the path that nobody here knows of.
+pub(super) fn root_of(path: &str) -> String {
+    match path.strip_prefix('/').unwrap_or(path).matches('/').count() {
+        0 => "./".to_owned(),
+        depth => "../".repeat(depth),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_back_to_the_page_is_as_long_as_the_path() {
+        for (path, root) in [
+            ("/", "./"),
+            ("/compare", "./"),
+            ("/r/1", "../"),
+            ("/r/1/", "../../"),
+            ("/c/a/b", "../../"),
+        ] {
+            assert_eq!(root_of(path), root, "{path}");
+        }
+    }
+}
