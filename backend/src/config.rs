@@ -159,7 +159,8 @@ impl ServeArgs {
         let listen = listen_address(&self.listen)?;
         if self.connections_per_client > self.connections {
             return Err(UsageError(format!(
-                "--connections-per-client {} is more than --connections {}; it must be at most that",
+                "--connections-per-client {} is more than --connections {}; it must be at most \
+                 that",
                 self.connections_per_client, self.connections
             )));
         }

@@ -17,8 +17,8 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "DEVICE", env = "VAR_DD_DEVICE", default_value_t)]
     pub device: DeviceChoice,
     /// Threads of the networks on a CPU [default: OMP_NUM_THREADS where it is set, else one a
-    /// core]. Fewer are faster where others use the cores too. Pictures are the same whatever the number; training gives the same bits for
-    /// the same number.
+    /// core]. Fewer are faster where others use the cores too. Pictures are the same whatever the
+    /// number; training gives the same bits for the same number.
     #[arg(long, value_name = "COUNT", env = "VAR_DD_THREADS",
           value_parser = value_parser!(i32).range(1..=1024))]
     pub threads: Option<i32>,

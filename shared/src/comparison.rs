@@ -5,8 +5,8 @@
 //!   model   class     seed   a plan          another one
 //! ```
 //! A class is known by its number; its name behind it is for people. Plans are written with the
-//! field's own terms: `student` lists the scales at which the student's passes start, `split` is the
-//! loss split, `from` the scale from which the teacher draws; `teacher` is the teacher alone.
+//! field's own terms: `student` lists the scales at which the student's passes start, `split` is
+//! the loss split, `from` the scale from which the teacher draws; `teacher` is the teacher alone.
 
 use std::{fmt, str::FromStr};
 

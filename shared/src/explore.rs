@@ -184,8 +184,8 @@ impl GenerateRequest {
         }
     }
 
-    /// Whether a picture of somebody's own is among its ancestors. Such a result is in no list: only
-    /// who has its link sees it.
+    /// Whether a picture of somebody's own is among its ancestors. Such a result is in no list:
+    /// only who has its link sees it.
     pub fn is_private(&self) -> bool {
         let from = self.explore.as_ref().and_then(|explore| explore.from.as_ref());
         let parents = from.map(Origin::parents).unwrap_or_default();

@@ -15,7 +15,8 @@
 //!                                      ←  event { job, seq: 0, queued }
 //!                                      ←  event { job, seq: 1, started }
 //!                                      ←  event { job, seq: 2, pass_began }
-//!                                      ←  (binary) Frame { seq: 3, picture, pass, scale, … } + picture
+//!                                      ←  (binary) Frame { seq: 3, picture, pass, scale, … } +
+//! picture
 //!                                      ←  …
 //!                                      ←  event { job, seq: n, finished }
 //! ```

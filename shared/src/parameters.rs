@@ -161,7 +161,8 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// CRC-32 as PNG has it. Bit by bit, since a text is short and a table would only weigh on the page.
+/// CRC-32 as PNG has it. Bit by bit, since a text is short and a table would only weigh on the
+/// page.
 fn checksum<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
     !bytes.fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {

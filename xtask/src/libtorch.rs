@@ -54,9 +54,11 @@ pub(crate) fn ensure() -> Result<PathBuf> {
             let directory = fs::canonicalize(&given).unwrap_or_else(|_| given.into());
             check(&directory).map_err(|lack| {
                 anyhow!(
-                    "LIBTORCH is {}, which cannot be used: {lack}. Point it to libtorch {}.{}, or unset it and one \
-                     is installed in the cache",
-                    directory.display(), SERIES.0, SERIES.1
+                    "LIBTORCH is {}, which cannot be used: {lack}. Point it to libtorch {}.{}, or \
+                     unset it and one is installed in the cache",
+                    directory.display(),
+                    SERIES.0,
+                    SERIES.1
                 )
             })?;
             let said = format!("{} (from LIBTORCH)", directory.display());
@@ -145,8 +147,9 @@ fn install(kind: Kind, cache: &Path) -> Result<()> {
     remove(&partial)?;
     fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
     let advice = || {
-        "libtorch could not be installed. With the Python package index in reach (or a mirror in PIP_INDEX_URL) \
-         run `cargo xtask setup` again; or set LIBTORCH to a libtorch 2.11 that you have"
+        "libtorch could not be installed. With the Python package index in reach (or a mirror in \
+         PIP_INDEX_URL) run `cargo xtask setup` again; or set LIBTORCH to a libtorch 2.11 that \
+         you have"
     };
     unpack(kind, &partial).with_context(advice)?;
     remove(&directory)?;

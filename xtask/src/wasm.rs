@@ -44,8 +44,9 @@ impl Compiler {
             }
         }
         bail!(
-            "no compiler for the page: the toolchain lacks {TARGET}. Run `rustup target add {TARGET}`, or where that \
-             cannot download, on Debian `apt-get install rustc-web cargo-web rust-web-src`; then the same again"
+            "no compiler for the page: the toolchain lacks {TARGET}. Run `rustup target add \
+             {TARGET}`, or where that cannot download, on Debian `apt-get install rustc-web \
+             cargo-web rust-web-src`; then the same again"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Few-step image generation as a library: VAR (<https://arxiv.org/abs/2404.02905>) draws a picture
-//! as a pyramid of token maps, and Distilled Decoding (<https://arxiv.org/abs/2412.17153>) draws the
-//! whole pyramid in one or two passes of a network.
+//! as a pyramid of token maps, and Distilled Decoding (<https://arxiv.org/abs/2412.17153>) draws
+//! the whole pyramid in one or two passes of a network.
 //!
 //! Open a model, draw one picture, save it:
 //!

@@ -69,7 +69,13 @@ pub struct DownloadArgs {
     #[arg(long)]
     offline: bool,
     /// Another address of the Inception weights.
-    #[arg(long, value_name = "URL", env = "VAR_DD_INCEPTION_URL", default_value = INCEPTION_URL, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "VAR_DD_INCEPTION_URL",
+        default_value = INCEPTION_URL,
+        hide_default_value = true,
+    )]
     inception_url: String,
 }
 

@@ -59,7 +59,13 @@ impl ModelArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct PlanArgs {
     /// First scale of each student pass, as in `0` (one step) or `0,5` (two steps).
-    #[arg(long, value_name = "T,…", value_delimiter = ',', allow_hyphen_values = true, value_parser = scale)]
+    #[arg(
+        long,
+        value_name = "T,…",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        value_parser = scale,
+    )]
     pub t_list: Vec<u32>,
     /// Tokens of scales before this one are codewords, from it on regressed vectors: 0 to the
     /// number of scales.

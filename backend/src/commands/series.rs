@@ -42,7 +42,11 @@ use crate::{
 pub struct SeriesArgs {
     /// A plan of the model by its name, as `var-dd info` lists them [default: the model's first
     /// plan].
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["t_list", "autoregressive", "loss_split_t", "causal_prefix"])]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["t_list", "autoregressive", "loss_split_t", "causal_prefix"],
+    )]
     plan: Option<String>,
     #[command(flatten)]
     flags: PlanArgs,
@@ -169,13 +173,13 @@ impl SeriesArgs {
             if chosen.is_empty() { (0..all as u32).collect() } else { chosen.clone() };
         let (classes, labels) = match (&stream, self.labels) {
             (Some(_), Some(Labels::Turn)) => {
-                let reason = "--rng torch draws the labels at random, as the released scripts do; leave out \
-                              --labels turn";
+                let reason = "--rng torch draws the labels at random, as the released scripts do; \
+                    leave out --labels turn";
                 return Err(UsageError(reason.into()));
             }
             (Some(_), _) if !chosen.is_empty() => {
-                let reason = "--rng torch draws the labels among all classes, as the released scripts do; leave out \
-                              --class and --classes";
+                let reason = "--rng torch draws the labels among all classes, as the released \
+                    scripts do; leave out --class and --classes";
                 return Err(UsageError(reason.into()));
             }
             (Some(stream), _) => {

@@ -199,7 +199,12 @@ impl Generator for Engine {
                     return;
                 }
                 if let Err(error) = self.generate(&batch, &mut |_| ControlFlow::Continue(())) {
-                    tracing::warn!(model, pictures = size, %error, "no larger batches are prepared");
+                    tracing::warn!(
+                        model,
+                        pictures = size,
+                        %error,
+                        "no larger batches are prepared"
+                    );
                     return;
                 }
             }

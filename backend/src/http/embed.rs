@@ -91,10 +91,20 @@ static STYLE: LazyLock<(String, String)> = LazyLock::new(|| {
     tag = "page",
     params(("id" = JobId, Path, description = "Name of the result"), Chosen),
     responses(
-        (status = 200, description = "A page that any site may frame", body = String, content_type = "text/html"),
+        (
+            status = 200,
+            description = "A page that any site may frame",
+            body = String,
+            content_type = "text/html"
+        ),
         (status = 304, description = "As the client has it"),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "A page that says so; there is no such result (any more)", body = String, content_type = "text/html"),
+        (
+            status = 404,
+            description = "A page that says so; there is no such result (any more)",
+            body = String,
+            content_type = "text/html"
+        ),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
@@ -317,7 +327,12 @@ fn linked(text: &str, base: &str) -> Option<(JobId, Chosen)> {
     tag = "results",
     params(("id" = JobId, Path, description = "Name of the result"), Chosen),
     responses(
-        (status = 200, description = "Dark on white, with its quiet zone", body = String, content_type = "image/svg+xml"),
+        (
+            status = 200,
+            description = "Dark on white, with its quiet zone",
+            body = String,
+            content_type = "image/svg+xml"
+        ),
         (status = 304, description = "As the client has it"),
         (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such result (any more)", body = ErrorBody),

@@ -33,8 +33,8 @@ use crate::scheduler::{Asking, Client, Unwatched, Viewer, ViewerEvent};
 /// How long somebody may go on sending who was told to stop.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Opens a WebSocket: `ClientMessage` and `ServerMessage` (among the schemas of this document) as JSON
-/// text, pictures as binary frames.
+/// Opens a WebSocket: `ClientMessage` and `ServerMessage` (among the schemas of this document) as
+/// JSON text, pictures as binary frames.
 #[utoipa::path(
     get,
     path = "/api/ws",

@@ -1,5 +1,5 @@
-//! A result as one file to keep or to show elsewhere: an animation of its scales, or all of them, or
-//! all of its pictures, side by side.
+//! A result as one file to keep or to show elsewhere: an animation of its scales, or all of them,
+//! or all of its pictures, side by side.
 
 use std::time::Duration;
 
@@ -90,7 +90,11 @@ pub(super) struct ExportQuery {
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No such kind or pace", body = ErrorBody),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "No such finished result or picture (any more)", body = ErrorBody),
+        (
+            status = 404,
+            description = "No such finished result or picture (any more)",
+            body = ErrorBody
+        ),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]

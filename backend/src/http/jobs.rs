@@ -21,7 +21,11 @@ use crate::scheduler::{Asking, Client, Unwatched};
     path = "/api/info",
     tag = "server",
     responses(
-        (status = 200, description = "Models, plans, limits and a finished example", body = ServerInfo),
+        (
+            status = 200,
+            description = "Models, plans, limits and a finished example",
+            body = ServerInfo
+        ),
         (status = 403, description = "Host refused", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
@@ -138,7 +142,11 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     responses(
         (status = 204, description = "It is stopped, at the latest after the running pass"),
         (status = 401, description = "No owner's token", body = ErrorBody),
-        (status = 403, description = "Wrong owner's token, host or origin refused", body = ErrorBody),
+        (
+            status = 403,
+            description = "Wrong owner's token, host or origin refused",
+            body = ErrorBody
+        ),
         (status = 404, description = "No such job", body = ErrorBody),
         (status = 409, description = "It has ended", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),

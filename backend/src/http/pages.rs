@@ -182,9 +182,19 @@ pub(super) async fn page(
     tag = "page",
     params(("id" = JobId, Path, description = "Name of the result"), Chosen),
     responses(
-        (status = 200, description = "The page, with Open Graph tags of the result", body = String, content_type = "text/html"),
+        (
+            status = 200,
+            description = "The page, with Open Graph tags of the result",
+            body = String,
+            content_type = "text/html"
+        ),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "The page; there is no such result (any more)", body = String, content_type = "text/html"),
+        (
+            status = 404,
+            description = "The page; there is no such result (any more)",
+            body = String,
+            content_type = "text/html"
+        ),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
@@ -216,9 +226,19 @@ pub(super) async fn result(
     params(("address" = String, Path, description = "Model, class, seed and two to four plans: \
         `demo-64/3-snowman/42/student=0;split=5/student=0,5;split=5`")),
     responses(
-        (status = 200, description = "The page, with Open Graph tags of the comparison", body = String, content_type = "text/html"),
+        (
+            status = 200,
+            description = "The page, with Open Graph tags of the comparison",
+            body = String,
+            content_type = "text/html"
+        ),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "The page; this is no comparison that can be drawn here", body = String, content_type = "text/html"),
+        (
+            status = 404,
+            description = "The page; this is no comparison that can be drawn here",
+            body = String,
+            content_type = "text/html"
+        ),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]

@@ -38,7 +38,11 @@ pub(super) struct RecentQuery {
     params(RecentQuery),
     responses(
         (status = 200, description = "A page of results without their frames", body = ResultPage),
-        (status = 400, description = "Not a number from 1 to 100, or not a `next` of an earlier page", body = ErrorBody),
+        (
+            status = 400,
+            description = "Not a number from 1 to 100, or not a `next` of an earlier page",
+            body = ErrorBody
+        ),
         (status = 403, description = "Host refused", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
@@ -88,7 +92,11 @@ pub(super) async fn view(
     responses(
         (status = 204, description = "It is gone"),
         (status = 401, description = "No owner's token", body = ErrorBody),
-        (status = 403, description = "Wrong owner's token, host or origin refused", body = ErrorBody),
+        (
+            status = 403,
+            description = "Wrong owner's token, host or origin refused",
+            body = ErrorBody
+        ),
         (status = 404, description = "No such result (any more)", body = ErrorBody),
         (status = 409, description = "It has not ended", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),

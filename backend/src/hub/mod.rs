@@ -87,8 +87,8 @@ pub enum HubError {
     },
     /// The connection broke again and again.
     #[error(
-        "{url} broke off after {received} of {size} bytes, {attempts} times without getting further ({reason}); the same \
-         command goes on there"
+        "{url} broke off after {received} of {size} bytes, {attempts} times without getting \
+         further ({reason}); the same command goes on there"
     )]
     Cut {
         /// What was asked for.

@@ -429,8 +429,8 @@ impl Scheduler {
     }
 
     /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before the
-    /// cursor `before`, which is the `next` of an earlier page. Those that descend from a picture of
-    /// somebody's own are left out.
+    /// cursor `before`, which is the `next` of an earlier page. Those that descend from a picture
+    /// of somebody's own are left out.
     ///
     /// # Errors
     /// When the limit is out of its bounds, or the cursor is not one.

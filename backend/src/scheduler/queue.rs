@@ -1,5 +1,5 @@
-//! The jobs that wait: bounded, clients in turn, each client's in the order of acceptance, each with
-//! its viewers. Pure; the clock is an argument.
+//! The jobs that wait: bounded, clients in turn, each client's in the order of acceptance, each
+//! with its viewers. Pure; the clock is an argument.
 
 use std::collections::{HashMap, HashSet};
 

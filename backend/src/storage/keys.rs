@@ -1,4 +1,5 @@
-//! Keys under which clients ask for jobs: whoever asks again under a key gets the job that there is.
+//! Keys under which clients ask for jobs: whoever asks again under a key gets the job that there
+//! is.
 
 use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};

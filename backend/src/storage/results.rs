@@ -30,7 +30,8 @@ impl Store {
     pub async fn take_over(&self) -> Result<Vec<UnfinishedJob>, StoreError> {
         let mut transaction = self.0.writer.begin().await?;
         sqlx::query(
-            "UPDATE jobs SET attempt = attempt + 1, crashes = crashes + (state = 'running'), state = 'queued'
+            "UPDATE jobs SET attempt = attempt + 1, crashes = crashes + (state = 'running'),
+                state = 'queued'
              WHERE state IN ('queued', 'running')",
         )
         .execute(&mut *transaction)
@@ -82,7 +83,8 @@ impl Store {
         };
         let mut transaction = self.0.writer.begin().await?;
         let number: Option<i64> = sqlx::query_scalar(
-            "UPDATE jobs SET state = ?, timings = ?, error = ?, ended = (SELECT COALESCE(MAX(ended), 0) + 1 FROM jobs)
+            "UPDATE jobs SET state = ?, timings = ?, error = ?,
+                ended = (SELECT COALESCE(MAX(ended), 0) + 1 FROM jobs)
              WHERE id = ? AND state IN ('queued', 'running') RETURNING number",
         )
         .bind(state_name(state))
@@ -300,7 +302,8 @@ pub(super) async fn insert_job(
     job: &JobRecord,
 ) -> Result<i64, StoreError> {
     let done = sqlx::query(
-        "INSERT INTO jobs (id, owner, state, created_ms, stays, example, model, request, class_name, plan_name,
+        "INSERT INTO jobs (id, owner, state, created_ms, stays, example, model, request,
+            class_name, plan_name,
                            patch_nums, image_size)
          VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )

@@ -107,8 +107,8 @@ async fn who_does_not_read_is_not_waited_for() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut socket = socket.connect(server.address).await.unwrap();
-    // Answers far beyond what any socket buffer holds; then a word from time to time, to see whether
-    // anybody is there.
+    // Answers far beyond what any socket buffer holds; then a word from time to time, to see
+    // whether anybody is there.
     let wish = get(&server, "/api/openapi.json");
     let asked = async {
         for _ in 0..2000 {

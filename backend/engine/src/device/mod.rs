@@ -185,8 +185,8 @@ impl DtypeChoice {
 }
 
 /// Has libtorch compute with so many threads; by default, unless a number was chosen before, with
-/// one for each core that this program may use. A core has one multiplier for all its threads, and OpenMP would start as many as the
-/// machine has even where a container is given few.
+/// one for each core that this program may use. A core has one multiplier for all its threads, and
+/// OpenMP would start as many as the machine has even where a container is given few.
 pub fn use_threads(threads: Option<NonZeroUsize>) {
     static CHOSEN: Once = Once::new();
     let choose = |threads| tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));

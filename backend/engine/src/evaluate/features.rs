@@ -183,9 +183,10 @@ impl FeatureNetwork for InceptionFeatures {
     }
 
     fn protocol(&self) -> &str {
-        "Inception v3 with the weights of 2015-12-05 as in pytorch-fid: 8-bit pictures, resized to 299×299 bilinearly without \
-         antialiasing, pool features; class probabilities without bias and splits of 5,000, spatial features and third \
-         neighbours as in ADM's evaluator, whose TensorFlow resizing differs slightly"
+        "Inception v3 with the weights of 2015-12-05 as in pytorch-fid: 8-bit pictures, resized \
+         to 299×299 bilinearly without antialiasing, pool features; class probabilities without \
+         bias and splits of 5,000, spatial features and third neighbours as in ADM's evaluator, \
+         whose TensorFlow resizing differs slightly"
     }
 
     fn features(&self) -> i64 {

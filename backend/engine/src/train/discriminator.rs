@@ -1,7 +1,7 @@
-//! The discriminator of a VAE's pictures (Esser et al. 2021, the patch discriminator of Isola et al.
-//! 2017): it learns to tell patches of drawn pictures from those that a decoder made, and the decoder
-//! learns to be taken for the drawn ones. Losses of pixels leave an edge that may lie here or there
-//! soft; a soft edge is what the discriminator sees first.
+//! The discriminator of a VAE's pictures (Esser et al. 2021, the patch discriminator of Isola et
+//! al. 2017): it learns to tell patches of drawn pictures from those that a decoder made, and the
+//! decoder learns to be taken for the drawn ones. Losses of pixels leave an edge that may lie here
+//! or there soft; a soft edge is what the discriminator sees first.
 //!
 //! The decoder's share of it is weighed so that at the decoder's last layer its gradient is as long
 //! as that of all other losses, times a share. It begins when pictures are already like, and rises

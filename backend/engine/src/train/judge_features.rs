@@ -48,8 +48,8 @@ impl FeatureNetwork for JudgeFeatures {
     }
 
     fn protocol(&self) -> &str {
-        "the judge of this project (`var-dd train judge`): 8-bit pictures as they are, the mean over its last map; numbers \
-         compare only with those of the same judge"
+        "the judge of this project (`var-dd train judge`): 8-bit pictures as they are, the mean \
+         over its last map; numbers compare only with those of the same judge"
     }
 
     fn features(&self) -> i64 {

@@ -134,7 +134,10 @@ pub enum TrainError {
         reason: String,
     },
     /// Another process is at work there.
-    #[error("another process is at work in {}; wait for it, or choose another --output", .path.display())]
+    #[error(
+        "another process is at work in {}; wait for it, or choose another --output",
+        .path.display()
+    )]
     Busy {
         /// The directory.
         path: PathBuf,

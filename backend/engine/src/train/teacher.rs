@@ -69,7 +69,12 @@ pub fn train(
         name: "teacher",
         place,
         run: &recipe.teacher.run,
-        settings: json!({"common": common, "teacher": recipe.teacher, "vae": vae.fingerprint, "start": start.as_ref().map(|start| start.1)}),
+        settings: json!({
+            "common": common,
+            "teacher": recipe.teacher,
+            "vae": vae.fingerprint,
+            "start": start.as_ref().map(|start| start.1),
+        }),
         initial: start.map(|start| start.0).unwrap_or_default(),
         layout: Layout::of(|at| {
             Teacher::load(at, &config);

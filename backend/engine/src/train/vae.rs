@@ -51,7 +51,11 @@ pub fn train(
         name: "vae",
         place,
         run: &recipe.vae.run,
-        settings: json!({"common": product::common_settings(recipe, place.kind), "vae": recipe.vae, "start": start.as_ref().map(|start| start.1)}),
+        settings: json!({
+            "common": product::common_settings(recipe, place.kind),
+            "vae": recipe.vae,
+            "start": start.as_ref().map(|start| start.1),
+        }),
         initial: start.map(|start| start.0).unwrap_or_default(),
         layout: Layout::of(|at| {
             Vae::load(at, &config);

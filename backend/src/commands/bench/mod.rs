@@ -85,10 +85,20 @@ pub struct BenchArgs {
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=10_000))]
     accuracy: Option<u32>,
     /// Runs that are counted.
-    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 10,
+        value_parser = value_parser!(u32).range(1..=10_000),
+    )]
     runs: u32,
     /// Runs before those; on a GPU three see, capture and check what then runs as a graph.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = value_parser!(u32).range(..=1_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 3,
+        value_parser = value_parser!(u32).range(..=1_000),
+    )]
     warm_up: u32,
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]

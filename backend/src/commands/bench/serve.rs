@@ -35,10 +35,10 @@ const CALM: f64 = 0.5;
 /// Flags of `var-dd bench serve`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-First `var-dd bench` measures the engine alone (offline), then the same program serves and clients ask it for pictures over\n\
-WebSockets. Each row is one load: pictures per second and their share of the offline rate at the same batch; milliseconds\n\
-from the request to the first and last frame, and the median's ratio to offline; and how late frames arrive, from the time\n\
-they are encoded. With --busy, ratios to the same load without busy loops follow.\n\n\
+First `var-dd bench` measures the engine alone (offline), then the same program serves and \
+clients ask it for pictures over WebSockets. Each row is one load: pictures per second and their \
+share of the offline rate at the same batch; milliseconds from the request to the first and last \
+frame, and the median's ratio to offline; and how late frames arrive, from the time they are encoded. With --busy, ratios to the same load without busy loops follow.\n\n\
 Examples:\n  \
 var-dd bench serve --json served.json\n  \
 var-dd bench serve --clients 1 --busy 0,1,2,3 --rate 5\n  \
@@ -64,13 +64,28 @@ pub(super) struct ServeBenchArgs {
           value_parser = value_parser!(u32).range(..=256))]
     busy: Vec<u32>,
     /// Pictures of each row.
-    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 50,
+        value_parser = value_parser!(u32).range(1..=100_000),
+    )]
     jobs: u32,
     /// Pictures before each row that are not counted.
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = value_parser!(u32).range(..=1_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 5,
+        value_parser = value_parser!(u32).range(..=1_000),
+    )]
     warm_up: u32,
     /// Most pictures that the server draws together.
-    #[arg(long, value_name = "PICTURES", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1024))]
+    #[arg(
+        long,
+        value_name = "PICTURES",
+        default_value_t = 8,
+        value_parser = value_parser!(u32).range(1..=1024),
+    )]
     max_batch: u32,
     /// Measure another build of this program in place of this one, as before a change.
     #[arg(long, value_name = "FILE")]

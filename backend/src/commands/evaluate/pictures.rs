@@ -41,8 +41,8 @@ pub(super) enum Pictures {
 pub(super) type Each<'a> = dyn FnMut(&Tensor) -> anyhow::Result<ControlFlow<()>> + 'a;
 
 impl Pictures {
-    /// Opens a folder (or one whose pictures lie in `images` below it; with `recursive`, all folders
-    /// below it too) or the array `arr_0` of an archive.
+    /// Opens a folder (or one whose pictures lie in `images` below it; with `recursive`, all
+    /// folders below it too) or the array `arr_0` of an archive.
     ///
     /// # Errors
     /// When there is no picture, or one is not RGB with 8 bits, or of another size than the first.

@@ -215,15 +215,16 @@ impl Scorer<'_> {
         let mut notes = Vec::new();
         if tally.pictures != PUBLISHED_PICTURES {
             notes.push(format!(
-                "Published scores are of {PUBLISHED_PICTURES} pictures, these of {}. The Fréchet distance of few pictures is \
-                 too large; compare numbers of equally many pictures only.",
+                "Published scores are of {PUBLISHED_PICTURES} pictures, these of {}. The Fréchet \
+                 distance of few pictures is too large; compare numbers of equally many pictures \
+                 only.",
                 tally.pictures
             ));
         }
         if tally.pictures <= self.network.features() as u64 {
             notes.push(format!(
-                "With no more pictures than features ({}) the covariance is of deficient rank: the distance is exact, and \
-                 says little.",
+                "With no more pictures than features ({}) the covariance is of deficient rank: \
+                 the distance is exact, and says little.",
                 self.network.features()
             ));
         }

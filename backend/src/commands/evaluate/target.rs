@@ -83,8 +83,8 @@ impl Target {
         let reference = Reference::open(path)?;
         if reference.features != network.features() {
             bail!(
-                "the reference {} has statistics of {} features, and the {} network has {}; both must come from the same \
-                 network",
+                "the reference {} has statistics of {} features, and the {} network has {}; both \
+                 must come from the same network",
                 path.display(),
                 reference.features,
                 network.name(),

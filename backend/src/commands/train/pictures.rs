@@ -23,10 +23,20 @@ pub(super) struct PicturesArgs {
     #[arg(long, value_name = "DIR", default_value = "pictures")]
     output: PathBuf,
     /// Number of pictures; classes take turns.
-    #[arg(long, value_name = "COUNT", default_value_t = 128, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 128,
+        value_parser = value_parser!(u32).range(1..=10_000_000),
+    )]
     count: u32,
     /// Side in pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = 64, value_parser = value_parser!(u32).range(SIDES_U32))]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        default_value_t = 64,
+        value_parser = value_parser!(u32).range(SIDES_U32),
+    )]
     side: u32,
     /// Seed of the stream of pictures.
     #[arg(long, default_value_t = 1)]

@@ -38,7 +38,12 @@ pub(super) struct ScoreArgs {
     #[arg(long, value_name = "DIR", default_value = "training/judge")]
     judge: PathBuf,
     /// Pictures of each way; classes take turns.
-    #[arg(long, value_name = "COUNT", default_value_t = RUN_PICTURES, value_parser = value_parser!(u32).range(2..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = RUN_PICTURES,
+        value_parser = value_parser!(u32).range(2..=1_000_000),
+    )]
     count: u32,
     /// Seed of all randomness.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]
@@ -60,10 +65,20 @@ pub(super) struct VerifyFlowArgs {
     #[arg(long, default_value_t = 0)]
     class: i64,
     /// Noise vectors per law.
-    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = value_parser!(u64).range(100..=100_000_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 100_000,
+        value_parser = value_parser!(u64).range(100..=100_000_000),
+    )]
     draws: u64,
     /// Numbers of solver steps to try.
-    #[arg(long, value_name = "STEPS,…", value_delimiter = ',', default_values_t = [5, 10, 20, 30, 40, DEFAULT_STEPS])]
+    #[arg(
+        long,
+        value_name = "STEPS,…",
+        value_delimiter = ',',
+        default_values_t = [5, 10, 20, 30, 40, DEFAULT_STEPS],
+    )]
     steps: Vec<usize>,
     /// Seed of the noise.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = seed)]

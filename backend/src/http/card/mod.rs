@@ -34,7 +34,12 @@ pub(super) const SIZE: (u32, u32) = (draw::WIDTH, draw::HEIGHT);
     tag = "page",
     params(("id" = JobId, Path, description = "Name of the result"), Chosen),
     responses(
-        (status = 200, description = "1200 × 630, at most 300 KB", body = Vec<u8>, content_type = "image/jpeg"),
+        (
+            status = 200,
+            description = "1200 × 630, at most 300 KB",
+            body = Vec<u8>,
+            content_type = "image/jpeg"
+        ),
         (status = 304, description = "As the client has it"),
         (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such result (any more)", body = ErrorBody),
@@ -61,7 +66,12 @@ pub(super) async fn of_result(
     path = "/card.jpg",
     tag = "page",
     responses(
-        (status = 200, description = "1200 × 630, at most 300 KB", body = Vec<u8>, content_type = "image/jpeg"),
+        (
+            status = 200,
+            description = "1200 × 630, at most 300 KB",
+            body = Vec<u8>,
+            content_type = "image/jpeg"
+        ),
         (status = 304, description = "As the client has it"),
         (status = 403, description = "Host refused", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
@@ -96,10 +106,19 @@ pub(super) async fn of_playground(
     tag = "page",
     params(("address" = String, Path, description = "As in the address of the comparison")),
     responses(
-        (status = 200, description = "1200 × 630, at most 300 KB", body = Vec<u8>, content_type = "image/jpeg"),
+        (
+            status = 200,
+            description = "1200 × 630, at most 300 KB",
+            body = Vec<u8>,
+            content_type = "image/jpeg"
+        ),
         (status = 304, description = "As the client has it"),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "This is no comparison that can be drawn here", body = ErrorBody),
+        (
+            status = 404,
+            description = "This is no comparison that can be drawn here",
+            body = ErrorBody
+        ),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]

@@ -24,9 +24,9 @@ pub(crate) enum Attended<'a> {
     EarlierLevels(&'a [i64]),
 }
 
-/// Attention by head, `softmax(q̂·k̂ᵀ)·v`: `q̂` is `exp(min(log_sharpness, ln 100))·q/‖q‖` and `k̂` is
-/// `k/‖k‖`. Gives `[B, L, C]` of `qkv`, `[B, L, 3C]`, which holds queries, keys and values of all
-/// heads side by side and is used up, and of `log_sharpness`, f32 `[1, H, 1, 1]`.
+/// Attention by head, `softmax(q̂·k̂ᵀ)·v`: `q̂` is `exp(min(log_sharpness, ln 100))·q/‖q‖` and `k̂`
+/// is `k/‖k‖`. Gives `[B, L, C]` of `qkv`, `[B, L, 3C]`, which holds queries, keys and values of
+/// all heads side by side and is used up, and of `log_sharpness`, f32 `[1, H, 1, 1]`.
 ///
 /// Keys and values are appended to `cache`, if there is one, and those that it held are attended to
 /// as well. On a GPU a kernel gives queries and keys their length in one pass over memory.

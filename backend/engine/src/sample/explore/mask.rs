@@ -70,7 +70,8 @@ impl Mask {
         (0..p * p).map(|cell| 2 * covered(cell / p, cell % p) >= side * side).collect()
     }
 
-    /// The tokens of all scales, whose sides are `patch_nums`, that are drawn anew, one after another.
+    /// The tokens of all scales, whose sides are `patch_nums`, that are drawn anew, one after
+    /// another.
     ///
     /// # Errors
     /// [`MaskError::Empty`] when there are none.

@@ -47,10 +47,18 @@ pub const SIDES: std::ops::RangeInclusive<u32> = 8..=1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PictureError {
     /// A class that there is none of.
-    #[error("class {0} is out of range; there are {n} kinds of scenes, 0 to {last}", n = CLASSES.len(), last = CLASSES.len() - 1)]
+    #[error(
+        "class {0} is out of range; there are {n} kinds of scenes, 0 to {last}",
+        n = CLASSES.len(),
+        last = CLASSES.len() - 1
+    )]
     Class(usize),
     /// A side out of bounds.
-    #[error("pictures of {0}×{0} pixels cannot be drawn; the side goes from {first} to {last}", first = SIDES.start(), last = SIDES.end())]
+    #[error(
+        "pictures of {0}×{0} pixels cannot be drawn; the side goes from {first} to {last}",
+        first = SIDES.start(),
+        last = SIDES.end()
+    )]
     Side(u32),
 }
 
