@@ -55,9 +55,11 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
     };
     let (untouched, wanted) = (request(&Desk::new(scales)), request(&desk));
     let before = use_preview(untouched.clone());
-    let now = use_preview(wanted.clone());
-    // Pictures of the desk before are not shown on this one.
+    let played = use_preview(wanted.clone().filter(|_| !desk.is_at_rest()));
+    // Pictures of the desk before are not shown on this one, and at rest there is but one.
+    let refused = played.error.filter(|_| !desk.is_at_rest()).or(before.error);
     let before = before.picture.filter(|_| before.of == untouched);
+    let now = played.picture.filter(|_| played.of.is_some()).or(before.clone());
     let on_toggle = {
         let is_open = is_open.setter();
         Callback::from(move |event: Event| {
@@ -97,7 +99,7 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
     };
     let keep = draw.reform(move |_: MouseEvent| wanted.clone());
     let reset = change.reform(move |_: MouseEvent| Desk::new(scales));
-    let words = match &now.error {
+    let words = match &refused {
         Some(error) => words::refusal(error),
         None => (*told).clone().unwrap_or_default(),
     };
@@ -110,7 +112,7 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
                 <div class="desk-pictures">
                     <figure>
                         <div class="desk-square">
-                            if let Some(picture) = &now.picture {
+                            if let Some(picture) = &now {
                                 <img src={picture.url().to_owned()} alt="The picture by these faders" data-testid="desk-picture" onload={on_load.clone()} />
                             }
                         </div>
@@ -118,7 +120,7 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
                     </figure>
                     <figure>
                         <div class="desk-square difference">
-                            if let (Some(before), Some(now)) = (&before, &now.picture) {
+                            if let (Some(before), Some(now)) = (&before, &now) {
                                 <img src={before.url().to_owned()} alt="" onload={on_load} />
                                 <img class="over" src={now.url().to_owned()} alt="" />
                             }

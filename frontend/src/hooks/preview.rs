@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Preview {
     /// The newest picture.
     pub(crate) picture: Option<Picture>,
-    /// The request that it shows.
+    /// The request that it shows; none of a time when nothing was wanted.
     pub(crate) of: Option<GenerateRequest>,
     /// Why the newest request was refused.
     pub(crate) error: Option<ErrorBody>,
@@ -29,6 +29,8 @@ pub(crate) struct Preview {
 #[derive(Default)]
 struct Line {
     wanted: Option<GenerateRequest>,
+    /// Whether anything is wanted, on its way or not.
+    is_wanted: bool,
     /// Whether a request is on its way.
     busy: bool,
     is_gone: bool,
@@ -45,10 +47,15 @@ pub(crate) fn use_preview(wanted: Option<GenerateRequest>) -> Preview {
     {
         let (line, shown) = (line.clone(), shown.setter());
         use_effect_with(wanted, move |wanted| {
-            line.borrow_mut().wanted.clone_from(wanted);
-            if wanted.is_some() && !line.borrow().busy {
-                line.borrow_mut().busy = true;
-                spawn_local(follow(line, shown));
+            let mut now = line.borrow_mut();
+            now.wanted.clone_from(wanted);
+            now.is_wanted = wanted.is_some();
+            if wanted.is_none() {
+                now.shown.of = None;
+                shown.set(now.shown.clone());
+            } else if !now.busy {
+                now.busy = true;
+                spawn_local(follow(line.clone(), shown));
             }
         });
     }
@@ -69,7 +76,7 @@ async fn follow(line: Rc<RefCell<Line>>, tell: UseStateSetter<Preview>) {
                 line.rate.note(api::now_ms());
                 line.shown = Preview {
                     picture: Some(picture),
-                    of: Some(request),
+                    of: line.is_wanted.then_some(request),
                     error: None,
                     per_second: line.rate.per_second().or(line.shown.per_second),
                     count: line.shown.count + 1,

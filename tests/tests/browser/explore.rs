@@ -1,6 +1,6 @@
 //! Pictures as an instrument: the desk, a family, and the pad.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use var_dd_protocol::TokenReport;
 use var_dd_tests::{
@@ -122,7 +122,15 @@ async fn scales_are_weighed_on_the_desk_and_a_picture_is_drawn_anew_from_one_on(
             playground.choose("desk-open").await?;
             let same = format!("return {TOLD}.includes('same picture')");
             playground.page.wait_for("the untouched picture", &same).await?;
+            ensure!(previews(&playground).await? == 1, "a desk at rest asks once");
             check(&playground, "the desk").await?;
+            // Scrolled to, nothing lies over it.
+            let free = "const desk = document.querySelector('[data-testid=desk-picture]'); \
+                desk.scrollIntoView(); \
+                const stage = document.querySelector('[data-testid=stage]'); \
+                const fixed = getComputedStyle(stage).position === 'fixed'; \
+                return innerWidth > 899 || (fixed && getComputedStyle(stage).visibility === 'hidden')";
+            playground.page.wait_for("a desk that nothing covers", free).await?;
 
             playground.fill("gain-1", "0.25").await?;
             let differs = format!("return {TOLD}.includes('dB')");
@@ -166,6 +174,14 @@ async fn scales_are_weighed_on_the_desk_and_a_picture_is_drawn_anew_from_one_on(
         Ok(())
     })
     .await
+}
+
+/// Previews that were asked for since the document was loaded.
+async fn previews(playground: &Playground) -> Result<i64> {
+    let count = "return performance.getEntriesByType('resource') \
+        .filter(entry => entry.name.endsWith('/api/preview')).length";
+    let count = playground.page.value(count).await?;
+    count.as_i64().with_context(|| format!("{count} is no number"))
 }
 
 /// The results in the family strip.
