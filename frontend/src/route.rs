@@ -20,6 +20,9 @@ pub(crate) enum Route {
     /// A picture between four corners.
     #[at("/explore")]
     Explore,
+    /// A picture at hand: of one's own, or of a result.
+    #[at("/picture")]
+    Picture,
     /// A shared result.
     #[at("/r/:id")]
     Result {

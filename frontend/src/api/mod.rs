@@ -7,7 +7,7 @@ use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, JobId, JobView, OwnerToken, ResultPage, ServerInfo,
-    TokenReport,
+    TokenReport, TokenizedPicture,
 };
 
 pub(crate) use line::Server;
@@ -19,6 +19,9 @@ const RECENT: usize = 12;
 
 /// Longest wait for an answer over HTTP.
 const ANSWER_MS: u32 = 15_000;
+
+/// Longest wait while a file goes to the server, as from a phone.
+const UPLOAD_MS: u32 = 60_000;
 
 /// Milliseconds since the document began.
 pub(crate) fn now_ms() -> f64 {
@@ -149,6 +152,22 @@ pub(crate) async fn preview(request: &GenerateRequest) -> Result<Picture, ErrorB
     line::held_picture(&bytes, &media_type).ok_or_else(|| {
         ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
     })
+}
+
+/// A picture of one's own as tokens of a model, by its file; nothing of it is kept.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn encode(
+    model: &str,
+    file: &web_sys::File,
+) -> Result<TokenizedPicture, ErrorBody> {
+    let model = String::from(js_sys::encode_uri_component(model));
+    let post = Request::post(&path(&format!("api/encode?model={model}")))
+        .abort_signal(Some(&web_sys::AbortSignal::timeout_with_u32(UPLOAD_MS)))
+        .header("Content-Type", &file.type_());
+    let post = post.body(file.clone()).map_err(|error| unreadable(&error))?;
+    read(checked(post.send().await).await?).await
 }
 
 /// Stops a job of one's own.

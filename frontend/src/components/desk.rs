@@ -19,6 +19,7 @@ use crate::{
         desk::{Desk, difference_in_words, psnr, reroll},
         job::Job,
         settings::PICKED_SEEDS,
+        store::Store,
         words::{self, size},
     },
 };
@@ -76,6 +77,16 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
             }
         })
     };
+    let edit = {
+        let (navigator, result) = (use_navigator(), job.map(|job| job.id().to_string()));
+        Callback::from(move |_: MouseEvent| {
+            if let Some((navigator, result)) = navigator.as_ref().zip(result.as_ref()) {
+                let query = [("of", result.clone()), ("picture", picture.to_string())];
+                // Names and numbers always make a query.
+                let _ = navigator.push_with_query(&Route::Picture, query);
+            }
+        })
+    };
     let change = {
         let (kept, whose) = (kept.setter(), whose.clone());
         Callback::from(move |changed: Desk| kept.set((whose.clone(), changed)))
@@ -92,7 +103,8 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
         let reroll = reroll_button(job, picture, at, side, &draw);
         draw_row(at, side, &desk, &change, reroll)
     });
-    let others = others(&backend.store, job);
+    let model = job.about.request.model.as_deref();
+    let others = others(&backend.store, model, Some(job.id()));
     let on_load = {
         let told = told.setter();
         Callback::from(move |event: Event| told.set(measured(&event).map(difference_in_words)))
@@ -134,6 +146,7 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
                 <div class="actions">
                     <button type="button" data-testid="desk-keep" disabled={desk.is_at_rest()} onclick={keep}>{ "Keep this picture" }</button>
                     <button type="button" data-testid="desk-reset" disabled={desk.is_at_rest()} onclick={reset}>{ "Reset" }</button>
+                    <button type="button" data-testid="desk-edit" onclick={edit}>{ "Draw a part anew" }</button>
                 </div>
             </div>
         </details>
@@ -211,8 +224,12 @@ fn draw_row(at: usize, side: u32, desk: &Desk, change: &Callback<Desk>, reroll: 
     }
 }
 
-/// Finished results of the same model that a picture can be crossed with, with their names.
-fn others(store: &crate::state::store::Store, job: &Job) -> Vec<(JobId, String)> {
+/// Finished results of a model besides one of them, with their names: one's own before the others.
+pub(crate) fn others(
+    store: &Store,
+    model: Option<&str>,
+    besides: Option<&JobId>,
+) -> Vec<(JobId, String)> {
     let named = |class: &str, request: &GenerateRequest| {
         let seed = request.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         format!("{class}{seed}")
@@ -222,8 +239,8 @@ fn others(store: &crate::state::store::Store, job: &Job) -> Vec<(JobId, String)>
     let mut found: Vec<(JobId, String)> = Vec::new();
     for (id, state, class, request) in mine.chain(all) {
         let fits = state == JobState::Finished
-            && request.model == job.about.request.model
-            && id != job.id()
+            && request.model.as_deref() == model
+            && Some(id) != besides
             && !store.is_deleted(id);
         if fits && found.iter().all(|(known, _)| known != id) {
             found.push((id.clone(), named(class, request)));
@@ -238,62 +255,75 @@ fn draw_crossover(
     sides: &[u32],
     change: &Callback<Desk>,
 ) -> Html {
-    let scales = sides.len() as u32;
     let chosen = desk.other().cloned();
+    let cut = chosen.as_ref().map_or(sides.len() as u32 / 2, |(_, cut)| *cut);
     let on_other = {
-        let (desk, others) = (desk.clone(), others.to_vec());
-        let cut = chosen.as_ref().map_or(scales / 2, |(_, cut)| *cut);
-        change.reform(move |event: Event| {
-            let value = event.target_unchecked_into::<HtmlSelectElement>().value();
-            let other = others.iter().find(|(id, _)| id.as_str() == value);
-            desk.with_picture(other.map(|(id, _)| (id.clone(), cut)))
+        let desk = desk.clone();
+        change.reform(move |other: Option<JobId>| desk.with_picture(other.map(|id| (id, cut))))
+    };
+    let on_cut = {
+        let (desk, other) = (desk.clone(), chosen.clone());
+        change.reform(move |cut: u32| {
+            desk.with_picture(other.as_ref().map(|(other, _)| (other.clone(), cut)))
         })
     };
-    let cut = chosen.as_ref().map(|(other, cut)| {
-        let oninput = {
-            let (desk, other, cut) = (desk.clone(), other.clone(), *cut);
-            change.reform(move |event: InputEvent| {
-                let typed = event.target_unchecked_into::<HtmlInputElement>().value();
-                desk.with_picture(Some((other.clone(), typed.parse().unwrap_or(cut))))
-            })
-        };
-        let words = match sides.get(*cut as usize) {
-            Some(_) if *cut == 0 => "all scales of the other".to_owned(),
-            Some(&side) => format!("from {} on of the other", size(side)),
-            None => "no scale of the other".to_owned(),
-        };
-        html! {
-            <label class="split">
-                <span>{ "Crossed: " }<strong>{ words.clone() }</strong></span>
-                <input
-                    type="range"
-                    min="0"
-                    max={scales.to_string()}
-                    step="1"
-                    value={cut.to_string()}
-                    aria-valuetext={words}
-                    data-testid="cut"
-                    {oninput}
-                />
-            </label>
-        }
+    crossing(others, chosen.as_ref().map(|(other, _)| other), cut, sides, &on_other, &on_cut)
+}
+
+/// The choice of a picture to cross with, and of the first scale that is its.
+pub(crate) fn crossing(
+    others: &[(JobId, String)],
+    chosen: Option<&JobId>,
+    cut: u32,
+    sides: &[u32],
+    on_other: &Callback<Option<JobId>>,
+    on_cut: &Callback<u32>,
+) -> Html {
+    let onchange = {
+        let others = others.to_vec();
+        on_other.reform(move |event: Event| {
+            let value = event.target_unchecked_into::<HtmlSelectElement>().value();
+            others.iter().find(|(id, _)| id.as_str() == value).map(|(id, _)| id.clone())
+        })
+    };
+    let oninput = on_cut.reform(move |event: InputEvent| {
+        event.target_unchecked_into::<HtmlInputElement>().value().parse().unwrap_or(cut)
     });
+    let words = match sides.get(cut as usize) {
+        Some(_) if cut == 0 => "all scales of the other".to_owned(),
+        Some(&side) => format!("from {} on of the other", size(side)),
+        None => "no scale of the other".to_owned(),
+    };
     html! {
         <div class="crossover">
             <label class="line">
                 <span>{ "Cross with" }</span>
-                <select data-testid="cross-with" disabled={others.is_empty()} onchange={on_other}>
+                <select data-testid="cross-with" disabled={others.is_empty()} {onchange}>
                     <option value="" selected={chosen.is_none()}>{ if others.is_empty() { "no other result yet" } else { "nothing" } }</option>
                     { for others.iter().map(|(id, name)| html! {
                         <option
                             key={id.to_string()}
                             value={id.to_string()}
-                            selected={chosen.as_ref().is_some_and(|(other, _)| other == id)}
+                            selected={chosen == Some(id)}
                         >{ name }</option>
                     }) }
                 </select>
             </label>
-            { cut }
+            if chosen.is_some() {
+                <label class="split">
+                    <span>{ "Crossed: " }<strong>{ words.clone() }</strong></span>
+                    <input
+                        type="range"
+                        min="0"
+                        max={sides.len().to_string()}
+                        step="1"
+                        value={cut.to_string()}
+                        aria-valuetext={words}
+                        data-testid="cut"
+                        {oninput}
+                    />
+                </label>
+            }
         </div>
     }
 }

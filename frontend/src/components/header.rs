@@ -23,6 +23,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
     let place = |to: Route, name: &str| {
         let here = match (&route, &to) {
             (Some(Route::Compared { .. }), Route::Compare) => true,
+            (Some(Route::Picture), Route::Explore) => true,
             (route, to) => route.as_ref() == Some(to),
         };
         let href = api::path(to.to_path().trim_start_matches('/'));

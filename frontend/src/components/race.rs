@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use web_sys::{HtmlElement, HtmlInputElement};
+use web_sys::HtmlInputElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Layers, Status};
+use super::{Layers, Status, Wipe};
 use crate::{
     route::Route,
     state::{
@@ -205,80 +205,6 @@ fn time(name: &'static str, spread: Option<Spread>, runs: usize) -> Html {
                     <span class="hint">{ format!(" {}–{}", words::duration(least), words::duration(most)) }</span>
                 }
             </dd>
-        </div>
-    }
-}
-
-#[derive(PartialEq, Properties)]
-struct WipeProps {
-    left: Html,
-    right: Html,
-    /// Names of all columns.
-    names: Vec<String>,
-    /// The two that lie over each other.
-    pair: (usize, usize),
-    on_pair: Callback<(usize, usize)>,
-}
-
-/// Two pictures, one over the other, and a line to drag between them.
-#[component]
-fn Wipe(props: &WipeProps) -> Html {
-    let over = use_node_ref();
-    let percent = use_state_eq(|| 50.0_f64);
-    {
-        let over = over.clone();
-        use_effect_with(*percent, move |percent| {
-            if let Some(over) = over.cast::<HtmlElement>() {
-                // The style sheet says what it is for.
-                let _ = over.style().set_property("--wipe", &format!("{percent}%"));
-            }
-        });
-    }
-    let oninput = {
-        let percent = percent.setter();
-        Callback::from(move |event: InputEvent| {
-            percent.set(event.target_unchecked_into::<HtmlInputElement>().value_as_number());
-        })
-    };
-    let (left, right) = props.pair;
-    let choice = |label: &'static str, chosen: usize, other: usize, is_left: bool| {
-        let on_pair = props.on_pair.clone();
-        let onchange = Callback::from(move |event: Event| {
-            let input: web_sys::HtmlSelectElement = event.target_unchecked_into();
-            let picked = input.selected_index().max(0) as usize;
-            // Choosing the other one changes sides.
-            let other = if picked == other { chosen } else { other };
-            on_pair.emit(if is_left { (picked, other) } else { (other, picked) });
-        });
-        html! {
-            <label>
-                <span class="unseen">{ label }</span>
-                <select {onchange}>
-                    { for props.names.iter().enumerate().map(|(index, name)| html! {
-                        <option key={index} selected={index == chosen}>{ name }</option>
-                    }) }
-                </select>
-            </label>
-        }
-    };
-    html! {
-        <div class="wipe">
-            <div class="square" ref={over}>
-                <div class="wipe-side">{ props.left.clone() }</div>
-                <div class="wipe-side over">{ props.right.clone() }</div>
-            </div>
-            <input
-                type="range"
-                min="0"
-                max="100"
-                value={percent.to_string()}
-                aria-label={format!("Line between {} and {}", props.names[left], props.names[right])}
-                {oninput}
-            />
-            <div class="wipe-names">
-                { choice("On the left", left, right, true) }
-                { choice("On the right", right, left, false) }
-            </div>
         </div>
     }
 }

@@ -224,6 +224,7 @@ pub(crate) fn Explore() -> Html {
                 Some(true) => "Link copied",
                 Some(false) => "The address of this page is the link",
             } }</p>
+            <p class="hint"><Link<Route> to={Route::Picture}>{ "Go on from a picture of your own" }</Link<Route>>{ " instead" }</p>
         </main>
     }
 }

@@ -1,11 +1,13 @@
 //! One file per place in the page.
 
+mod at_hand;
 mod compare;
 mod explore;
 mod missing;
 mod playground;
 mod result;
 
+pub(crate) use at_hand::AtHand;
 pub(crate) use compare::Compare;
 pub(crate) use explore::Explore;
 pub(crate) use missing::Missing;

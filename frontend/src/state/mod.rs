@@ -2,6 +2,7 @@
 //! browser.
 
 pub(crate) mod address;
+pub(crate) mod bench;
 pub(crate) mod classes;
 pub(crate) mod comparison;
 pub(crate) mod conversation;

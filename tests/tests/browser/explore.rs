@@ -273,3 +273,166 @@ async fn the_tokens_of_a_place_are_told_by_pointer_tap_and_keys() -> Result<()> 
     })
     .await
 }
+
+/// Puts a PNG of colours into the field for files: a picture from a phone, wider than high.
+const CHOOSE: &str = "const canvas = document.createElement('canvas'); canvas.width = 300; canvas.height = 200; \
+    const paint = canvas.getContext('2d'); \
+    for (const [at, colour] of ['#d2691e', '#1e90d2', '#2e8b57', '#faf8f5'].entries()) { \
+        paint.fillStyle = colour; paint.fillRect((at % 2) * 150, at > 1 ? 100 : 0, 150, 100); } \
+    const blob = await new Promise(done => canvas.toBlob(done, 'image/png')); \
+    const data = new DataTransfer(); data.items.add(new File([blob], 'mine.png', { type: 'image/png' })); ";
+
+/// A pointer that goes over the mask, to parts of its width and height.
+async fn paint(playground: &Playground, to: &[(f64, f64)]) -> Result<()> {
+    let script = format!(
+        "const mask = document.querySelector('[data-testid=mask]'); \
+         const box = mask.getBoundingClientRect(); mask.setPointerCapture = () => {{}}; \
+         const at = (kind, [x, y]) => mask.dispatchEvent(new PointerEvent(kind, {{ \
+            bubbles: true, pointerId: 1, buttons: 1, pointerType: 'touch', \
+            clientX: box.left + x * box.width, clientY: box.top + y * box.height }})); \
+         const places = {}; at('pointerdown', places[0]); \
+         for (const place of places) at('pointermove', place); at('pointerup', places.at(-1));",
+        json!(to)
+    );
+    playground.page.value(&script).await.map(drop)
+}
+
+/// Largest difference of the two pictures of the bench inside and outside of the left half.
+const HALVES: &str = "const pixels = async image => { await image.decode(); \
+        const canvas = document.createElement('canvas'); \
+        canvas.width = canvas.height = image.naturalWidth; \
+        const on = canvas.getContext('2d'); on.drawImage(image, 0, 0); \
+        return on.getImageData(0, 0, canvas.width, canvas.width); }; \
+    const [after, before] = await Promise.all(['[data-testid=bench-picture]', '.wipe-side:not(.over) img'] \
+        .map(of => pixels(document.querySelector(of)))); \
+    const sums = [0, 0]; const width = after.width; \
+    for (let at = 0; at < after.data.length; at++) { \
+        const right = (at >> 2) % width >= width / 2 ? 1 : 0; \
+        sums[right] += Math.abs(after.data[at] - before.data[at]); } return sums";
+
+#[tokio::test]
+async fn a_picture_of_one_s_own_sharpens_and_is_drawn_anew_under_a_mask() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::PHONE, Look::NARROW.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/picture").await?;
+            playground.wait_for_attribute("connection", "connection", "open").await?;
+            check(&playground, "no picture yet").await?;
+            // A file that is none, and a picture of another kind, are refused in words.
+            for (kind, told) in [("text/plain", "choose a PNG"), ("image/png", "send a PNG")] {
+                let choose = format!(
+                    "const data = new DataTransfer(); \
+                     data.items.add(new File(['nothing'], 'mine.txt', {{ type: '{kind}' }})); \
+                     const field = document.querySelector('[data-testid=own-file]'); \
+                     if (field.disabled) return false; field.files = data.files; \
+                     field.dispatchEvent(new Event('change', {{ bubbles: true }})); return true"
+                );
+                playground.page.wait_for("a field for files", &choose).await?;
+                playground.page.wait_for_text(told).await?;
+            }
+            check(&playground, "a refused file").await?;
+
+            let choose = format!(
+                "{CHOOSE} const field = document.querySelector('[data-testid=own-file]'); \
+                 field.files = data.files; field.dispatchEvent(new Event('change', {{ bubbles: true }}));"
+            );
+            playground.page.value(&choose).await?;
+            playground.element_appears("bench").await?;
+            let scales = program.info().await?.models[0].scales();
+            let last = (scales - 1).to_string();
+            playground.wait_for_attribute("own-picture", "scale", &last).await?;
+            playground.fill("own-scale", "1").await?;
+            playground.wait_for_attribute("own-picture", "scale", "1").await?;
+            playground.fill("own-scale", &last).await?;
+            check(&playground, "a picture at hand").await?;
+
+            // The left quarter by finger; then a cell more by the keys.
+            playground.choose("mask-broad").await?;
+            let down = [(0.05, 0.05), (0.05, 0.95), (0.12, 0.95), (0.12, 0.05)];
+            paint(&playground, &down).await?;
+            playground.wait_for_attribute("mask", "marked", "32").await?;
+            playground.page.value("document.querySelector('[data-testid=mask]').focus()").await?;
+            playground.page.keys(ARROW_DOWN).await?;
+            playground.page.keys(ARROW_DOWN).await?;
+            playground.page.keys(" ").await?;
+            playground.wait_for_attribute("mask", "marked", "31").await?;
+            playground.page.keys(" ").await?;
+            playground.wait_for_attribute("mask", "marked", "32").await?;
+            playground.wait_for_attribute("bench-followed", "followed", "true").await?;
+            let sums = playground.page.value(HALVES).await?;
+            let of = |at: usize| sums[at].as_f64().unwrap_or_default();
+            ensure!(of(0) > 2.0 * of(1), "it is drawn on the left and not on the right: {sums}");
+            check(&playground, "a mask").await?;
+
+            // The student, another try, the fine scales.
+            let before = previews(&playground).await?;
+            playground.choose("by-student").await?;
+            playground.choose("bench-seed").await?;
+            playground.wait_for_attribute("bench-followed", "followed", "true").await?;
+            playground.choose("work-reroll").await?;
+            playground.fill("reroll-from", "2").await?;
+            playground.wait_for_attribute("bench-followed", "followed", "true").await?;
+            ensure!(previews(&playground).await? > before, "it is drawn at once");
+            check(&playground, "fine scales anew").await?;
+            let results = reqwest::get(program.url("/api/results")).await?.json::<Value>().await?;
+            let kept = results["results"].as_array().map_or(0, Vec::len);
+
+            // Kept, it is a result that no list has.
+            playground.choose("bench-keep").await?;
+            let job = playground.accepted_after(0).await?;
+            playground.wait_for_state(&job, "finished").await?;
+            let results = reqwest::get(program.url("/api/results")).await?.json::<Value>().await?;
+            let listed = results["results"].as_array().map_or(0, Vec::len);
+            ensure!(listed == kept, "{listed} results are listed, {kept} were before");
+
+            // A part of that result is drawn anew.
+            playground.wait_until_shown().await?;
+            playground.choose("desk-open").await?;
+            playground.choose("desk-edit").await?;
+            playground.element_appears("bench").await?;
+            paint(&playground, &[(0.5, 0.5), (0.7, 0.5)]).await?;
+            playground.wait_for_attribute("bench-followed", "followed", "true").await?;
+            playground.choose("bench-keep").await?;
+            let child = playground.accepted_after(1).await?;
+            playground.wait_for_state(&child, "finished").await?;
+            ensure!(family(&playground).await? == json!([job]), "its parent is told");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_picture_is_pasted_or_dropped_and_crossed_with_a_result() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        let other = playground.generate().await?;
+        playground.wait_for_state(&other, "finished").await?;
+        playground.goto("/picture").await?;
+        playground.wait_for_attribute("connection", "connection", "open").await?;
+        for event in [
+            "window.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))",
+            "document.querySelector('main').dispatchEvent( \
+                new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: data }))",
+        ] {
+            playground.page.value(&format!("{CHOOSE} {event}")).await?;
+            playground.element_appears("bench").await?;
+            playground.choose("work-cross").await?;
+            let cross = format!(
+                "const list = document.querySelector('[data-testid=cross-with]'); \
+                 if (![...list.options].some(option => option.value === '{other}')) return false; \
+                 list.value = '{other}'; list.dispatchEvent(new Event('change', {{ bubbles: true }})); \
+                 return true"
+            );
+            playground.page.wait_for("the result in the list", &cross).await?;
+            playground.wait_for_attribute("bench-followed", "followed", "true").await?;
+            check(&playground, "a crossing with a picture of one's own").await?;
+            playground.page.reload().await?;
+            playground.wait_for_attribute("connection", "connection", "open").await?;
+        }
+        Ok(())
+    })
+    .await
+}
