@@ -280,7 +280,7 @@ mod tests {
 
     fn request(explore: Explore) -> GenerateRequest {
         GenerateRequest {
-            explore: Some(explore),
+            explore: Some(Box::new(explore)),
             ..GenerateRequest::new(3, Plan::few_step(&[0, 2], 2))
         }
     }

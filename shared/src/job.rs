@@ -115,7 +115,7 @@ pub struct GenerateRequest {
     pub deadline_ms: Option<u64>,
     /// What it goes on from, or lies between; absent for a picture of the class by the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub explore: Option<Explore>,
+    pub explore: Option<Box<Explore>>,
 }
 
 impl GenerateRequest {

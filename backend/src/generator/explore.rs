@@ -213,7 +213,8 @@ impl Explorer {
         request: &GenerateRequest,
         picture: u32,
     ) -> Result<TokenReport, ExploreError> {
-        let explore = Explore { gains: Vec::new(), ..request.explore.clone().unwrap_or_default() };
+        let explore = request.explore.as_deref().cloned().unwrap_or_default();
+        let explore = Explore { gains: Vec::new(), ..explore };
         let of = picture_of(request, picture);
         let prepared = self.prepare(sampler, &request.plan, &explore, &[of])?;
         let seen = sampler.inspect(&prepared.course(), &prepared.batch())?;
@@ -327,7 +328,7 @@ mod tests {
     fn request(seed: u64, explore: Option<Explore>) -> GenerateRequest {
         GenerateRequest {
             seed: Some(seed),
-            explore,
+            explore: explore.map(Box::new),
             ..GenerateRequest::new(3, Plan::few_step(&[0], 2))
         }
     }

@@ -150,7 +150,7 @@ pub fn finished_picture(
 ) -> Result<RgbImage, GeneratorError> {
     let batch = BatchRequest {
         plan: request.plan,
-        explore: request.explore.map(Arc::new),
+        explore: request.explore.map(Arc::from),
         frames: Frames::Last,
         pictures: vec![PictureRequest {
             class: request.class,

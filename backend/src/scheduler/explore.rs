@@ -185,8 +185,10 @@ mod tests {
 
     /// 3 scales of 1, 4 and 16 tokens, 16 codewords, 8 classes.
     fn outcome(explore: Explore) -> Result<(), ErrorBody> {
-        let request =
-            GenerateRequest { explore: Some(explore), ..GenerateRequest::new(0, few_step(&[0])) };
+        let request = GenerateRequest {
+            explore: Some(Box::new(explore)),
+            ..GenerateRequest::new(0, few_step(&[0]))
+        };
         check(&request, &model("small"))
     }
 
@@ -292,7 +294,7 @@ mod tests {
                 picture: 0,
                 request: Some(Box::new(request.clone())),
             };
-            request.explore = Some(from(Origin::Picture { parent }));
+            request.explore = Some(Box::new(from(Origin::Picture { parent })));
             let outcome = check(&request, &model("small"));
             assert_eq!(outcome.is_ok(), generation <= MAX_LINEAGE, "generation {generation}");
         }

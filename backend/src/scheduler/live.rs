@@ -224,7 +224,7 @@ impl LiveJob {
 
     /// What it goes on from or lies between, if anything.
     pub(super) fn explore(&self) -> Option<Arc<Explore>> {
-        self.record.request.explore.clone().map(Arc::new)
+        self.record.request.explore.clone().map(Arc::from)
     }
 
     /// The passes of the plan.

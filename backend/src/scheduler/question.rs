@@ -54,8 +54,9 @@ impl Questions {
             }
         });
         let device = self.device.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let sent = device.map(|device| device.try_send(Task::Ask(Question { model, ask })));
-        if !matches!(sent, Some(Ok(()))) {
+        let task = Task::Ask(Question { model, ask });
+        let is_sent = device.is_some_and(|device| device.try_send(task).is_ok());
+        if !is_sent {
             let message = "the server is shutting down and answers no more; try again when it is \
                            back";
             return Err(ErrorBody::new(ErrorCode::ShuttingDown, message).retry_after(5));

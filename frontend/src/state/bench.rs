@@ -1,7 +1,7 @@
 //! What is done with a picture at hand: a part of it drawn anew under a mask, its fine scales drawn
 //! anew, or crossed with another picture.
 
-use var_dd_protocol::{Explore, GenerateRequest, JobId, ModelInfo, Origin, Parent, Plan};
+use var_dd_protocol::{Explore, GenerateRequest, Guidance, JobId, ModelInfo, Origin, Parent, Plan};
 
 /// Cells along each side of a mask.
 pub(crate) const MASK_SIDE: usize = 16;
@@ -190,18 +190,19 @@ impl Bench {
             }
         };
         let plan = |is_it: &dyn Fn(&Plan) -> bool| {
-            model.plans.iter().map(|preset| &preset.plan).find(|plan| is_it(plan))
+            model.plans.iter().map(|preset| &preset.plan).find(|plan| is_it(plan)).cloned()
         };
         let plan = match self.work {
+            // Whether it is among the presets or not: a teacher draws one without any of theirs.
             Work::Edit if !by_student => plan(&|plan| matches!(plan, Plan::Teacher { .. }))
-                .or_else(|| plan(&|plan| plan.needs_teacher())),
-            _ => plan(&|plan| !plan.needs_teacher()),
+                .unwrap_or(Plan::Teacher { guidance: Guidance::default() }),
+            _ => plan(&|plan| !plan.needs_teacher())?,
         };
         Some(GenerateRequest {
             model: Some(model.name.clone()),
             seed: Some(self.seed),
-            explore: Some(Explore { from: Some(from), ..Explore::default() }),
-            ..GenerateRequest::new(self.class as u32, plan?.clone())
+            explore: Some(Box::new(Explore { from: Some(from), ..Explore::default() })),
+            ..GenerateRequest::new(self.class as u32, plan)
         })
     }
 }

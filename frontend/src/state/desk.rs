@@ -119,7 +119,7 @@ fn child(of: &GenerateRequest, explore: Explore) -> GenerateRequest {
     GenerateRequest {
         model: of.model.clone(),
         seed: of.seed,
-        explore: Some(explore),
+        explore: Some(Box::new(explore)),
         ..GenerateRequest::new(of.class, of.plan.clone())
     }
 }

@@ -84,7 +84,7 @@ impl Pad {
         Some(GenerateRequest {
             model: Some(model.name.clone()),
             seed: Some(nearest.seed),
-            explore: Some(Explore { blend: blend.collect(), ..Explore::default() }),
+            explore: Some(Box::new(Explore { blend: blend.collect(), ..Explore::default() })),
             ..GenerateRequest::new(nearest.class as u32, preset.plan.clone())
         })
     }
