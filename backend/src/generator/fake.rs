@@ -148,7 +148,7 @@ impl Generator for FakeGenerator {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
         let has = |class| batch.pictures.iter().any(|picture| picture.class == class);
         let wanted = GenerateRequest {
-            explore: batch.explore.as_deref().cloned(),
+            explore: batch.explore.as_deref().cloned().map(Box::new),
             ..GenerateRequest::new(0, batch.plan.clone())
         };
         let passes = wanted.passes(self.info.scales());
@@ -180,7 +180,8 @@ impl Generator for FakeGenerator {
             assert!(!has(CLASS_OF_PANIC), "class {CLASS_OF_PANIC} makes the stand-in panic");
             if has(CLASS_OF_FAILURE) {
                 return Err(GeneratorError::Failed(format!(
-                    "class {CLASS_OF_FAILURE} makes the stand-in fail"
+                    "class {CLASS_OF_FAILURE} makes the stand-in fail at /srv/models/vae.safetensors\n\
+                     Exception raised from read at /build/read.cpp:12"
                 )));
             }
             if sink(GeneratorEvent::PassEnded { pass, transformer_ms: 1.5 })

@@ -253,12 +253,50 @@ impl Device {
     }
 }
 
+/// Ends some pictures of a batch; their viewers are told the reason, without paths of the server.
 fn fail(work: &Work, pictures: Range<usize>, error: ErrorBody) {
+    let error = ErrorBody { message: for_the_public(&error.message), ..error };
     // Nobody listens any more only when the server is going down.
     let _ = work.reports.blocking_send(Report::Failed { pictures, error });
+}
+
+/// The first line of a reason, with the last part alone of every absolute path: libtorch's errors go
+/// on with a stack and name files of the machine, which are for the log.
+fn for_the_public(reason: &str) -> String {
+    let between = |letter: char| letter.is_whitespace() || "\"'`()[]<>,;=".contains(letter);
+    let line = reason.lines().next().unwrap_or_default();
+    let without_path = |word: &str| match word.trim_end_matches(between).rsplit_once('/') {
+        Some((folders, last)) if folders.starts_with('/') && !last.is_empty() => {
+            word[folders.len() + 1..].to_owned()
+        }
+        _ => word.to_owned(),
+    };
+    line.split_inclusive(between).map(without_path).collect()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_the_public;
+
+    #[test]
+    fn a_reason_for_everybody_is_one_line_without_paths_of_the_server() {
+        for (reason, public) in [
+            ("no such class 7", "no such class 7"),
+            ("2/3 of a/b or 3 / 4 and /", "2/3 of a/b or 3 / 4 and /"),
+            (
+                "cannot read /srv/models/d16/vae.safetensors: cut",
+                "cannot read vae.safetensors: cut",
+            ),
+            ("'/srv/a b/c' (/home/me/x.rs:7), /etc/y", "'a b/c' (x.rs:7), y"),
+            ("CUDA error\nException raised from f at /pytorch/f.cpp:1\nframe #0", "CUDA error"),
+            ("", ""),
+        ] {
+            assert_eq!(for_the_public(reason), public);
+        }
+    }
 }
