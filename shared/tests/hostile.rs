@@ -7,6 +7,8 @@ use proptest::prelude::*;
 mod frame;
 #[path = "../../fuzz/bodies/plan.rs"]
 mod plan;
+#[path = "../../fuzz/bodies/png_text.rs"]
+mod png_text;
 
 /// JSON that is nearly a plan.
 fn nearly_a_plan() -> impl Strategy<Value = String> {
@@ -32,6 +34,13 @@ proptest! {
         frame::run(&bytes);
         let header = (bytes.len() as u32).to_le_bytes();
         frame::run(&[b"VDF1".as_slice(), &header, &bytes, b"picture"].concat());
+    }
+
+    #[test]
+    fn any_bytes_as_a_png(bytes in prop::collection::vec(any::<u8>(), 0..300), length in 0u32..64) {
+        png_text::run(&bytes);
+        let keyword = b"parameters\0\0\0\0\0";
+        png_text::run(&[&length.to_be_bytes(), b"iTXt", &keyword[..], &bytes].concat());
     }
 
     #[test]
