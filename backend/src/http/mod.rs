@@ -52,6 +52,7 @@ mod results;
 pub mod security;
 pub mod session;
 mod shares;
+mod thumbnails;
 mod upload;
 mod websocket;
 
@@ -63,6 +64,7 @@ use metrics::Metrics;
 pub use pages::Page;
 use security::{Gate, Refused};
 use session::SessionLimits;
+use thumbnails::Thumbnails;
 
 /// What one client, and all together, may ask for. A rate of 0 is no limit.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +136,7 @@ pub struct Site {
     /// Number of the next WebSocket conversation, from 1.
     conversations: AtomicU64,
     readiness: health::Probe,
+    thumbnails: Thumbnails,
     metrics: Metrics,
     /// Hosts and origins that were refused, each told of once.
     refused: Refused,
@@ -156,6 +159,7 @@ impl Site {
             upgrade_warning: UpgradeWarning::default(),
             conversations: AtomicU64::new(1),
             readiness: health::Probe::default(),
+            thumbnails: Thumbnails::default(),
             metrics: Metrics::new(&scheduler),
             refused: Refused::default(),
             config,
@@ -190,6 +194,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/api/preview", vec![(Method::POST, web::to(explore::preview))]),
         at("/api/encode", vec![(Method::POST, web::to(explore::encode))]),
         at("/api/verify", vec![(Method::POST, web::to(explore::verify))]),
+        at("/api/classes/{class}/thumbnail", vec![(Method::GET, web::to(thumbnails::thumbnail))]),
         at("/api/results/{id}/tokens", vec![(Method::GET, web::to(explore::tokens))]),
         at("/api/results", vec![(Method::GET, web::to(results::recent))]),
         at(

@@ -255,3 +255,35 @@ async fn a_downloaded_picture_is_drawn_again_and_compared() {
         assert_eq!((got, error.code), (status, code), "{media_type}: {}", error.message);
     }
 }
+
+#[tokio::test]
+async fn a_thumbnail_of_a_class_is_drawn_once() {
+    let server = Server::held(&[]).await;
+    let model = &server.scheduler.models()[0];
+    let student =
+        model.plans.iter().map(|preset| &preset.plan).filter(|plan| !plan.needs_teacher());
+    // Passes for one; a second drawing would wait for ever.
+    server.gate.allow(student.map(|plan| plan.passes(model.scales()).len()).max().unwrap());
+    let path = "/api/classes/1/thumbnail";
+    let named = format!("{path}?model={}", model.name);
+    let (first, second, third) =
+        tokio::join!(server.get(path), server.get(path), server.get(&named));
+    let tag = first.headers()[header::ETAG].clone();
+    for response in [first, second, third] {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "image/jpeg");
+        assert!(image::load_from_memory(&response.bytes().await.unwrap()).is_ok());
+    }
+    let again = server.request(Method::GET, path).header(header::IF_NONE_MATCH, tag);
+    assert_eq!(again.send().await.unwrap().status(), 304);
+    assert_eq!(server.scheduler.recent(10, None).await.unwrap().results.len(), 0);
+    for (path, status) in [
+        ("/api/classes/999999/thumbnail", 422),
+        ("/api/classes/1/thumbnail?model=other", 422),
+        ("/api/classes/one/thumbnail", 404),
+        ("/api/classes/-1/thumbnail", 404),
+        ("/api/classes/1/thumbnail?size=9", 400),
+    ] {
+        assert_eq!(server.get(path).await.status(), status, "{path}");
+    }
+}

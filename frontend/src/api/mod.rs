@@ -62,6 +62,12 @@ pub(crate) fn picture_path(job: &JobId, picture: usize) -> String {
     path(&format!("api/results/{job}/pictures/{picture}.png"))
 }
 
+/// What a class of a model looks like, small.
+pub(crate) fn thumbnail_path(model: &str, class: usize) -> String {
+    let model = js_sys::encode_uri_component(model);
+    path(&format!("api/classes/{class}/thumbnail?model={model}"))
+}
+
 /// Where a finished picture is downloaded.
 pub(crate) fn download_path(job: &JobId, picture: usize, with_parameters: bool) -> String {
     let parameters = if with_parameters { "" } else { "&parameters=no" };

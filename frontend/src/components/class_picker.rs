@@ -8,6 +8,7 @@ use web_sys::{Element, HtmlInputElement};
 use yew::prelude::*;
 
 use crate::{
+    api,
     hooks::{Key, random_below, use_keys},
     state::{classes, words::counted},
 };
@@ -160,7 +161,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
             />
             <button type="button" class="quiet" data-testid="random-class" aria-label="Random class" onclick={on_random}>
                 <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                    <path d="M13 3h4v4h-1.600V5.700l-9.600 9.700H2v-1.600h3.100L14.200 4.600H13zM2 4.600h3.800l3 3-1.100 1.100-2.600-2.500H2zM12.400 11.200l3                         3V13H17v4h-4v-1.600h1.300l-3-3z" />
+                    <path d="M13 3h4v4h-1.600V5.700l-9.600 9.700H2v-1.600h3.100L14.200 4.600H13zM2 4.600h3.800l3 3-1.100 1.100-2.600-2.500H2zM12.400 11.200l3 3V13H17v4h-4v-1.600h1.300l-3-3z" />
                 </svg>
             </button>
             </div>
@@ -182,7 +183,18 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                                 onmousedown={Callback::from(|event: MouseEvent| event.prevent_default())}
                                 onclick={Callback::from(move |_: MouseEvent| choose.emit(class))}
                             >
-                                <span>{ &props.model.classes[class] }</span>
+                                // Decoration: the name says it. One that cannot be drawn leaves
+                                // its place empty.
+                                <img
+                                    class="class-thumbnail"
+                                    alt=""
+                                    width="32"
+                                    height="32"
+                                    loading="lazy"
+                                    decoding="async"
+                                    src={api::thumbnail_path(&props.model.name, class)}
+                                />
+                                <span class="class-name">{ &props.model.classes[class] }</span>
                                 <span class="number">{ class }</span>
                             </div>
                         }
