@@ -232,7 +232,8 @@ impl Page {
     pub async fn value(&self, script: &str) -> Result<Value> {
         let wrapped = format!(
             "const done = arguments[arguments.length - 1]; \
-             (async () => {{ {script} }})().then(v => done({{ value: v ?? null }}), e => done({{ error: String(e) }}));"
+             (async () => {{ {script} }})().then(v => done({{ value: v ?? null }}), e => done({{ \
+             error: String(e) }}));"
         );
         let mut answer = self.driver.execute_async(wrapped, Vec::new()).await?.json().clone();
         if let Some(error) = answer.get("error") {
@@ -346,7 +347,8 @@ impl Page {
         let found = self
             .value(
                 "const found = await axe.run(); \
-                 return found.violations.map(v => `${v.id} (${v.impact}): ${v.help}: ` + v.nodes.map(n => n.html + ' ' + n.failureSummary).join(' | '));",
+                 return found.violations.map(v => `${v.id} (${v.impact}): ${v.help}: ` + \
+                 v.nodes.map(n => n.html + ' ' + n.failureSummary).join(' | '));",
             )
             .await?;
         let found = found.as_array().context("axe-core gave no list")?;

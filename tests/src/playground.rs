@@ -219,7 +219,8 @@ impl Playground {
         let selector = json!(by_id(id));
         let script = format!(
             "const found = document.querySelector({selector}); \
-             return found && String({attribute:?} === 'value' ? found.value : found.getAttribute('data-{attribute}'))"
+             return found && String({attribute:?} === 'value' ? found.value : \
+             found.getAttribute('data-{attribute}'))"
         );
         let value = self.page.wait_for(id, &script).await?;
         Ok(value.as_str().unwrap_or_default().to_owned())
@@ -254,7 +255,8 @@ impl Playground {
     pub async fn tick(&self, id: &str) -> Result<()> {
         let selector = json!(by_id(id));
         let script = format!(
-            "const found = document.querySelector({selector}); if (found && !found.checked) found.click(); \
+            "const found = document.querySelector({selector}); if (found && !found.checked) \
+             found.click(); \
              return found !== null"
         );
         self.page.wait_for(id, &script).await?;
@@ -276,7 +278,8 @@ impl Playground {
     pub async fn fill(&self, id: &str, text: &str) -> Result<()> {
         let (selector, text) = (json!(by_id(id)), json!(text));
         let script = format!(
-            "const found = document.querySelector({selector}); if (!found) return false; found.value = {text}; \
+            "const found = document.querySelector({selector}); if (!found) return false; \
+             found.value = {text}; \
              found.dispatchEvent(new InputEvent('input', {{ bubbles: true }})); return true"
         );
         self.page.wait_for(id, &script).await?;
@@ -322,8 +325,10 @@ impl Playground {
     /// When it does not come to that.
     pub async fn settled_on_stage(&self, index: usize) -> Result<ShownPicture> {
         let script = format!(
-            "const tile = {DRAWN}[{index}]; const image = document.querySelector('[data-testid=stage-picture]'); \
-             return tile?.dataset.current === 'true' && image?.dataset.seq === tile.dataset.seq && image.complete"
+            "const tile = {DRAWN}[{index}]; const image = \
+             document.querySelector('[data-testid=stage-picture]'); \
+             return tile?.dataset.current === 'true' && image?.dataset.seq === tile.dataset.seq && \
+             image.complete"
         );
         self.page.wait_for(&format!("the picture of tile {index}"), &script).await?;
         self.on_stage().await?.into_iter().next().context("the stage is empty")
@@ -441,7 +446,8 @@ const DRAWN: &str = "[...document.querySelectorAll('[data-testid=tile][data-draw
 const ACCEPTED: &str = "recorded.messages.filter(m => m.type === 'accepted').map(m => m.job)";
 
 /// Puts the digest of its bytes in place of the address of a picture.
-const WITH_DIGEST: &str = "async ({ src, ...shown }) => ({ ...shown, digest: await (recorded.blobs.get(src) ?? \
+const WITH_DIGEST: &str = "async ({ src, ...shown }) => ({ ...shown, digest: await \
+                           (recorded.blobs.get(src) ?? \
     fetch(src).then(answer => answer.arrayBuffer()).then(recorded.digest)) })";
 
 fn by_id(id: &str) -> String {

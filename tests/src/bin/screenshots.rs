@@ -70,7 +70,8 @@ async fn take(
     }
     playground.choose("compare-start").await?;
     let done = "const columns = [...document.querySelectorAll('[data-testid=compare-column]')]; \
-        return columns.length === 4 && columns.every(column => column.dataset.state === 'finished') && \
+        return columns.length === 4 && columns.every(column => column.dataset.state === \
+        'finished') && \
             (columns[0].scrollIntoView({ block: 'center' }), true)";
     playground.page.wait_for("finished columns", done).await?;
     save(&playground, &path("compare")).await

@@ -35,7 +35,8 @@ const WATCH: &str = "window.moments = []; \
         const tiles = all('[data-testid=tile]'); \
         const stage = document.querySelector('[data-testid=stage]'); \
         const current = tiles.findIndex(tile => tile.dataset.current === 'true'); \
-        const moment = { focusing: stage.dataset.focusing === 'true', current: current < 0 ? null : current, \
+        const moment = { focusing: stage.dataset.focusing === 'true', current: current < 0 ? null \
+        : current, \
             seen: tiles.filter(tile => tile.querySelector('img')).length, \
             drawn: tiles.filter(tile => tile.dataset.drawn === 'true').length, \
             grid: stage.querySelector('.arriving path') !== null, \
@@ -45,7 +46,8 @@ const WATCH: &str = "window.moments = []; \
         if (JSON.stringify(last) !== JSON.stringify(moment)) window.moments.push(moment); \
     }; \
     look(); \
-    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });";
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, \
+    attributes: true, characterData: true });";
 
 /// Draws with a plan at a pace; returns the moments of the show and the digests that were received
 /// and shown.

@@ -118,7 +118,8 @@ async fn plans_are_compared_side_by_side_on_one_seed() -> Result<()> {
         }
         playground.click("compare-start").await?;
         let done = "const columns = [...document.querySelectorAll('[data-testid=compare-column]')]; \
-            return columns.length >= 2 && columns.every(column => column.dataset.state === 'finished') && \
+            return columns.length >= 2 && columns.every(column => column.dataset.state === \
+            'finished') && \
                 columns.map(column => column.dataset.job)";
         let jobs = playground.page.wait_for("finished columns", done).await?;
         let mut requests = Vec::new();

@@ -30,7 +30,8 @@ async fn drawn(playground: &Playground, program: &Program) -> Result<Vec<JobView
 }
 
 async fn tiles(playground: &Playground) -> Result<serde_json::Value> {
-    let script = "return [...document.querySelectorAll('[data-testid=compare-column]')].map(column => \
+    let script = "return [...document.querySelectorAll('[data-testid=compare-column]')].map(column \
+                  => \
         Number(column.dataset.tile ?? -1))";
     playground.page.value(script).await
 }
@@ -66,7 +67,8 @@ async fn a_comparison_starts_from_what_is_set_and_gets_an_address_of_its_own() -
         // Another class is another comparison, which the captions do not claim to show.
         playground.choose_class(1).await?;
         playground.page.wait_for_text("controls have changed since").await?;
-        let heading = playground.page.value("return document.querySelector('h1').textContent").await?;
+        let heading = playground.page.value("return \
+                                             document.querySelector('h1').textContent").await?;
         ensure!(heading.as_str().is_some_and(|text| text.contains(&model.classes[3])), "{heading}");
 
         // The link draws the same for somebody else.
@@ -90,7 +92,8 @@ async fn a_comparison_is_scrubbed_stepped_wiped_and_measured_again() -> Result<(
         playground.leave_field().await?;
 
         let seek = "const field = document.querySelector('[data-testid=compare-scrubber]'); \
-            field.value = field.max; field.dispatchEvent(new InputEvent('input', { bubbles: true }))";
+            field.value = field.max; field.dispatchEvent(new InputEvent('input', { bubbles: true \
+            }))";
         playground.page.value(seek).await?;
         let end = tiles(&playground).await?;
         playground.page.keys("\u{e012}").await?;
@@ -163,6 +166,21 @@ async fn a_link_to_one_picture_of_several_shows_that_one() -> Result<()> {
         let path = format!("/r/{job}?picture=2");
         let other = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
         other.wait_for_attribute("stage", "picture", "1").await?;
+        // From there to its neighbours, around the end, and to all of them.
+        for index in ["2", "0"] {
+            other.choose("picture-after").await?;
+            other.wait_for_attribute("stage", "picture", index).await?;
+        }
+        other.choose("picture-before").await?;
+        other.wait_for_attribute("stage", "picture", "2").await?;
+        other.choose("all-pictures").await?;
+        other
+            .page
+            .wait_for(
+                "all pictures",
+                "return document.querySelectorAll('.stage .cell').length === 3",
+            )
+            .await?;
         for odd in ["0", "9", "x"] {
             other.goto(&format!("/r/{job}?picture={odd}")).await?;
             other.wait_for_state(&job, "finished").await?;

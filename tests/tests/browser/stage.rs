@@ -31,13 +31,15 @@ async fn words_of_the_trade_explain_themselves_by_tap_and_by_keyboard() -> Resul
                 ensure!(playground.page.value(&open).await? == true, "{term} stays shut");
                 let inside = format!(
                     "const box = document.querySelector('[data-testid=explanation-{term}]').getBoundingClientRect(); \
-                     return box.left >= 0 && box.top >= 0 && box.right <= innerWidth && box.bottom <= innerHeight"
+                     return box.left >= 0 && box.top >= 0 && box.right <= innerWidth && box.bottom \
+                     <= innerHeight"
                 );
                 playground.page.wait_for(&format!("{term} in sight"), &inside).await?;
                 playground.page.keys(ESCAPE).await?;
                 ensure!(playground.page.value(&open).await? == false, "{term} stays open");
                 let focused = format!("return document.activeElement === {button}");
-                ensure!(playground.page.value(&focused).await? == true, "{term}: the focus is lost");
+                ensure!(playground.page.value(&focused).await? == true, "{term}: the focus is \
+                    lost");
                 playground.choose(&format!("explain-{term}")).await?;
                 ensure!(playground.page.value(&open).await? == true, "{term}: no tap opens it");
                 playground.page.keys(ESCAPE).await?;
@@ -157,7 +159,8 @@ async fn a_link_is_copied_or_shown_for_copying_in_view() -> Result<()> {
                 playground.page.wait_for_text("Copy this link").await?;
                 let selected = "const field = document.querySelector('[data-testid=share-link]'); \
                     const box = field.getBoundingClientRect(); \
-                    return document.activeElement === field && field.selectionEnd === field.value.length && \
+                    return document.activeElement === field && field.selectionEnd === \
+                    field.value.length && \
                         field.selectionStart === 0 && box.top >= 0 && box.bottom <= innerHeight";
                 playground.page.wait_for("a selected field in view", selected).await?;
                 playground.leave_field().await?;
@@ -190,7 +193,8 @@ async fn classes_are_found_in_spite_of_slips_and_by_chance() -> Result<()> {
         playground.wait_for_state(&job, "finished").await?;
         playground.choose("random-class").await?;
         let other = format!(
-            "return document.querySelector('[data-testid=class-search]').dataset.class !== '{snowman}'"
+            "return document.querySelector('[data-testid=class-search]').dataset.class !== \
+             '{snowman}'"
         );
         playground.page.wait_for("another class", &other).await?;
 
@@ -316,7 +320,8 @@ async fn on_a_phone_the_stage_follows_and_generate_brings_it_back() -> Result<()
         playground.wait_for_attribute("job-state", "state", "finished").await?;
         playground
             .page
-            .value("document.querySelector('[data-testid=seed]').scrollIntoView({ behavior: 'instant' })")
+            .value("document.querySelector('[data-testid=seed]').scrollIntoView({ behavior: \
+                    'instant' })")
             .await?;
         playground.wait_for_attribute("stage", "docked", "true").await?;
         let inside = "const box = document.querySelector('[data-testid=stage]').getBoundingClientRect(); \
@@ -367,12 +372,15 @@ async fn what_is_chosen_is_seen_in_forced_colours() -> Result<()> {
         let features = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
         playground.page.devtools("Emulation.setEmulatedMedia", features).await?;
         let differ = "const look = (element) => { const style = getComputedStyle(element); \
-                return [style.backgroundColor, style.outlineStyle, style.borderColor, style.color].join(); }; \
+                return [style.backgroundColor, style.outlineStyle, style.borderColor, \
+                style.color].join(); }; \
             const span = (id) => document.querySelector(`[data-testid=${id}]`).nextElementSibling; \
             const plan = (id) => document.querySelector(`[data-testid=${id}]`).closest('label'); \
             return look(span('pace-scales')) !== look(span('pace-true')) && \
-                look(span('count-1')) !== look(span('count-2')) && look(plan('plan-1')) !== look(plan('plan-0')) && \
-                look(document.querySelector('[data-testid=seed-lock]')) !== look(document.querySelector('[data-testid=seed-dice]'))";
+                look(span('count-1')) !== look(span('count-2')) && look(plan('plan-1')) !== \
+                look(plan('plan-0')) && \
+                look(document.querySelector('[data-testid=seed-lock]')) !== \
+                look(document.querySelector('[data-testid=seed-dice]'))";
         playground.page.wait_for("marks of what is chosen", differ).await.map(drop)
     })
     .await
