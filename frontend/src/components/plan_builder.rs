@@ -144,6 +144,9 @@ pub(crate) fn PlanBuilder(props: &PlanBuilderProps) -> Html {
                         oninput={on_split}
                     />
                 </label>
+                <p class="hint words">
+                    { "Before there, a token is a " }{ explain(Term::Codeword) }{ "; after it, any vector." }
+                </p>
             }
             <details class="numbers">
                 <summary data-testid="plan-numbers">{ "As numbers" }</summary>

@@ -3,9 +3,10 @@
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
+use super::explain_as;
 use crate::{
     hooks::{Key, use_keys},
-    state::custom_plan::Problem,
+    state::{custom_plan::Problem, glossary::Term},
 };
 
 /// Properties of [`SeedField`].
@@ -42,7 +43,10 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
     }
     html! {
         <div class="field">
-            <label for="seed">{ "Seed" }</label>
+            <div class="label-line">
+                <label for="seed">{ "Seed" }</label>
+                { explain_as(Term::Seed, "what is a seed?") }
+            </div>
             <div class="with-buttons">
                 <input
                     id="seed"

@@ -168,6 +168,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
                         <span class="note">{ &props.note }</span>
                     }
                 </p>
+                { which_picture(stage_job.as_ref(), stage_forward, on_forward) }
                 <StatusLine status={props.status.clone()}>
                     { times(job.as_ref()) }
                     if let Some(cancel) = cancel {
@@ -206,6 +207,37 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
                 />
             }
         </section>
+    }
+}
+
+/// Which of several pictures was brought forward, with the ways to the others.
+fn which_picture(
+    job: Option<&Rc<Job>>,
+    forward: Option<usize>,
+    on_forward: &Callback<Option<usize>>,
+) -> Html {
+    let count = job.map_or(0, |job| job.frames.len());
+    let Some(picture) = forward.filter(|&picture| count > 1 && picture < count) else {
+        return Html::default();
+    };
+    let to = |testid: &'static str, name: &'static str, sign: &'static str, to: Option<usize>| {
+        html! {
+            <button
+                type="button"
+                class="quiet"
+                data-testid={testid}
+                aria-label={name}
+                onclick={on_forward.reform(move |_: MouseEvent| to)}
+            >{ sign }</button>
+        }
+    };
+    html! {
+        <p class="which-picture" data-testid="which-picture">
+            { to("picture-before", "The picture before", "‹", Some((picture + count - 1) % count)) }
+            <span>{ format!("Picture {} of {count}", picture + 1) }</span>
+            { to("picture-after", "The next picture", "›", Some((picture + 1) % count)) }
+            { to("all-pictures", "Show all pictures", "All", None) }
+        </p>
     }
 }
 

@@ -74,7 +74,12 @@ impl Backend {
     /// Stops a job of one's own.
     pub(crate) fn cancel(&self, job: &JobId) {
         match memory::owner_token(job) {
-            Some(token) => self.server.cancel(job.clone(), token),
+            Some(token) => {
+                self.server.cancel(job.clone(), token);
+                if !self.store.connection.is_usable() {
+                    self.notice("There is no connection; this is cancelled as soon as it is back.");
+                }
+            }
             None => self.notice("Only whoever asked for these pictures can stop them."),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::{JobId, ModelInfo};
+use var_dd_protocol::{ErrorCode, JobId, ModelInfo};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -64,12 +64,16 @@ pub(crate) fn SessionProvider(props: &SessionProviderProps) -> Html {
         Current::Resumed(job) => Some(job.clone()),
         Current::Example => None,
     };
-    use_effect_with((matches!(*current, Current::Example), job), |(is_example, job)| {
-        match (is_example, job) {
-            (true, _) => memory::forget_current_job(),
-            (false, Some(job)) => memory::keep_current_job(job),
-            (false, None) => {}
-        }
+    // What is deleted or empty is not looked for after a reload.
+    let is_gone = job.as_ref().is_some_and(|job| {
+        let missing = store.missing(job).is_some_and(|error| error.code == ErrorCode::NotFound);
+        missing || store.is_deleted(job) || store.ended_empty(job)
+    });
+    let shows_nothing = is_gone || matches!(*current, Current::Example);
+    use_effect_with((shows_nothing, job), |(shows_nothing, job)| match (shows_nothing, job) {
+        (true, _) => memory::forget_current_job(),
+        (false, Some(job)) => memory::keep_current_job(job),
+        (false, None) => {}
     });
     let session = Session { settings, current };
     html! { <ContextProvider<Session> context={session}>{ props.children.clone() }</ContextProvider<Session>> }

@@ -43,10 +43,10 @@ pub(crate) fn Playground() -> Html {
         _ => None,
     };
     let from_before = match (&*current, &accepted) {
-        (Current::Asked(_), Some(job)) if is_gone(job) => example,
+        (Current::Asked(_), Some(job)) if is_gone(job) => example.clone(),
         (Current::Asked(_), _) => None,
-        (Current::Resumed(job), _) if !is_gone(job) => Some(job.clone()),
-        (Current::Resumed(_) | Current::Example, _) => example,
+        (Current::Resumed(job), _) if !is_gone(job) && !store.ended_empty(job) => Some(job.clone()),
+        (Current::Resumed(_) | Current::Example, _) => example.clone(),
     };
     use_result(from_before.clone());
     // Until another job is accepted, the last one stays as it is.
@@ -174,7 +174,7 @@ pub(crate) fn Playground() -> Html {
                 plays_by_itself={is_example}
                 forward={*forward}
                 {on_forward}
-                note={if is_example && job.is_some() { "an example" } else { "" }}
+                note={if id.is_some() && id == example { "an example" } else { "" }}
             />
             <aside class="rail" aria-label="Controls">
                 { side }

@@ -1,6 +1,6 @@
 //! What a plan will cost on this machine, by what others have cost here.
 
-use var_dd_protocol::{GenerateRequest, PassKind};
+use var_dd_protocol::{GenerateRequest, PassKind, Plan};
 
 use super::job::Job;
 
@@ -34,6 +34,34 @@ pub(crate) fn estimate_ms<'a>(
     // Who wants the picture first waits for one decoding alone.
     let frames = if like.last_frame_first { 1 } else { like.plan.frames(scales).len() };
     Some(of(passes.len() - teachers, student)? + of(teachers, teacher)? + of(frames, frame)?)
+}
+
+/// An estimate held between plans that were `measured`: no less than one that does no more of
+/// anything, no more than one that does no less. What people compare must not contradict itself.
+pub(crate) fn between_neighbours(
+    estimate_ms: f64,
+    plan: &Plan,
+    scales: u32,
+    measured: impl Iterator<Item = (f64, Plan)>,
+) -> f64 {
+    let size = |plan: &Plan| {
+        let passes = plan.passes(scales);
+        let teachers = passes.iter().filter(|pass| pass.kind == PassKind::Teacher).count();
+        [passes.len() - teachers, teachers, plan.frames(scales).len()]
+    };
+    let within = |a: [usize; 3], b: [usize; 3]| a.iter().zip(b).all(|(a, b)| *a <= b);
+    let of_plan = size(plan);
+    let (mut least, mut most) = (0.0_f64, f64::INFINITY);
+    for (ms, other) in measured {
+        let other = size(&other);
+        if within(other, of_plan) {
+            least = least.max(ms);
+        }
+        if within(of_plan, other) {
+            most = most.min(ms);
+        }
+    }
+    estimate_ms.min(most).max(least)
 }
 
 /// What one job cost: milliseconds of a pass of each network and of a frame.
@@ -118,7 +146,7 @@ pub(crate) fn within(typed: &str, offers: &[Offer]) -> Option<Budget> {
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::{JobEvent, Pass, Plan, Timings};
+    use var_dd_protocol::{JobEvent, Pass, Timings};
 
     use super::*;
     use crate::state::job::tests::{job, request, two_steps};
@@ -156,6 +184,20 @@ mod tests {
             assert_eq!(cost(two_steps()), Some(60.0 + 6.0 * 2.0), "live: {live}");
             assert_eq!(cost(one_step()), Some(30.0 + 4.0 * 2.0), "live: {live}");
         }
+    }
+
+    #[test]
+    fn an_estimate_lies_between_what_smaller_and_larger_plans_took() {
+        let known = [(40.0, one_step())];
+        let held = |estimate: f64, plan: &Plan| {
+            between_neighbours(estimate, plan, 4, known.clone().into_iter())
+        };
+        assert_eq!(held(30.0, &two_steps()), 40.0, "two steps take no less than one");
+        assert_eq!(held(70.0, &two_steps()), 70.0);
+        let known = [(90.0, two_steps())];
+        let held =
+            |estimate| between_neighbours(estimate, &one_step(), 4, known.clone().into_iter());
+        assert_eq!((held(95.0), held(50.0)), (90.0, 50.0));
     }
 
     #[test]

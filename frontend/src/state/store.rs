@@ -16,6 +16,9 @@ use super::{
 /// Ended jobs whose pictures are kept in memory.
 const JOBS_KEPT: usize = 24;
 
+/// Newest jobs of a kind whose median is what that kind takes.
+const JOBS_OF_A_MEDIAN: usize = 5;
+
 /// How the page is connected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Connection {
@@ -158,6 +161,13 @@ impl Store {
         self.missing.iter().find(|(other, _)| other == id).map(|(_, error)| error)
     }
 
+    /// Whether a job stopped before there was anything to see of it.
+    pub(crate) fn ended_empty(&self, id: &JobId) -> bool {
+        self.job(id).is_some_and(|job| {
+            matches!(job.state, JobState::Cancelled | JobState::Expired) && !job.has_frames()
+        })
+    }
+
     /// Jobs that are about to be deleted.
     pub(crate) fn deleting(&self) -> impl Iterator<Item = &JobId> {
         self.deleting.iter()
@@ -197,13 +207,20 @@ impl Store {
     }
 
     /// What a request will cost on the device, by what others cost there, in milliseconds.
+    /// Never less than what a part of its plan took here, nor more than what a plan took of which
+    /// it is a part.
     pub(crate) fn estimated_ms(&self, like: &GenerateRequest, scales: u32) -> Option<f64> {
-        let newest_first = self.order.iter().rev().filter_map(|id| self.jobs.get(id));
-        cost::estimate_ms(newest_first.map(Rc::as_ref), like, scales)
+        let newest_first = || self.order.iter().rev().filter_map(|id| self.jobs.get(id));
+        let estimate = cost::estimate_ms(newest_first().map(Rc::as_ref), like, scales)?;
+        let measured = newest_first().filter_map(|job| {
+            let other = GenerateRequest { plan: job.about.request.plan.clone(), ..like.clone() };
+            Some((self.measured_ms(&other)?, other.plan))
+        });
+        Some(cost::between_neighbours(estimate, &like.plan, scales, measured))
     }
 
-    /// How long the newest finished job of this kind took on the device for its pictures, in
-    /// milliseconds.
+    /// How long finished jobs of this kind took on the device for their pictures, in milliseconds:
+    /// the median of the newest, so that one that met with other work does not count alone.
     pub(crate) fn measured_ms(&self, like: &GenerateRequest) -> Option<f64> {
         let alike = |job: &Job| {
             let request = &job.about.request;
@@ -214,13 +231,16 @@ impl Store {
                 && request.last_frame_first == like.last_frame_first
         };
         let jobs = self.order.iter().rev().filter_map(|id| self.jobs.get(id));
-        jobs.filter(|job| alike(job)).find_map(|job| {
+        let times = jobs.filter(|job| alike(job)).filter_map(|job| {
             let timings = job.timings?;
             // The steps may come after the pictures.
             let pictures_ms =
                 job.last_picture().map_or(timings.last_frame_ms, |picture| picture.at_ms);
             Some((pictures_ms - timings.queue_ms).max(0.0))
-        })
+        });
+        let mut times: Vec<f64> = times.take(JOBS_OF_A_MEDIAN).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len().saturating_sub(1) / 2).copied()
     }
 
     /// The state after something happened.
@@ -468,6 +488,16 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_stopped_before_its_first_frame_has_nothing_to_show() {
+        let store = accepted(&store(), 1, 5);
+        assert!(!store.ended_empty(&id(5)), "it may still draw");
+        let cancelled = event(&store, 5, 1, JobEvent::Cancelled);
+        assert!(cancelled.ended_empty(&id(5)) && !cancelled.ended_empty(&id(6)));
+        let drawn = event(&frame(&store, 5, 1), 5, 2, JobEvent::Cancelled);
+        assert!(!drawn.ended_empty(&id(5)));
+    }
+
+    #[test]
     fn own_jobs_are_told_from_those_of_others() {
         let mut store = accepted(&store(), 1, 5);
         store = accepted(&store, 2, 6);
@@ -500,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_known_by_how_long_it_took_last() {
+    fn a_plan_is_known_by_how_long_it_took() {
         let store = accepted(&store(), 1, 5);
         assert_eq!(store.measured_ms(&request(two_steps(), 1)), None);
         let timings = var_dd_protocol::Timings {
@@ -510,6 +540,13 @@ mod tests {
         };
         let store = event(&store, 5, 1, JobEvent::Finished { timings });
         assert_eq!(store.measured_ms(&request(two_steps(), 1)), Some(250.0));
+        let took = |store: &Store, tag: u32, ms: f64| {
+            let timings = var_dd_protocol::Timings { last_frame_ms: ms, ..Default::default() };
+            let store = accepted(store, tag, tag.into());
+            event(&store, tag.into(), 1, JobEvent::Finished { timings })
+        };
+        let store = took(&took(&store, 6, 9000.0), 7, 260.0);
+        assert_eq!(store.measured_ms(&request(two_steps(), 1)), Some(260.0), "the median");
         assert_eq!(store.measured_ms(&request(two_steps(), 2)), None);
     }
 
