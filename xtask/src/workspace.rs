@@ -11,7 +11,11 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+    // Cargo says where this package lies now. What was compiled in is where it lay when it was
+    // built; a clone may have been moved or copied since, which cargo does not build anew.
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().expect("xtask lies in the workspace").to_owned()
 }
 
 /// Cargo's target directory.

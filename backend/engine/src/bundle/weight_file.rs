@@ -6,7 +6,7 @@
 //! taken off.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -48,6 +48,8 @@ pub struct SafetensorsFile {
 pub struct TensorDictionary<'a> {
     /// The keys that lead to it, with dots between; empty if the file is the dictionary.
     pub place: String,
+    /// Other keys that lead to the very same dictionary, some of them if there are many.
+    pub also: Vec<String>,
     /// What stood before every name and has been taken off.
     pub prefix: String,
     entries: Vec<(&'a str, FileEntry<'a>)>,
@@ -102,6 +104,18 @@ impl WeightFile {
         }
     }
 
+    /// What the file holds where a state dict should be, and what helps.
+    pub fn instead_of_state_dict(&self) -> String {
+        match self {
+            Self::Checkpoint(checkpoint) => format!(
+                "holds no state dict (a dictionary of tensors) but {}; in Python, save \
+                 `model.state_dict()` with torch.save",
+                checkpoint.root().in_words()
+            ),
+            Self::Safetensors(_) => "holds no tensors; it is empty".into(),
+        }
+    }
+
     /// Every dictionary that has a tensor for a value, the outer ones first.
     pub fn dictionaries(&self) -> Vec<TensorDictionary<'_>> {
         match self {
@@ -110,30 +124,50 @@ impl WeightFile {
                 let entries = entries
                     .map(|(name, info)| (name.as_str(), FileEntry::Plain(file, info)))
                     .collect();
-                vec![TensorDictionary { place: String::new(), prefix: String::new(), entries }]
+                vec![TensorDictionary {
+                    place: String::new(),
+                    also: Vec::new(),
+                    prefix: String::new(),
+                    entries,
+                }]
             }
             Self::Checkpoint(checkpoint) => {
                 let mut found = Vec::new();
-                // Each dictionary once: one may hold itself, or another under many keys.
-                let mut seen = HashSet::new();
+                // Each dictionary once: one may hold itself, or another under many keys. With each
+                // goes where it stands in the list, if it has tensors.
+                let mut seen: HashMap<u32, Option<usize>> = HashMap::new();
                 let mut level = vec![(String::new(), checkpoint.root())];
                 for _ in 0..=DEPTH {
                     let mut below = Vec::new();
                     for (place, item) in level {
-                        let entries = item.entries().filter(|_| seen.insert(item.id()));
-                        let Some(entries) = entries else { continue };
+                        if let Some(known) = seen.get(&item.id()) {
+                            let known = known.and_then(|at| found.get_mut(at));
+                            if let Some(TensorDictionary { also, .. }) = known
+                                && also.len() < MOST_ALIASES
+                            {
+                                also.push(place);
+                            }
+                            continue;
+                        }
+                        let Some(entries) = item.entries() else { continue };
                         let (tensors, others): (Vec<_>, Vec<_>) =
                             entries.iter().partition(|(_, item)| item.is_tensor());
                         let dot = if place.is_empty() { "" } else { "." };
                         below.extend(
                             others.iter().map(|(key, item)| (format!("{place}{dot}{key}"), *item)),
                         );
+                        seen.insert(item.id(), (!tensors.is_empty()).then_some(found.len()));
                         if !tensors.is_empty() {
                             let entries = entries.into_iter();
                             let entries = entries
                                 .map(|(name, item)| (name, FileEntry::Pickled(item)))
                                 .collect();
-                            found.push(TensorDictionary { place, prefix: String::new(), entries });
+                            found.push(TensorDictionary {
+                                place,
+                                also: Vec::new(),
+                                prefix: String::new(),
+                                entries,
+                            });
                         }
                     }
                     level = below;
@@ -143,6 +177,9 @@ impl WeightFile {
         }
     }
 }
+
+/// Keys noted that lead to one dictionary, besides the first.
+const MOST_ALIASES: usize = 8;
 
 impl SafetensorsFile {
     fn open(path: &Path) -> Result<Self, CheckpointError> {

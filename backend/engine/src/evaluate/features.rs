@@ -123,10 +123,8 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
     let mut found = file.dictionaries();
     let fitting = found.iter_mut().position(|found| found.unwrap_names(&ANCHORS)).unwrap_or(0);
     let dictionary = found.get(fitting).ok_or_else(|| {
-        FeaturesError::Contents(format!(
-            "{} holds no state dict (a dictionary of tensors)",
-            path.display()
-        ))
+        let reason = file.instead_of_state_dict();
+        FeaturesError::Contents(format!("{} {reason}", path.display()))
     })?;
     if let Some(taken) = dictionary.wrapping() {
         tracing::info!("{}: took {taken}", path.display());

@@ -173,6 +173,14 @@ impl<'a> Item<'a> {
         self.id
     }
 
+    /// What this is, for messages: `a list of 3 values`, `a whole object (models.var.VAR)`.
+    pub fn in_words(self) -> String {
+        if self.is_tensor() {
+            return "one tensor without a name".into();
+        }
+        self.checkpoint.pickle.in_words(self.id)
+    }
+
     /// Whether this is a tensor (or numpy array), sound or not.
     pub fn is_tensor(self) -> bool {
         !matches!(self.checkpoint.pickle.layout(self.id), Ok(None))

@@ -12,6 +12,7 @@ use super::{
     node::{Id, Node, Object},
     pickle::Pickle,
 };
+use crate::input_file::shown;
 
 /// Where the elements of a tensor lie.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,6 +95,34 @@ impl Pickle {
         };
         let name = self.global(object.callable)?;
         Some((name, object, self.sequence(object.arguments)?))
+    }
+
+    /// What a value is that is no tensor, for messages.
+    pub(super) fn in_words(&self, id: Id) -> String {
+        match self.node(id) {
+            Node::Opaque => "nothing".into(),
+            Node::Bool(_) | Node::Int(_) | Node::Float => "a number".into(),
+            Node::Text(_) | Node::Bytes(_) => "a text".into(),
+            Node::Tuple(items) => format!("a list of {} values", items.len()),
+            Node::List(items) => format!("a list of {} values", items.len()),
+            Node::Dict(items) => format!("a dictionary of {} values", items.len()),
+            Node::Global(name) => format!("a reference to {}", shown(name)),
+            Node::Persistent(_) => "a storage".into(),
+            Node::Object(object) => {
+                // Python's own ways to make an object name its class first.
+                let of = |id: Id| self.global(id);
+                let class = match of(object.callable) {
+                    Some("copyreg._reconstructor" | "copy_reg._reconstructor") => {
+                        self.sequence(object.arguments).and_then(|given| of(*given.first()?))
+                    }
+                    class => class,
+                };
+                match class {
+                    Some(class) => format!("a whole object ({})", shown(class)),
+                    None => "a whole object".into(),
+                }
+            }
+        }
     }
 
     /// The root as a list of names.

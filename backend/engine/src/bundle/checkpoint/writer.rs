@@ -16,6 +16,9 @@ pub(crate) enum Value {
     /// As `torch.nn.Module.state_dict` makes it.
     OrderedDict(Vec<(String, Value)>),
     Tensor(TensorValue),
+    /// A value that is remembered under a number, and the same one again.
+    Noted(u8, Box<Value>),
+    Again(u8),
     /// A call that Python would make: module, name, arguments, state.
     Call(&'static str, &'static str, Vec<Value>, Option<Box<Value>>),
 }
@@ -109,6 +112,11 @@ fn emit(value: &Value, out: &mut Vec<u8>) {
             out.push(0x89);
             out.extend(b"ccollections\nOrderedDict\n)RtR");
         }
+        Value::Noted(number, value) => {
+            emit(value, out);
+            out.extend([b'q', *number]);
+        }
+        Value::Again(number) => out.extend([b'h', *number]),
         Value::Call(module, name, arguments, state) => {
             out.extend(format!("c{module}\n{name}\n").as_bytes());
             sequence(arguments, out);

@@ -160,7 +160,7 @@ impl<'a> Network<'a> {
                 }
                 TrainedWeights::Raw => ("var_wo_ddp", ""),
             };
-            if is_average(&chosen.place) != (weights == TrainedWeights::Ema) {
+            if !is_meant(chosen, weights) {
                 return Err(contents(format!(
                     "has no trainer.{key}{advice}; trainer has: {}",
                     listed(trainer_keys(file).iter().map(String::as_str))
@@ -280,15 +280,20 @@ fn is_average(place: &str) -> bool {
     last.contains("ema") || last.contains("average")
 }
 
+/// Whether one of the keys that lead to a dictionary is that of the weights that are wanted. A loop
+/// that keeps no average of its own may save its weights under both.
+fn is_meant(dictionary: &TensorDictionary<'_>, weights: TrainedWeights) -> bool {
+    let mut places = std::iter::once(&dictionary.place).chain(&dictionary.also);
+    places.any(|place| is_average(place) == (weights == TrainedWeights::Ema))
+}
+
 /// The dictionary that is meant. The error is the places of several that may be.
 fn choose<'d, 'a>(
     fitting: &'d [TensorDictionary<'a>],
     weights: TrainedWeights,
 ) -> Result<Option<&'d TensorDictionary<'a>>, Vec<&'d str>> {
-    let wanted = |dictionary: &&TensorDictionary<'_>| {
-        is_average(&dictionary.place) == (weights == TrainedWeights::Ema)
-    };
-    let mut candidates: Vec<_> = fitting.iter().filter(wanted).collect();
+    let mut candidates: Vec<_> =
+        fitting.iter().filter(|dictionary| is_meant(dictionary, weights)).collect();
     if candidates.is_empty() {
         candidates = fitting.iter().collect();
     }
@@ -351,7 +356,7 @@ fn what_instead(file: &WeightFile, role: Role, all: &[TensorDictionary<'_>]) -> 
     match all {
         [] => match file {
             WeightFile::Checkpoint(checkpoint) => match checkpoint.root().entries() {
-                None => "holds no state dict (a dictionary of tensors)".into(),
+                None => file.instead_of_state_dict(),
                 Some(entries) if entries.is_empty() => {
                     "holds no tensors where the weights should be; it is empty".into()
                 }

@@ -242,6 +242,44 @@ fn the_average_and_the_last_weights_of_a_training_checkpoint_are_told_apart() {
 }
 
 #[test]
+fn weights_that_are_their_own_average_are_found_under_both_keys() {
+    let fixture = Fixture::new();
+    fixture.convert(&fixture.conversion()).unwrap();
+    let mut storages = Vec::new();
+    let weights = state_dict(&fixture.student, &mut storages);
+    let trainer = Value::Dict(vec![
+        ("var_wo_ddp".to_owned(), Value::Noted(1, Box::new(weights))),
+        ("ema_parameters".to_owned(), Value::Again(1)),
+    ]);
+    let value = Value::Dict(vec![("trainer".into(), trainer)]);
+    write_checkpoint(&fixture.path("tiny.pth"), &value, &storages);
+    for weights in [TrainedWeights::Ema, TrainedWeights::Raw] {
+        let output = fixture.path(&format!("{weights:?}"));
+        convert(&Conversion { weights, output, ..fixture.conversion() }).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_state_dict_is_told_by_what_it_is() {
+    let fixture = Fixture::new();
+    fixture.convert(&fixture.conversion()).unwrap();
+    let conversion = Conversion { output: fixture.path("none"), ..fixture.conversion() };
+    let number = || Value::Int(1);
+    let whole = Value::Call("copyreg", "_reconstructor", vec![number()], None);
+    for (value, told) in [
+        (Value::List(vec![number(), number()]), "a list of 2 values"),
+        (Value::Text("weights".into()), "a text"),
+        (number(), "a number"),
+        (Value::Call("models.var", "VAR", vec![], None), "a whole object (models.var.VAR)"),
+        (whole, "a whole object"),
+    ] {
+        write_checkpoint(&fixture.path("tiny.pth"), &value, &[]);
+        let error = convert(&conversion).unwrap_err().to_string();
+        assert!(error.contains(&format!("but {told}; in Python, save")), "{error}");
+    }
+}
+
+#[test]
 fn each_tensor_that_is_amiss_is_named_and_nothing_is_written() {
     type Break = fn(&mut Fixture);
     let table: [(Break, &[&str]); 9] = [
