@@ -380,6 +380,24 @@ fn take_over(controls: &Controls, address: &str) -> Result<(Comparison, String),
     let class_name = class_name.ok_or_else(|| {
         format!("This comparison is of class {class}; {} has {}.", model.name, model.classes.len())
     })?;
+    // All of it can be drawn, or nothing is begun.
+    for plan in &comparison.plans {
+        if plan.needs_teacher() && !model.has_teacher {
+            return Err(format!(
+                "This comparison needs a teacher, and {} has none here.",
+                model.name
+            ));
+        }
+        if plan.validate(model.scales()).is_err() {
+            return Err(format!(
+                "A plan of this comparison ({}) does not fit the {} scales of {}; the link may be \
+                 cut off or changed.",
+                words::custom_plan(plan, &model.patch_nums),
+                model.scales(),
+                model.name
+            ));
+        }
+    }
     let settings = Settings {
         chosen: true,
         compared: comparison.plans.clone(),
