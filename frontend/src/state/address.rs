@@ -127,7 +127,7 @@ impl Settings {
 
     /// The settings that a request says, for drawing it again, as far as a loaded model has them;
     /// then what could not be taken, in words.
-    pub(super) fn to_draw_again(
+    pub(super) fn drawing_again(
         self,
         request: &GenerateRequest,
         models: &[ModelInfo],

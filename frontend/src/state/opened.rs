@@ -71,7 +71,7 @@ impl Opened {
         settings: Settings,
         models: &[ModelInfo],
     ) -> (Settings, Vec<String>) {
-        let (settings, mut left_out) = settings.to_draw_again(&self.parameters.request, models);
+        let (settings, mut left_out) = settings.drawing_again(&self.parameters.request, models);
         if self.parameters.request.explore.is_some() {
             left_out.push(
                 "it was made by exploring, and the controls hold only the settings above".into(),
