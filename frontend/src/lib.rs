@@ -64,9 +64,13 @@
 //! | `recent-mine`, `recent-all`, `recent-more`, `recent-reuse` | recent results | |
 //! | `own-queue`, `cancel-other`, `cancel-all` | own jobs besides the one on the stage | `data-job` |
 //! | `open-file`, `opened`, `opened-said`, `opened-verify`, `opened-verdict`, `opened-go-on`, `opened-close` | a picture file that is opened on the playground | |
+//! | `lesson`, `lesson-<n>`, `lesson-back`, `lesson-on` | the lesson one is at, and the way to the others | `data-lesson` |
+//! | `lesson-figure`, `lesson-slider` | its figure | `data-at`: place of the slider; `data-followed`: whether its picture is of this place |
+//! | `lesson-picture`, `lesson-map`, `lesson-flow`, `lesson-measured`, `lesson-formulae` | in it | |
 //! | `undo`, `notice` | messages over the page | |
 //! | `stopped` | message of a program that stopped | |
 //! | `keys` | the dialog of keys | |
+//! | `more-places` | opens the list of places where there is little room | |
 //! | `theme` | button | `data-theme`: `auto`, `light`, `dark` |
 
 mod api;

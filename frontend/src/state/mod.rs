@@ -11,6 +11,7 @@ pub(crate) mod custom_plan;
 pub(crate) mod desk;
 pub(crate) mod glossary;
 pub(crate) mod job;
+pub(crate) mod lesson;
 pub(crate) mod mine;
 pub(crate) mod opened;
 pub(crate) mod pad;
