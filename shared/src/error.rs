@@ -34,6 +34,8 @@ pub enum ErrorCode {
     SeedOutOfRange,
     /// Deadline out of bounds.
     DeadlineOutOfRange,
+    /// The deadline passed before all was drawn.
+    DeadlinePassed,
     /// Another request was made under the same key.
     KeyReused,
     /// The queue is full.

@@ -49,6 +49,7 @@ mod message;
 mod model;
 mod object;
 mod parameters;
+mod walk;
 
 pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError};
 pub use error::{ErrorBody, ErrorCode};
@@ -70,6 +71,7 @@ pub use parameters::{
 pub use var_dd_plan::{
     FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,
 };
+pub use walk::{MAX_WALK_MS, WALK_PICTURE_MS, WALK_PICTURES, WalkFormat, WalkRequest};
 
 /// Version of the protocol. A server refuses a client of another version with
 /// [`ErrorCode::ProtocolVersion`].

@@ -152,8 +152,14 @@ impl Generator for FakeGenerator {
             ..GenerateRequest::new(0, batch.plan.clone())
         };
         let passes = wanted.passes(self.info.scales());
+        // A picture between corners depends on how near it is to each.
+        let blend = batch.explore.iter().flat_map(|explore| &explore.blend);
+        let place = blend.fold(0_u64, |place, of| place.rotate_left(9) ^ of.weight.to_bits());
         let decoded = |pass, scale| {
-            let draw = |&of: &PictureRequest| picture(self.info.image_size, of, pass, scale);
+            let draw = |&of: &PictureRequest| {
+                let of = PictureRequest { seed: of.seed ^ place, ..of };
+                picture(self.info.image_size, of, pass, scale)
+            };
             let pictures = batch.pictures.iter().map(draw).collect();
             GeneratorEvent::Decoded { pass, scale, pictures, decode_ms: 0.25 }
         };

@@ -27,7 +27,9 @@ pub fn status(code: ErrorCode) -> StatusCode {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         QueueFull | RateLimited | TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
-        ShuttingDown | OutOfMemory | StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
+        ShuttingDown | OutOfMemory | StorageFailed | DeadlinePassed => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

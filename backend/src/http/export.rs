@@ -211,7 +211,11 @@ fn made(
     }
 }
 
-fn gif(
+/// An animation without end as GIF, with texts as comments.
+///
+/// # Errors
+/// When a picture is not of this side.
+pub(super) fn gif(
     pictures: &[RgbImage],
     holds: &[Duration],
     side: u16,
@@ -235,7 +239,15 @@ fn gif(
     Ok(encoder.into_inner()?)
 }
 
-fn apng(pictures: &[RgbImage], holds: &[Duration], side: u16) -> anyhow::Result<Vec<u8>> {
+/// An animation without end as APNG.
+///
+/// # Errors
+/// When there is no picture, or one is not of this side.
+pub(super) fn apng(
+    pictures: &[RgbImage],
+    holds: &[Duration],
+    side: u16,
+) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, side.into(), side.into());
     encoder.set_color(png::ColorType::Rgb);

@@ -22,7 +22,7 @@ use actix_web::{
 };
 use ipnet::IpNet;
 use socket2::SockRef;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use url::Url;
 use var_dd_protocol::ErrorCode;
 
@@ -54,6 +54,7 @@ pub mod session;
 mod shares;
 mod thumbnails;
 mod upload;
+mod walk;
 mod websocket;
 
 use connections::{Connection, Connections, Io};
@@ -137,6 +138,8 @@ pub struct Site {
     conversations: AtomicU64,
     readiness: health::Probe,
     thumbnails: Thumbnails,
+    /// Turns of walks.
+    walks: Semaphore,
     metrics: Metrics,
     /// Hosts and origins that were refused, each told of once.
     refused: Refused,
@@ -160,6 +163,7 @@ impl Site {
             conversations: AtomicU64::new(1),
             readiness: health::Probe::default(),
             thumbnails: Thumbnails::default(),
+            walks: Semaphore::new(walk::AT_ONCE),
             metrics: Metrics::new(&scheduler),
             refused: Refused::default(),
             config,
@@ -192,6 +196,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/api/ws", vec![(Method::GET, web::to(events::connect))]),
         at("/api/jobs", vec![(Method::POST, web::to(jobs::submit))]),
         at("/api/preview", vec![(Method::POST, web::to(explore::preview))]),
+        at("/api/loop", vec![(Method::POST, web::to(walk::walk))]),
         at("/api/encode", vec![(Method::POST, web::to(explore::encode))]),
         at("/api/verify", vec![(Method::POST, web::to(explore::verify))]),
         at("/api/classes/{class}/thumbnail", vec![(Method::GET, web::to(thumbnails::thumbnail))]),

@@ -11,7 +11,7 @@ use super::{
     body::{Caching, json},
     card, embed,
     error::ApiError,
-    events, explore, export, health, jobs, pages, results, thumbnails,
+    events, explore, export, health, jobs, pages, results, thumbnails, walk,
 };
 
 #[derive(OpenApi)]
@@ -23,7 +23,7 @@ use super::{
     ),
     paths(
         jobs::info, events::connect, jobs::submit, jobs::cancel, explore::preview, explore::encode,
-        explore::tokens, explore::verify, thumbnails::thumbnail,
+        explore::tokens, explore::verify, thumbnails::thumbnail, walk::walk,
         results::recent, results::view, results::delete, results::frame, results::picture,
         export::export,
         document, health::live, health::ready, health::metrics, pages::result,

@@ -37,9 +37,9 @@ use image::RgbImage;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
-    MediaType, ModelInfo, OwnerToken, Parent, Pass, PictureParameters, ResultPage, TokenReport,
-    TokenizedPicture,
+    ErrorBody, ErrorCode, Explore, FrameHeader, GenerateRequest, JobEvent, JobId, JobState,
+    JobView, MediaType, ModelInfo, OwnerToken, Parent, Pass, PictureParameters, ResultPage,
+    TokenReport, TokenizedPicture, WalkRequest,
 };
 
 use self::{
@@ -526,6 +526,37 @@ impl Scheduler {
         self.0.questions.ask(valid.model, draw).await
     }
 
+    /// The pictures of a walk, one after the other, each with a turn of its own at the device; and
+    /// the request of the first one, model and seed filled in. Nothing is kept of them. Whoever
+    /// stops waiting takes those back that the device does not have.
+    ///
+    /// # Errors
+    /// When a value is out of bounds, too many questions wait, or the device cannot.
+    pub async fn walk(
+        &self,
+        walk: &WalkRequest,
+    ) -> Result<(GenerateRequest, Vec<RgbImage>), ErrorBody> {
+        let requests = walk.requests()?;
+        // What drew the parents, and the seed, are the same for all: they are looked up once.
+        let first = requests.first().cloned().unwrap_or_else(|| walk.request.clone());
+        let first = self.with_parents(first).await.map_err(|error| of_walk(error, 0))?;
+        let first = ValidJob::new(first, &self.0.models).map_err(|error| of_walk(error, 0))?;
+        let mut valid = Vec::with_capacity(requests.len());
+        for (at, request) in requests.into_iter().enumerate() {
+            let blend = request.explore.map(|explore| explore.blend).unwrap_or_default();
+            let explore = *first.request.explore.clone().unwrap_or_default();
+            let explore = Some(Box::new(Explore { blend, ..explore }));
+            let request = GenerateRequest { explore, ..first.request.clone() };
+            valid.push(ValidJob::new(request, &self.0.models).map_err(|error| of_walk(error, at))?);
+        }
+        let mut pictures = Vec::with_capacity(valid.len());
+        for ValidJob { model, request, .. } in valid {
+            let draw = move |generator: &dyn Generator| finished_picture(generator, request, 0);
+            pictures.push(self.0.questions.ask(model, draw).await?);
+        }
+        Ok((first.request, pictures))
+    }
+
     /// The finished picture of a request, encoded small; nothing is kept of it. Whoever stops
     /// waiting takes the request back, unless the device has it.
     ///
@@ -682,6 +713,22 @@ fn accepted_before(before: AskedBefore) -> Option<Result<Accepted, ErrorBody>> {
             );
             Some(Err(ErrorBody::new(ErrorCode::KeyReused, message)))
         }
+    }
+}
+
+/// An error of the picture at a place of a walk, by the field of the walk.
+fn of_walk(error: ErrorBody, at: usize) -> ErrorBody {
+    match error.field.as_deref() {
+        Some("explore.blend") => {
+            let field = format!("weights[{at}]");
+            let message = error.message.trim_start_matches("explore.blend: ");
+            ErrorBody { message: format!("{field}: {message}"), ..error.clone() }.at(field)
+        }
+        Some(field) => {
+            let field = format!("request.{field}");
+            error.at(field)
+        }
+        None => error,
     }
 }
 

@@ -15,4 +15,5 @@ mod pages;
 mod refusals;
 mod results;
 mod server;
+mod walk;
 mod websocket;

@@ -76,6 +76,25 @@ def test_a_plan_of_ones_own_and_a_kept_result(client):
     assert drawn.job.id in [result["id"] for result in client.recent()]
 
 
+def test_a_walk_is_an_animation_the_same_by_both_clients(client, shared_server):
+    corners = [("snowman", 5), ("house", 7)]
+    points = [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.5, 0.5]]
+    animation = client.walk(corners, points, format="apng", picture_ms=100)
+    assert animation.startswith(PNG) and animation.count(b"fcTL") == len(points)
+
+    async def again():
+        async with AsyncClient(shared_server.url) as other:
+            return await other.walk(corners, points, format="apng", picture_ms=100)
+
+    assert asyncio.run(again()) == animation
+    assert client.walk(corners, points).startswith(b"GIF89a")
+    with pytest.raises(ValueError, match="two corners"):
+        client.walk(corners[:1], points)
+    with pytest.raises(Refused) as refused:
+        client.walk(corners, [*points, [0.7, 0.7]])
+    assert refused.value.code == "invalid_explore" and "weights[4]" in str(refused.value)
+
+
 def test_the_owner_deletes_a_result_and_nobody_else(client):
     job = client.draw(0, seed=3).job
     stranger = type(job)(job.id, "wrong", job.request, job.url)

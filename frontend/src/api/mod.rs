@@ -7,7 +7,7 @@ use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, JobId, JobView, OwnerToken, ResultPage, ServerInfo,
-    TokenReport, TokenizedPicture, Verification,
+    TokenReport, TokenizedPicture, Verification, WalkRequest,
 };
 
 pub(crate) use line::Server;
@@ -25,6 +25,9 @@ const UPLOAD_MS: u32 = 60_000;
 
 /// What a picture of one's own may be sent as.
 pub(crate) const ENCODED_TYPES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
+
+/// Longest wait for a walk: a little longer than the server takes for one.
+const WALK_MS: u32 = 130_000;
 
 /// Milliseconds since the document began.
 pub(crate) fn now_ms() -> f64 {
@@ -155,12 +158,27 @@ pub(crate) async fn tokens(job: &JobId, picture: usize) -> Result<TokenReport, E
 pub(crate) async fn preview(request: &GenerateRequest) -> Result<Picture, ErrorBody> {
     let post = Request::post(&path("api/preview")).abort_signal(patience().as_ref());
     let post = post.json(request).map_err(|error| unreadable(&error))?;
-    let response = checked(post.send().await).await?;
+    held(checked(post.send().await).await?).await
+}
+
+/// The picture of an answer.
+async fn held(response: Response) -> Result<Picture, ErrorBody> {
     let media_type = response.headers().get("content-type").unwrap_or_default();
     let bytes = response.binary().await.map_err(|error| unreadable(&error))?;
     line::held_picture(&bytes, &media_type).ok_or_else(|| {
         ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
     })
+}
+
+/// A walk as an animated file in the memory of the browser.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn walk(walk: &WalkRequest) -> Result<Picture, ErrorBody> {
+    let patience = web_sys::AbortSignal::timeout_with_u32(WALK_MS);
+    let post = Request::post(&path("api/loop")).abort_signal(Some(&patience));
+    let post = post.json(walk).map_err(|error| unreadable(&error))?;
+    held(checked(post.send().await).await?).await
 }
 
 /// A picture of one's own as tokens of a model, by its file; nothing of it is kept.

@@ -1,6 +1,7 @@
 //! What components share: the server, the settings, the player, keys, and what the browser
 //! remembers.
 
+mod album;
 mod backend;
 mod clipboard;
 mod controls;
@@ -12,6 +13,7 @@ mod player;
 mod preview;
 mod theme;
 
+pub(crate) use album::{use_album, use_rested};
 pub(crate) use backend::{Backend, BackendProvider, use_backend, use_recent, use_result};
 pub(crate) use clipboard::copy_text;
 pub(crate) use controls::{

@@ -1,26 +1,28 @@
-//! The pad: a picture between four corners, which follows the finger.
+//! The pad: a picture between four corners, which follows the finger; and walks over it.
 
 use std::rc::Rc;
 
 use gloo_timers::callback::Timeout;
 use var_dd_protocol::ModelInfo;
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{Element, HtmlInputElement};
+use web_sys::HtmlInputElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use crate::{
     api,
+    components::{PadAction, PadView, WalkView},
     hooks::{
-        Current, copy_text, random_below, use_backend, use_controls, use_current, use_preview,
-        use_title,
+        Current, copy_text, random_below, use_album, use_backend, use_controls, use_current,
+        use_preview, use_rested, use_title,
     },
     route::Route,
     state::{
         classes,
-        pad::{End, Pad, STEPS},
+        pad::{End, Pad},
         settings::PICKED_SEEDS,
         store::Connection,
+        walk::{self, LENGTHS, PICTURE_MS},
         words,
     },
 };
@@ -28,12 +30,8 @@ use crate::{
 /// After the last move, before the address says where the pad is: browsers bear few changes of it.
 const ADDRESS_MS: u32 = 400;
 
-/// A step of an arrow key, alone and with Shift.
-const STEP: i64 = 5;
-const FINE_STEP: i64 = 1;
-
-/// Around the pad's steps, so that the ring is whole at its edges.
-const MARGIN: u32 = 6;
+/// After the last move, before the map is drawn on.
+const REST_MS: u32 = 300;
 
 /// A pad whose four corners are a class and a seed each.
 #[component]
@@ -47,6 +45,10 @@ pub(crate) fn Explore() -> Html {
     let pad = use_state_eq(|| None::<Pad>);
     let chance = use_mut_ref(|| None::<Pad>);
     let copied = use_state_eq(|| None::<bool>);
+    let is_held = use_state_eq(|| false);
+    let length = use_state_eq(|| LENGTHS[1]);
+    // The picture of the walk that is shown, while it is played.
+    let step = use_state_eq(|| None::<usize>);
     let of_address = use_memo((location, controls.models.clone()), |(location, models)| {
         let pairs = location.as_ref()?.query::<Vec<(String, String)>>().ok()?;
         Pad::of_query(&pairs, models)
@@ -67,6 +69,36 @@ pub(crate) fn Explore() -> Html {
     let wanted = now.as_ref().zip(model.as_ref()).and_then(|(now, model)| now.request(model));
     let usable = backend.store.connection.is_usable();
     let preview = use_preview(wanted.clone().filter(|_| usable));
+    let followed = preview.of.is_some() && preview.of == wanted;
+
+    // The map and the walk are drawn while nothing is moved; the walk, which is waited for, first.
+    let place = now.as_ref().map(|now| (now.corners, now.x, now.y));
+    let rested = use_rested((place, *is_held), REST_MS) && !*is_held;
+    let drawn_from = now.as_ref().map(|now| now.corners).zip(model.clone());
+    let map = use_memo(drawn_from, |of| {
+        let of = of.as_ref().map(|(corners, model)| (Pad::between(*corners), model));
+        Rc::new(of.map(|(pad, model)| walk::map_requests(&pad, model)).unwrap_or_default())
+    });
+    let pins = now.as_ref().map(|now| now.pins.clone()).unwrap_or_default();
+    let places = use_memo((pins, *length), |(pins, length)| walk::places(pins, *length));
+    let walked =
+        use_memo((now.as_ref().map(|now| now.corners), model.clone(), places.clone()), |of| {
+            let (Some(corners), Some(model), places) = of else { return Rc::default() };
+            Rc::new(walk::requests(&Pad::between(*corners), model, places))
+        });
+    let is_playing = step.is_some() && !places.is_empty();
+    let drawn_walk = use_album((*walked).clone(), usable && is_playing && rested);
+    let is_walk_due = is_playing && !drawn_walk.is_over;
+    let drawn_map = use_album((*map).clone(), usable && rested && followed && !is_walk_due);
+    {
+        // The next picture, once it is there, after this one was seen.
+        let next = step.filter(|_| is_playing && rested).and_then(|at| drawn_walk.after(at));
+        let step = step.clone();
+        use_effect_with((*step, next), move |(_, next)| {
+            let later = next.map(|next| Timeout::new(PICTURE_MS, move || step.set(Some(next))));
+            move || drop(later)
+        });
+    }
     {
         let moved = (*pad).clone().zip(model.as_ref().map(|model| model.name.clone()));
         let (navigator, copied) = (navigator.clone(), copied.setter());
@@ -90,52 +122,48 @@ pub(crate) fn Explore() -> Html {
         };
     };
 
-    let go = {
-        let (pad, now) = (pad.setter(), now.clone());
-        Callback::from(move |(x, y): (i64, i64)| pad.set(Some(now.at(x, y))))
+    let walker = step.filter(|_| is_playing).and_then(|at| places.get(at)).copied();
+    // A walk that is stopped leaves the pad where it came to.
+    let stopped = match walker {
+        Some((x, y)) => now.at(x.round() as i64, y.round() as i64),
+        None => now.clone(),
     };
-    let ondown = {
-        let go = go.clone();
-        Callback::from(move |event: PointerEvent| {
-            if let Some(square) = pad_of(&event) {
-                // The pad hears of the pointer until it is let go, wherever it is.
-                let _ = square.set_pointer_capture(event.pointer_id());
-                go.emit(place_in(&square, &event));
+    let play = {
+        let (pad, step, stopped) = (pad.setter(), step.setter(), stopped.clone());
+        let is_walk = !places.is_empty();
+        Callback::from(move |()| {
+            if is_playing {
+                pad.set(Some(stopped.clone()));
             }
+            step.set((is_walk && !is_playing).then_some(0));
         })
     };
-    let onmove = {
-        let go = go.clone();
-        Callback::from(move |event: PointerEvent| {
-            if let Some(square) = pad_of(&event)
-                && event.buttons() & 1 == 1
-            {
-                go.emit(place_in(&square, &event));
-            }
+    let change = {
+        let (pad, step) = (pad.setter(), step.setter());
+        Callback::from(move |changed: Pad| {
+            pad.set(Some(changed));
+            // The pad is moved by hand: the walk stands still.
+            step.set(None);
         })
     };
-    let onkeydown = {
-        let (go, x, y) = (go.clone(), i64::from(now.x), i64::from(now.y));
-        Callback::from(move |event: KeyboardEvent| {
-            let step = if event.shift_key() { FINE_STEP } else { STEP };
-            let to = match event.key().as_str() {
-                _ if event.ctrl_key() || event.alt_key() || event.meta_key() => return,
-                "ArrowLeft" => (x - step, y),
-                "ArrowRight" => (x + step, y),
-                "ArrowUp" => (x, y - step),
-                "ArrowDown" => (x, y + step),
-                "Home" => (0, 0),
-                "End" => (STEPS.into(), STEPS.into()),
-                _ => return,
-            };
-            event.prevent_default();
-            event.stop_propagation();
-            go.emit(to);
+    let on_action = {
+        let (change, play, now) = (change.clone(), play.clone(), stopped.clone());
+        let is_held = is_held.setter();
+        Callback::from(move |action: PadAction| match action {
+            PadAction::Go(x, y) => change.emit(now.at(x, y)),
+            PadAction::Hold(held) => is_held.set(held),
+            PadAction::Pin => change.emit(now.pinned()),
+            PadAction::Unpin => {
+                if let Some(at) = now.pin_to_remove() {
+                    change.emit(now.without_pin(at));
+                }
+            }
+            PadAction::Play => play.emit(()),
         })
     };
     let keep = {
         let (backend, current, navigator) = (backend.clone(), current.clone(), navigator.clone());
-        let wanted = wanted.clone();
+        let wanted = stopped.request(&model);
         Callback::from(move |_: MouseEvent| {
             let Some(request) = wanted.clone() else { return };
             current.set(Current::Asked(backend.generate(request)));
@@ -145,7 +173,7 @@ pub(crate) fn Explore() -> Html {
         })
     };
     let copy = {
-        let (copied, query) = (copied.setter(), now.query(&model.name));
+        let (copied, query) = (copied.setter(), stopped.query(&model.name));
         Callback::from(move |_: MouseEvent| {
             let (copied, query) = (copied.clone(), query.clone());
             spawn_local(async move {
@@ -160,71 +188,115 @@ pub(crate) fn Explore() -> Html {
     };
     let corner = |at: usize| {
         let end = now.corners[at];
-        let (pad, before, model) = (pad.setter(), now.clone(), model.clone());
-        let set = Callback::from(move |end: End| pad.set(Some(before.with(at, end))));
+        let (change, before) = (change.clone(), stopped.clone());
+        let set = Callback::from(move |end: End| change.emit(before.with(at, end)));
         draw_corner(at, end, &model, set)
     };
-    let rate = match (&preview.error, preview.per_second) {
+    let trouble = preview.error.as_ref().or(drawn_map.error.as_ref()).or(drawn_walk.error.as_ref());
+    let rate = match (trouble, preview.per_second) {
         (Some(error), _) => words::refusal(error),
         _ if backend.store.connection == Connection::Connecting => "Connecting…".to_owned(),
         _ if !usable => "No connection to the server".to_owned(),
         (None, Some(rate)) => format!("{rate:.0} pictures a second on this machine"),
-        (None, None) => "Drag to see how many pictures a second this machine draws".to_owned(),
+        (None, None) => "Drag to see how many pictures a second are drawn".to_owned(),
     };
-    let words = now.words(&model);
-    let followed = preview.of.is_some() && preview.of == wanted;
+    let words = stopped.words(&model);
+    let of_walk =
+        step.filter(|_| is_playing).and_then(|at| drawn_walk.pictures.get(at).cloned()?);
+    let shown = of_walk.or(preview.picture.clone());
     html! {
         <main class="explore" id="main" tabindex="-1">
             <div class="lead">
                 <h1>{ "Walk between four pictures" }</h1>
-                <p>{ "Each corner is a class and a seed. Drag across the picture, or use the arrow keys: \
-                    it is drawn anew at every place, in one step." }</p>
+                <p>{ "Each corner is a class and a seed. Drag over the map, or use the arrow keys: \
+                    the picture is drawn anew at every place, in one step." }</p>
             </div>
             <datalist id="pad-classes">{ class_options(&model) }</datalist>
-            <div class="pad-frame">
-                { corner(0) }
-                { corner(1) }
-                <div
-                    class="pad"
-                    role="slider"
-                    tabindex="0"
-                    aria-label="Place between the corners"
-                    aria-valuemin="0"
-                    aria-valuemax={STEPS.to_string()}
-                    aria-valuenow={now.x.to_string()}
-                    aria-valuetext={words.clone()}
-                    data-testid="pad"
-                    data-x={now.x.to_string()}
-                    data-y={now.y.to_string()}
-                    data-followed={followed.to_string()}
-                    data-count={preview.count.to_string()}
-                    onpointerdown={ondown}
-                    onpointermove={onmove}
-                    {onkeydown}
-                >
-                    if let Some(picture) = &preview.picture {
-                        <img src={picture.url().to_owned()} alt="" draggable="false" data-testid="pad-picture" />
-                    }
-                    <svg viewBox={format!("-{MARGIN} -{MARGIN} {0} {0}", STEPS + 2 * MARGIN)} aria-hidden="true">
-                        <circle class="ring-shade" cx={now.x.to_string()} cy={now.y.to_string()} r="4" />
-                        <circle class="ring" cx={now.x.to_string()} cy={now.y.to_string()} r="4" />
-                    </svg>
+            <div class="pad-table">
+                <div class="pad-frame">
+                    { corner(0) }
+                    { corner(1) }
+                    <PadView
+                        pad={now.clone()}
+                        map={drawn_map.pictures.clone()}
+                        {walker}
+                        words={words.clone()}
+                        {followed}
+                        count={preview.count}
+                        {on_action}
+                    />
+                    { corner(2) }
+                    { corner(3) }
                 </div>
-                { corner(2) }
-                { corner(3) }
+                <div class="pad-picture">
+                    <div class="square">
+                        if let Some(picture) = &shown {
+                            <img
+                                src={picture.url().to_owned()}
+                                alt={format!("The picture at this place: {words}")}
+                                draggable="false"
+                                data-testid="pad-picture"
+                                data-step={step.filter(|_| is_playing).map(|at| at.to_string())}
+                            />
+                        }
+                    </div>
+                    <p class="scale-caption" data-testid="pad-words">{ words }</p>
+                    <p
+                        class={if trouble.is_some() { "problem" } else { "hint" }}
+                        data-testid="pad-rate"
+                    >{ rate }</p>
+                </div>
+                <div class="pad-actions">
+                    <div class="actions">
+                        <button
+                            type="button"
+                            data-testid="pad-keep"
+                            disabled={!usable || wanted.is_none()}
+                            onclick={keep}
+                        >{ "Keep this picture" }</button>
+                        <button
+                            type="button"
+                            data-testid="pin"
+                            disabled={stopped.pinned() == stopped}
+                            onclick={{
+                                let (change, pinned) = (change.clone(), stopped.pinned());
+                                Callback::from(move |_: MouseEvent| change.emit(pinned.clone()))
+                            }}
+                        >{ "Pin this place" }</button>
+                        <button type="button" data-testid="pad-share" onclick={copy}>
+                            { "Copy link" }
+                        </button>
+                    </div>
+                    <p class="hint" role="status" data-testid="pad-shared">{ match *copied {
+                        None => "",
+                        Some(true) => "Link copied",
+                        Some(false) => "The address of this page is the link",
+                    } }</p>
+                </div>
+                <WalkView
+                    pad={stopped}
+                    model={model.clone()}
+                    {places}
+                    drawn={drawn_walk.drawn()}
+                    {is_playing}
+                    is_usable={usable}
+                    on_pad={change}
+                    on_length={{
+                        let (length, step) = (length.setter(), step.setter());
+                        Callback::from(move |pictures| {
+                            length.set(pictures);
+                            step.set(None);
+                        })
+                    }}
+                    on_play={play}
+                />
             </div>
-            <p class="scale-caption" data-testid="pad-words">{ words }</p>
-            <p class="hint" data-testid="pad-rate">{ rate }</p>
-            <div class="actions">
-                <button type="button" data-testid="pad-keep" disabled={!usable || wanted.is_none()} onclick={keep}>{ "Keep this picture" }</button>
-                <button type="button" data-testid="pad-share" onclick={copy}>{ "Copy link" }</button>
-            </div>
-            <p class="hint" role="status" data-testid="pad-shared">{ match *copied {
-                None => "",
-                Some(true) => "Link copied",
-                Some(false) => "The address of this page is the link",
-            } }</p>
-            <p class="hint"><Link<Route> to={Route::Picture}>{ "Go on from a picture of your own" }</Link<Route>>{ " instead" }</p>
+            <p class="hint">
+                <Link<Route> to={Route::Picture}>
+                    { "Go on from a picture of your own" }
+                </Link<Route>>
+                { " instead" }
+            </p>
         </main>
     }
 }
@@ -272,22 +344,4 @@ fn draw_corner(at: usize, end: End, model: &Rc<ModelInfo>, set: Callback<End>) -
 
 fn class_options(model: &ModelInfo) -> Html {
     html! { { for model.classes.iter().map(|name| html! { <option value={name.clone()} /> }) } }
-}
-
-/// The pad that an event is on.
-fn pad_of(event: &PointerEvent) -> Option<Element> {
-    event.target_dyn_into::<Element>()?.closest(".pad").ok().flatten()
-}
-
-/// Where a pointer is on the pad, in steps.
-fn place_in(square: &Element, event: &PointerEvent) -> (i64, i64) {
-    let place = square.get_bounding_client_rect();
-    let part = |at: i32, from: f64, size: f64| {
-        let part = (f64::from(at) - from) / size.max(1.0);
-        (part * f64::from(STEPS + 2 * MARGIN)).round() as i64 - i64::from(MARGIN)
-    };
-    (
-        part(event.client_x(), place.left(), place.width()),
-        part(event.client_y(), place.top(), place.height()),
-    )
 }

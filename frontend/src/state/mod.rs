@@ -24,4 +24,5 @@ pub(crate) mod spelling;
 pub(crate) mod store;
 pub(crate) mod timeline;
 pub(crate) mod tokens;
+pub(crate) mod walk;
 pub(crate) mod words;

@@ -7,6 +7,9 @@ use super::settings::PICKED_SEEDS;
 /// Steps from one edge of the pad to the other.
 pub(crate) const STEPS: u32 = 100;
 
+/// Most pins of a walk.
+pub(crate) const MAX_PINS: usize = 8;
+
 /// One corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
@@ -14,13 +17,15 @@ pub(crate) struct End {
     pub(crate) seed: u64,
 }
 
-/// Four corners, row by row, and a place between them.
+/// Four corners, row by row, a place between them, and the pins of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pad {
     pub(crate) corners: [End; 4],
     /// From the left and from the top, 0 to [`STEPS`].
     pub(crate) x: u32,
     pub(crate) y: u32,
+    /// Places of a closed walk, in its order.
+    pub(crate) pins: Vec<(u32, u32)>,
 }
 
 impl Pad {
@@ -36,7 +41,12 @@ impl Pad {
             class: (first + at * classes.div_ceil(4)) % classes,
             seed: pick(PICKED_SEEDS),
         });
-        Self { corners, x: 40, y: 40 }
+        Self { corners, x: 40, y: 40, pins: Vec::new() }
+    }
+
+    /// The middle between four corners.
+    pub(crate) fn between(corners: [End; 4]) -> Self {
+        Self { corners, x: STEPS / 2, y: STEPS / 2, pins: Vec::new() }
     }
 
     /// With another place; one beyond the edge is at the edge.
@@ -54,31 +64,64 @@ impl Pad {
         pad
     }
 
-    /// How much of each corner there is; together 1.
-    pub(crate) fn weights(&self) -> [f64; 4] {
-        let part = |at: u32| f64::from(at) / f64::from(STEPS);
-        let (x, y) = (part(self.x), part(self.y));
+    /// With a pin at its place, if there is room and none is there.
+    pub(crate) fn pinned(&self) -> Self {
+        let mut pad = self.clone();
+        let here = (self.x, self.y);
+        if pad.pins.len() < MAX_PINS && !pad.pins.contains(&here) {
+            pad.pins.push(here);
+        }
+        pad
+    }
+
+    /// Without one of the pins.
+    pub(crate) fn without_pin(&self, at: usize) -> Self {
+        let mut pad = self.clone();
+        if at < pad.pins.len() {
+            pad.pins.remove(at);
+        }
+        pad
+    }
+
+    /// The pin at its place, else the one that was set last.
+    pub(crate) fn pin_to_remove(&self) -> Option<usize> {
+        let here = self.pins.iter().position(|&pin| pin == (self.x, self.y));
+        here.or(self.pins.len().checked_sub(1))
+    }
+
+    /// How much of each corner there is at a place in steps; together 1.
+    pub(crate) fn weights(x: f64, y: f64) -> [f64; 4] {
+        let part = |at: f64| (at / f64::from(STEPS)).clamp(0.0, 1.0);
+        let (x, y) = (part(x), part(y));
         [(1.0 - x) * (1.0 - y), x * (1.0 - y), (1.0 - x) * y, x * y]
     }
 
-    /// The corner that is nearest.
-    fn nearest(&self) -> End {
-        let at = usize::from(self.x > STEPS / 2) + 2 * usize::from(self.y > STEPS / 2);
-        self.corners[at]
+    /// The corner that is nearest to a place.
+    fn nearest(&self, x: f64, y: f64) -> End {
+        let far = |at: f64| usize::from(at > f64::from(STEPS) / 2.0);
+        self.corners[far(x) + 2 * far(y)]
     }
 
     /// The place in words.
     pub(crate) fn words(&self, model: &ModelInfo) -> String {
-        let name = model.classes.get(self.nearest().class).map_or("", String::as_str);
+        let name = model
+            .classes
+            .get(self.nearest(self.x.into(), self.y.into()).class)
+            .map_or("", String::as_str);
         format!("{} % across, {} % down; nearest to {name}", self.x, self.y)
     }
 
     /// The request for the picture at this place, by the cheapest plan that needs no teacher;
     /// nothing if the model has none.
     pub(crate) fn request(&self, model: &ModelInfo) -> Option<GenerateRequest> {
+        self.request_at(model, self.x.into(), self.y.into())
+    }
+
+    /// As [`Pad::request`], for any place in steps.
+    pub(crate) fn request_at(&self, model: &ModelInfo, x: f64, y: f64) -> Option<GenerateRequest> {
         let preset = model.plans.iter().find(|preset| !preset.plan.needs_teacher())?;
-        let nearest = self.nearest();
-        let blend = self.corners.iter().zip(self.weights());
+        let nearest = self.nearest(x, y);
+        let blend = self.corners.iter().zip(Self::weights(x, y));
         let blend =
             blend.map(|(end, weight)| Corner { class: end.class as u32, seed: end.seed, weight });
         Some(GenerateRequest {
@@ -93,12 +136,15 @@ impl Pad {
     pub(crate) fn query(&self, model: &str) -> Vec<(String, String)> {
         let corners: Vec<_> =
             self.corners.iter().map(|end| format!("{}-{}", end.class, end.seed)).collect();
+        let place = |&(x, y): &(u32, u32)| format!("{x}-{y}");
+        let pins: Vec<_> = self.pins.iter().map(place).collect();
+        let pins = (!pins.is_empty()).then(|| ("pins", pins.join("_")));
         let pairs = [
             ("model", model.to_owned()),
             ("corners", corners.join("_")),
-            ("at", format!("{}-{}", self.x, self.y)),
+            ("at", place(&(self.x, self.y))),
         ];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        pairs.into_iter().chain(pins).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The pad of an address, for the model that it names (the first one if it names none); nothing
@@ -125,9 +171,18 @@ impl Pad {
         };
         let corners: Option<Vec<End>> = value("corners")?.split('_').map(end).collect();
         let corners: [End; 4] = corners?.try_into().ok()?;
-        let (x, y) = pair(value("at")?)?;
         let within = |at: u64| u32::try_from(at).ok().filter(|&at| at <= STEPS);
-        Some((model.name.clone(), Self { corners, x: within(x)?, y: within(y)? }))
+        let place = |text: &str| {
+            let (x, y) = pair(text)?;
+            Some((within(x)?, within(y)?))
+        };
+        let (x, y) = place(value("at")?)?;
+        let pins: Vec<(u32, u32)> = match value("pins") {
+            Some(pins) => pins.split('_').map(place).collect::<Option<_>>()?,
+            None => Vec::new(),
+        };
+        let pad = Self { corners, x, y, pins };
+        (pad.pins.len() <= MAX_PINS).then_some((model.name.clone(), pad))
     }
 }
 
@@ -142,14 +197,13 @@ mod tests {
 
     #[test]
     fn a_corner_is_itself_and_every_place_sums_to_one() {
-        let pad = pad();
         for (x, y, corner) in [(0, 0, 0), (100, 0, 1), (0, 100, 2), (100, 100, 3)] {
-            let weights = pad.at(x, y).weights();
+            let weights = Pad::weights(f64::from(x), f64::from(y));
             assert_eq!(weights[corner], 1.0, "{x}, {y}");
         }
         for x in 0..=100 {
             for y in 0..=100 {
-                let sum: f64 = pad.at(x, y).weights().iter().sum();
+                let sum: f64 = Pad::weights(f64::from(x), f64::from(y)).iter().sum();
                 assert!((sum - 1.0).abs() < 1e-9, "{x}, {y}: {sum}");
             }
         }
@@ -164,7 +218,7 @@ mod tests {
     #[test]
     fn its_address_brings_it_back_and_a_wrong_one_is_none() {
         let models = [model("a", 8), model("b", 8)];
-        let pad = pad().at(12, 93);
+        let pad = pad().at(3, 4).pinned().at(12, 93).pinned();
         let query = pad.query("b");
         assert_eq!(Pad::of_query(&query, &models), Some(("b".into(), pad.clone())));
         for (name, wrong) in [
@@ -176,12 +230,30 @@ mod tests {
             ("at", "101-0"),
             ("at", "-1-0"),
             ("at", "7"),
+            ("pins", ""),
+            ("pins", "1-1_101-1"),
+            ("pins", "1-1_2-2_3-3_4-4_5-5_6-6_7-7_8-8_9-9"),
         ] {
             let mut query = query.clone();
             query.push((name.to_owned(), wrong.to_owned()));
             assert_eq!(Pad::of_query(&query, &models), None, "{name}={wrong}");
         }
         assert_eq!(Pad::of_query(&[], &models), None);
+    }
+
+    #[test]
+    fn pins_are_set_and_taken_where_the_pad_is() {
+        let mut pad = pad();
+        for at in 0..20 {
+            pad = pad.at(5 * (at / 2), 7).pinned();
+        }
+        assert_eq!(pad.pins.len(), MAX_PINS);
+        assert_eq!(pad.pins[..2], [(0, 7), (5, 7)], "a place is pinned once");
+        let there = pad.at(5, 7);
+        assert_eq!(there.pin_to_remove(), Some(1));
+        assert_eq!(there.without_pin(1).pins[..2], [(0, 7), (10, 7)]);
+        assert_eq!(pad.at(50, 50).pin_to_remove(), Some(MAX_PINS - 1), "the last one");
+        assert_eq!((pad.without_pin(99), self::pad().pin_to_remove()), (pad.clone(), None));
     }
 
     #[test]

@@ -31,10 +31,15 @@ async fn main() -> Result<()> {
                 .await?;
             }
         }
-        Ok(())
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, EXPLORED).await?;
+        playground.wait_for_attribute("pad", "map", "49").await?;
+        save(&playground, &directory.join("explore.png")).await
     })
     .await
 }
+
+/// A place between four classes, and a walk through pins.
+const EXPLORED: &str = "/explore?corners=12-5_3-7_8-21_16-4&at=62-34&pins=20-25_62-34_75-80_30-70";
 
 /// The playground after a job, the page of its result, a grid of several pictures, and a
 /// comparison.

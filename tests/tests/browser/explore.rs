@@ -99,6 +99,154 @@ async fn a_picture_follows_the_finger_over_the_pad_and_its_link_brings_it_back()
     .await
 }
 
+/// Refuses some of the first previews, as a server does whose line is full.
+const REFUSING: &str = "const real = window.fetch; let asked = 0; window.fetch = (...of) => { \
+    if (!String(of[0]?.url ?? of[0]).endsWith('/api/preview') || ![3, 4, 9].includes(++asked)) \
+        return real(...of); \
+    const body = { code: 'queue_full', message: 'too many wait', retry_after_s: 1 }; \
+    return Promise.resolve(new Response(JSON.stringify(body), { status: 429 })); };";
+
+#[tokio::test]
+async fn the_map_fills_while_nothing_is_held_and_begins_anew_with_another_corner() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in LOOKS {
+            let playground =
+                Playground::open_prepared(browsers, &program, look, "/explore", &[REFUSING])
+                    .await?;
+            playground.wait_for_attribute("pad", "map", "49").await?;
+            check(&playground, "a whole map").await?;
+            let seen = "const seen = [...document.querySelectorAll('[data-testid=map-cell]')] \
+                .map(cell => cell.src); return new Set(seen).size";
+            ensure!(playground.page.value(seen).await? == json!(49), "each cell has its picture");
+
+            // While a finger is on the pad nothing is asked for but the picture under it.
+            let hold = |kind: &str| {
+                format!(
+                    "const pad = document.querySelector('[data-testid=pad]'); \
+                     const box = pad.getBoundingClientRect(); pad.setPointerCapture = () => {{}}; \
+                     pad.dispatchEvent(new PointerEvent('{kind}', {{ bubbles: true, pointerId: 1, \
+                        buttons: 1, clientX: box.left + 50, clientY: box.top + 50 }}))"
+                )
+            };
+            playground.page.value(&hold("pointerdown")).await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+            let seed = playground.attribute("corner-2", "seed").await?;
+            playground.choose("corner-seed-2").await?;
+            playground.wait_for_other("corner-2", "seed", &seed).await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+            playground.wait_for_attribute("pad", "map", "0").await?;
+            let (asked, shown) = (previews(&playground).await?, count(&playground).await?);
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let alone = (previews(&playground).await?, count(&playground).await?);
+            ensure!(alone == (asked, shown), "{alone:?} after {asked} and {shown}");
+            playground.wait_for_attribute("pad", "map", "0").await?;
+            playground.page.value(&hold("pointerup")).await?;
+            playground.wait_for_attribute("pad", "map", "49").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Keeps what the page would download.
+const SAVING: &str = "window.saved = []; const files = new Map(); \
+    const made = URL.createObjectURL; URL.createObjectURL = file => { \
+        const at = made.call(URL, file); files.set(at, file); return at; }; \
+    const press = HTMLElement.prototype.click; \
+    HTMLElement.prototype.click = function () { \
+        if (this.download) saved.push({ name: this.download, file: files.get(this.href) }); \
+        else press.call(this); };";
+
+const END: &str = "\u{e010}";
+const DELETE: &str = "\u{e017}";
+const ENTER: &str = "\u{e007}";
+
+#[tokio::test]
+async fn a_walk_through_pins_is_played_on_the_pad_and_saved_as_a_file() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in LOOKS {
+            let playground =
+                Playground::open_prepared(browsers, &program, look, "/explore", &[SAVING]).await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+            let enabled = |id: &str| {
+                format!("return document.querySelector('[data-testid={id}]:enabled') !== null")
+            };
+            ensure!(playground.page.value(&enabled("walk-play")).await? == json!(false), "no pins");
+            // By the keys of the pad, then by a double click, then by the button.
+            playground.page.value("document.querySelector('[data-testid=pad]').focus()").await?;
+            playground.page.keys(ENTER).await?;
+            playground.wait_for_attribute("pad", "pins", "1").await?;
+            playground.page.keys(END).await?;
+            playground.page.keys("p").await?;
+            playground.wait_for_attribute("pad", "pins", "2").await?;
+            playground.page.keys(DELETE).await?;
+            playground.wait_for_attribute("pad", "pins", "1").await?;
+            drag(&playground, &[(0.8, 0.2)]).await?;
+            let twice = "document.querySelector('[data-testid=pad]') \
+                .dispatchEvent(new MouseEvent('dblclick', { bubbles: true }))";
+            playground.page.value(twice).await?;
+            playground.wait_for_attribute("pad", "pins", "2").await?;
+            drag(&playground, &[(0.3, 0.9)]).await?;
+            playground.choose("pin").await?;
+            playground.wait_for_attribute("pad", "pins", "3").await?;
+            check(&playground, "three pins").await?;
+
+            // Played by the space bar; it comes round to its first picture.
+            let length = "const list = document.querySelector('[data-testid=walk-length]'); \
+                list.selectedIndex = 0; list.dispatchEvent(new Event('change', { bubbles: true }))";
+            playground.page.value(length).await?;
+            playground.page.value("document.querySelector('[data-testid=pad]').focus()").await?;
+            playground.page.keys(" ").await?;
+            playground.wait_for_attribute("pad-picture", "step", "24").await?;
+            playground.wait_for_attribute("pad-picture", "step", "2").await?;
+            check(&playground, "a walk that is played").await?;
+            // It stands still while the pad is moved, and asks for nothing more.
+            drag(&playground, &[(0.5, 0.5), (0.6, 0.5)]).await?;
+            let still = "const picture = document.querySelector('[data-testid=pad-picture]'); \
+                return !('step' in picture.dataset)";
+            playground.page.wait_for("a walk that stands still", still).await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+
+            let files = [("walk-gif", "gif", "GIF89a"), ("walk-apng", "png", "PNG")];
+            for (button, kind, magic) in files {
+                playground.page.value("saved.length = 0").await?;
+                playground.choose(button).await?;
+                let saved = "if (!saved.length) return false; \
+                    const bytes = await saved[0].file.arrayBuffer(); \
+                    const text = new TextDecoder('latin1').decode(bytes); \
+                    return { name: saved[0].name, head: text.slice(0, 8), \
+                        has: text.includes('\"weights\"'), frames: text.split('fcTL').length - 1 }";
+                let saved = playground.page.wait_for("a saved file", saved).await?;
+                ensure!(saved["name"] == format!("walk.{kind}").as_str(), "{saved}");
+                ensure!(saved["head"].as_str().is_some_and(|head| head.contains(magic)), "{saved}");
+                ensure!(saved["has"] == json!(true), "the walk is in it: {saved}");
+                ensure!(kind == "gif" || saved["frames"] == json!(25), "{saved}");
+            }
+            check(&playground, "a saved walk").await?;
+
+            // The link has the pins.
+            let pinned = "return location.search.includes('pins=') && location.href";
+            let address = playground.page.wait_for("pins in the address", pinned).await?;
+            let address = address.as_str().context("no address")?.to_owned();
+            let path = address.strip_prefix(&program.url("")).unwrap_or_default();
+            let other = Playground::open(browsers, &program, Look::NARROW.dark(), path).await?;
+            other.wait_for_attribute("pad", "pins", "3").await?;
+            other.choose("unpin-1").await?;
+            other.wait_for_attribute("pad", "pins", "2").await?;
+            let (x, y) = {
+                other.choose("pin-0").await?;
+                (other.attribute("pad", "x").await?, other.attribute("pad", "y").await?)
+            };
+            ensure!((x.as_str(), y.as_str()) == ("40", "40"), "pin 1 is at {x}, {y}");
+            check(&other, "pins on the narrowest screen").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Pictures that the pad has shown.
 async fn count(playground: &Playground) -> Result<i64> {
     Ok(playground.attribute("pad", "count").await?.parse()?)

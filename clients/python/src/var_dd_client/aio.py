@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from . import wire
-from .client import MAX_MESSAGE, checked
+from .client import MAX_MESSAGE, WALK_TIMEOUT_S, checked
 from .conversation import Address, Conversation, check_end
 from .errors import ConnectionLost
 from .types import Event, Job, Model, Plan, Result
@@ -96,6 +96,31 @@ class AsyncClient:
         return await self._finish(
             await self._conversation(class_, plan, seed, count, model, False)
         )
+
+    async def walk(
+        self,
+        corners: Sequence[tuple[str | int, int]],
+        points: Sequence[Sequence[float]],
+        *,
+        plan: str | Plan | None = None,
+        model: str | None = None,
+        format: str = "gif",
+        picture_ms: int = 80,
+        deadline_s: float | None = None,
+    ) -> bytes:
+        """A closed walk between corners as an animated file, as ``Client.walk`` draws it."""
+        of = await self.model(model)
+        body = wire.walk(
+            [(of.class_number(class_), seed) for class_, seed in corners],
+            points,
+            of.presets[0].plan if plan is None else of.plan(plan),
+            model=model,
+            format=format,
+            picture_ms=picture_ms,
+            deadline_s=deadline_s,
+        )
+        answer = await self._ask("POST", "api/loop", json=body, timeout=WALK_TIMEOUT_S)
+        return answer.content
 
     async def watch(self, job: Job | str) -> AsyncIterator[Event]:
         """Follows a job, live or kept, from its first event on."""

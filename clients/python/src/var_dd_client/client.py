@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +18,9 @@ from .types import Event, Job, Model, Plan, Result
 
 MAX_MESSAGE = 64 << 20
 """Largest message taken from the server, in bytes."""
+
+WALK_TIMEOUT_S = 150.0
+"""Longest wait for a walk, in seconds: a little more than the server takes for one."""
 
 
 class Client:
@@ -105,6 +108,36 @@ class Client:
         Raises what ``generate`` raises, and ``JobEnded`` where the job ends without them.
         """
         return self._finish(self._conversation(class_, plan, seed, count, model, False))
+
+    def walk(
+        self,
+        corners: Sequence[tuple[str | int, int]],
+        points: Sequence[Sequence[float]],
+        *,
+        plan: str | Plan | None = None,
+        model: str | None = None,
+        format: str = "gif",
+        picture_ms: int = 80,
+        deadline_s: float | None = None,
+    ) -> bytes:
+        """A closed walk between corners as an animated file that begins anew after its last point.
+
+        ``corners`` are two to four classes with a seed each, ``points`` the weights of the corners
+        for each picture (2 to 96 of them, each adding up to 1), ``format`` is ``"gif"`` or
+        ``"apng"``. The server keeps nothing. Raises ``ValueError`` for names that there are none of,
+        ``Refused`` where the server refuses or the deadline passes.
+        """
+        of = self.model(model)
+        body = wire.walk(
+            [(of.class_number(class_), seed) for class_, seed in corners],
+            points,
+            of.presets[0].plan if plan is None else of.plan(plan),
+            model=model,
+            format=format,
+            picture_ms=picture_ms,
+            deadline_s=deadline_s,
+        )
+        return self._ask("POST", "api/loop", json=body, timeout=WALK_TIMEOUT_S).content
 
     def watch(self, job: Job | str) -> Iterator[Event]:
         """Follows a job, live or kept, from its first event on."""

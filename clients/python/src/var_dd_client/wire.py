@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import Refused, VarDDError
@@ -70,6 +71,38 @@ def request(
     if last_frame_first:
         body["last_frame_first"] = True
     return body
+
+
+def walk(
+    corners: Sequence[tuple[int, int]],
+    points: Sequence[Sequence[float]],
+    plan: Plan,
+    *,
+    model: str | None,
+    format: str,
+    picture_ms: int,
+    deadline_s: float | None,
+) -> dict[str, Any]:
+    """The body of a walk: corners by class number and seed, points by the weights of the corners.
+
+    Raises ``ValueError`` for fewer than two corners or points, and for a seed out of range.
+    """
+    if len(corners) < 2 or len(points) < 2:
+        raise ValueError(
+            f"a walk needs two corners and two points at least, not {len(corners)} and {len(points)}"
+        )
+    # The points say how near each picture is to the corners.
+    blend = [
+        {"class": class_number, "seed": seed, "weight": 1 / len(corners)}
+        for class_number, seed in corners
+    ]
+    class_number, seed = corners[0]
+    body = request(class_number, plan, model=model, seed=seed, count=1, last_frame_first=False)
+    body["explore"] = {"blend": blend}
+    if deadline_s is not None:
+        body["deadline_ms"] = round(deadline_s * 1000)
+    weights = [list(point) for point in points]
+    return {"request": body, "weights": weights, "format": format, "picture_ms": picture_ms}
 
 
 def read_message(text: str) -> dict[str, Any]:
