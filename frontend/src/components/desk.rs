@@ -4,19 +4,16 @@
 use std::rc::Rc;
 
 use var_dd_protocol::{GenerateRequest, JobId, JobState};
-use wasm_bindgen::JsCast;
-use web_sys::{
-    CanvasRenderingContext2d, Element, HtmlCanvasElement, HtmlDetailsElement, HtmlImageElement,
-    HtmlInputElement, HtmlSelectElement,
-};
+use web_sys::{HtmlDetailsElement, HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
+use super::Difference;
 use crate::{
     hooks::{Current, random_below, use_backend, use_current, use_preview},
     route::Route,
     state::{
-        desk::{Desk, difference_in_words, psnr, reroll},
+        desk::{Desk, reroll},
         job::Job,
         settings::PICKED_SEEDS,
         store::Store,
@@ -105,9 +102,9 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
     });
     let model = job.about.request.model.as_deref();
     let others = others(&backend.store, model, Some(job.id()));
-    let on_load = {
+    let on_told = {
         let told = told.setter();
-        Callback::from(move |event: Event| told.set(measured(&event).map(difference_in_words)))
+        Callback::from(move |words: String| told.set(Some(words)))
     };
     let keep = draw.reform(move |_: MouseEvent| wanted.clone());
     let reset = change.reform(move |_: MouseEvent| Desk::new(scales));
@@ -125,20 +122,19 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
                     <figure>
                         <div class="desk-square">
                             if let Some(picture) = &now {
-                                <img src={picture.url().to_owned()} alt="The picture by these faders" data-testid="desk-picture" onload={on_load.clone()} />
+                                <img src={picture.url().to_owned()} alt="The picture by these faders" data-testid="desk-picture" />
                             }
                         </div>
                         <figcaption>{ "by these faders" }</figcaption>
                     </figure>
-                    <figure>
-                        <div class="desk-square difference">
-                            if let (Some(before), Some(now)) = (&before, &now) {
-                                <img src={before.url().to_owned()} alt="" onload={on_load} />
-                                <img class="over" src={now.url().to_owned()} alt="" />
-                            }
-                        </div>
-                        <figcaption>{ "what changed, four times as bright" }</figcaption>
-                    </figure>
+                    if let (Some(before), Some(now)) = (&before, &now) {
+                        <Difference
+                            of={before.url().to_owned()}
+                            to={now.url().to_owned()}
+                            caption="what changed, four times as bright"
+                            {on_told}
+                        />
+                    }
                 </div>
                 <p class="desk-told" role="status" data-testid="desk-told">{ words }</p>
                 <ul class="faders">{ for rows }</ul>
@@ -326,27 +322,4 @@ pub(crate) fn crossing(
             }
         </div>
     }
-}
-
-/// How far the picture by the faders lies from the untouched one, once both are loaded.
-fn measured(event: &Event) -> Option<Option<f64>> {
-    let desk = event.target_dyn_into::<Element>()?.closest(".desk-pictures").ok()??;
-    let pixels = |selector: &str| {
-        let image = desk.query_selector(selector).ok()??.dyn_into::<HtmlImageElement>().ok()?;
-        let (width, height) = (image.natural_width(), image.natural_height());
-        if !image.complete() || width == 0 {
-            return None;
-        }
-        let document = image.owner_document()?;
-        let canvas: HtmlCanvasElement = document.create_element("canvas").ok()?.dyn_into().ok()?;
-        canvas.set_width(width);
-        canvas.set_height(height);
-        let context: CanvasRenderingContext2d = canvas.get_context("2d").ok()??.dyn_into().ok()?;
-        context.draw_image_with_html_image_element(&image, 0.0, 0.0).ok()?;
-        let data = context.get_image_data(0.0, 0.0, width.into(), height.into()).ok()?;
-        Some(data.data().0)
-    };
-    let before = pixels(".difference img:not(.over)")?;
-    let now = pixels("[data-testid=desk-picture]")?;
-    Some(psnr(&before, &now))
 }

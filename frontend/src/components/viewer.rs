@@ -8,7 +8,7 @@ use web_sys::Element;
 use yew::prelude::*;
 
 use super::{
-    Actions, DeskView, Inspector, Lightbox, Status, StatusLine, Strip, family::family,
+    Actions, DeskView, Inspector, Lightbox, Status, StatusLine, Strip, SwipeView, family::family,
     player_bar::player_bar, stage::Stage, times::times,
 };
 use crate::{
@@ -194,6 +194,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             <Strip job={job.clone()} playing={playing.clone()} forward={*forward} />
             { stage_job.as_ref().map(|job| family(job)).unwrap_or_default() }
             <DeskView job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
+            <SwipeView job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
             <Inspector job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
             if let Some(job) = job.clone().filter(|_| *is_closer && playing.tile.is_some()) {
                 <Lightbox

@@ -1,6 +1,6 @@
 //! Two pictures, one over the other, with a line to drag between them.
 
-use web_sys::{HtmlElement, HtmlInputElement, HtmlSelectElement};
+use web_sys::{Element, HtmlElement, HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
 /// Properties of [`Wipe`].
@@ -37,6 +37,21 @@ pub(crate) fn Wipe(props: &WipeProps) -> Html {
             percent.set(event.target_unchecked_into::<HtmlInputElement>().value_as_number());
         })
     };
+    let drag = |takes_hold: bool| {
+        let (percent, over) = (percent.setter(), over.clone());
+        Callback::from(move |event: PointerEvent| {
+            let Some(square) = over.cast::<Element>().filter(|_| event.buttons() & 1 == 1) else {
+                return;
+            };
+            if takes_hold {
+                // It hears of the pointer until it is let go, wherever it is.
+                let _ = square.set_pointer_capture(event.pointer_id());
+            }
+            let place = square.get_bounding_client_rect();
+            let part = (f64::from(event.client_x()) - place.left()) / place.width().max(1.0);
+            percent.set((100.0 * part).round().clamp(0.0, 100.0));
+        })
+    };
     let (left, right) = props.pair;
     let choice = |label: &'static str, chosen: usize, other: usize, is_left: bool| {
         let Some(on_pair) = props.on_pair.clone() else {
@@ -62,15 +77,24 @@ pub(crate) fn Wipe(props: &WipeProps) -> Html {
     };
     html! {
         <div class="wipe">
-            <div class="square" ref={over}>
+            <div
+                class="square"
+                ref={over.clone()}
+                data-testid="wipe-square"
+                onpointerdown={drag(true)}
+                onpointermove={drag(false)}
+            >
                 <div class="wipe-side">{ props.left.clone() }</div>
                 <div class="wipe-side over">{ props.right.clone() }</div>
+                <div class="wipe-line" aria-hidden="true"></div>
             </div>
             <input
                 type="range"
                 min="0"
                 max="100"
                 value={percent.to_string()}
+                data-testid="wipe"
+                aria-valuetext={format!("at {percent} %", percent = *percent)}
                 aria-label={format!("Line between {} and {}", props.names[left], props.names[right])}
                 {oninput}
             />

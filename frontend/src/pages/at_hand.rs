@@ -12,7 +12,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{ClassPicker, Wipe, crossing, file_button, others},
+    components::{ClassPicker, Difference, Wipe, crossing, file_button, others},
     hooks::{
         Current, prefers_stillness, random_below, take_handed_over, use_backend, use_controls,
         use_current, use_files, use_preview, use_title,
@@ -456,6 +456,7 @@ fn draw_result(base: &Base, drawn: Option<&str>) -> Html {
             <div class="own-square"><img src={before} alt="" draggable="false" /></div>
         };
     };
+    let base = before.clone();
     let left = html! { <img src={before} alt="The picture at hand" draggable="false" /> };
     let right = html! {
         <img
@@ -466,12 +467,15 @@ fn draw_result(base: &Base, drawn: Option<&str>) -> Html {
         />
     };
     html! {
-        <Wipe
-            {left}
-            {right}
-            names={vec!["before".to_owned(), "after".to_owned()]}
-            pair={(0, 1)}
-        />
+        <>
+            <Wipe
+                {left}
+                {right}
+                names={vec!["before".to_owned(), "after".to_owned()]}
+                pair={(0, 1)}
+            />
+            <Difference of={base} to={drawn.to_owned()} />
+        </>
     }
 }
 

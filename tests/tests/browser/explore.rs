@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use var_dd_protocol::TokenReport;
+use var_dd_protocol::{JobId, TokenReport};
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
@@ -338,6 +338,80 @@ async fn family(playground: &Playground) -> Result<Value> {
     let script =
         "return [...document.querySelectorAll('[data-testid=ancestor]')].map(of => of.dataset.job)";
     playground.page.value(script).await
+}
+
+/// The value of the line between two pictures that lie over each other.
+const LINE: &str = "document.querySelector('[data-testid=wipe]').value";
+
+/// Whether the words under every map of differences are there, so many of them.
+fn told(count: usize) -> String {
+    format!(
+        "const told = [...document.querySelectorAll('[data-testid=difference-words]')]; \
+         return told.length === {count} && \
+            told.every(words => /dB|same picture/.test(words.textContent))"
+    )
+}
+
+#[tokio::test]
+async fn any_two_pictures_are_laid_over_each_other_with_a_line_to_drag() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in LOOKS {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 0, 1).await?;
+            let first = playground.generate().await?;
+            playground.wait_for_state(&first, "finished").await?;
+            playground.choose("count-2").await?;
+            let pair = playground.generate().await?;
+            playground.wait_for_state(&pair, "finished").await?;
+            playground.wait_until_shown().await?;
+            playground.choose("swipe-open").await?;
+            playground.element_appears("swipe-with").await?;
+            playground.page.wait_for("a difference in words", &told(1)).await?;
+            let sides = "return ['left', 'right'].map(side => \
+                document.querySelector(`[data-testid=swipe-${side}]`).getAttribute('src'))";
+            let picture = |job: &JobId, index: usize| {
+                json!(format!("/api/results/{job}/pictures/{index}.png"))
+            };
+            let both = json!([picture(&pair, 1), picture(&pair, 0)]);
+            ensure!(playground.page.value(sides).await? == both, "the other of its result first");
+            check(&playground, "two pictures over each other").await?;
+
+            // By the keys, then by the pointer on the picture.
+            playground.page.value("document.querySelector('[data-testid=wipe]').focus()").await?;
+            playground.page.keys(ARROW_LEFT).await?;
+            let moved = format!("return {LINE} === '49'");
+            playground.page.wait_for("the line a step to the left", &moved).await?;
+            let drag = "const square = document.querySelector('[data-testid=wipe-square]'); \
+                const box = square.getBoundingClientRect(); square.setPointerCapture = () => {}; \
+                for (const [kind, x] of [['pointerdown', 0.5], ['pointermove', 0.8]]) \
+                    square.dispatchEvent(new PointerEvent(kind, { bubbles: true, pointerId: 1, \
+                        buttons: 1, clientX: box.left + x * box.width, clientY: box.top + 20 }))";
+            playground.page.value(drag).await?;
+            let moved = format!("return {LINE} === '80'");
+            playground.page.wait_for("the line where the pointer is", &moved).await?;
+            let cut = "return getComputedStyle(document.querySelector('.wipe-side.over')).clipPath";
+            let cut = playground.page.value(cut).await?;
+            ensure!(cut.as_str().is_some_and(|cut| cut.contains("80%")), "{cut}");
+
+            // Another picture, from the result before.
+            let choose = format!(
+                "const list = document.querySelector('[data-testid=swipe-with]'); \
+                 list.value = '{first} 0'; \
+                 list.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+            );
+            playground.page.value(&choose).await?;
+            let both = json!([picture(&first, 0), picture(&pair, 0)]);
+            let is_other = format!(
+                "return JSON.stringify((() => {{ {sides} }})()) === {}",
+                json!(both.to_string())
+            );
+            playground.page.wait_for("the picture before", &is_other).await?;
+            playground.page.wait_for("their difference in words", &told(1)).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
