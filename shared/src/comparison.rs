@@ -13,7 +13,7 @@ use std::{fmt, str::FromStr};
 use crate::{Guidance, MAX_SEED, Plan};
 
 /// Fewest and most plans of a comparison.
-pub const COMPARED_PLANS: std::ops::RangeInclusive<usize> = 2..=4;
+pub const COMPARED_PLANS: std::ops::RangeInclusive<usize> = 2..=6;
 
 /// Plans on one class and seed.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub struct Comparison {
     pub class_name: String,
     /// The seed.
     pub seed: u64,
-    /// The plans, two to four.
+    /// The plans, two to six.
     pub plans: Vec<Plan>,
 }
 
@@ -242,6 +242,13 @@ mod tests {
     }
 
     #[test]
+    fn as_many_as_six_plans_have_one_address() {
+        let plans = (1..=6).map(|from| Plan::FewStep { t_list: vec![0, from], loss_split_t: 5 });
+        let comparison = Comparison::new("m", 3, "snowman", 7, plans.collect());
+        assert_eq!(comparison.to_string().parse(), Ok(comparison));
+    }
+
+    #[test]
     fn the_name_of_the_class_is_for_people_only() {
         for class in ["3", "3-", "3-snowman", "3-%C3%A9"] {
             let address = format!("c/m/{class}/5/student=0;split=1/student=0,1;split=1");
@@ -261,7 +268,7 @@ mod tests {
             (&format!("c/m/3/-5/{two}"), "seed"),
             (&format!("c/m/3/9007199254740992/{two}"), "seed"),
             (&format!("c/%FF/3/5/{two}"), "model"),
-            (&format!("c/m/3/5/{two}/{two}/{two}"), "4"),
+            (&format!("c/m/3/5/{two}/{two}/{two}/{two}"), "6"),
             ("c/m/3/5/student=0;split=1/nonsense", "nonsense"),
             ("c/m/3/5/student=0;split=1/split=1;student=0", "no plan"),
             ("c/m/3/5/student=0;split=1/teacher;cfg=NaN;topk=1;topp=1", "no plan"),

@@ -223,7 +223,7 @@ pub(super) async fn result(
     get,
     path = "/c/{address}",
     tag = "page",
-    params(("address" = String, Path, description = "Model, class, seed and two to four plans: \
+    params(("address" = String, Path, description = "Model, class, seed and two to six plans: \
         `demo-64/3-snowman/42/student=0;split=5/student=0,5;split=5`")),
     responses(
         (

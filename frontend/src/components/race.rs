@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use web_sys::HtmlInputElement;
+use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Layers, Status, Wipe};
+use super::{Difference, Layers, Status, Wipe};
 use crate::{
     route::Route,
     state::{
@@ -24,6 +24,8 @@ pub(crate) struct RaceViewProps {
     pub(crate) columns: Vec<Column>,
     /// The job of each column, once there is one.
     pub(crate) jobs: Vec<Option<Rc<Job>>>,
+    /// Published FID of each column's plan, where it has one.
+    pub(crate) fids: Vec<Option<f64>>,
     /// What became of each column's request.
     pub(crate) answers: Vec<Option<Answer>>,
     /// Milliseconds since each began; absent while everything shows its newest.
@@ -43,7 +45,10 @@ pub(crate) struct RaceViewProps {
 pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     // The two columns that lie over each other.
     let wiped = use_state_eq(|| None::<(usize, usize)>);
+    // The column that the others are held against.
+    let against = use_state_eq(|| None::<usize>);
     let count = props.columns.len();
+    let against_now = against.filter(|&column| finished(props, column).is_some());
     let wiped_now = wiped.filter(|&(a, b)| a < count && b < count);
     let step = |by: isize| props.on_step.reform(move |_: MouseEvent| by);
     let play = |slower: f64| props.on_play.reform(move |_: MouseEvent| slower);
@@ -58,22 +63,33 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
             wiped.set(if wiped_now.is_some() { None } else { Some((0, 1)) });
         })
     };
+    let on_against = {
+        let against = against.setter();
+        Callback::from(move |event: Event| {
+            let list: HtmlSelectElement = event.target_unchecked_into();
+            // The first choice is none of them.
+            against.set(usize::try_from(list.selected_index() - 1).ok());
+        })
+    };
     html! {
         <>
             <div class={classes!("columns", format!("of-{count}"), wiped_now.is_some().then_some("wiped"))}>
                 if let Some((left, right)) = wiped_now {
-                    <Wipe
-                        left={side(props, left)}
-                        right={side(props, right)}
-                        names={props.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()}
-                        pair={(left, right)}
-                        on_pair={{
-                            let wiped = wiped.setter();
-                            Callback::from(move |pair| wiped.set(Some(pair)))
-                        }}
-                    />
+                    <div class="wiped-pair">
+                        <Wipe
+                            left={side(props, left)}
+                            right={side(props, right)}
+                            names={props.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()}
+                            pair={(left, right)}
+                            on_pair={{
+                                let wiped = wiped.setter();
+                                Callback::from(move |pair| wiped.set(Some(pair)))
+                            }}
+                        />
+                        { difference(props, left, right) }
+                    </div>
                 }
-                { for (0..count).map(|index| draw_column(props, index, wiped_now.is_none())) }
+                { for (0..count).map(|index| draw_column(props, index, wiped_now.is_none(), against_now)) }
             </div>
             <div class="clock">
                 <button type="button" class="quiet" disabled={is_still} onclick={step(-1)} aria-label="One change back">{ "‹" }</button>
@@ -103,6 +119,17 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                     disabled={is_still}
                     onclick={on_wipe}
                 >{ "Wipe between two" }</button>
+                <label class="race-against">
+                    <span>{ "Difference to" }</span>
+                    <select data-testid="race-against" disabled={is_still} onchange={on_against}>
+                        <option selected={against_now.is_none()}>{ "none" }</option>
+                        { for props.columns.iter().enumerate().map(|(index, column)| html! {
+                            <option key={index} selected={against_now == Some(index)}>
+                                { &column.name }
+                            </option>
+                        }) }
+                    </select>
+                </label>
             </div>
         </>
     }
@@ -144,7 +171,26 @@ fn side(props: &RaceViewProps, index: usize) -> Html {
     now(props, index).map(|now| now.picture).unwrap_or_default()
 }
 
-fn draw_column(props: &RaceViewProps, index: usize, with_picture: bool) -> Html {
+/// Address of the finished picture of a column, once it is there.
+fn finished(props: &RaceViewProps, index: usize) -> Option<String> {
+    let job = props.jobs.get(index)?.as_ref().filter(|job| job.is_finished())?;
+    Some(job.last_picture()?.picture.url().to_owned())
+}
+
+/// Where the finished pictures of two columns differ, once both are there.
+fn difference(props: &RaceViewProps, index: usize, to: usize) -> Html {
+    let Some((of, other)) = finished(props, index).zip(finished(props, to)) else {
+        return Html::default();
+    };
+    html! { <Difference {of} to={other} /> }
+}
+
+fn draw_column(
+    props: &RaceViewProps,
+    index: usize,
+    with_picture: bool,
+    against: Option<usize>,
+) -> Html {
     let column = &props.columns[index];
     let job = props.jobs.get(index).and_then(Option::as_ref);
     let answer = props.answers.get(index).and_then(Option::as_ref);
@@ -180,9 +226,24 @@ fn draw_column(props: &RaceViewProps, index: usize, with_picture: bool) -> Html 
                     { time("network", column.network_ms(), column.runs()) }
                     { time("pictures", column.pictures_ms(), column.runs()) }
                     { time("in all", column.total_ms(), column.runs()) }
+                    if let Some(Some(fid)) = props.fids.get(index) {
+                        <div title="Fréchet inception distance as the paper publishes it">
+                            <dt>{ "FID, published" }</dt>
+                            <dd data-testid="race-fid">{ fid }</dd>
+                        </div>
+                    }
                 </dl>
             } else {
                 <p class={classes!("status-words", status.is_trouble.then_some("problem"))} key={status.words.clone()}>{ &status.words }</p>
+            }
+            if let Some(to) = against.filter(|_| with_picture) {
+                if to == index {
+                    <p class="hint" data-testid="race-reference">
+                        { "the others are held against this" }
+                    </p>
+                } else {
+                    { difference(props, index, to) }
+                }
             }
             if let Some(job) = job.filter(|_| is_over) {
                 <Link<Route> to={Route::Result { id: job.id().to_string() }}>

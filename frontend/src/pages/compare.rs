@@ -1,4 +1,4 @@
-//! Two to four plans on one class and seed, side by side, in step by the time since each began.
+//! Two to six plans on one class and seed, side by side, in step by the time since each began.
 
 use std::rc::Rc;
 
@@ -259,6 +259,7 @@ pub(crate) fn Compare() -> Html {
                     <RaceView
                         columns={drawn.comparing.columns.clone()}
                         jobs={shown_jobs.clone()}
+                        fids={published(models, drawn)}
                         answers={drawn.comparing.columns.iter().map(|column| column.shown.and_then(|tag| store.answer(tag).cloned())).collect::<Vec<_>>()}
                         {elapsed_ms}
                         {length_ms}
@@ -307,6 +308,14 @@ pub(crate) fn Compare() -> Html {
             </aside>
         </main>
     }
+}
+
+/// The published FID of each plan that is drawn, where there is one.
+fn published(models: &[ModelInfo], drawn: &Drawn) -> Vec<Option<f64>> {
+    let model = models.iter().find(|model| model.name == drawn.of.model);
+    let presets = model.map(|model| &model.plans[..]).unwrap_or_default();
+    let fid = |plan: &Plan| presets.iter().find(|preset| preset.plan == *plan)?.fid;
+    drawn.of.plans.iter().map(fid).collect()
 }
 
 /// Asks for run after run, and notes how each ended.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use var_dd_protocol::{JobId, TokenReport};
+use var_dd_protocol::{Comparison, JobId, Plan, TokenReport};
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
@@ -408,6 +408,41 @@ async fn any_two_pictures_are_laid_over_each_other_with_a_line_to_drag() -> Resu
             );
             playground.page.wait_for("the picture before", &is_other).await?;
             playground.page.wait_for("their difference in words", &told(1)).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn six_plans_race_on_one_link_and_are_held_against_one_of_them() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let lists: [&[u32]; 6] = [&[0], &[0, 1], &[0, 2], &[0, 3], &[0, 4], &[0, 2, 4]];
+    let plans = lists.map(|list| Plan::FewStep { t_list: list.to_vec(), loss_split_t: 3 });
+    let race = Comparison::new(&model.name, 2, &model.classes[2], 11, plans.into());
+    with_browsers(async |browsers| {
+        for look in [Look::LAPTOP, Look::PHONE] {
+            let playground =
+                Playground::open(browsers, &program, look, &format!("/{race}")).await?;
+            let done = "const columns = \
+                [...document.querySelectorAll('[data-testid=compare-column]')]; \
+                return columns.length === 6 && \
+                    columns.every(column => column.querySelector('.race-times'))";
+            playground.page.wait_for("six measured plans", done).await?;
+            let against = "const list = document.querySelector('[data-testid=race-against]'); \
+                list.selectedIndex = 2; list.dispatchEvent(new Event('change', { bubbles: true }))";
+            playground.page.value(against).await?;
+            playground.page.wait_for("five differences in words", &told(5)).await?;
+            let reference = "const columns = \
+                [...document.querySelectorAll('[data-testid=compare-column]')]; \
+                return columns.findIndex(column => \
+                    column.querySelector('[data-testid=race-reference]'))";
+            ensure!(playground.page.value(reference).await? == json!(1), "the second is chosen");
+            check(&playground, "six plans").await?;
+            playground.choose("compare-wipe").await?;
+            playground.page.wait_for("the difference of the two", &told(1)).await?;
+            check(&playground, "two of six plans over each other").await?;
         }
         Ok(())
     })

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_number_of_columns_fits() {
-        for count in 1..=4 {
+        for count in 1..=6 {
             let column = || Column {
                 name: "3 steps with teacher".into(),
                 detail: "85 ms".into(),
