@@ -63,7 +63,11 @@ fn Frame() -> Html {
         focus_main();
     });
     html! {
-        <div class="page" data-testid="connection" data-connection={backend.store.connection.name()}>
+        <div
+            class="page"
+            data-testid="connection"
+            data-connection={backend.store.connection.name()}
+        >
             <a class="skip" href="#main" onclick={skip}>{ "Skip to the pictures" }</a>
             <Header on_keys={show_keys.reform(|()| true)} />
             <Notices />

@@ -130,7 +130,9 @@ fn Downloads(props: &DownloadsProps) -> Html {
         <div ref={list} id="download-menu" class="menu" popover="auto">
             if job.is_finished() {
                 if several {
-                    <button type="button" data-testid="download-all" onclick={on_all}>{ format!("All {}", pictures.len()) }</button>
+                    <button type="button" data-testid="download-all" onclick={on_all}>
+                        { format!("All {}", pictures.len()) }
+                    </button>
                 }
                 { for pictures.iter().map(|&picture| html! {
                     <a

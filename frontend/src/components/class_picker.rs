@@ -159,9 +159,19 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 {oninput}
                 {onkeydown}
             />
-            <button type="button" class="quiet" data-testid="random-class" aria-label="Random class" onclick={on_random}>
+            <button
+                type="button"
+                class="quiet"
+                data-testid="random-class"
+                aria-label="Random class"
+                onclick={on_random}
+            >
                 <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                    <path d="M13 3h4v4h-1.600V5.700l-9.600 9.700H2v-1.600h3.100L14.200 4.600H13zM2 4.600h3.800l3 3-1.100 1.100-2.600-2.500H2zM12.400 11.200l3 3V13H17v4h-4v-1.600h1.300l-3-3z" />
+                    <path
+                        d="M13 3h4v4h-1.600V5.700l-9.600 9.700H2v-1.600h3.100L14.200 4.600H13zM2 \
+                           4.600h3.800l3 3-1.100 1.100-2.600-2.500H2zM12.400 11.200l3 \
+                           3V13H17v4h-4v-1.600h1.300l-3-3z"
+                    />
                 </svg>
             </button>
             </div>
@@ -203,7 +213,9 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 if is_open && found.is_empty() {
                     <p class="hint">{ "No class of this name" }</p>
                 } else if found.len() > SHOWN {
-                    <p class="hint">{ format!("{}; type to find them", counted(found.len() - SHOWN, "more class", "more classes")) }</p>
+                    <p class="hint">
+                        { format!("{}; type to find them", counted(found.len() - SHOWN, "more class", "more classes")) }
+                    </p>
                 }
             </div>
         </div>

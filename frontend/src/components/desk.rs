@@ -116,13 +116,18 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
         <details class="desk" data-testid="desk" ontoggle={on_toggle}>
             <summary data-testid="desk-open">{ SUMMARY }</summary>
             <div class="desk-open">
-                <p class="hint">{ "A fader says how much its scale adds to the picture. “New from” keeps the scales \
+                <p class="hint">{ "A fader says how much its scale adds to the picture. “New from” \
+                                   keeps the scales \
                     before, and the student draws the others anew." }</p>
                 <div class="desk-pictures">
                     <figure>
                         <div class="desk-square">
                             if let Some(picture) = &now {
-                                <img src={picture.url().to_owned()} alt="The picture by these faders" data-testid="desk-picture" />
+                                <img
+                                    src={picture.url().to_owned()}
+                                    alt="The picture by these faders"
+                                    data-testid="desk-picture"
+                                />
                             }
                         </div>
                         <figcaption>{ "by these faders" }</figcaption>
@@ -140,9 +145,21 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
                 <ul class="faders">{ for rows }</ul>
                 { draw_crossover(&desk, &others, sides, &change) }
                 <div class="actions">
-                    <button type="button" data-testid="desk-keep" disabled={desk.is_at_rest()} onclick={keep}>{ "Keep this picture" }</button>
-                    <button type="button" data-testid="desk-reset" disabled={desk.is_at_rest()} onclick={reset}>{ "Reset" }</button>
-                    <button type="button" data-testid="desk-edit" onclick={edit}>{ "Draw a part anew" }</button>
+                    <button
+                        type="button"
+                        data-testid="desk-keep"
+                        disabled={desk.is_at_rest()}
+                        onclick={keep}
+                    >{ "Keep this picture" }</button>
+                    <button
+                        type="button"
+                        data-testid="desk-reset"
+                        disabled={desk.is_at_rest()}
+                        onclick={reset}
+                    >{ "Reset" }</button>
+                    <button type="button" data-testid="desk-edit" onclick={edit}>
+                        { "Draw a part anew" }
+                    </button>
                 </div>
             </div>
         </details>
@@ -295,7 +312,9 @@ pub(crate) fn crossing(
             <label class="line">
                 <span>{ "Cross with" }</span>
                 <select data-testid="cross-with" disabled={others.is_empty()} {onchange}>
-                    <option value="" selected={chosen.is_none()}>{ if others.is_empty() { "no other result yet" } else { "nothing" } }</option>
+                    <option value="" selected={chosen.is_none()}>
+                        { if others.is_empty() { "no other result yet" } else { "nothing" } }
+                    </option>
                     { for others.iter().map(|(id, name)| html! {
                         <option
                             key={id.to_string()}

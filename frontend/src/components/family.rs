@@ -26,7 +26,12 @@ pub(crate) fn family(job: &Job) -> Html {
                 { for line.into_iter().enumerate().map(|(at, of)| html! {
                     <li key={at} data-testid="ancestor" data-job={of.result.to_string()}>
                         <Link<Route> to={Route::Result { id: of.result.to_string() }}>
-                            <img src={api::picture_path(&of.result, of.picture)} alt="" width="48" height="48" />
+                            <img
+                                src={api::picture_path(&of.result, of.picture)}
+                                alt=""
+                                width="48"
+                                height="48"
+                            />
                             <span>{ words(of.became, &job.about.patch_nums) }</span>
                         </Link<Route>>
                     </li>

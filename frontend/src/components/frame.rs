@@ -9,7 +9,12 @@ pub(crate) fn token_grid(side: u32) -> Html {
     let side = side.max(1);
     let lines: String = (1..side).map(|at| format!("M{at} 0V{side}M0 {at}H{side}")).collect();
     html! {
-        <svg class="token-grid" viewBox={format!("0 0 {side} {side}")} aria-hidden="true" focusable="false">
+        <svg
+            class="token-grid"
+            viewBox={format!("0 0 {side} {side}")}
+            aria-hidden="true"
+            focusable="false"
+        >
             <path class="shade" d={lines.clone()} vector-effect="non-scaling-stroke" />
             <path d={lines} vector-effect="non-scaling-stroke" />
         </svg>
@@ -60,7 +65,12 @@ pub(crate) fn Layers(props: &LayersProps) -> Html {
     html! {
         <div class="layers">
             if let Some(beneath) = beneath {
-                <img class="beneath" src={beneath.picture.url().to_owned()} alt="" aria-hidden="true" />
+                <img
+                    class="beneath"
+                    src={beneath.picture.url().to_owned()}
+                    alt=""
+                    aria-hidden="true"
+                />
             }
             <img
                 key={frame.picture.url()}

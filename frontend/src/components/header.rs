@@ -90,10 +90,19 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
                     aria-label={format!("Colours: {}. Change to {}", theme.name(), theme.next().name())}
                 >
                     <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                        <path d="M10 2a8 8 0 1 0 0 16 8 8 0 0 0 0-16zm0 1.6a6.4 6.4 0 0 1 0 12.8z" fill-rule="evenodd" />
+                        <path
+                            d="M10 2a8 8 0 1 0 0 16 8 8 0 0 0 0-16zm0 1.6a6.4 6.4 0 0 1 0 12.8z"
+                            fill-rule="evenodd"
+                        />
                     </svg>
                 </button>
-                <button type="button" class="quiet" data-testid="settings" onclick={on_keys} aria-label="Settings and keys">
+                <button
+                    type="button"
+                    class="quiet"
+                    data-testid="settings"
+                    onclick={on_keys}
+                    aria-label="Settings and keys"
+                >
                     <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
                         <path d="M2 5h9v1.6H2zM15 5h3v1.6h-3zM2 13.4h3V15H2zM9 13.4h9V15H9z" />
                         <circle cx="13" cy="5.800" r="2.200" /><circle cx="7" cy="14.200" r="2.200" />

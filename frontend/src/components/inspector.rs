@@ -138,8 +138,12 @@ fn draw(
         html! {
             <tr key={scale.side}>
                 <th scope="row">{ size(scale.side) }</th>
-                <td data-testid="codeword">{ token.and_then(|token| scale.codes.get(token)).map(ToString::to_string) }</td>
-                <td>{ token.and_then(|token| scale.distances.get(token)).map(|distance| format!("{distance:.2}")) }</td>
+                <td data-testid="codeword">
+                    { token.and_then(|token| scale.codes.get(token)).map(ToString::to_string) }
+                </td>
+                <td>
+                    { token.and_then(|token| scale.distances.get(token)).map(|distance| format!("{distance:.2}")) }
+                </td>
                 <td>{ law.map(|law| format!("{:.1}", law.entropy_bits)) }</td>
                 <td>{ top }</td>
             </tr>
@@ -148,7 +152,10 @@ fn draw(
     let words = format!("row {} and column {} of {}", at.row + 1, at.column + 1, size(finest));
     html! {
         <>
-            <p class="hint">{ "Point at a place, tap it, or move by the arrow keys: one token of each scale covers it." }</p>
+            <p class="hint">
+                { "Point at a place, tap it, or move by the arrow keys: one token of each scale \
+                   covers it." }
+            </p>
             <div
                 class="inspected"
                 role="slider"
@@ -166,7 +173,9 @@ fn draw(
                 {onkeydown}
             >
                 <img src={api::picture_path(job.id(), picture)} alt="" draggable="false" />
-                <svg viewBox={format!("0 0 {finest} {finest}")} aria-hidden="true">{ for outlines }</svg>
+                <svg viewBox={format!("0 0 {finest} {finest}")} aria-hidden="true">
+                    { for outlines }
+                </svg>
             </div>
             <p class="hint" data-testid="inspected-place">{ words }</p>
             // A region that scrolls is reached by the keyboard.

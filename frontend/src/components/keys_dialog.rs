@@ -69,12 +69,21 @@ pub(crate) fn KeysDialog(props: &KeysDialogProps) -> Html {
                 <span>{ "A new picture comes into focus with" }</span>
                 <select data-testid="hold-time" onchange={on_hold}>
                     { for HoldTime::ALL.into_iter().map(|choice| html! {
-                        <option key={choice.name()} value={choice.name()} selected={choice == *hold}>{ choice.words() }</option>
+                        <option
+                            key={choice.name()}
+                            value={choice.name()}
+                            selected={choice == *hold}
+                        >{ choice.words() }</option>
                     }) }
                 </select>
             </label>
             <label class="tick">
-                <input type="checkbox" data-testid="letters" checked={*letters} onchange={on_letters} />
+                <input
+                    type="checkbox"
+                    data-testid="letters"
+                    checked={*letters}
+                    onchange={on_letters}
+                />
                 <span>{ "Single letters and signs are keys of the page" }</span>
             </label>
             <dl>

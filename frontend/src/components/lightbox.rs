@@ -183,7 +183,12 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                         let checked = *zoom == choice;
                         html! {
                             <label key={choice.words()}>
-                                <input type="radio" name="zoom" {checked} onchange={Callback::from(move |_: Event| zoom.set(choice))} />
+                                <input
+                                    type="radio"
+                                    name="zoom"
+                                    {checked}
+                                    onchange={Callback::from(move |_: Event| zoom.set(choice))}
+                                />
                                 <span>{ choice.words() }</span>
                             </label>
                         }
@@ -198,8 +203,12 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                         props.on_pixels.reform(move |_: MouseEvent| !crisp)
                     }}
                 >{ "Crisp pixels" }</button>
-                <button type="button" data-testid="share-this" onclick={press_share}>{ "Share this one" }</button>
-                <button type="button" data-testid="lightbox-close" onclick={close}>{ "Close" }</button>
+                <button type="button" data-testid="share-this" onclick={press_share}>
+                    { "Share this one" }
+                </button>
+                <button type="button" data-testid="lightbox-close" onclick={close}>
+                    { "Close" }
+                </button>
             </div>
             <div
                 class={classes!("lightbox-picture", props.crisp.then_some("crisp"), size.is_some().then_some("enlarged"))}
@@ -223,13 +232,33 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
             <div class="lightbox-bar">
                 if count > 1 {
                     <div class="steps" role="group" aria-label="Pictures">
-                        <button type="button" data-testid="previous-picture" disabled={picture == 0} onclick={press(&step_picture, -1)}>{ "‹ Picture" }</button>
-                        <button type="button" data-testid="next-picture" disabled={picture + 1 == count} onclick={press(&step_picture, 1)}>{ "Picture ›" }</button>
+                        <button
+                            type="button"
+                            data-testid="previous-picture"
+                            disabled={picture == 0}
+                            onclick={press(&step_picture, -1)}
+                        >{ "‹ Picture" }</button>
+                        <button
+                            type="button"
+                            data-testid="next-picture"
+                            disabled={picture + 1 == count}
+                            onclick={press(&step_picture, 1)}
+                        >{ "Picture ›" }</button>
                     </div>
                 }
                 <div class="steps" role="group" aria-label="Scales">
-                    <button type="button" data-testid="previous-scale" disabled={drawn < 2} onclick={press(&step_scale, -1)}>{ "‹ Scale" }</button>
-                    <button type="button" data-testid="next-scale" disabled={drawn < 2} onclick={press(&step_scale, 1)}>{ "Scale ›" }</button>
+                    <button
+                        type="button"
+                        data-testid="previous-scale"
+                        disabled={drawn < 2}
+                        onclick={press(&step_scale, -1)}
+                    >{ "‹ Scale" }</button>
+                    <button
+                        type="button"
+                        data-testid="next-scale"
+                        disabled={drawn < 2}
+                        onclick={press(&step_scale, 1)}
+                    >{ "Scale ›" }</button>
                 </div>
             </div>
             { share.card }

@@ -29,7 +29,11 @@ pub(crate) fn model_picker(
             <label for="model">{ "Model" }</label>
             <select id="model" data-testid="model" {onchange}>
                 { for models.iter().map(|model| html! {
-                    <option key={model.name.clone()} value={model.name.clone()} selected={model.name == chosen}>
+                    <option
+                        key={model.name.clone()}
+                        value={model.name.clone()}
+                        selected={model.name == chosen}
+                    >
                         { &model.name }
                     </option>
                 }) }

@@ -67,7 +67,10 @@ pub(crate) fn Notices() -> Html {
                     </p>
                 }
                 if let Some(notice) = &store.notice {
-                    <p class="notice" data-testid="notice" key={notice.clone()}>{ notice }{ close_button(close) }</p>
+                    <p class="notice" data-testid="notice" key={notice.clone()}>
+                        { notice }
+                        { close_button(close) }
+                    </p>
                 }
             </div>
         </div>

@@ -92,7 +92,10 @@ pub(crate) fn plan_editor(
             if custom.kind == CustomKind::TeacherInvolved {
                 <label class="line tick">
                     <input type="checkbox" checked={custom.causal_prefix} onchange={on_causal} />
-                    <span>{ "the teacher reads given scales one by one (the published scores are without)" }</span>
+                    <span>
+                        { "the teacher reads given scales one by one (the published scores are \
+                           without)" }
+                    </span>
                 </label>
             }
             if let Some(problem) = general {

@@ -60,21 +60,24 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
     };
     let cost =
         |plan: &Plan| ms_of(plan).map(|(ms, about)| format!("{about}{}", words::duration(ms)));
-    let option = |choice: PlanChoice,
-                  testid: String,
-                  name: String,
-                  cost: Option<String>,
-                  detail: Html| {
-        let onchange = props.on_choose.reform(move |_: Event| choice);
-        html! {
-            <label key={testid.clone()} class="plan">
-                <input type="radio" name="plan" data-testid={testid} checked={props.chosen == choice} {onchange} />
-                <span class="plan-name">{ name }</span>
-                <span class="plan-cost" data-testid="cost">{ cost }</span>
-                <span class="plan-detail">{ detail }</span>
-            </label>
-        }
-    };
+    let option =
+        |choice: PlanChoice, testid: String, name: String, cost: Option<String>, detail: Html| {
+            let onchange = props.on_choose.reform(move |_: Event| choice);
+            html! {
+                <label key={testid.clone()} class="plan">
+                    <input
+                        type="radio"
+                        name="plan"
+                        data-testid={testid}
+                        checked={props.chosen == choice}
+                        {onchange}
+                    />
+                    <span class="plan-name">{ name }</span>
+                    <span class="plan-cost" data-testid="cost">{ cost }</span>
+                    <span class="plan-detail">{ detail }</span>
+                </label>
+            }
+        };
     let detail = |plan: &Plan, fid: Option<f64>| {
         html! {
             <>
@@ -166,7 +169,15 @@ fn draw_budget(
         <div class="budget">
             <label>
                 { "I have " }
-                <input type="text" inputmode="decimal" autocomplete="off" size="6" data-testid="budget" value={(**typed).clone()} {oninput} />
+                <input
+                    type="text"
+                    inputmode="decimal"
+                    autocomplete="off"
+                    size="6"
+                    data-testid="budget"
+                    value={(**typed).clone()}
+                    {oninput}
+                />
                 { " ms for a picture" }
             </label>
             <p class="hint" role="status" data-testid="budget-words">{ words }</p>

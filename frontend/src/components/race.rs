@@ -73,7 +73,9 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     };
     html! {
         <>
-            <div class={classes!("columns", format!("of-{count}"), wiped_now.is_some().then_some("wiped"))}>
+            <div
+                class={classes!("columns", format!("of-{count}"), wiped_now.is_some().then_some("wiped"))}
+            >
                 if let Some((left, right)) = wiped_now {
                     <div class="wiped-pair">
                         <Wipe
@@ -92,11 +94,28 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                 { for (0..count).map(|index| draw_column(props, index, wiped_now.is_none(), against_now)) }
             </div>
             <div class="clock">
-                <button type="button" class="quiet" disabled={is_still} onclick={step(-1)} aria-label="One change back">{ "‹" }</button>
-                <button type="button" data-testid="compare-play" disabled={is_still} onclick={play(5.0)}>
+                <button
+                    type="button"
+                    class="quiet"
+                    disabled={is_still}
+                    onclick={step(-1)}
+                    aria-label="One change back"
+                >{ "‹" }</button>
+                <button
+                    type="button"
+                    data-testid="compare-play"
+                    disabled={is_still}
+                    onclick={play(5.0)}
+                >
                     { if props.is_playing { "Pause" } else { "Play slowed" } }
                 </button>
-                <button type="button" class="quiet" disabled={is_still} onclick={step(1)} aria-label="One change on">{ "›" }</button>
+                <button
+                    type="button"
+                    class="quiet"
+                    disabled={is_still}
+                    onclick={step(1)}
+                    aria-label="One change on"
+                >{ "›" }</button>
                 <input
                     type="range"
                     data-testid="compare-scrubber"
@@ -109,8 +128,12 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                     aria-valuetext={format!("{at_ms:.0} milliseconds")}
                     oninput={on_seek}
                 />
-                <p class="time" key={format!("{at_ms:.0}")}>{ format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }</p>
-                <button type="button" class="quiet" disabled={is_still} onclick={play(1.0)}>{ "True speed" }</button>
+                <p class="time" key={format!("{at_ms:.0}")}>
+                    { format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }
+                </p>
+                <button type="button" class="quiet" disabled={is_still} onclick={play(1.0)}>
+                    { "True speed" }
+                </button>
                 <button
                     type="button"
                     class={classes!("quiet", wiped_now.is_some().then_some("on"))}
@@ -217,7 +240,11 @@ fn draw_column(
             if with_picture {
                 <div class="square">{ picture.unwrap_or_default() }</div>
             }
-            <progress max={tiles.max(1).to_string()} value={drawn.to_string()} aria-label="Frames shown" />
+            <progress
+                max={tiles.max(1).to_string()}
+                value={drawn.to_string()}
+                aria-label="Frames shown"
+            />
             <p class="hint steps" key={format!("{drawn} {scale:?}")}>
                 { format!("frame {drawn} of {tiles}{}", scale.map(|scale| format!(" · {scale}")).unwrap_or_default()) }
             </p>
@@ -234,7 +261,10 @@ fn draw_column(
                     }
                 </dl>
             } else {
-                <p class={classes!("status-words", status.is_trouble.then_some("problem"))} key={status.words.clone()}>{ &status.words }</p>
+                <p
+                    class={classes!("status-words", status.is_trouble.then_some("problem"))}
+                    key={status.words.clone()}
+                >{ &status.words }</p>
             }
             if let Some(to) = against.filter(|_| with_picture) {
                 if to == index {
@@ -263,7 +293,9 @@ fn time(name: &'static str, spread: Option<Spread>, runs: usize) -> Html {
             <dd key={words.clone()}>
                 { words }
                 if runs > 1 {
-                    <span class="hint">{ format!(" {}–{}", words::duration(least), words::duration(most)) }</span>
+                    <span class="hint">
+                        { format!(" {}–{}", words::duration(least), words::duration(most)) }
+                    </span>
                 }
             </dd>
         </div>

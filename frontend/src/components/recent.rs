@@ -102,7 +102,9 @@ pub(crate) fn Recent() -> Html {
                 </fieldset>
             </div>
             if items.is_empty() {
-                <p class="hint">{ if shows_mine { "What you draw is listed here." } else { "Nothing was drawn yet." } }</p>
+                <p class="hint">
+                    { if shows_mine { "What you draw is listed here." } else { "Nothing was drawn yet." } }
+                </p>
             }
             <ul>
                 { for items.into_iter().map(|item| html! {
@@ -117,7 +119,11 @@ pub(crate) fn Recent() -> Html {
                 }) }
             </ul>
             if has_more {
-                <p><button type="button" data-testid="recent-more" onclick={on_more}>{ "More" }</button></p>
+                <p>
+                    <button type="button" data-testid="recent-more" onclick={on_more}>
+                        { "More" }
+                    </button>
+                </p>
             }
         </section>
     }
@@ -234,7 +240,11 @@ pub(crate) fn OwnQueue(props: &OwnQueueProps) -> Html {
                     let what = format!("{}, {}", job.about.class_name, words::plan(&job.about));
                     html! {
                         <li key={job.id().to_string()}>
-                            <span>{ what.clone() }{ " " }<span class="hint">{ words::state(job) }</span></span>
+                            <span>
+                                { what.clone() }
+                                { " " }
+                                <span class="hint">{ words::state(job) }</span>
+                            </span>
                             <button
                                 type="button"
                                 class="quiet"
@@ -248,7 +258,9 @@ pub(crate) fn OwnQueue(props: &OwnQueueProps) -> Html {
                 }) }
             </ul>
             if others.len() > 1 {
-                <button type="button" class="quiet" data-testid="cancel-all" onclick={cancel_all}>{ "Cancel all of these" }</button>
+                <button type="button" class="quiet" data-testid="cancel-all" onclick={cancel_all}>
+                    { "Cancel all of these" }
+                </button>
             }
         </section>
     }

@@ -60,7 +60,14 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
                     aria-describedby={props.problem.is_some().then_some("seed-problem")}
                     {oninput}
                 />
-                <button type="button" class="quiet" data-testid="seed-dice" onclick={on_dice} aria-label="New seed" title="New seed (r)">
+                <button
+                    type="button"
+                    class="quiet"
+                    data-testid="seed-dice"
+                    onclick={on_dice}
+                    aria-label="New seed"
+                    title="New seed (r)"
+                >
                     <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
                         <path fill-rule="evenodd" d="M5 2h10a3 3 0 0 1 3 3v10a3 3 0 0 1-3 3H5a3 3 \
                             0 0 1-3-3V5a3 3 0 0 1 3-3zm0 1.6A1.4 1.4 0 0 0 3.6 5v10A1.4 1.4 0 0 0 \

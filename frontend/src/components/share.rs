@@ -69,9 +69,17 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
                 <div class="toast" key={times}>
                     <label>
                         <span>{ if copied { "Link copied" } else { "Copy this link" } }</span>
-                        <input ref={field} type="text" readonly=true data-testid="share-link" value={address} />
+                        <input
+                            ref={field}
+                            type="text"
+                            readonly=true
+                            data-testid="share-link"
+                            value={address}
+                        />
                     </label>
-                    <button type="button" class="quiet" onclick={close} aria-label="Close">{ "×" }</button>
+                    <button type="button" class="quiet" onclick={close} aria-label="Close">
+                        { "×" }
+                    </button>
                 </div>
             }
         </div>

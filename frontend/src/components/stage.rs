@@ -61,7 +61,13 @@ impl Stage {
         };
         let cell = |one: usize, label: String| {
             html! {
-                <button key={one} type="button" class="cell" onclick={tap(Some(one))} aria-label={label}>
+                <button
+                    key={one}
+                    type="button"
+                    class="cell"
+                    onclick={tap(Some(one))}
+                    aria-label={label}
+                >
                     { picture(one) }
                     if count > 1 { <span class="cell-number">{ one + 1 }</span> }
                 </button>

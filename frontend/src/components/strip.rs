@@ -124,7 +124,12 @@ fn draw_group(group: &Group, playing: &Playing, whose: Option<usize>) -> Html {
     }
     html! {
         <div key={group.pass} class={class} aria-hidden="true">
-            <p class="pass-name"><strong>{ who }</strong>{ " " }<span>{ which }</span><em>{ note }</em></p>
+            <p class="pass-name">
+                <strong>{ who }</strong>
+                { " " }
+                <span>{ which }</span>
+                <em>{ note }</em>
+            </p>
             <div class="tiles">
                 { for group.tiles.clone().map(|at| draw_tile(at, &timeline.tiles[at], playing)) }
             </div>
@@ -160,7 +165,9 @@ fn draw_tile(at: usize, tile: &Tile, playing: &Playing) -> Html {
                 }
             </div>
             <span class="side">{ words::size(tile.side) }</span>
-            <span class="ms">{ seen.map(|frame| words::duration(frame.ms)).unwrap_or_default() }</span>
+            <span class="ms">
+                { seen.map(|frame| words::duration(frame.ms)).unwrap_or_default() }
+            </span>
         </div>
     }
 }

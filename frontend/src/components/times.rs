@@ -25,19 +25,34 @@ pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
         let (x, width) = (at, 100.0 * ms / total.max(0.001));
         at += width;
         html! {
-            <rect key={number} class={format!("part part-{number}")} x={format!("{x:.2}")} y="0" width={format!("{width:.2}")} height="8" />
+            <rect
+                key={number}
+                class={format!("part part-{number}")}
+                x={format!("{x:.2}")}
+                y="0"
+                width={format!("{width:.2}")}
+                height="8"
+            />
         }
     });
     html! {
         <details class="times" data-testid="times">
             <summary>
-                <svg class="time-bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">{ for bar }</svg>
+                <svg
+                    class="time-bar"
+                    viewBox="0 0 100 8"
+                    preserveAspectRatio="none"
+                    aria-hidden="true"
+                >{ for bar }</svg>
                 <span>{ "where it went" }</span>
             </summary>
             <dl>
                 { for parts.iter().enumerate().map(|(number, &(part, ms))| html! {
                     <div key={number}>
-                        <dt><i class={format!("swatch part-{number}")} aria-hidden="true" />{ part_of_time(part) }</dt>
+                        <dt>
+                            <i class={format!("swatch part-{number}")} aria-hidden="true" />
+                            { part_of_time(part) }
+                        </dt>
                         <dd>{ duration(ms) }</dd>
                     </div>
                 }) }

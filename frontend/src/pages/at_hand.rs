@@ -177,7 +177,8 @@ pub(crate) fn AtHand() -> Html {
             <div class="lead">
                 <h1>{ "Go on from a picture of yours" }</h1>
                 <p>
-                    { "It becomes tokens, scale by scale, as if the model had drawn it. Then a part \
+                    { "It becomes tokens, scale by scale, as if the model had drawn it. Then a \
+                       part \
                         of it, or its fine scales, can be drawn anew." }</p>
             </div>
             <div class={classes!("drop", is_dragged.then_some("dragged"))}>

@@ -272,19 +272,38 @@ pub(crate) fn Compare() -> Html {
                         on_play={play}
                     />
                     <div class="race-actions">
-                        <button type="button" data-testid="compare-again" disabled={running || !all_there} onclick={again}>
+                        <button
+                            type="button"
+                            data-testid="compare-again"
+                            disabled={running || !all_there}
+                            onclick={again}
+                        >
                             { format!("Measure {} times", comparison::RUNS) }
                         </button>
-                        <button type="button" data-testid="compare-share" onclick={share.reform(|_: MouseEvent| ())}>{ "Copy link" }</button>
+                        <button
+                            type="button"
+                            data-testid="compare-share"
+                            onclick={share.reform(|_: MouseEvent| ())}
+                        >{ "Copy link" }</button>
                         if running {
-                            <button type="button" class="quiet" data-testid="cancel" onclick={stop.reform(|_: MouseEvent| ())}>{ "Stop" }</button>
+                            <button
+                                type="button"
+                                class="quiet"
+                                data-testid="cancel"
+                                onclick={stop.reform(|_: MouseEvent| ())}
+                            >{ "Stop" }</button>
                         }
                     </div>
-                    <p class="hint">{ "Network: in the transformer, which draws the tokens. Pictures: in the decoder, \
-                        which turns them into what one sees, once for every step on the way. Every plan is warmed up \
+                    <p class="hint">{ "Network: in the transformer, which draws the tokens. \
+                                       Pictures: in the decoder, \
+                        which turns them into what one sees, once for every step on the way. Every \
+                        plan is warmed up \
                         first, and they are drawn one after the other." }</p>
                 } else {
-                    <p>{ "Draw one class and seed by several plans, and see what each step costs and brings." }</p>
+                    <p>
+                        { "Draw one class and seed by several plans, and see what each step costs \
+                           and brings." }
+                    </p>
                 }
             </section>
             <aside class="rail" aria-label="What to compare">
@@ -503,7 +522,9 @@ fn plans(
     let is_full = chosen.len() >= *COMPARED_PLANS.end();
     html! {
         <fieldset class="field plans">
-            <legend>{ format!("Plans, {} to {}", COMPARED_PLANS.start(), COMPARED_PLANS.end()) }</legend>
+            <legend>
+                { format!("Plans, {} to {}", COMPARED_PLANS.start(), COMPARED_PLANS.end()) }
+            </legend>
             { for offered.iter().enumerate().map(|(index, (name, plan))| {
                 let checked = chosen.contains(plan);
                 let preset = model.plans.get(index);
@@ -524,7 +545,13 @@ fn plans(
                 };
                 html! {
                     <label key={testid.clone()} class="plan">
-                        <input type="checkbox" data-testid={testid} {checked} disabled={is_full && !checked} {onchange} />
+                        <input
+                            type="checkbox"
+                            data-testid={testid}
+                            {checked}
+                            disabled={is_full && !checked}
+                            {onchange}
+                        />
                         <span class="plan-name">{ name }</span>
                         <span class="plan-detail">
                             <span>{ words::cost(plan, model.scales()) }</span>

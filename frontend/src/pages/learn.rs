@@ -515,7 +515,11 @@ fn distance(at: usize) -> Html {
             <polyline class="bell real" points={line((0.0, 1.0))} />
             <polyline class="bell drawn" points={line(other)} />
             <text x="0" y="-1.9" class="flow-name">{ "real" }</text>
-            <text x={format!("{:.2}", other.0)} y={format!("{:.2}", -1.75 / other.1 - 0.3)} class="flow-name">
+            <text
+                x={format!("{:.2}", other.0)}
+                y={format!("{:.2}", -1.75 / other.1 - 0.3)}
+                class="flow-name"
+            >
                 { "drawn" }
             </text>
         </svg>
@@ -526,7 +530,12 @@ fn distance(at: usize) -> Html {
 fn measured() -> Html {
     let heads = ["1 step", "2", "3", "4", "6", "teacher, 10"];
     html! {
-        <div class="token-table" tabindex="0" role="region" aria-label="FID that the paper measured">
+        <div
+            class="token-table"
+            tabindex="0"
+            role="region"
+            aria-label="FID that the paper measured"
+        >
             <table data-testid="lesson-measured">
                 <caption>{ "FID, lower is better" }</caption>
                 <thead><tr>
@@ -540,7 +549,9 @@ fn measured() -> Html {
                         <tr key={model}>
                             <th scope="row">{ model }</th>
                             { for scores.into_iter().map(|score| html! {
-                                <td>{ score.map(|score| format!("{score:.2}")).unwrap_or_default() }</td>
+                                <td>
+                                    { score.map(|score| format!("{score:.2}")).unwrap_or_default() }
+                                </td>
                             }) }
                         </tr>
                     }) }

@@ -195,7 +195,9 @@ pub(crate) fn Playground() -> Html {
                 { opened.card }
                 { side }
                 <div class="generate-bar">
-                    <p id="generate-reason" class="reason" data-testid="generate-reason">{ reason }</p>
+                    <p id="generate-reason" class="reason" data-testid="generate-reason">
+                        { reason }
+                    </p>
                     <button
                         type="button"
                         class="generate"

@@ -61,9 +61,16 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
         let can_undo = store.deleting().any(|deleting| *deleting == id);
         let keep = Callback::from(move |_: MouseEvent| backend.keep(&id));
         return html! {
-            <Missing words="You deleted this result" advice="Its link shows nothing any more, to anyone.">
+            <Missing
+                words="You deleted this result"
+                advice="Its link shows nothing any more, to anyone."
+            >
                 if can_undo {
-                    <p><button type="button" data-testid="undo-here" onclick={keep}>{ "Undo" }</button></p>
+                    <p>
+                        <button type="button" data-testid="undo-here" onclick={keep}>
+                            { "Undo" }
+                        </button>
+                    </p>
                 }
             </Missing>
         };

@@ -96,7 +96,8 @@ impl Term {
                  50,000 pictures of ImageNet at 256×256. Lower is better."
             }
             Self::Seed => {
-                "The number that all chance comes from. The same seed, class and plan give the same \
+                "The number that all chance comes from. The same seed, class and plan give the \
+                 same \
                  picture, for everyone."
             }
         }
