@@ -63,6 +63,7 @@
 //! | `pad-picture`, `pad-words`, `pad-rate`, `pad-keep`, `pad-share`, `pad-shared` | around the pad | |
 //! | `recent-mine`, `recent-all`, `recent-more`, `recent-reuse` | recent results | |
 //! | `own-queue`, `cancel-other`, `cancel-all` | own jobs besides the one on the stage | `data-job` |
+//! | `open-file`, `opened`, `opened-said`, `opened-verify`, `opened-verdict`, `opened-go-on`, `opened-close` | a picture file that is opened on the playground | |
 //! | `undo`, `notice` | messages over the page | |
 //! | `stopped` | message of a program that stopped | |
 //! | `keys` | the dialog of keys | |

@@ -64,7 +64,9 @@ pub use job::{
 pub use message::{ClientMessage, ServerMessage};
 pub use model::{ModelInfo, ResultPage, ServerInfo};
 pub use object::from_json_object;
-pub use parameters::{PARAMETERS_KEYWORD, ParametersError, PictureParameters, Verification};
+pub use parameters::{
+    PARAMETERS_KEYWORD, ParametersError, PictureParameters, PngShape, Verification,
+};
 pub use var_dd_plan::{
     FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,
 };

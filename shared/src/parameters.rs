@@ -108,6 +108,36 @@ impl PictureParameters {
     }
 }
 
+/// What kind of picture a PNG file holds, by the pieces before its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PngShape {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Whether it is an animation (APNG).
+    pub is_animated: bool,
+}
+
+impl PngShape {
+    /// Reads the shape of a PNG file, if it is one. Nothing is decoded, and no byte is trusted.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(SIGNATURE)?;
+        let header = Chunk::next(&mut rest).filter(|chunk| &chunk.kind == b"IHDR")?;
+        let (width, after) = header.data.split_first_chunk::<4>()?;
+        let (height, _) = after.split_first_chunk::<4>()?;
+        // What says that it is an animation comes before the first pixels.
+        let before_pixels = std::iter::from_fn(|| Chunk::next(&mut rest))
+            .take_while(|chunk| !matches!(&chunk.kind, b"IDAT" | b"IEND"))
+            .any(|chunk| &chunk.kind == b"acTL");
+        Some(Self {
+            width: u32::from_be_bytes(*width),
+            height: u32::from_be_bytes(*height),
+            is_animated: before_pixels,
+        })
+    }
+}
+
 /// A piece of a PNG file.
 struct Chunk<'a> {
     kind: [u8; 4],
@@ -256,14 +286,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_shape_of_a_file_is_read_before_its_pixels() {
+        let still = PngShape { width: 1, height: 1, is_animated: false };
+        let animated = PngShape { is_animated: true, ..still };
+        let animation = chunk(b"acTL", &[0; 8]);
+        let pixels = chunk(b"IDAT", &[0; 8]);
+        for (chunks, expected) in [
+            (vec![], still),
+            (vec![with(b"tEXt", "Title\0", "x"), pixels.clone()], still),
+            (vec![with(b"tEXt", "Title\0", "x"), animation.clone()], animated),
+            (vec![pixels, animation], still),
+        ] {
+            assert_eq!(PngShape::of(&png(&chunks)), Some(expected));
+        }
+        for bytes in [&b""[..], SIGNATURE, b"GIF89a", &png(&[])[..20]] {
+            assert_eq!(PngShape::of(bytes), None);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_are_too_odd(bytes: Vec<u8>, at: prop::sample::Index, byte: u8) {
             let _ = PictureParameters::from_png(&[SIGNATURE, &bytes].concat());
+            let _ = PngShape::of(&[SIGNATURE, &bytes].concat());
             let mut changed = png(&[with(b"iTXt", "parameters\0\0\0\0\0", TEXT)]);
             let at = at.index(changed.len());
             changed[at] = byte;
             let _ = PictureParameters::from_png(&changed);
+            let _ = PngShape::of(&changed);
         }
     }
 }

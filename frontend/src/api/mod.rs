@@ -7,7 +7,7 @@ use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, JobId, JobView, OwnerToken, ResultPage, ServerInfo,
-    TokenReport, TokenizedPicture,
+    TokenReport, TokenizedPicture, Verification,
 };
 
 pub(crate) use line::Server;
@@ -22,6 +22,9 @@ const ANSWER_MS: u32 = 15_000;
 
 /// Longest wait while a file goes to the server, as from a phone.
 const UPLOAD_MS: u32 = 60_000;
+
+/// What a picture of one's own may be sent as.
+pub(crate) const ENCODED_TYPES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
 
 /// Milliseconds since the document began.
 pub(crate) fn now_ms() -> f64 {
@@ -169,7 +172,19 @@ pub(crate) async fn encode(
     file: &web_sys::File,
 ) -> Result<TokenizedPicture, ErrorBody> {
     let model = String::from(js_sys::encode_uri_component(model));
-    let post = Request::post(&path(&format!("api/encode?model={model}")))
+    post_file(&format!("api/encode?model={model}"), file).await
+}
+
+/// A downloaded picture held against its own request, drawn again; nothing of it is kept.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn verify(file: &web_sys::File) -> Result<Verification, ErrorBody> {
+    post_file("api/verify", file).await
+}
+
+async fn post_file<T: DeserializeOwned>(of: &str, file: &web_sys::File) -> Result<T, ErrorBody> {
+    let post = Request::post(&path(of))
         .abort_signal(Some(&web_sys::AbortSignal::timeout_with_u32(UPLOAD_MS)))
         .header("Content-Type", &file.type_());
     let post = post.body(file.clone()).map_err(|error| unreadable(&error))?;

@@ -4,6 +4,7 @@
 mod backend;
 mod clipboard;
 mod controls;
+mod files;
 mod gathered;
 mod keys;
 mod memory;
@@ -17,6 +18,7 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
+pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};

@@ -3,21 +3,19 @@
 
 use std::rc::Rc;
 
-use gloo_events::EventListener;
 use gloo_timers::callback::Timeout;
 use var_dd_protocol::{ErrorBody, ErrorCode, JobId, ModelInfo, Parent};
-use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{ClipboardEvent, DragEvent, Element, File, FileList, HtmlInputElement};
+use web_sys::{Element, File, HtmlInputElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{ClassPicker, Wipe, crossing, others},
+    components::{ClassPicker, Wipe, crossing, file_button, others},
     hooks::{
-        Current, prefers_stillness, random_below, use_backend, use_controls, use_current,
-        use_preview, use_title,
+        Current, prefers_stillness, random_below, take_handed_over, use_backend, use_controls,
+        use_current, use_files, use_preview, use_title,
     },
     route::Route,
     state::{
@@ -29,9 +27,6 @@ use crate::{
 
 /// How long each scale is shown while a picture comes into focus.
 const HOLD_MS: u32 = 350;
-
-/// What a file may be.
-const MEDIA_TYPES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
 
 impl Reducible for Bench {
     type Action = Change;
@@ -136,24 +131,15 @@ pub(crate) fn AtHand() -> Html {
             });
         })
     };
-    use_pasted(&take);
-    let ondrop = {
+    let is_dragged = use_files(&take);
+    {
         let take = take.clone();
-        Callback::from(move |event: DragEvent| {
-            event.prevent_default();
-            if let Some(file) = event.data_transfer().and_then(|data| first(data.files())) {
+        use_effect_with(model.is_some(), move |is_there| {
+            if let Some(file) = is_there.then(take_handed_over).flatten() {
                 take.emit(file);
             }
-        })
-    };
-    let onchange = Callback::from(move |event: Event| {
-        let input: HtmlInputElement = event.target_unchecked_into();
-        if let Some(file) = first(input.files()) {
-            take.emit(file);
-        }
-        // The same file may be chosen again.
-        input.set_value("");
-    });
+        });
+    }
     let scale = use_scales(base.as_ref());
     let wanted = base.as_ref().zip(model.as_ref());
     let wanted = wanted.and_then(|(base, model)| bench.request(&base.parent, model));
@@ -187,30 +173,22 @@ pub(crate) fn AtHand() -> Html {
     let others = model.as_ref().map(|model| others(&backend.store, Some(&model.name), None));
     let others = others.unwrap_or_default();
     html! {
-        <main
-            class="explore at-hand"
-            id="main"
-            tabindex="-1"
-            ondragover={Callback::from(|event: DragEvent| event.prevent_default())}
-            {ondrop}
-        >
+        <main class="explore at-hand" id="main" tabindex="-1">
             <div class="lead">
                 <h1>{ "Go on from a picture of yours" }</h1>
                 <p>
                     { "It becomes tokens, scale by scale, as if the model had drawn it. Then a part \
                         of it, or its fine scales, can be drawn anew." }</p>
             </div>
-            <div class="drop">
-                <label class="button file-button">
-                    <input
-                        type="file"
-                        accept={MEDIA_TYPES.join(",")}
-                        data-testid="own-file"
-                        disabled={model.is_none() || !is_usable}
-                        {onchange}
-                    />
-                    <span>{ "Choose a picture" }</span>
-                </label>
+            <div class={classes!("drop", is_dragged.then_some("dragged"))}>
+                { file_button(
+                    "own-file",
+                    "Choose a picture",
+                    &api::ENCODED_TYPES,
+                    model.is_some() && is_usable,
+                    &NodeRef::default(),
+                    &take,
+                ) }
                 <p class="hint">
                     { "or drop one here, or paste it. PNG, JPEG or WebP; a square is cut from its \
                         middle." }
@@ -295,34 +273,13 @@ async fn of_result(result: &str, picture: usize) -> Result<(Base, usize), ErrorB
 /// Refuses what the server would refuse for its kind.
 fn check(file: &File) -> Result<(), ErrorBody> {
     let kind = file.type_();
-    if MEDIA_TYPES.contains(&kind.as_str()) {
+    if api::ENCODED_TYPES.contains(&kind.as_str()) {
         return Ok(());
     }
     let what =
         if kind.is_empty() { "of an unknown kind".to_owned() } else { format!("“{kind}”") };
     let message = format!("“{}” is {what}; choose a PNG, a JPEG or a WebP", file.name());
     Err(ErrorBody::new(ErrorCode::InvalidPicture, message))
-}
-
-fn first(files: Option<FileList>) -> Option<File> {
-    files.and_then(|files| files.get(0))
-}
-
-/// Takes a picture that is pasted anywhere on the page.
-#[hook]
-fn use_pasted(take: &Callback<File>) {
-    use_effect_with(take.clone(), |take| {
-        let take = take.clone();
-        let listener = web_sys::window().map(|window| {
-            EventListener::new(&window, "paste", move |event| {
-                let data = event.dyn_ref::<ClipboardEvent>().and_then(|e| e.clipboard_data());
-                if let Some(file) = data.and_then(|data| first(data.files())) {
-                    take.emit(file);
-                }
-            })
-        });
-        move || drop(listener)
-    });
 }
 
 /// The scale of a picture that is shown: it comes into focus by itself, and then stays where the

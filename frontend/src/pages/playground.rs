@@ -7,7 +7,7 @@ use yew::prelude::*;
 use crate::{
     components::{
         OwnQueue, PlanPicker, Recent, Status, Viewer, count_picker, explain, explain_as,
-        order_switch, pickers,
+        order_switch, pickers, use_opened,
     },
     hooks::{
         Controls, Current, Key, random_below, use_backend, use_controls, use_current, use_keys,
@@ -99,6 +99,7 @@ pub(crate) fn Playground() -> Html {
         let forward = forward.clone();
         move |picture| forward.set(picture)
     });
+    let opened = use_opened(&controls);
     let reason = match &problem {
         _ if can_ask => String::new(),
         _ if store.connection == Connection::Connecting => "Connecting…".into(),
@@ -150,6 +151,7 @@ pub(crate) fn Playground() -> Html {
                     model.name, model.image_size, model.image_size, model.scales(),
                     model.parameters as f64 / 1e6, model.dtype, model.device
                 ) }</p>
+                { opened.button }
             </>
             }
         }
@@ -158,7 +160,11 @@ pub(crate) fn Playground() -> Html {
         }
     };
     html! {
-        <main class="playground" id="main" tabindex="-1">
+        <main
+            class={classes!("playground", opened.is_dragged.then_some("dragged"))}
+            id="main"
+            tabindex="-1"
+        >
             <div class="lead">
                 <h1>{ "Watch a picture come into focus" }</h1>
                 <p>
@@ -177,6 +183,7 @@ pub(crate) fn Playground() -> Html {
                 note={if id.is_some() && id == example { "an example" } else { "" }}
             />
             <aside class="rail" aria-label="Controls">
+                { opened.card }
                 { side }
                 <div class="generate-bar">
                     <p id="generate-reason" class="reason" data-testid="generate-reason">{ reason }</p>

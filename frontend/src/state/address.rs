@@ -124,6 +124,23 @@ impl Settings {
         let settings = Address::of_request(request).apply(self, models).0;
         Self { seed_locked, seed_used: true, ..settings }
     }
+
+    /// The settings that a request says, for drawing it again, as far as a loaded model has them;
+    /// then what could not be taken, in words.
+    pub(super) fn to_draw_again(
+        self,
+        request: &GenerateRequest,
+        models: &[ModelInfo],
+    ) -> (Self, Vec<String>) {
+        let seed_locked = self.seed_locked;
+        let mut address = Address::of_request(request);
+        if models.iter().all(|model| Some(&model.name) != request.model.as_ref()) {
+            // The same number may be another class of another model.
+            address.class = None;
+        }
+        let (settings, left_out) = address.apply(self, models);
+        (Self { seed_locked, ..settings }, left_out)
+    }
 }
 
 /// A plan by the name of a preset (`2 steps`, `2-steps`) or as JSON, if the model can run it.

@@ -12,6 +12,7 @@ pub(crate) mod desk;
 pub(crate) mod glossary;
 pub(crate) mod job;
 pub(crate) mod mine;
+pub(crate) mod opened;
 pub(crate) mod pad;
 pub(crate) mod plan_shape;
 pub(crate) mod player;

@@ -116,7 +116,8 @@ pub(crate) fn refusal(error: &ErrorBody) -> String {
     }
 }
 
-fn sentence(text: &str) -> String {
+/// A text with its first letter large.
+pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

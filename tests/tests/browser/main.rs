@@ -9,6 +9,7 @@ mod focus;
 mod frames;
 mod hands;
 mod keeping;
+mod opened;
 mod origins;
 mod places;
 mod sharing;

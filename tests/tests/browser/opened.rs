@@ -1,0 +1,192 @@
+//! A downloaded picture that comes back: its settings, and whether it is what they draw.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use var_dd_protocol::JobId;
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+use crate::set_up;
+
+/// Ways by which a file comes to the page.
+const WAYS: [&str; 3] = [
+    "window.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))",
+    "document.querySelector('header').dispatchEvent( \
+        new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: data }))",
+    "const input = document.querySelector('[data-testid=open-file]'); input.files = data.files; \
+     input.dispatchEvent(new Event('change', { bubbles: true }))",
+];
+
+/// Brings a file to the page, whose bytes a script makes.
+async fn open(playground: &Playground, bytes: &str, media_type: &str, way: &str) -> Result<()> {
+    let script = format!(
+        "const load = async path => new Uint8Array(await (await fetch(path)).arrayBuffer()); \
+         const bytes = await (async () => {{ {bytes} }})(); \
+         const data = new DataTransfer(); \
+         data.items.add(new File([bytes], 'a picture.png', {{ type: '{media_type}' }})); {way}"
+    );
+    playground.page.value(&script).await.map(drop)
+}
+
+/// A result of class 3 with seed 99, the second preset and two pictures.
+async fn drawn(playground: &Playground) -> Result<JobId> {
+    set_up(playground, 1, 2).await?;
+    playground.choose_class(3).await?;
+    playground.fill("seed", "99").await?;
+    let job = playground.generate().await?;
+    playground.wait_for_state(&job, "finished").await?;
+    Ok(job)
+}
+
+async fn check(playground: &Playground, what: &str) -> Result<()> {
+    let problems = playground.page.accessibility_problems().await?;
+    ensure!(problems.is_empty(), "{what}: {problems:?}");
+    let wide = "return document.documentElement.scrollWidth - innerWidth";
+    let wide = playground.page.value(wide).await?;
+    ensure!(wide.as_i64().is_some_and(|wide| wide <= 0), "{what} scrolls sideways by {wide}");
+    let covered = "const card = document.querySelector('[data-testid=opened]') \
+            .getBoundingClientRect(); \
+        return ['.stage-slot', '.player', '.actions', '.strip', '.generate-bar'].filter(name => { \
+            const box = document.querySelector(name).getBoundingClientRect(); \
+            return card.left < box.right && box.left < card.right \
+                && card.top < box.bottom && box.top < card.bottom; })";
+    let covered = playground.page.value(covered).await?;
+    ensure!(covered == json!([]), "{what} covers {covered}");
+    Ok(())
+}
+
+async fn settings(playground: &Playground) -> Result<[String; 2]> {
+    let class = playground.attribute("class-search", "class").await?;
+    Ok([class, playground.attribute("seed", "value").await?])
+}
+
+#[tokio::test]
+async fn a_downloaded_picture_brings_its_settings_back_and_is_the_one_they_draw() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let giver = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        let job = drawn(&giver).await?;
+        let file = format!("return load('/api/results/{job}/pictures/1.png?download=1')");
+        for (look, way) in [Look::DESKTOP, Look::PHONE.dark(), Look::NARROW].into_iter().zip(WAYS) {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            open(&playground, &file, "image/png", way).await?;
+            playground.element_appears("opened").await?;
+            playground.wait_for_attribute("class-search", "class", "3").await?;
+            ensure!(settings(&playground).await? == ["3", "99"], "{look:?}: other settings");
+            let chosen = "return document.querySelector('[data-testid=plan-1]').checked && \
+                document.querySelector('[data-testid=count-2]').checked";
+            ensure!(playground.page.value(chosen).await? == true, "{look:?}: other plan or count");
+            playground.page.wait_for_text("2 of 2").await?;
+            check(&playground, &format!("the card, {look:?}")).await?;
+
+            // By the keyboard.
+            let focus = "document.querySelector('[data-testid=opened-verify]').focus()";
+            playground.page.value(focus).await?;
+            playground.page.keys("\u{e007}").await?;
+            playground.page.wait_for_text("equal to the bit").await?;
+            let again = "return document.querySelector('[data-testid=opened-verify]').disabled";
+            ensure!(playground.page.value(again).await? == true, "what is known is asked again");
+            check(&playground, &format!("the verdict, {look:?}")).await?;
+            playground.choose("opened-close").await?;
+            let left = "return document.querySelector('[data-testid=opened]') === null && \
+                document.activeElement?.dataset.testid === 'open-file'";
+            playground.page.wait_for("the focus back at the button", left).await?;
+            // The settings draw the same picture again.
+            let again = playground.generate().await?;
+            playground.wait_for_state(&again, "finished").await?;
+            let same = format!(
+                "const [one, other] = await Promise.all(['{job}', '{again}'].map(async job => \
+                    new Uint8Array(await (await fetch( \
+                        `/api/results/${{job}}/pictures/1.png`)).arrayBuffer()))); \
+                 return one.length === other.length && one.every((byte, at) => byte === other[at])"
+            );
+            ensure!(playground.page.value(&same).await? == true, "another picture");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_picture_that_is_not_what_its_settings_draw_is_told_by_how_much() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        let job = drawn(&playground).await?;
+        // The pixels of one picture with the text of the other.
+        let mixed = format!(
+            "const [one, other] = await Promise.all([0, 1].map(at => \
+                load(`/api/results/{job}/pictures/${{at}}.png?download=1`))); \
+             const pixels = file => {{ for (let at = 33; ; ) {{ \
+                const length = new DataView(file.buffer).getUint32(at); \
+                if (String.fromCharCode(...file.slice(at + 4, at + 8)) === 'IDAT') return at; \
+                at += length + 12; }} }}; \
+             return new Uint8Array([...other.slice(0, pixels(other)), ...one.slice(pixels(one))])"
+        );
+        open(&playground, &mixed, "image/png", WAYS[1]).await?;
+        playground.click("opened-verify").await?;
+        playground.page.wait_for_text("the largest difference of a colour value is").await?;
+        check(&playground, "a difference").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn exports_bring_their_settings_back_and_say_why_they_are_not_one_picture() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let giver = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        let job = drawn(&giver).await?;
+        for (kind, words) in
+            [("sheet", "side by side"), ("filmstrip", "side by side"), ("apng", "animation")]
+        {
+            let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+            playground.wait_until_ready().await?;
+            let file = format!("return load('/api/results/{job}/export?as={kind}')");
+            open(&playground, &file, "image/png", WAYS[1]).await?;
+            playground.page.wait_for_text("It cannot be verified").await?;
+            let told = playground.page.text().await?;
+            ensure!(told.contains(words), "{kind}: {told}");
+            let button = "return document.querySelector('[data-testid=opened-verify]') === null";
+            ensure!(playground.page.value(button).await? == true, "{kind} can be verified");
+            ensure!(settings(&playground).await? == ["3", "99"], "{kind}: other settings");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_file_without_settings_is_told_plainly_and_one_can_go_on_from_it() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::NARROW.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            let before = settings(&playground).await?;
+            open(&playground, "return 'no picture'", "text/plain", WAYS[1]).await?;
+            playground.page.wait_for_text("Only PNG files say how they were drawn").await?;
+            let link = "return document.querySelector('[data-testid=opened-go-on]') === null";
+            ensure!(playground.page.value(link).await? == true, "a text to go on from");
+
+            let drawn = "const canvas = document.createElement('canvas'); \
+                canvas.width = 90; canvas.height = 60; \
+                canvas.getContext('2d').fillRect(10, 10, 30, 30); \
+                const blob = await new Promise(done => canvas.toBlob(done, 'image/png')); \
+                return await blob.arrayBuffer()";
+            open(&playground, drawn, "image/png", WAYS[0]).await?;
+            playground.page.wait_for_text("It does not say how it was drawn").await?;
+            ensure!(settings(&playground).await? == before, "settings came from nowhere");
+            check(&playground, "a file without settings").await?;
+            playground.choose("opened-go-on").await?;
+            playground.element_appears("bench").await?;
+            ensure!(playground.page.address().await?.ends_with("/picture"), "another place");
+        }
+        Ok(())
+    })
+    .await
+}
