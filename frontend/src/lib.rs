@@ -64,9 +64,16 @@
 //! | `recent-mine`, `recent-all`, `recent-more`, `recent-reuse` | recent results | |
 //! | `own-queue`, `cancel-other`, `cancel-all` | own jobs besides the one on the stage | `data-job` |
 //! | `open-file`, `opened`, `opened-said`, `opened-verify`, `opened-verdict`, `opened-go-on`, `opened-close` | a picture file that is opened on the playground | |
+//! | `history-count` | how many results were found | `data-found` |
+//! | `history-item`, `history-choice`, `history-item-star` | one of them | `data-job` |
+//! | `history-text`, `history-plan`, `history-model`, `history-from`, `history-to`, `history-starred` | what is looked for | |
+//! | `history-choose-all`, `history-compare`, `history-star`, `history-delete`, `history-zip`, `history-export`, `history-import` | what is done with those chosen | |
+//! | `history-told`, `history-unkept`, `history-pair`, `history-pair-compare`, `history-more` | around the list | |
+//! | `queue-open`, `queue`, `queued`, `queue-cancel`, `queue-cancel-all`, `queue-close` | what waits and runs | `data-count`, `data-job` |
 //! | `undo`, `notice` | messages over the page | |
 //! | `stopped` | message of a program that stopped | |
 //! | `keys` | the dialog of keys | |
+//! | `more-places` | opens the list of places where there is little room | |
 //! | `theme` | button | `data-theme`: `auto`, `light`, `dark` |
 
 mod api;

@@ -23,6 +23,9 @@ pub(crate) enum Route {
     /// A picture at hand: of one's own, or of a result.
     #[at("/picture")]
     Picture,
+    /// All results of this browser.
+    #[at("/history")]
+    History,
     /// A shared result.
     #[at("/r/:id")]
     Result {

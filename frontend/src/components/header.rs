@@ -1,8 +1,10 @@
 //! The top of every page: name, places, colours, keys.
 
+use web_sys::HtmlElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
+use super::Queue;
 use crate::{api, hooks::use_theme, route::Route};
 
 /// Properties of [`Header`].
@@ -20,30 +22,42 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
     let on_theme = Callback::from(move |_: MouseEvent| choose.emit(theme.next()));
     let on_keys = props.on_keys.reform(|_: MouseEvent| ());
     let navigator = use_navigator();
-    let place = |to: Route, name: &str| {
-        let here = match (&route, &to) {
+    let menu = use_node_ref();
+    let place = |(to, name, is_first): &(Route, &'static str, bool)| {
+        let here = match (&route, to) {
             (Some(Route::Compared { .. }), Route::Compare) => true,
             (Some(Route::Picture), Route::Explore) => true,
             (route, to) => route.as_ref() == Some(to),
         };
         let href = api::path(to.to_path().trim_start_matches('/'));
-        let navigator = navigator.clone();
+        let (navigator, to, menu) = (navigator.clone(), to.clone(), menu.clone());
         let onclick = Callback::from(move |event: MouseEvent| {
             let elsewhere = event.meta_key() || event.ctrl_key() || event.shift_key();
             if let Some(navigator) = navigator.as_ref().filter(|_| !elsewhere) {
                 event.prevent_default();
+                if let Some(menu) = menu.cast::<HtmlElement>() {
+                    // It is shown, or there is nothing to hide.
+                    let _ = menu.hide_popover();
+                }
                 navigator.push(&to);
             }
         });
         html! {
             <a
+                key={*name}
                 {href}
-                class={classes!("place", here.then_some("here"))}
+                class={classes!("place", here.then_some("here"), is_first.then_some("first"))}
                 aria-current={here.then_some("page")}
                 {onclick}
-            >{ name.to_owned() }</a>
+            >{ *name }</a>
         }
     };
+    let places = [
+        (Route::Playground, "Playground", true),
+        (Route::Compare, "Compare", true),
+        (Route::Explore, "Explore", true),
+        (Route::History, "History", false),
+    ];
     html! {
         <header class="top">
             <Link<Route> to={Route::Playground} classes="brand">
@@ -56,11 +70,19 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
                 <span>{ "VAR-DD" }</span>
             </Link<Route>>
             <nav aria-label="Places">
-                { place(Route::Playground, "Playground") }
-                { place(Route::Compare, "Compare") }
-                { place(Route::Explore, "Explore") }
+                { for places.iter().map(&place) }
+                <button
+                    type="button"
+                    class="quiet more-places"
+                    data-testid="more-places"
+                    popovertarget="places"
+                >{ "More" }</button>
+                <div ref={menu.clone()} id="places" class="menu" popover="auto">
+                    { for places.iter().map(&place) }
+                </div>
             </nav>
             <div class="aside">
+                <Queue />
                 <button
                     type="button"
                     class="quiet"

@@ -1,9 +1,11 @@
 //! What components share: the server, the settings, the player, keys, and what the browser
 //! remembers.
 
+pub(crate) mod archive;
 mod backend;
 mod clipboard;
 mod controls;
+mod download;
 mod files;
 mod gathered;
 mod keys;
@@ -18,6 +20,7 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
+pub(crate) use download::download;
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};

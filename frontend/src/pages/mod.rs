@@ -3,6 +3,7 @@
 mod at_hand;
 mod compare;
 mod explore;
+mod history;
 mod missing;
 mod playground;
 mod result;
@@ -10,6 +11,7 @@ mod result;
 pub(crate) use at_hand::AtHand;
 pub(crate) use compare::Compare;
 pub(crate) use explore::Explore;
+pub(crate) use history::History;
 pub(crate) use missing::Missing;
 pub(crate) use playground::Playground;
 pub(crate) use result::ResultPage;
