@@ -26,6 +26,9 @@ pub(crate) enum Route {
     /// All results of this browser.
     #[at("/history")]
     History,
+    /// How the method works.
+    #[at("/learn")]
+    Learn,
     /// A shared result.
     #[at("/r/:id")]
     Result {

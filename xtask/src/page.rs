@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use crate::{stage::stage, wasm, workspace};
 
 /// Everything that the page is made of, relative to the root of the repository.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "Cargo.toml",
     "Cargo.lock",
+    "docs/method.md",
     "frontend/Cargo.toml",
     "frontend/src",
     "shared",
@@ -70,7 +71,7 @@ fn bind(wasm: &Path, root: &Path, output: &Path) -> Result<u64> {
     fs::create_dir(&new).with_context(|| format!("cannot create {}", new.display()))?;
     let mut cargo = workspace::cargo();
     cargo.args(["run", "--package", "xtask", "--features", "page", "--bin", "build-page", "--"]);
-    cargo.arg(wasm).arg(root.join("static")).arg(&new);
+    cargo.arg(wasm).arg(root.join("static")).arg(root.join("docs/method.md")).arg(&new);
     workspace::run(&mut cargo).context("the page cannot be bound")?;
     if output.exists() {
         fs::rename(output, &old)
@@ -146,6 +147,7 @@ mod tests {
             "shared/src/lib.rs",
             "static/style.css",
             "static/demo-model/config.json",
+            "docs/method.md",
         ] {
             let path = root.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -57,6 +57,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
         (Route::Compare, "Compare", true),
         (Route::Explore, "Explore", true),
         (Route::History, "History", false),
+        (Route::Learn, "Learn", false),
     ];
     html! {
         <header class="top">

@@ -175,6 +175,8 @@ pub(crate) mod preference_names {
     pub(crate) const HOLD: &str = "var-dd.hold";
     /// Whether small pictures are shown with crisp pixels.
     pub(crate) const PIXELS: &str = "var-dd.pixels";
+    /// Whether the lessons were opened once, or are not wanted.
+    pub(crate) const LEARNED: &str = "var-dd.learned";
     /// Whether single letters are keys of the page.
     pub(crate) const LETTERS: &str = "var-dd.letters";
 }

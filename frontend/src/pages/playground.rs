@@ -3,6 +3,7 @@
 use gloo_timers::callback::Timeout;
 use var_dd_protocol::JobId;
 use yew::prelude::*;
+use yew_router::prelude::*;
 
 use crate::{
     components::{
@@ -10,9 +11,10 @@ use crate::{
         order_switch, pickers, use_opened,
     },
     hooks::{
-        Controls, Current, Key, random_below, use_backend, use_controls, use_current, use_keys,
-        use_result, use_settings_of_example, use_title,
+        Controls, Current, Key, preference, preference_names::LEARNED, random_below, use_backend,
+        use_controls, use_current, use_keys, use_result, use_settings_of_example, use_title,
     },
+    route::Route,
     state::{
         glossary::Term,
         settings::{PICKED_SEEDS, PlanChoice, Settings},
@@ -100,6 +102,7 @@ pub(crate) fn Playground() -> Html {
         move |picture| forward.set(picture)
     });
     let opened = use_opened(&controls);
+    let has_learned = use_state_eq(|| preference(LEARNED).is_some());
     let reason = match &problem {
         _ if can_ask => String::new(),
         _ if store.connection == Connection::Connecting => "Connecting…".into(),
@@ -172,6 +175,12 @@ pub(crate) fn Playground() -> Html {
                     { explain_as(Term::Token, "tokens") }{ " of a " }{ explain(Term::Scale) }
                     { " at once, in one or two " }{ explain_as(Term::Pass, "passes") }{ "; a " }
                     { explain(Term::Teacher) }{ " can help." }
+                    if !*has_learned {
+                        { " " }
+                        <Link<Route> to={Route::Learn} classes="learn-offer">
+                            { "New here? How it works" }
+                        </Link<Route>>
+                    }
                 </p>
             </div>
             <Viewer

@@ -13,6 +13,7 @@ pub(crate) mod desk;
 pub(crate) mod glossary;
 pub(crate) mod history;
 pub(crate) mod job;
+pub(crate) mod lesson;
 pub(crate) mod mine;
 pub(crate) mod opened;
 pub(crate) mod pad;

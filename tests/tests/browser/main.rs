@@ -10,6 +10,7 @@ mod frames;
 mod hands;
 mod history;
 mod keeping;
+mod learn;
 mod opened;
 mod origins;
 mod places;

@@ -91,6 +91,12 @@ impl<'a> Assets<'a> {
         self.write("index.html", page.as_bytes())
     }
 
+    /// Adds a page beside the index, under its own name.
+    pub(crate) fn add_page(&mut self, name: &str, template: &str) -> Result<()> {
+        let page = fill(template, &self.addresses).with_context(|| format!("in {name}"))?;
+        self.write(name, page.as_bytes())
+    }
+
     /// Adds the service worker, which must lie beside the page; it changes with every file that it
     /// may refer to.
     pub(crate) fn add_service_worker(&mut self, template: &str) -> Result<()> {

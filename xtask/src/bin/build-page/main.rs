@@ -1,8 +1,10 @@
 //! Turns the compiled page and the static files into the directory that the server delivers.
 //!
-//! Started by `cargo xtask page`: `build-page <page.wasm> <static directory> <output directory>`.
+//! Started by `cargo xtask page`: `build-page <page.wasm> <static directory> <method.md> <output
+//! directory>`.
 
 mod assets;
+mod document;
 
 use std::{env, fs, path::Path};
 
@@ -13,17 +15,17 @@ use crate::assets::Assets;
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    let [wasm, sources, output] = &arguments[..] else {
+    let [wasm, sources, method, output] = &arguments[..] else {
         bail!(
-            "build-page is called by `cargo xtask page` with three paths: page.wasm, static files, \
-             output"
+            "build-page is called by `cargo xtask page` with four paths: page.wasm, static files, \
+             the text on the method, output"
         );
     };
-    build(Path::new(wasm), Path::new(sources), Path::new(output))
+    build(Path::new(wasm), Path::new(sources), Path::new(method), Path::new(output))
 }
 
 /// Writes the page into the (new, empty) directory `output`.
-fn build(wasm: &Path, sources: &Path, output: &Path) -> Result<()> {
+fn build(wasm: &Path, sources: &Path, method: &Path, output: &Path) -> Result<()> {
     let bindings = output.join("bindings");
     bind(wasm, &bindings)?;
 
@@ -40,6 +42,8 @@ fn build(wasm: &Path, sources: &Path, output: &Path) -> Result<()> {
     assets.add_directory(&bindings.join("snippets"), "assets/snippets")?;
     assets.add_directory(&sources.join("icons"), "icons")?;
     assets.add_service_worker(&read_text(&sources.join("service-worker.js"))?)?;
+    let template = read_text(&sources.join("method.html"))?;
+    assets.add_page("method.html", &document::page(&template, &read_text(method)?)?)?;
     assets.add_index(&read_text(&sources.join("index.html"))?)?;
     fs::remove_dir_all(&bindings).with_context(|| format!("cannot remove {}", bindings.display()))
 }

@@ -1,0 +1,98 @@
+//! How it works: eight lessons with figures that follow their sliders.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use var_dd_tests::{
+    browser::{Look, with_browsers},
+    playground::Playground,
+    program::Program,
+};
+
+const ARROW_RIGHT: &str = "\u{e014}";
+
+async fn check(playground: &Playground, what: &str) -> Result<()> {
+    let problems = playground.page.accessibility_problems().await?;
+    ensure!(problems.is_empty(), "{what}: {problems:?}");
+    let wide = "return document.documentElement.scrollWidth - innerWidth";
+    let wide = playground.page.value(wide).await?;
+    ensure!(wide.as_i64().is_some_and(|wide| wide <= 0), "{what} scrolls sideways by {wide}");
+    Ok(())
+}
+
+/// What the figure shows, as far as it can differ.
+const SHOWN: &str = "return document.querySelector('[data-testid=lesson-figure]').innerHTML";
+
+#[tokio::test]
+async fn every_lesson_has_a_figure_that_follows_its_slider() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::PHONE.dark(), Look::NARROW] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            // Who never was there is offered it, once.
+            playground.page.click(".learn-offer").await?;
+            for lesson in 1..=8 {
+                let what = format!("lesson {lesson}, {look:?}");
+                playground.wait_for_attribute("lesson", "lesson", &lesson.to_string()).await?;
+                playground.wait_for_attribute("lesson-figure", "followed", "true").await?;
+                let drawn = "return document.querySelector( \
+                    '[data-testid=lesson-figure] :is(img, svg)') !== null";
+                playground.page.wait_for(&format!("a figure, {what}"), drawn).await?;
+                check(&playground, &what).await?;
+                let slider = "document.querySelector('[data-testid=lesson-slider]').focus()";
+                playground.page.value(slider).await?;
+                let before = playground.page.value(SHOWN).await?;
+                let at = playground.attribute("lesson-figure", "at").await?;
+                playground.page.keys(ARROW_RIGHT).await?;
+                playground.wait_for_other("lesson-figure", "at", &at).await?;
+                playground.wait_for_attribute("lesson-figure", "followed", "true").await?;
+                let other = format!("{SHOWN} !== {before}");
+                playground.page.wait_for(&format!("another figure, {what}"), &other).await?;
+                playground.choose("lesson-formulae").await?;
+                if lesson < 8 {
+                    playground.choose("lesson-on").await?;
+                }
+            }
+            playground.choose("lesson-2").await?;
+            playground.wait_for_attribute("lesson", "lesson", "2").await?;
+            let title = "return document.activeElement?.id === 'lesson-title'";
+            playground.page.wait_for("the focus on the title", title).await?;
+            let address = playground.page.address().await?;
+            ensure!(address.ends_with("/learn?lesson=2"), "the address is {address}");
+            playground.goto("/").await?;
+            playground.wait_until_ready().await?;
+            let offer = "return document.querySelector('.learn-offer') === null";
+            ensure!(playground.page.value(offer).await? == true, "it is offered again");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn lessons_lead_to_the_text_on_the_method() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::NARROW.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/learn").await?;
+            let mut links = Vec::new();
+            for lesson in 1..=8 {
+                playground.choose(&format!("lesson-{lesson}")).await?;
+                playground.wait_for_attribute("lesson", "lesson", &lesson.to_string()).await?;
+                let link = "return document.querySelector( \
+                    '[data-testid=lesson-formulae] a').getAttribute('href')";
+                links.push(playground.page.value(link).await?);
+            }
+            playground.goto("/method.html").await?;
+            let missing = format!(
+                "return {}.filter(link => !document.getElementById(link.split('#')[1]))",
+                json!(links)
+            );
+            let missing = playground.page.value(&missing).await?;
+            ensure!(missing == json!([]), "nothing is at {missing}");
+            check(&playground, "the text on the method").await?;
+        }
+        Ok(())
+    })
+    .await
+}
