@@ -11,7 +11,7 @@ use crate::{
     hooks::{
         BackendProvider, Key, SessionProvider, use_backend, use_keys, use_settings_of_address,
     },
-    pages::{AtHand, Compare, Explore, History, Learn, Missing, Playground, ResultPage},
+    pages::{AtHand, Compare, Explore, GridPage, History, Learn, Missing, Playground, ResultPage},
     route::Route,
 };
 
@@ -109,6 +109,7 @@ fn draw(route: Route) -> Html {
         Route::Explore => html! { <Explore /> },
         Route::Picture => html! { <AtHand /> },
         Route::History => html! { <History /> },
+        Route::Grid => html! { <GridPage /> },
         Route::Learn => html! { <Learn /> },
         Route::Result { id } => html! { <ResultPage key={id.clone()} id={id.clone()} /> },
         Route::NotFound => html! { <Missing words="There is nothing at this address" /> },

@@ -73,6 +73,9 @@
 //! | `lesson`, `lesson-<n>`, `lesson-back`, `lesson-on` | the lesson one is at, and the way to the others | `data-lesson` |
 //! | `lesson-figure`, `lesson-slider` | its figure | `data-at`: place of the slider; `data-followed`: whether its picture is of this place |
 //! | `lesson-picture`, `lesson-map`, `lesson-flow`, `lesson-measured`, `lesson-formulae` | in it | |
+//! | `grid-across`, `grid-across-values`, `grid-down`, `grid-down-values`, `grid-plan`, `grid-start`, `grid-reason` | what a grid is to be | |
+//! | `grid`, `grid-cell`, `grid-told` | the grid | `data-there`, `data-count`: pictures that are there, and all |
+//! | `grid-stop`, `grid-go-on`, `grid-sheet`, `grid-share` | what is done with it | |
 //! | `undo`, `notice` | messages over the page | |
 //! | `stopped` | message of a program that stopped | |
 //! | `keys` | the dialog of keys | |

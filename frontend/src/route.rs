@@ -26,6 +26,9 @@ pub(crate) enum Route {
     /// All results of this browser.
     #[at("/history")]
     History,
+    /// One setting across, another one down.
+    #[at("/grid")]
+    Grid,
     /// How the method works.
     #[at("/learn")]
     Learn,

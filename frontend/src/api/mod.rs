@@ -163,12 +163,27 @@ pub(crate) async fn tokens(job: &JobId, picture: usize) -> Result<TokenReport, E
 /// # Errors
 /// What the server says, or that it does not answer.
 pub(crate) async fn preview(request: &GenerateRequest) -> Result<Picture, ErrorBody> {
+    let bytes = preview_bytes(request).await?;
+    picture_of(&bytes)
+}
+
+/// The finished picture of a request as it is sent.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn preview_bytes(request: &GenerateRequest) -> Result<Vec<u8>, ErrorBody> {
     let post = Request::post(&path("api/preview")).abort_signal(patience().as_ref());
     let post = post.json(request).map_err(|error| unreadable(&error))?;
     let response = checked(post.send().await).await?;
-    let media_type = response.headers().get("content-type").unwrap_or_default();
-    let bytes = response.binary().await.map_err(|error| unreadable(&error))?;
-    line::held_picture(&bytes, &media_type).ok_or_else(|| {
+    response.binary().await.map_err(|error| unreadable(&error))
+}
+
+/// The bytes of a preview in the memory of the browser.
+///
+/// # Errors
+/// When that has no room.
+pub(crate) fn picture_of(preview: &[u8]) -> Result<Picture, ErrorBody> {
+    line::held_picture(preview, "image/jpeg").ok_or_else(|| {
         ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
     })
 }

@@ -3,8 +3,10 @@
 
 pub(crate) mod archive;
 mod backend;
+pub(crate) mod cells;
 mod clipboard;
 mod controls;
+mod database;
 mod download;
 mod files;
 mod gathered;
@@ -20,7 +22,7 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
-pub(crate) use download::download;
+pub(crate) use download::{download, download_blob};
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
