@@ -135,6 +135,7 @@ pub struct Site {
     upgrade_warning: UpgradeWarning,
     /// Number of the next WebSocket conversation, from 1.
     conversations: AtomicU64,
+    exports: export::Exports,
     readiness: health::Probe,
     thumbnails: Thumbnails,
     metrics: Metrics,
@@ -158,6 +159,7 @@ impl Site {
             connections: Connections::new(&config.limits, &config.trusted_proxies),
             upgrade_warning: UpgradeWarning::default(),
             conversations: AtomicU64::new(1),
+            exports: export::Exports::new(),
             readiness: health::Probe::default(),
             thumbnails: Thumbnails::default(),
             metrics: Metrics::new(&scheduler),
