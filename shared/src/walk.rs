@@ -84,7 +84,7 @@ impl WalkRequest {
         let explore = *self.request.explore.clone().unwrap_or_default();
         let corners = explore.blend.len();
         if !(2..=MAX_CORNERS).contains(&corners) {
-            let message = format!("has {corners} corners; a walk is between 2 to {MAX_CORNERS}");
+            let message = format!("has {corners} corners; a walk takes 2 to {MAX_CORNERS}");
             return wrong("request.explore.blend", message);
         }
         if self.request.count != 1 {

@@ -725,8 +725,9 @@ fn of_walk(error: ErrorBody, at: usize) -> ErrorBody {
             ErrorBody { message: format!("{field}: {message}"), ..error.clone() }.at(field)
         }
         Some(field) => {
-            let field = format!("request.{field}");
-            error.at(field)
+            let named = error.message.starts_with(field);
+            let message = format!("{}{}", if named { "request." } else { "" }, error.message);
+            ErrorBody { message, ..error.clone() }.at(format!("request.{field}"))
         }
         None => error,
     }
