@@ -186,6 +186,6 @@ fn check_media_type(request: &HttpRequest, expected: &[&str]) -> Result<(), ApiE
     Err(ApiError::new(ErrorCode::MalformedBody, message))
 }
 
-fn stopping() -> ApiError {
+pub(super) fn stopping() -> ApiError {
     ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
 }

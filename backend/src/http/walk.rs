@@ -18,6 +18,7 @@ use super::{
     Site,
     body::{Caching, answer, read_json},
     error::ApiError,
+    explore::stopping,
     export, png_text,
 };
 
@@ -75,10 +76,7 @@ pub(super) async fn walk(
     })??;
     let format = wanted.format;
     let made = web::block(move || made(&wanted, first, &pictures)).await;
-    let made = made.map_err(|_| {
-        ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
-    })?;
-    let bytes = made.map_err(|error| {
+    let bytes = made.map_err(|_| stopping())?.map_err(|error| {
         ApiError::new(ErrorCode::Internal, format!("the walk cannot be written: {error:#}"))
     })?;
     let mut response = answer(&request, format.media_type(), Caching::Never, bytes);

@@ -7,7 +7,7 @@ use var_dd_protocol::{ErrorBody, ErrorCode};
 
 use super::{
     live::internal,
-    worker::{Question, Task},
+    worker::{Question, Task, for_the_public},
 };
 use crate::generator::{Generator, GeneratorError};
 
@@ -64,9 +64,13 @@ impl Questions {
         match answered.await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error @ GeneratorError::OutOfMemory { .. })) => {
-                Err(ErrorBody::new(ErrorCode::OutOfMemory, error.to_string()))
+                let message = for_the_public(&error.to_string());
+                Err(ErrorBody::new(ErrorCode::OutOfMemory, message))
             }
-            Ok(Err(error)) => Err(internal(error.to_string())),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a question failed");
+                Err(internal(for_the_public(&error.to_string())))
+            }
             Err(_) => Err(internal("the question was lost by a fault of the server")),
         }
     }

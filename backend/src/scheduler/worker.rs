@@ -232,17 +232,21 @@ impl Device {
             Ok(Err(error @ GeneratorError::OutOfMemory { .. })) => {
                 let error = ErrorBody::new(
                     ErrorCode::OutOfMemory,
-                    format!("{error}; a plan with fewer passes or a smaller model may fit"),
+                    format!(
+                        "{}; a plan with fewer passes or a smaller model may fit",
+                        for_the_public(&error.to_string())
+                    ),
                 );
                 fail(work, pictures, error);
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "a batch failed");
-                fail(work, pictures, internal(error.to_string()));
+                fail(work, pictures, internal(for_the_public(&error.to_string())));
             }
             Err(panic) => {
                 let reason = panic_text(panic.as_ref());
                 tracing::error!(reason, "the generator panicked");
+                let reason = for_the_public(reason);
                 fail(
                     work,
                     pictures,
@@ -253,16 +257,14 @@ impl Device {
     }
 }
 
-/// Ends some pictures of a batch; their viewers are told the reason, without paths of the server.
 fn fail(work: &Work, pictures: Range<usize>, error: ErrorBody) {
-    let error = ErrorBody { message: for_the_public(&error.message), ..error };
     // Nobody listens any more only when the server is going down.
     let _ = work.reports.blocking_send(Report::Failed { pictures, error });
 }
 
-/// The first line of a reason, with the last part alone of every absolute path: libtorch's errors go
-/// on with a stack and name files of the machine, which are for the log.
-fn for_the_public(reason: &str) -> String {
+/// The first line of a reason, with the last part alone of every absolute path: what libtorch says
+/// goes on with a stack and names files of the machine, which are for the log.
+pub(super) fn for_the_public(reason: &str) -> String {
     let between = |letter: char| letter.is_whitespace() || "\"'`()[]<>,;=".contains(letter);
     let line = reason.lines().next().unwrap_or_default();
     let without_path = |word: &str| match word.trim_end_matches(between).rsplit_once('/') {

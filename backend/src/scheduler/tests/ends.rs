@@ -20,6 +20,9 @@ async fn a_failing_or_panicking_model_fails_its_job_and_the_next_one_runs() {
         assert!(error.message.contains("makes the stand-in"), "{}", error.message);
         // Paths and stacks are for the log.
         assert!(!error.message.contains(['/', '\n']), "{}", error.message);
+        let asked = scheduler.preview(request(class, few_step(&[0]), 1)).await.unwrap_err();
+        assert_eq!(asked.code, ErrorCode::Internal);
+        assert!(!asked.message.contains(['/', '\n']), "{}", asked.message);
     }
     let (accepted, viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0]), 1)).await;
     assert_drawn(&accepted.request, &all(viewer).await);
