@@ -1,6 +1,6 @@
 // Keeps the page itself (not what it shows) for when there is no network.
 const CACHE = "var-dd-{{version}}";
-const ASSETS = ["{{theme}}", "{{style}}", "{{icon}}", "{{translation}}", "{{module}}", "{{wasm}}", "{{script}}"];
+const ASSETS = ["{{theme}}", "{{style}}", "{{icon}}", "{{translation}}", "{{module}}", "{{wasm}}", "{{script}}"].concat("{{parts}}".split(" "));
 
 const root = new URL(self.registration.scope).pathname;
 const shell = `${root}offline-shell`;

@@ -1,7 +1,5 @@
 //! The whole page.
 
-use wasm_bindgen::JsCast;
-use web_sys::HtmlElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -9,9 +7,10 @@ use crate::{
     api,
     components::{Header, KeysDialog, Notices, explanations},
     hooks::{
-        BackendProvider, Key, SessionProvider, use_backend, use_keys, use_settings_of_address,
+        BackendProvider, Key, SessionProvider, focus_main, use_backend, use_keys,
+        use_settings_of_address,
     },
-    pages::{AtHand, Compare, Explore, Learn, Missing, Playground, ResultPage},
+    pages::{Fetched, Missing, Part, Playground, ResultPage},
     route::Route,
 };
 
@@ -97,23 +96,18 @@ fn use_focus_of_place() {
     });
 }
 
-fn focus_main() {
-    let document = web_sys::window().and_then(|window| window.document());
-    let main = document.and_then(|document| document.query_selector("main").ok().flatten());
-    if let Some(main) = main.and_then(|main| main.dyn_into::<HtmlElement>().ok()) {
-        // It can have the focus: every place says so.
-        let _ = main.focus();
-    }
-}
-
 fn draw(route: Route) -> Html {
     match route {
         Route::Playground => html! { <Playground /> },
-        Route::Compare | Route::Compared { .. } => html! { <Compare /> },
-        Route::Explore => html! { <Explore /> },
-        Route::Picture => html! { <AtHand /> },
-        Route::Learn => html! { <Learn /> },
+        Route::Compare | Route::Compared { .. } => fetched(Part::Compare),
+        Route::Explore => fetched(Part::Explore),
+        Route::Picture => fetched(Part::AtHand),
+        Route::Learn => fetched(Part::Learn),
         Route::Result { id } => html! { <ResultPage key={id.clone()} id={id.clone()} /> },
         Route::NotFound => html! { <Missing words="There is nothing at this address" /> },
     }
+}
+
+fn fetched(part: Part) -> Html {
+    html! { <Fetched key={part.name()} {part} /> }
 }

@@ -7,11 +7,14 @@
 //! # How the page is put together
 //! `static/index.html`, `static/start.js` and `static/service-worker.js` are templates. The build
 //! replaces `{{style}}`, `{{script}}` (the finished `start.js`), `{{icon}}`, `{{module}}` (the module
-//! that wasm-bindgen writes), `{{wasm}}`, `{{theme}}` and `{{translation}}` by the addresses of the
-//! hashed files, relative to the page, and copies `static/icons/` as it is to `icons/`. The server
+//! that wasm-bindgen writes), `{{wasm}}`, `{{parts}}`, `{{theme}}` and `{{translation}}` by the
+//! addresses of the hashed files, relative to the page, and copies `static/icons/` as it is to `icons/`. The server
 //! writes the way back to the page before them, so that everything works at any depth and under any
 //! path that a proxy puts before it. Nothing is inline, and the app never writes a `style`
 //! attribute, so that it runs under `style-src 'self'`.
+//!
+//! What `wasm_split` marks in `pages/part.rs` becomes wasm files of their own, which the browser
+//! fetches when somebody first goes there: what many use is in the file that starts the page.
 //!
 //! # Hooks for tests in a browser
 //! Elements carry `data-testid`, and attributes that say what they show:
@@ -48,6 +51,7 @@
 //! | `settings`, `hold-time`, `letters` | settings of this browser | |
 //! | `recent`, `recent-item` | recent results | `data-job` |
 //! | `make-your-own` | link on a result page | |
+//! | `part-missing` | words of a place whose code did not arrive | |
 //! | `missing` | words of a page without a picture | |
 //! | `compare-plan-<index>`, `compare-custom-<index>`, `compare-start`, `compare-again` | choices of the comparison | |
 //! | `compare-column` | one plan | `data-job`, `data-state`, `data-tile` |

@@ -11,11 +11,12 @@ use anyhow::{Context, Result};
 use crate::{stage::stage, wasm, workspace};
 
 /// Everything that the page is made of, relative to the root of the repository.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
     "docs/method.md",
     "frontend/Cargo.toml",
+    "frontend/build.rs",
     "frontend/src",
     "shared",
     "static",
@@ -45,7 +46,10 @@ pub(crate) fn ensure() -> Result<()> {
         let wasm = compile(&target)?;
         let size = bind(&wasm, &root, &output)?;
         write(&record, &fingerprint)?;
-        Ok(((), format!("{} ({} KB of wasm, compressed)", output.display(), size / 1000)))
+        Ok((
+            (),
+            format!("{} ({} KB of wasm to start with, compressed)", output.display(), size / 1000),
+        ))
     })
 }
 
@@ -82,11 +86,12 @@ fn bind(wasm: &Path, root: &Path, output: &Path) -> Result<u64> {
     compressed_wasm_size(&output.join("assets"))
 }
 
+/// What the browser fetches before it draws the page; the parts come later.
 fn compressed_wasm_size(assets: &Path) -> Result<u64> {
     for entry in fs::read_dir(assets)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().ends_with(".wasm.br") {
-            return Ok(entry.metadata()?.len());
+        let wasm = entry?.path().join("app_bg.wasm.br");
+        if wasm.exists() {
+            return Ok(fs::metadata(wasm)?.len());
         }
     }
     Ok(0)
@@ -154,7 +159,7 @@ mod tests {
             fs::write(path, "one").unwrap();
         }
         fs::create_dir_all(root.join("xtask/src/bin/build-page")).unwrap();
-        for file in ["Cargo.toml", "Cargo.lock", "frontend/Cargo.toml"] {
+        for file in ["Cargo.toml", "Cargo.lock", "frontend/Cargo.toml", "frontend/build.rs"] {
             fs::write(root.join(file), "").unwrap();
         }
         let first = fingerprint(root).unwrap();

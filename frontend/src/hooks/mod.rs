@@ -6,6 +6,7 @@ mod backend;
 mod clipboard;
 mod controls;
 mod files;
+mod focus;
 mod gathered;
 mod keys;
 mod memory;
@@ -21,6 +22,7 @@ pub(crate) use controls::{
     use_settings_of_example,
 };
 pub(crate) use files::{hand_over, take_handed_over, use_files};
+pub(crate) use focus::{focus_main, has_main_focus};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};

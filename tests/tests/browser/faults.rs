@@ -1,6 +1,11 @@
 //! What goes wrong between page and server, and in the page: silence, proxies, faults, no network,
 //! a page that is translated.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use anyhow::{Result, ensure};
 use var_dd_tests::{
     browser::{Look, with_browsers},
@@ -64,6 +69,36 @@ async fn where_a_proxy_changes_the_host_the_page_and_the_log_say_so() -> Result<
         let told = log.lines().filter(|line| line.contains("localhost:1")).count();
         ensure!(told == 1, "told {told} times:\n{log}");
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_place_whose_code_does_not_arrive_says_so_and_is_there_once_it_does() -> Result<()> {
+    let program = Program::start(&[])?;
+    let is_missing = Arc::new(AtomicBool::new(true));
+    let proxy = {
+        let is_missing = is_missing.clone();
+        Proxy::editing(program.address(), move |mut head| {
+            if is_missing.load(Ordering::Relaxed) {
+                head.line = head.line.replace("split_learn.wasm", "nothing.wasm");
+            }
+            head
+        })
+        .await?
+    };
+    with_browsers(async |browsers| {
+        let playground =
+            Playground::open_at(browsers, &proxy.origin(), Look::DESKTOP, "", "/").await?;
+        playground.wait_until_ready().await?;
+        playground.page.click(".learn-offer").await?;
+        playground.element_appears("part-missing").await?;
+        is_missing.store(false, Ordering::Relaxed);
+        playground.page.click("[data-testid=part-missing] button").await?;
+        playground.wait_for_attribute("lesson", "lesson", "1").await?;
+        // Other places were there all along.
+        playground.goes_to("nav a[href='/']", "/").await?;
+        playground.wait_until_ready().await
     })
     .await
 }

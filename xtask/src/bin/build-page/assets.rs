@@ -58,6 +58,32 @@ impl<'a> Assets<'a> {
         self.add_bytes(reference, name, &content)
     }
 
+    /// Adds the program: the module that starts it, what it runs at once, and its parts. They name
+    /// each other as they are, so that the directory carries the hash.
+    pub(crate) fn add_program(&mut self, bindings: &Path) -> Result<()> {
+        let mut digest = Sha256::new();
+        let files = files_below(bindings)?;
+        for file in &files {
+            let content =
+                fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            digest.update(file.strip_prefix(bindings)?.as_os_str().as_encoded_bytes());
+            digest.update(content);
+        }
+        let directory = format!("assets/app-{}", digits(&digest.finalize()));
+        self.add_directory(bindings, &directory)?;
+        let mut parts = Vec::new();
+        for file in &files {
+            let path = format!("{directory}/{}", file.strip_prefix(bindings)?.to_string_lossy());
+            match path.rsplit('/').next() {
+                Some("app.js") => drop(self.addresses.insert("module", path)),
+                Some("app_bg.wasm") => drop(self.addresses.insert("wasm", path)),
+                _ => parts.push(path),
+            }
+        }
+        self.addresses.insert("parts", parts.join(" "));
+        Ok(())
+    }
+
     /// Adds all files of a directory, if it exists, under their own names.
     pub(crate) fn add_directory(&mut self, source: &Path, target: &str) -> Result<()> {
         if !source.exists() {
@@ -164,9 +190,29 @@ fn hashed_name(name: &str, content: &[u8]) -> String {
     format!("{stem}-{hash}{rest}")
 }
 
+/// Every file in a directory and below, in the order of their paths.
+fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Sixteen digits that change with the content.
 fn hash(content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
+    digits(&Sha256::digest(content))
+}
+
+fn digits(digest: &[u8]) -> String {
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -227,6 +273,36 @@ mod tests {
         let packed = fs::read(path.with_extension("css.br")).unwrap();
         brotli::BrotliDecompress(&mut &packed[..], &mut unpacked).unwrap();
         assert_eq!(unpacked, content);
+    }
+
+    #[test]
+    fn the_program_lies_in_a_directory_that_changes_with_any_of_its_parts() {
+        let directory = tempfile::tempdir().unwrap();
+        let bindings = directory.path().join("bindings");
+        fs::create_dir_all(bindings.join("snippets")).unwrap();
+        let mut places = Vec::new();
+        for part in ["one", "two"] {
+            for (name, content) in [
+                ("app.js", "import"),
+                ("app_bg.wasm", "start"),
+                ("learn.wasm", part),
+                ("snippets/a.js", "a"),
+            ] {
+                fs::write(bindings.join(name), content).unwrap();
+            }
+            let mut assets = Assets::new(directory.path());
+            assets.add_program(&bindings).unwrap();
+            let module = assets.addresses["module"].clone();
+            let place = module.strip_suffix("/app.js").unwrap().to_owned();
+            assert_eq!(assets.addresses["wasm"], format!("{place}/app_bg.wasm"));
+            assert_eq!(
+                assets.addresses["parts"],
+                format!("{place}/learn.wasm {place}/snippets/a.js")
+            );
+            assert!(directory.path().join(&place).join("snippets/a.js").exists());
+            places.push(place);
+        }
+        assert_ne!(places[0], places[1]);
     }
 
     #[test]

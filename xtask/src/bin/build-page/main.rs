@@ -8,8 +8,9 @@ mod document;
 
 use std::{env, fs, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use wasm_bindgen_cli_support::Bindgen;
+use wasm_split_cli_support as split;
 
 use crate::assets::Assets;
 
@@ -27,7 +28,10 @@ fn main() -> Result<()> {
 /// Writes the page into the (new, empty) directory `output`.
 fn build(wasm: &Path, sources: &Path, method: &Path, output: &Path) -> Result<()> {
     let bindings = output.join("bindings");
-    bind(wasm, &bindings)?;
+    let rest = output.join("rest.wasm");
+    split(wasm, &bindings, &rest)?;
+    bind(&rest, &bindings)?;
+    fs::remove_file(&rest).with_context(|| format!("cannot remove {}", rest.display()))?;
 
     let mut assets = Assets::new(output);
     // In the order of their references: what is referred to gets its name first.
@@ -35,17 +39,29 @@ fn build(wasm: &Path, sources: &Path, method: &Path, output: &Path) -> Result<()
     assets.add_copy("theme", &sources.join("theme.js"))?;
     assets.add_copy("translation", &sources.join("translation.js"))?;
     assets.add_text("style", "style.css", &style_sheet(sources)?)?;
-    assets.add_bytes("wasm", "app_bg.wasm", &read(&bindings.join("app_bg.wasm"))?)?;
-    assets.add_text("module", "app.js", &read_text(&bindings.join("app.js"))?)?;
+    assets.add_program(&bindings)?;
     assets.add_text("script", "start.js", &read_text(&sources.join("start.js"))?)?;
-    // Scripts that crates of the page bring along; their directories carry a hash already.
-    assets.add_directory(&bindings.join("snippets"), "assets/snippets")?;
     assets.add_directory(&sources.join("icons"), "icons")?;
     assets.add_service_worker(&read_text(&sources.join("service-worker.js"))?)?;
     let template = read_text(&sources.join("method.html"))?;
     assets.add_page("method.html", &document::page(&template, &read_text(method)?)?)?;
     assets.add_index(&read_text(&sources.join("index.html"))?)?;
     fs::remove_dir_all(&bindings).with_context(|| format!("cannot remove {}", bindings.display()))
+}
+
+/// Takes out of the program what `wasm_split` marks in its source: a file a part, and the module
+/// that fetches them. `rest` becomes what is left, which starts the page.
+fn split(wasm: &Path, directory: &Path, rest: &Path) -> Result<()> {
+    let program = read(wasm)?;
+    let mut options = split::Options::new(&program);
+    options.output_dir = directory;
+    options.main_out_path = rest;
+    options.link_name = "./parts.js";
+    options.main_module = "./app.js";
+    split::transform(options)
+        .map_err(|error| anyhow!("{error:?}"))
+        .with_context(|| format!("{} cannot be split", wasm.display()))?;
+    Ok(())
 }
 
 /// Runs wasm-bindgen: `app_bg.wasm` and the module `app.js` that loads it.
@@ -58,6 +74,8 @@ fn bind(wasm: &Path, directory: &Path) -> Result<()> {
         // The module's own guess of the address would miss the hash in the name; `start.js` gives
         // it.
         .omit_default_module_path(true)
+        // The parts share memory, stack and table of functions.
+        .keep_lld_exports(true)
         .remove_name_section(true)
         .remove_producers_section(true)
         .generate(directory)

@@ -1,0 +1,116 @@
+//! Places whose code the browser fetches when they are first opened, so that nobody waits for more
+//! than the place at hand.
+
+// The macro that marks a split declares the function at both of its ends.
+#![allow(unsafe_code)]
+
+use wasm_bindgen_futures::spawn_local;
+use wasm_split_helpers::{SplitLoaderError, wasm_split};
+use yew::prelude::*;
+
+use super::{AtHand, Compare, Explore, Learn};
+use crate::hooks::{focus_main, has_main_focus};
+
+/// A place drawn, or that its code did not arrive.
+type Drawn = Result<Html, SplitLoaderError>;
+
+/// A place that is fetched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Compare,
+    Explore,
+    AtHand,
+    Learn,
+}
+
+impl Part {
+    /// What tells it from the others.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Compare => "compare",
+            Self::Explore => "explore",
+            Self::AtHand => "picture",
+            Self::Learn => "learn",
+        }
+    }
+
+    async fn draw(self) -> Drawn {
+        match self {
+            Self::Compare => compare().await,
+            Self::Explore => explore().await,
+            Self::AtHand => at_hand().await,
+            Self::Learn => learn().await,
+        }
+    }
+}
+
+#[wasm_split(compare, fallible)]
+fn compare() -> Drawn {
+    Ok(html! { <Compare /> })
+}
+
+#[wasm_split(explore, fallible)]
+fn explore() -> Drawn {
+    Ok(html! { <Explore /> })
+}
+
+// What plays with one picture is what plays with many.
+#[wasm_split(explore, fallible)]
+fn at_hand() -> Drawn {
+    Ok(html! { <AtHand /> })
+}
+
+#[wasm_split(learn, fallible)]
+fn learn() -> Drawn {
+    Ok(html! { <Learn /> })
+}
+
+/// Properties of [`Fetched`].
+#[derive(PartialEq, Properties)]
+pub(crate) struct FetchedProps {
+    pub(crate) part: Part,
+}
+
+/// A place once its code is here; until then, that it comes.
+#[component]
+pub(crate) fn Fetched(props: &FetchedProps) -> Html {
+    let drawn = use_state(|| None::<Drawn>);
+    let attempt = use_state_eq(|| 0_u32);
+    let had_focus = use_mut_ref(|| false);
+    {
+        let (drawn, had_focus) = (drawn.setter(), had_focus.clone());
+        use_effect_with((props.part, *attempt), move |&(part, _)| {
+            spawn_local(async move {
+                let place = part.draw().await;
+                *had_focus.borrow_mut() = has_main_focus();
+                drawn.set(Some(place));
+            });
+        });
+    }
+    // The place takes the focus along that waited for it.
+    use_effect_with(drawn.is_some(), move |_| {
+        if had_focus.take() {
+            focus_main();
+        }
+    });
+    match &*drawn {
+        Some(Ok(place)) => place.clone(),
+        Some(Err(_)) => {
+            let again = Callback::from(move |_: MouseEvent| {
+                drawn.set(None);
+                attempt.set(*attempt + 1);
+            });
+            html! {
+                <main class="missing" data-testid="part-missing" id="main" tabindex="-1">
+                    <p role="alert">{ "This part of the playground could not be fetched." }</p>
+                    <button type="button" onclick={again}>{ "Try again" }</button>
+                </main>
+            }
+        }
+        None => html! {
+            <main class="missing" id="main" tabindex="-1">
+                <p class="starting" role="status">{ "Loading" }</p>
+            </main>
+        },
+    }
+}
