@@ -71,6 +71,12 @@
 //! | `lesson`, `lesson-<n>`, `lesson-back`, `lesson-on` | the lesson one is at, and the way to the others | `data-lesson` |
 //! | `lesson-figure`, `lesson-slider` | its figure | `data-at`: place of the slider; `data-followed`: whether its picture is of this place |
 //! | `lesson-picture`, `lesson-map`, `lesson-flow`, `lesson-measured`, `lesson-formulae` | in it | |
+//! | `history-count` | how many results were found | `data-found` |
+//! | `history-item`, `history-choice`, `history-item-star` | one of them | `data-job` |
+//! | `history-text`, `history-plan`, `history-model`, `history-from`, `history-to`, `history-starred` | what is looked for | |
+//! | `history-choose-all`, `history-compare`, `history-star`, `history-delete`, `history-zip`, `history-export`, `history-import` | what is done with those chosen | |
+//! | `history-told`, `history-unkept`, `history-pair`, `history-pair-compare`, `history-more` | around the list | |
+//! | `queue-open`, `queue`, `queued`, `queue-cancel`, `queue-cancel-all`, `queue-close` | what waits and runs | `data-count`, `data-job` |
 //! | `undo`, `notice` | messages over the page | |
 //! | `stopped` | message of a program that stopped | |
 //! | `keys` | the dialog of keys | |

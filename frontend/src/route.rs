@@ -26,6 +26,9 @@ pub(crate) enum Route {
     /// How the method works.
     #[at("/learn")]
     Learn,
+    /// All results of this browser.
+    #[at("/history")]
+    History,
     /// A shared result.
     #[at("/r/:id")]
     Result {

@@ -143,6 +143,16 @@ async fn submit(request: &GenerateRequest) -> Result<Submitted, ErrorBody> {
     read(checked(post.send().await).await?).await
 }
 
+/// The bytes of a finished picture.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn picture_bytes(job: &JobId, picture: usize) -> Result<Vec<u8>, ErrorBody> {
+    let of = download_path(job, picture, true);
+    let response = answer(Request::get(&of)).await?;
+    response.binary().await.map_err(|error| unreadable(&error))
+}
+
 /// Every token of a picture of a result.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use web_sys::HtmlElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
+use super::Queue;
 use crate::{api, hooks::use_theme, route::Route};
 
 /// Properties of [`Header`].
@@ -55,6 +56,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
         (Route::Playground, "Playground", true),
         (Route::Compare, "Compare", true),
         (Route::Explore, "Explore", true),
+        (Route::History, "History", false),
         (Route::Learn, "Learn", false),
     ];
     html! {
@@ -81,6 +83,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
                 </div>
             </nav>
             <div class="aside">
+                <Queue />
                 <button
                     type="button"
                     class="quiet"

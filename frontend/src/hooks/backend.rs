@@ -4,14 +4,17 @@ use std::{cell::RefCell, rc::Rc};
 
 use gloo_events::EventListener;
 use gloo_timers::{callback::Timeout, future::TimeoutFuture};
-use var_dd_protocol::{ErrorCode, GenerateRequest, JobId, JobState, OwnerToken};
+use var_dd_protocol::{ErrorBody, ErrorCode, GenerateRequest, JobId, JobState, OwnerToken};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
-use super::{gathered::gathered, memory};
+use super::{archive, gathered::gathered, memory};
 use crate::{
     api::{self, Server},
-    state::store::{Action, Connection, Store},
+    state::{
+        history::Entry,
+        store::{Action, Connection, Store},
+    },
 };
 
 /// How often, and after how long, a new server is asked for its example.
@@ -89,18 +92,42 @@ impl Backend {
         let Some(token) = memory::owner_token(job) else {
             return self.notice("Only whoever asked for these pictures can delete them.");
         };
+        self.delete_by(job, token);
+    }
+
+    /// Deletes own results, unless that is taken back within [`UNDO_MS`]; those whose secret is not
+    /// known are taken off the list of this browser alone, at once.
+    pub(crate) fn delete_all(&self, entries: &[Entry]) {
+        let mut unowned = Vec::new();
+        for entry in entries {
+            let id = &entry.own.id;
+            match entry.owner_token.clone().or_else(|| memory::owner_token(id)) {
+                Some(token) => self.delete_by(id, token),
+                None => unowned.push(id.clone()),
+            }
+        }
+        unowned.iter().for_each(|id| forget(&self.store.dispatcher(), id));
+    }
+
+    fn delete_by(&self, job: &JobId, token: OwnerToken) {
+        if self.store.is_deleted(job) {
+            return;
+        }
         let (store, deleting, id) = (self.store.dispatcher(), self.deleting.clone(), job.clone());
         store.dispatch(Action::Deleting(id.clone()));
         let secret = token.clone();
         let later = Timeout::new(UNDO_MS, move || {
             deleting.take(&id);
             spawn_local(async move {
+                let is_gone = |error: &ErrorBody| error.code == ErrorCode::NotFound;
                 let action = match api::delete(&id, &secret).await {
-                    Ok(()) => Action::Deleted(id),
-                    Err(error) if error.code == ErrorCode::NotFound => Action::Deleted(id),
-                    Err(error) => {
+                    Err(error) if !is_gone(&error) => {
                         store.dispatch(Action::Notice(Some(error.message)));
                         Action::Kept(id)
+                    }
+                    _ => {
+                        forget(&store, &id);
+                        Action::Deleted(id)
                     }
                 };
                 store.dispatch(action);
@@ -124,6 +151,13 @@ impl Backend {
     pub(crate) fn keep(&self, job: &JobId) {
         if self.deleting.take(job) {
             self.store.dispatch(Action::Kept(job.clone()));
+        }
+    }
+
+    /// Follows own jobs that another tab asked for, or an earlier page.
+    pub(crate) fn follow(&self, jobs: Vec<JobId>) {
+        for job in jobs {
+            spawn_local(resume(self.store.dispatcher(), self.server.clone(), job));
         }
     }
 
@@ -193,6 +227,7 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
                 EventListener::new(&window, "pagehide", move |_| {
                     for (job, token, _) in deleting.0.take() {
                         api::delete_on_leaving(&job, &token);
+                        archive::note(Vec::new(), vec![job]);
                     }
                 })
             });
@@ -262,23 +297,10 @@ fn use_own_results(backend: &Backend) {
         use_effect_with((), move |()| {
             let mine = memory::mine();
             let unfinished: Vec<_> = mine.unfinished().map(|own| own.id.clone()).collect();
+            archive::migrate(&mine);
             store.dispatch(Action::Mine(Rc::new(mine)));
             for job in unfinished.into_iter().take(MOST_RESUMED) {
-                let (store, server) = (store.clone(), server.clone());
-                spawn_local(async move {
-                    match api::view(job.as_str()).await {
-                        Ok(view) => {
-                            let runs = !view.state.is_final();
-                            store.dispatch(Action::View(Rc::new(view)));
-                            if runs {
-                                server.watch(job);
-                            }
-                        }
-                        Err(error) if error.code == ErrorCode::NotFound => forget(&store, &job),
-                        // It stays in the list for another time.
-                        Err(_) => {}
-                    }
-                });
+                spawn_local(resume(store.clone(), server.clone(), job));
             }
             let changed = Callback::from(move |()| {
                 store.dispatch(Action::Mine(Rc::new(memory::mine())));
@@ -302,7 +324,24 @@ fn use_own_results(backend: &Backend) {
         deleted.iter().for_each(|id| mine.forget(id));
         memory::keep_mine(&mine);
         store.dispatch(Action::Mine(Rc::new(mine)));
+        archive::note(news.clone(), deleted.clone());
     });
+}
+
+/// Learns how an own job stands, and follows it while it runs.
+async fn resume(store: UseReducerDispatcher<Store>, server: Server, job: JobId) {
+    match api::view(job.as_str()).await {
+        Ok(view) => {
+            let runs = !view.state.is_final();
+            store.dispatch(Action::View(Rc::new(view)));
+            if runs {
+                server.watch(job);
+            }
+        }
+        Err(error) if error.code == ErrorCode::NotFound => forget(&store, &job),
+        // It stays in the list for another time.
+        Err(_) => {}
+    }
 }
 
 fn forget(store: &UseReducerDispatcher<Store>, job: &JobId) {
@@ -310,6 +349,7 @@ fn forget(store: &UseReducerDispatcher<Store>, job: &JobId) {
     mine.forget(job);
     memory::keep_mine(&mine);
     store.dispatch(Action::Mine(Rc::new(mine)));
+    archive::note(Vec::new(), vec![job.clone()]);
 }
 
 /// Keeps the list of recent results fresh: asked for once, then when something of one's own

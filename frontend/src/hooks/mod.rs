@@ -2,9 +2,11 @@
 //! remembers.
 
 mod album;
+pub(crate) mod archive;
 mod backend;
 mod clipboard;
 mod controls;
+mod download;
 mod files;
 mod focus;
 mod gathered;
@@ -21,6 +23,7 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
+pub(crate) use download::download;
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{focus_main, has_main_focus};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};

@@ -3,6 +3,7 @@
 mod at_hand;
 mod compare;
 mod explore;
+mod history;
 mod learn;
 mod missing;
 mod part;
@@ -12,6 +13,7 @@ mod result;
 use at_hand::AtHand;
 use compare::Compare;
 use explore::Explore;
+use history::History;
 use learn::Learn;
 pub(crate) use missing::Missing;
 pub(crate) use part::{Fetched, Part};

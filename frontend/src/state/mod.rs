@@ -3,6 +3,7 @@
 
 pub(crate) mod address;
 pub(crate) mod bench;
+pub(crate) mod bundle;
 pub(crate) mod classes;
 pub(crate) mod comparison;
 pub(crate) mod conversation;
@@ -10,6 +11,7 @@ pub(crate) mod cost;
 pub(crate) mod custom_plan;
 pub(crate) mod desk;
 pub(crate) mod glossary;
+pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod lesson;
 pub(crate) mod mine;
@@ -18,6 +20,7 @@ pub(crate) mod pad;
 pub(crate) mod plan_shape;
 pub(crate) mod player;
 pub(crate) mod pulse;
+pub(crate) mod queue;
 pub(crate) mod rate;
 pub(crate) mod settings;
 pub(crate) mod spelling;

@@ -8,6 +8,7 @@ mod faults;
 mod focus;
 mod frames;
 mod hands;
+mod history;
 mod keeping;
 mod learn;
 mod opened;
