@@ -104,6 +104,7 @@ fn draw(route: Route) -> Html {
         Route::Picture => fetched(Part::AtHand),
         Route::Learn => fetched(Part::Learn),
         Route::History => fetched(Part::History),
+        Route::Grid => fetched(Part::Grid),
         Route::Result { id } => html! { <ResultPage key={id.clone()} id={id.clone()} /> },
         Route::NotFound => html! { <Missing words="There is nothing at this address" /> },
     }

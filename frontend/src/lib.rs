@@ -77,6 +77,9 @@
 //! | `history-choose-all`, `history-compare`, `history-star`, `history-delete`, `history-zip`, `history-export`, `history-import` | what is done with those chosen | |
 //! | `history-told`, `history-unkept`, `history-pair`, `history-pair-compare`, `history-more` | around the list | |
 //! | `queue-open`, `queue`, `queued`, `queue-cancel`, `queue-cancel-all`, `queue-close` | what waits and runs | `data-count`, `data-job` |
+//! | `grid-across`, `grid-across-values`, `grid-down`, `grid-down-values`, `grid-plan`, `grid-start`, `grid-reason` | what a grid is to be | |
+//! | `grid`, `grid-cell`, `grid-told` | the grid | `data-there`, `data-count`: pictures that are there, and all |
+//! | `grid-stop`, `grid-go-on`, `grid-sheet`, `grid-share` | what is done with it | |
 //! | `undo`, `notice` | messages over the page | |
 //! | `stopped` | message of a program that stopped | |
 //! | `keys` | the dialog of keys | |

@@ -23,6 +23,9 @@ pub(crate) enum Route {
     /// A picture at hand: of one's own, or of a result.
     #[at("/picture")]
     Picture,
+    /// One setting across, another one down.
+    #[at("/grid")]
+    Grid,
     /// How the method works.
     #[at("/learn")]
     Learn,

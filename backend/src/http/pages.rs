@@ -29,7 +29,7 @@ const PLACE_OF_TAGS: &str = "<!-- open-graph -->";
 const PLACE_WITHOUT_SCRIPTS: &str = "<!-- without-scripts -->";
 
 /// Paths of the places in the page; `/c/…` and `/r/…` have endpoints of their own.
-const PLACES: [&str; 6] = ["/", "/compare", "/explore", "/history", "/learn", "/picture"];
+const PLACES: [&str; 7] = ["/", "/compare", "/explore", "/grid", "/history", "/learn", "/picture"];
 
 /// Where the files of the page are.
 #[derive(Clone, Debug)]

@@ -166,9 +166,32 @@ pub(crate) async fn tokens(job: &JobId, picture: usize) -> Result<TokenReport, E
 /// # Errors
 /// What the server says, or that it does not answer.
 pub(crate) async fn preview(request: &GenerateRequest) -> Result<Picture, ErrorBody> {
+    held(posted_preview(request).await?).await
+}
+
+/// The finished picture of a request as it is sent.
+///
+/// # Errors
+/// What the server says, or that it does not answer.
+pub(crate) async fn preview_bytes(request: &GenerateRequest) -> Result<Vec<u8>, ErrorBody> {
+    let response = posted_preview(request).await?;
+    response.binary().await.map_err(|error| unreadable(&error))
+}
+
+async fn posted_preview(request: &GenerateRequest) -> Result<Response, ErrorBody> {
     let post = Request::post(&path("api/preview")).abort_signal(patience().as_ref());
     let post = post.json(request).map_err(|error| unreadable(&error))?;
-    held(checked(post.send().await).await?).await
+    checked(post.send().await).await
+}
+
+/// The bytes of a preview in the memory of the browser.
+///
+/// # Errors
+/// When that has no room.
+pub(crate) fn picture_of(preview: &[u8]) -> Result<Picture, ErrorBody> {
+    line::held_picture(preview, "image/jpeg").ok_or_else(|| {
+        ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
+    })
 }
 
 /// The picture of an answer.

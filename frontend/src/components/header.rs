@@ -56,6 +56,7 @@ pub(crate) fn Header(props: &HeaderProps) -> Html {
         (Route::Playground, "Playground", true),
         (Route::Compare, "Compare", true),
         (Route::Explore, "Explore", true),
+        (Route::Grid, "Grid", false),
         (Route::History, "History", false),
         (Route::Learn, "Learn", false),
     ];

@@ -4,25 +4,23 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    rc::Rc,
 };
 
 use gloo_events::EventListener;
-use idb::{Database, DatabaseEvent, Error, ObjectStore, TransactionMode};
+use idb::{Error, TransactionMode};
 use var_dd_protocol::JobId;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::BroadcastChannel;
 use yew::Callback;
 
-use super::memory;
+use super::{database, memory};
 use crate::state::{
     history::{Entry, newest_first},
     mine::{Mine, Own},
 };
 
 const DATABASE: &str = "var-dd";
-const VERSION: u32 = 1;
 
 /// The store of results: JSON by the name of the job.
 const RESULTS: &str = "results";
@@ -31,7 +29,6 @@ const RESULTS: &str = "results";
 const CHANNEL: &str = "var-dd.history";
 
 thread_local! {
-    static OPEN: RefCell<Option<Rc<Database>>> = const { RefCell::new(None) };
     /// What the browser would not keep; nothing for what was deleted.
     static UNKEPT: RefCell<BTreeMap<JobId, Option<Entry>>> = const { RefCell::new(BTreeMap::new()) };
     static IS_KEPT: Cell<bool> = const { Cell::new(true) };
@@ -187,7 +184,7 @@ async fn keep(
     change: &impl Fn(&JobId, Option<Entry>) -> Option<Entry>,
     made: &mut Vec<(JobId, Option<Entry>)>,
 ) -> Result<bool, Error> {
-    let database = open().await?;
+    let database = database::open(DATABASE, RESULTS).await?;
     let transaction = database.transaction(&[RESULTS], TransactionMode::ReadWrite)?;
     let store = transaction.object_store(RESULTS)?;
     let mut any = false;
@@ -219,7 +216,7 @@ async fn keep(
 }
 
 async fn read_all() -> Result<Vec<Entry>, Error> {
-    let database = open().await?;
+    let database = database::open(DATABASE, RESULTS).await?;
     let transaction = database.transaction(&[RESULTS], TransactionMode::ReadOnly)?;
     let values = transaction.object_store(RESULTS)?.get_all(None, None)?.await?;
     Ok(values.iter().filter_map(entry).collect())
@@ -227,21 +224,4 @@ async fn read_all() -> Result<Vec<Entry>, Error> {
 
 fn entry(value: &JsValue) -> Option<Entry> {
     serde_json::from_str(&value.as_string()?).ok()
-}
-
-async fn open() -> Result<Rc<Database>, Error> {
-    if let Some(open) = OPEN.with_borrow(Clone::clone) {
-        return Ok(open);
-    }
-    let mut request = idb::Factory::new()?.open(DATABASE, Some(VERSION))?;
-    request.on_upgrade_needed(|event| {
-        if let Ok(database) = event.database() {
-            // A database without the store refuses what is put there, and that is told.
-            let _: Result<ObjectStore, Error> =
-                database.create_object_store(RESULTS, idb::ObjectStoreParams::new());
-        }
-    });
-    let database = Rc::new(request.await?);
-    OPEN.set(Some(database.clone()));
-    Ok(database)
 }

@@ -5,15 +5,20 @@ use web_sys::{Blob, BlobPropertyBag, HtmlAnchorElement, Url};
 
 /// Hands a file to the browser, which keeps it where downloads go. Whether it could.
 pub(crate) fn download(name: &str, media_type: &str, bytes: &[u8]) -> bool {
-    offer(name, media_type, bytes).is_some()
-}
-
-fn offer(name: &str, media_type: &str, bytes: &[u8]) -> Option<()> {
     let parts = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes));
     let kind = BlobPropertyBag::new();
     kind.set_type(media_type);
-    let blob = Blob::new_with_u8_array_sequence_and_options(&parts, &kind).ok()?;
-    let url = Url::create_object_url_with_blob(&blob).ok()?;
+    Blob::new_with_u8_array_sequence_and_options(&parts, &kind)
+        .is_ok_and(|blob| download_blob(name, &blob))
+}
+
+/// Hands a file that is in the memory of the browser to where downloads go. Whether it could.
+pub(crate) fn download_blob(name: &str, blob: &Blob) -> bool {
+    offer(name, blob).is_some()
+}
+
+fn offer(name: &str, blob: &Blob) -> Option<()> {
+    let url = Url::create_object_url_with_blob(blob).ok()?;
     let document = web_sys::window()?.document()?;
     let link: HtmlAnchorElement = document.create_element("a").ok()?.dyn_into().ok()?;
     link.set_href(&url);

@@ -4,8 +4,10 @@
 mod album;
 pub(crate) mod archive;
 mod backend;
+pub(crate) mod cells;
 mod clipboard;
 mod controls;
+mod database;
 mod download;
 mod files;
 mod focus;
@@ -23,7 +25,7 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
-pub(crate) use download::download;
+pub(crate) use download::{download, download_blob};
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{focus_main, has_main_focus};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};

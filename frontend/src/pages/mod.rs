@@ -3,6 +3,7 @@
 mod at_hand;
 mod compare;
 mod explore;
+mod grid;
 mod history;
 mod learn;
 mod missing;
@@ -13,6 +14,7 @@ mod result;
 use at_hand::AtHand;
 use compare::Compare;
 use explore::Explore;
+use grid::GridPage;
 use history::History;
 use learn::Learn;
 pub(crate) use missing::Missing;

@@ -8,7 +8,7 @@ use wasm_bindgen_futures::spawn_local;
 use wasm_split_helpers::{SplitLoaderError, wasm_split};
 use yew::prelude::*;
 
-use super::{AtHand, Compare, Explore, History, Learn};
+use super::{AtHand, Compare, Explore, GridPage, History, Learn};
 use crate::hooks::{focus_main, has_main_focus};
 
 /// A place drawn, or that its code did not arrive.
@@ -20,6 +20,7 @@ pub(crate) enum Part {
     Compare,
     Explore,
     AtHand,
+    Grid,
     History,
     Learn,
 }
@@ -31,6 +32,7 @@ impl Part {
             Self::Compare => "compare",
             Self::Explore => "explore",
             Self::AtHand => "picture",
+            Self::Grid => "grid",
             Self::History => "history",
             Self::Learn => "learn",
         }
@@ -41,6 +43,7 @@ impl Part {
             Self::Compare => compare().await,
             Self::Explore => explore().await,
             Self::AtHand => at_hand().await,
+            Self::Grid => grid().await,
             Self::History => history().await,
             Self::Learn => learn().await,
         }
@@ -61,6 +64,11 @@ fn explore() -> Drawn {
 #[wasm_split(explore, fallible)]
 fn at_hand() -> Drawn {
     Ok(html! { <AtHand /> })
+}
+
+#[wasm_split(grid, fallible)]
+fn grid() -> Drawn {
+    Ok(html! { <GridPage /> })
 }
 
 #[wasm_split(history, fallible)]

@@ -11,6 +11,7 @@ pub(crate) mod cost;
 pub(crate) mod custom_plan;
 pub(crate) mod desk;
 pub(crate) mod glossary;
+pub(crate) mod grid;
 pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod lesson;

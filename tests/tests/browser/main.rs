@@ -7,6 +7,7 @@ mod explore;
 mod faults;
 mod focus;
 mod frames;
+mod grid;
 mod hands;
 mod history;
 mod keeping;

@@ -1,0 +1,613 @@
+//! A grid of pictures: one setting changes across, another one down.
+
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
+
+use futures_channel::oneshot;
+use gloo_timers::future::TimeoutFuture;
+use var_dd_protocol::{ErrorBody, ErrorCode, GenerateRequest, ModelInfo};
+use wasm_bindgen::{JsCast, prelude::Closure};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{
+    Blob, CanvasRenderingContext2d, HtmlCanvasElement, HtmlElement, HtmlImageElement,
+    HtmlInputElement, HtmlSelectElement,
+};
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use crate::{
+    api,
+    components::pickers,
+    hooks::{cells, copy_text, download_blob, use_backend, use_controls, use_title},
+    route::Route,
+    state::{
+        address::Address,
+        classes,
+        grid::{Axis, Grid},
+        job::Picture,
+        settings::{PlanChoice, Settings},
+        store::Action,
+        words,
+    },
+};
+
+/// How long a server that is busy is left alone, in milliseconds, where it says nothing.
+const PAUSE_MS: u32 = 1_000;
+
+/// What a person set besides class, plan and seed.
+#[derive(Clone, PartialEq)]
+struct Sides {
+    across: (Axis, String),
+    down: (Axis, String),
+}
+
+/// A grid that is being filled, or is full.
+#[derive(Clone, PartialEq)]
+struct Drawn {
+    grid: Rc<Grid>,
+    title: String,
+    /// Side of a picture in pixels.
+    image_size: u32,
+    address: String,
+}
+
+/// Pictures by the number of their cell, and why it does not go on.
+#[derive(Clone, Default, PartialEq)]
+struct Filled {
+    pictures: Rc<BTreeMap<usize, Picture>>,
+    error: Option<ErrorBody>,
+    is_stopped: bool,
+}
+
+enum Fill {
+    Anew,
+    Picture(usize, Picture),
+    Error(ErrorBody),
+    Stop,
+    GoOn,
+}
+
+impl Reducible for Filled {
+    type Action = Fill;
+
+    fn reduce(self: Rc<Self>, fill: Fill) -> Rc<Self> {
+        let now = (*self).clone();
+        Rc::new(match fill {
+            Fill::Anew => Self::default(),
+            Fill::Picture(at, picture) => {
+                let mut pictures = (*now.pictures).clone();
+                pictures.insert(at, picture);
+                Self { pictures: Rc::new(pictures), ..now }
+            }
+            Fill::Error(error) => Self { error: Some(error), ..now },
+            Fill::Stop => Self { is_stopped: true, ..now },
+            Fill::GoOn => Self { is_stopped: false, error: None, ..now },
+        })
+    }
+}
+
+/// The grid and its controls.
+#[component]
+pub(crate) fn GridPage() -> Html {
+    let backend = use_backend();
+    let controls = use_controls();
+    let model = controls.model.clone();
+    let sides = use_state_eq(|| None::<Sides>);
+    let drawn = use_state_eq(|| None::<Drawn>);
+    let filled = use_reducer_eq(Filled::default);
+    let table = use_node_ref();
+    use_title(drawn.as_ref().map_or_else(|| "Grid".into(), |drawn| drawn.title.clone()));
+    let is_usable = backend.store.connection.is_usable();
+
+    // Seeds across, plans down, until somebody says otherwise.
+    let suggested = model.as_ref().map(|model| Sides {
+        across: (Axis::Seed, Axis::Seed.suggestion(model)),
+        down: (Axis::Plan, Axis::Plan.suggestion(model)),
+    });
+    let now = (*sides).clone().or(suggested);
+    let navigator = use_navigator();
+    let location = use_location();
+    let query = location.as_ref().map(|location| location.query_str().to_owned());
+    let query = query.unwrap_or_default();
+
+    // An address that names a grid: its settings are taken over, and it is drawn.
+    {
+        let pairs = location.and_then(|location| location.query::<Vec<(String, String)>>().ok());
+        let (controls, sides, drawn) = (controls.clone(), sides.setter(), drawn.clone());
+        let (store, filled) = (backend.store.dispatcher(), filled.dispatcher());
+        let due = !query.is_empty() && !controls.models.is_empty();
+        use_effect_with((due, query.clone()), move |(due, query)| {
+            let Some(pairs) = pairs.filter(|_| *due) else { return };
+            if drawn.as_ref().is_some_and(|drawn| drawn.address == *query) {
+                return;
+            }
+            match of_address(pairs, &controls.models, (*controls.settings).clone()) {
+                Ok((settings, named, grid)) => {
+                    controls.settings.set(settings);
+                    sides.set(Some(named));
+                    filled.dispatch(Fill::Anew);
+                    drawn.set(Some(Drawn { address: query.clone(), ..grid }));
+                }
+                Err(why) => {
+                    let words = format!("This link cannot be drawn. {why}.");
+                    store.dispatch(Action::Notice(Some(words)));
+                }
+            }
+        });
+    }
+    use_filling(&drawn, &filled, is_usable);
+
+    let wanted = match (&model, &now) {
+        (Some(model), Some(now)) => grid(&controls.settings, now, model).map(Some),
+        _ => Ok(None),
+    };
+    let draw = {
+        let (drawn, filled, navigator) = (drawn.clone(), filled.dispatcher(), navigator);
+        let wanted = wanted.clone().ok().flatten();
+        let (settings, now, model) = (controls.settings.clone(), now.clone(), model.clone());
+        Callback::from(move |_: MouseEvent| {
+            let (Some(wanted), Some(now)) = (wanted.clone(), &now) else { return };
+            let (Some(navigator), Some(model)) = (&navigator, &model) else { return };
+            let query = address_of(&settings, now, model);
+            filled.dispatch(Fill::Anew);
+            let Ok(()) = navigator.push_with_query(&Route::Grid, &query) else { return };
+            let address = navigator_query();
+            drawn.set(Some(Drawn { address, ..wanted }));
+        })
+    };
+    let stop = {
+        let filled = filled.dispatcher();
+        Callback::from(move |_: MouseEvent| filled.dispatch(Fill::Stop))
+    };
+    let go_on = {
+        let filled = filled.dispatcher();
+        Callback::from(move |_: MouseEvent| filled.dispatch(Fill::GoOn))
+    };
+    let share = {
+        let store = backend.store.dispatcher();
+        Callback::from(move |_: MouseEvent| {
+            let store = store.clone();
+            let location = web_sys::window().and_then(|window| window.location().href().ok());
+            let Some(address) = location else { return };
+            spawn_local(async move {
+                let words = match copy_text(&address).await {
+                    true => "Link to this grid copied.".to_owned(),
+                    false => format!("Copy this link: {address}"),
+                };
+                store.dispatch(Action::Notice(Some(words)));
+            });
+        })
+    };
+    let sheet = {
+        let (drawn, table, store) = (drawn.clone(), table.clone(), backend.store.dispatcher());
+        Callback::from(move |_: MouseEvent| {
+            let Some(drawn) = (*drawn).clone() else { return };
+            let (table, store) = (table.clone(), store.clone());
+            spawn_local(async move {
+                if save_sheet(&drawn, &table).await.is_none() {
+                    let words = "The browser has no room for the sheet.".to_owned();
+                    store.dispatch(Action::Notice(Some(words)));
+                }
+            });
+        })
+    };
+    let count = drawn.as_ref().map_or(0, |drawn| drawn.grid.cells.len());
+    let there = filled.pictures.len();
+    let is_full = count > 0 && there == count;
+    let runs = count > 0 && !is_full && !filled.is_stopped && filled.error.is_none();
+    let (reason, is_problem) = match &wanted {
+        _ if model.is_none() => ("Waiting for the server".to_owned(), false),
+        Err(why) => (why.clone(), true),
+        Ok(_) if !is_usable => ("No connection to the server".to_owned(), false),
+        Ok(_) => (String::new(), false),
+    };
+    html! {
+        <main class="compare grid-page" id="main" tabindex="-1">
+            <section class="race" aria-label="The grid">
+                <h1>{ drawn.as_ref().map_or("Grid", |drawn| drawn.title.as_str()) }</h1>
+                if let Some(drawn) = &*drawn {
+                    <p
+                        class="hint"
+                        role="status"
+                        data-testid="grid-told"
+                        data-there={there.to_string()}
+                        data-count={count.to_string()}
+                    >
+                        { match &filled.error {
+                            Some(error) => words::refusal(error),
+                            None if is_full => format!("{count} pictures."),
+                            None => format!("{there} of {count} pictures"),
+                        } }
+                    </p>
+                    { draw_table(drawn, &filled, &table) }
+                    <div class="race-actions">
+                        if runs {
+                            <button type="button" data-testid="grid-stop" onclick={stop}>
+                                { "Stop" }
+                            </button>
+                        } else if !is_full {
+                            <button type="button" data-testid="grid-go-on" onclick={go_on}>
+                                { "Go on" }
+                            </button>
+                        }
+                        <button
+                            type="button"
+                            data-testid="grid-sheet"
+                            disabled={there == 0}
+                            onclick={sheet}
+                        >{ "Sheet (PNG)" }</button>
+                        <button type="button" data-testid="grid-share" onclick={share}>
+                            { "Copy link" }
+                        </button>
+                    </div>
+                    <p class="hint">
+                        { "Each picture leads to its settings. Nothing of a grid is kept on the \
+                            server; this browser keeps its pictures for a reload." }
+                    </p>
+                } else {
+                    <p>
+                        { "Let one setting change from column to column and another from row to \
+                            row, and see what each does." }
+                    </p>
+                }
+            </section>
+            <aside class="rail" aria-label="What to draw">
+                if let (Some(model), Some(now)) = (&model, &now) {
+                    { side("across", "Across", &now.across, model, &{
+                        let (sides, now) = (sides.setter(), now.clone());
+                        Callback::from(move |across| {
+                            sides.set(Some(Sides { across, ..now.clone() }));
+                        })
+                    }) }
+                    { side("down", "Down", &now.down, model, &{
+                        let (sides, now) = (sides.setter(), now.clone());
+                        Callback::from(move |down| sides.set(Some(Sides { down, ..now.clone() })))
+                    }) }
+                    { pickers(&controls, controls.settings.seed().as_ref().err(), plan(&controls, model)) }
+                    <div class="generate-bar">
+                        <p
+                            id="grid-reason"
+                            class={if is_problem { "problem" } else { "reason" }}
+                            data-testid="grid-reason"
+                        >{ reason.clone() }</p>
+                        <button
+                            type="button"
+                            class="generate"
+                            data-testid="grid-start"
+                            disabled={!reason.is_empty()}
+                            aria-describedby="grid-reason"
+                            onclick={draw}
+                        >{ "Draw grid" }</button>
+                    </div>
+                } else {
+                    <p class="hint">{ "Waiting for the server" }</p>
+                }
+            </aside>
+        </main>
+    }
+}
+
+/// The query of the address as it stands now.
+fn navigator_query() -> String {
+    let window = web_sys::window();
+    window.and_then(|window| window.location().search().ok()).unwrap_or_default()
+}
+
+/// What changes along a side, and its values.
+fn side(
+    name: &'static str,
+    label: &'static str,
+    chosen: &(Axis, String),
+    model: &Rc<ModelInfo>,
+    set: &Callback<(Axis, String)>,
+) -> Html {
+    let on_axis = {
+        let model = model.clone();
+        set.reform(move |event: Event| {
+            let chosen = event.target_unchecked_into::<HtmlSelectElement>().value();
+            let axis = Axis::of_name(&chosen).unwrap_or(Axis::Seed);
+            (axis, axis.suggestion(&model))
+        })
+    };
+    let on_text = {
+        let axis = chosen.0;
+        set.reform(move |event: InputEvent| {
+            (axis, event.target_unchecked_into::<HtmlInputElement>().value())
+        })
+    };
+    html! {
+        <fieldset class="field grid-side">
+            <legend>{ label }</legend>
+            <select
+                aria-label={format!("{label}: what changes")}
+                data-testid={format!("grid-{name}")}
+                onchange={on_axis}
+            >
+                { for Axis::ALL.into_iter().map(|axis| html! {
+                    <option key={axis.name()} value={axis.name()} selected={axis == chosen.0}>
+                        { axis.name() }
+                    </option>
+                }) }
+            </select>
+            <input
+                type="text"
+                aria-label={format!("{label}: values, with commas between them")}
+                data-testid={format!("grid-{name}-values")}
+                value={chosen.1.clone()}
+                oninput={on_text}
+            />
+        </fieldset>
+    }
+}
+
+/// The plan of all pictures, where neither side changes it.
+fn plan(controls: &crate::hooks::Controls, model: &Rc<ModelInfo>) -> Html {
+    let chosen = controls.settings.plan;
+    let custom = controls.settings.custom.plan(model.scales()).is_ok();
+    let onchange = controls.set(|settings: Settings, plan| Settings { plan, ..settings });
+    let onchange = onchange.reform(|event: Event| {
+        let value = event.target_unchecked_into::<HtmlSelectElement>().value();
+        value.parse().map_or(PlanChoice::Custom, PlanChoice::Preset)
+    });
+    html! {
+        <label class="field">
+            <span class="grid-label">{ "Plan" }</span>
+            <select data-testid="grid-plan" {onchange}>
+                { for model.plans.iter().enumerate().map(|(index, preset)| html! {
+                    <option
+                        key={index}
+                        value={index.to_string()}
+                        selected={chosen == PlanChoice::Preset(index)}
+                    >{ &preset.name }</option>
+                }) }
+                if custom || chosen == PlanChoice::Custom {
+                    <option value="custom" selected={chosen == PlanChoice::Custom}>
+                        { "of your own" }
+                    </option>
+                }
+            </select>
+        </label>
+    }
+}
+
+/// The grid that settings and sides make.
+fn grid(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Result<Drawn, String> {
+    let alone = Settings { count: 1, last_frame_first: false, ..settings.clone() };
+    let base = alone
+        .request(model)
+        .map_err(|problem| format!("{}: {}", problem.field.name(), problem.message))?;
+    let across = (sides.across.0, sides.across.1.as_str());
+    let down = (sides.down.0, sides.down.1.as_str());
+    let grid = Grid::new(&base, across, down, model)?;
+    let title = format!("{} and {}", sides.across.0.name(), sides.down.0.name());
+    let title = match model.classes.get(base.class as usize) {
+        Some(class) if ![sides.across.0, sides.down.0].contains(&Axis::Class) => {
+            format!("{class}: {title}")
+        }
+        _ => title,
+    };
+    let image_size = model.image_size;
+    Ok(Drawn { grid: Rc::new(grid), title, image_size, address: String::new() })
+}
+
+/// The address of a grid, in words.
+fn address_of(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Vec<(String, String)> {
+    let side = |(axis, values): &(Axis, String)| format!("{}: {values}", axis.name());
+    // By its name where that leaves no doubt.
+    let name = model.classes.get(settings.class).and_then(|name| name.split(',').next());
+    let name = name.filter(|name| classes::of_text(&model.classes, name) == Some(settings.class));
+    let class = name.map_or_else(|| settings.class.to_string(), str::to_owned);
+    let plan = match settings.plan {
+        PlanChoice::Preset(index) => model.plans.get(index).map(|preset| preset.name.clone()),
+        PlanChoice::Custom => {
+            settings.plan(model).ok().and_then(|plan| serde_json::to_string(&plan).ok())
+        }
+    };
+    let of = |name: &str, value: String| (name.to_owned(), value);
+    let mut pairs = vec![
+        of("across", side(&sides.across)),
+        of("down", side(&sides.down)),
+        of("model", model.name.clone()),
+        of("class", class),
+        of("seed", settings.seed.clone()),
+    ];
+    pairs.extend(plan.map(|plan| of("plan", plan)));
+    pairs
+}
+
+/// The grid that an address names, with the settings and sides that make it.
+fn of_address(
+    pairs: Vec<(String, String)>,
+    models: &[ModelInfo],
+    settings: Settings,
+) -> Result<(Settings, Sides, Drawn), String> {
+    let side = |name: &str| {
+        let text = pairs.iter().find(|(other, _)| other == name).map(|(_, text)| text);
+        let text = text.ok_or_else(|| format!("it does not say what changes {name}"))?;
+        let (axis, values) = text.split_once(':').unwrap_or((text, ""));
+        let axis = Axis::of_name(axis.trim());
+        let axis = axis.ok_or_else(|| format!("“{text}” is nothing that can change {name}"))?;
+        Ok::<_, String>((axis, values.trim().to_owned()))
+    };
+    let sides = Sides { across: side("across")?, down: side("down")? };
+    let (settings, left_out) = Address::of_pairs(pairs.clone()).apply(settings, models);
+    if !left_out.is_empty() {
+        return Err(left_out.join("; "));
+    }
+    let model = settings.model(models).ok_or("no model is loaded")?;
+    let drawn = grid(&settings, &sides, model)?;
+    Ok((settings, sides, drawn))
+}
+
+/// Fills the grid, one picture after the other: those that the browser has, then those that the
+/// server draws.
+#[hook]
+fn use_filling(
+    drawn: &UseStateHandle<Option<Drawn>>,
+    filled: &UseReducerHandle<Filled>,
+    is_usable: bool,
+) {
+    let grid = drawn.as_ref().map(|drawn| drawn.grid.clone());
+    let runs = is_usable && !filled.is_stopped && filled.error.is_none();
+    let (there, tell) = (filled.pictures.clone(), filled.dispatcher());
+    use_effect_with((grid, runs), move |(grid, runs)| {
+        let is_over = Rc::new(Cell::new(!runs));
+        if let Some(grid) = grid.clone().filter(|_| *runs) {
+            let is_over = is_over.clone();
+            spawn_local(async move {
+                let missing = |at: &usize| !there.contains_key(at);
+                for at in (0..grid.cells.len()).filter(missing) {
+                    let outcome = cell(&grid.cells[at], &is_over).await;
+                    if is_over.get() {
+                        return;
+                    }
+                    match outcome {
+                        Ok(picture) => tell.dispatch(Fill::Picture(at, picture)),
+                        Err(error) => return tell.dispatch(Fill::Error(error)),
+                    }
+                }
+            });
+        }
+        move || is_over.set(true)
+    });
+}
+
+/// The picture of one cell.
+async fn cell(request: &GenerateRequest, is_over: &Cell<bool>) -> Result<Picture, ErrorBody> {
+    if let Some(bytes) = cells::kept(request).await {
+        return api::picture_of(&bytes);
+    }
+    loop {
+        match api::preview_bytes(request).await {
+            Ok(bytes) => {
+                cells::keep(request, &bytes).await;
+                return api::picture_of(&bytes);
+            }
+            Err(error) => {
+                let busy = matches!(error.code, ErrorCode::RateLimited | ErrorCode::QueueFull);
+                if !busy || is_over.get() {
+                    return Err(error);
+                }
+                let pause_ms = error.retry_after_s.map_or(PAUSE_MS, |seconds| seconds * 1000);
+                TimeoutFuture::new(pause_ms.min(60_000)).await;
+            }
+        }
+    }
+}
+
+fn draw_table(drawn: &Drawn, filled: &Filled, table: &NodeRef) -> Html {
+    let columns = drawn.grid.across.len();
+    let picture = |at: usize, name: String| {
+        let query = drawn.grid.cells.get(at).map(Address::of_request).unwrap_or_default();
+        html! {
+            <td key={at} data-testid="grid-cell" data-there={filled.pictures.contains_key(&at).to_string()}>
+                if let Some(picture) = filled.pictures.get(&at) {
+                    <Link<Route, Address> to={Route::Playground} query={query}>
+                        <img src={picture.url().to_owned()} alt={name} />
+                    </Link<Route, Address>>
+                } else {
+                    <span class="grid-empty" />
+                }
+            </td>
+        }
+    };
+    html! {
+        // A region that scrolls is reached by the keyboard.
+        <div ref={table} class="grid-scroll" tabindex="0" role="region" aria-label="Pictures">
+            <table class={format!("grid of-{}", columns.min(12))} data-testid="grid">
+                <thead>
+                    <tr>
+                        <td />
+                        { for drawn.grid.across.iter().map(|value| html! {
+                            <th scope="col">{ &value.label }</th>
+                        }) }
+                    </tr>
+                </thead>
+                <tbody>
+                    { for drawn.grid.down.iter().enumerate().map(|(row, value)| html! {
+                        <tr key={row}>
+                            <th scope="row">{ &value.label }</th>
+                            { for drawn.grid.across.iter().enumerate().map(|(column, across)| {
+                                let name = format!("{}, {}", across.label, value.label);
+                                picture(row * columns + column, name)
+                            }) }
+                        </tr>
+                    }) }
+                </tbody>
+            </table>
+        </div>
+    }
+}
+
+/// Draws the grid with its labels and hands it to the browser as a PNG; nothing if that has no
+/// room.
+async fn save_sheet(drawn: &Drawn, table: &NodeRef) -> Option<()> {
+    let blob = painted(drawn, table)?;
+    let blob = blob.await.ok()??;
+    download_blob("var-dd-grid.png", &blob).then_some(())
+}
+
+/// The sheet as it is painted and encoded.
+fn painted(drawn: &Drawn, table: &NodeRef) -> Option<oneshot::Receiver<Option<Blob>>> {
+    /// Room around and between, and for a line of text, in pixels.
+    const GAP: f64 = 8.0;
+    const LINE: f64 = 28.0;
+    /// Most letters of a label.
+    const LETTERS: usize = 28;
+    let document = web_sys::window()?.document()?;
+    let canvas: HtmlCanvasElement = document.create_element("canvas").ok()?.dyn_into().ok()?;
+    let context = |canvas: &HtmlCanvasElement| {
+        let context = canvas.get_context("2d").ok()??;
+        context.dyn_into::<CanvasRenderingContext2d>().ok()
+    };
+    let cut = |text: &str| text.chars().take(LETTERS).collect::<String>();
+    let font = "16px system-ui, sans-serif";
+    let measure = context(&canvas)?;
+    measure.set_font(font);
+    let width = |text: &str| measure.measure_text(&cut(text)).map_or(0.0, |size| size.width());
+    let widest = |values: &[crate::state::grid::Value]| {
+        values.iter().map(|value| width(&value.label)).fold(0.0, f64::max)
+    };
+    // Small pictures give their labels room.
+    let side = f64::from(drawn.image_size);
+    let cell = side.max(widest(&drawn.grid.across));
+    let left = widest(&drawn.grid.down) + 2.0 * GAP;
+    let top = 2.0 * LINE + GAP;
+    let (columns, rows) = (drawn.grid.across.len() as f64, drawn.grid.down.len() as f64);
+    canvas.set_width((left + columns * (cell + GAP)) as u32);
+    canvas.set_height((top + rows * (side + GAP)) as u32);
+    let paper = context(&canvas)?;
+    paper.set_fill_style_str("#faf8f5");
+    paper.fill_rect(0.0, 0.0, f64::from(canvas.width()), f64::from(canvas.height()));
+    paper.set_fill_style_str("#1d1b18");
+    paper.set_font(font);
+    paper.set_text_baseline("middle");
+    paper.fill_text(&drawn.title, GAP, LINE / 2.0 + GAP / 2.0).ok()?;
+    for (at, value) in drawn.grid.across.iter().enumerate() {
+        let x = left + at as f64 * (cell + GAP);
+        paper.fill_text(&cut(&value.label), x, 1.5 * LINE + GAP / 2.0).ok()?;
+    }
+    for (at, value) in drawn.grid.down.iter().enumerate() {
+        let y = top + at as f64 * (side + GAP) + side / 2.0;
+        paper.fill_text(&cut(&value.label), GAP, y).ok()?;
+    }
+    let cells = table.cast::<HtmlElement>()?.query_selector_all("[data-testid=grid-cell]").ok()?;
+    for at in 0..cells.length() {
+        let cell_element = cells.get(at)?.dyn_into::<HtmlElement>().ok()?;
+        let image = cell_element.query_selector("img").ok()?;
+        let Some(image) = image.and_then(|image| image.dyn_into::<HtmlImageElement>().ok()) else {
+            continue;
+        };
+        let (column, row) =
+            (at as usize % drawn.grid.across.len(), at as usize / drawn.grid.across.len());
+        let x = left + column as f64 * (cell + GAP);
+        let y = top + row as f64 * (side + GAP);
+        paper.draw_image_with_html_image_element_and_dw_and_dh(&image, x, y, side, side).ok()?;
+    }
+    let (tell, told) = oneshot::channel();
+    let done = Closure::once_into_js(move |blob: Option<Blob>| {
+        // Nobody waits any more when the page is left.
+        let _ = tell.send(blob);
+    });
+    canvas.to_blob(done.unchecked_ref()).ok()?;
+    Some(told)
+}
