@@ -1,5 +1,5 @@
 //! A result as one file to keep or to show elsewhere: an animation of its scales, or all of them,
-//! or all of its pictures, side by side.
+//! or all of its pictures, side by side. Files that were made lately are kept in memory.
 
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use actix_web::{
 };
 use anyhow::Context;
 use image::{RgbImage, imageops};
+use quick_cache::{Weighter, sync::Cache};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use var_dd_protocol::{ErrorBody, ErrorCode, FrameEntry, JobId, JobState, JobView};
+use webp_animation::{ColorMode, Encoder, EncoderOptions};
 
 use super::{
     Site,
@@ -36,13 +38,15 @@ const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 const HELD: Duration = Duration::from_secs(2);
 
 /// What kind of file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
     /// The scales one after the other, in at most 256 colours each.
     Gif,
     /// The scales one after the other, as they were sent, the last one lossless.
     Apng,
+    /// The scales one after the other, lossless, smaller than as APNG.
+    Webp,
     /// The scales side by side.
     Filmstrip,
     /// All pictures of the result side by side.
@@ -50,7 +54,7 @@ enum Kind {
 }
 
 /// How fast an animation runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Pace {
     /// As fast as it was drawn.
@@ -86,7 +90,8 @@ pub(super) struct ExportQuery {
     params(("id" = JobId, Path, description = "Name of the result"), ExportQuery),
     responses(
         (status = 200, description = "The file", content(
-            (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "image/png"))),
+            (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "image/webp"),
+            (Vec<u8> = "image/png"))),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No such kind or pace", body = ErrorBody),
         (status = 403, description = "Host refused", body = ErrorBody),
@@ -113,35 +118,94 @@ pub(super) async fn export(
         );
         return Err(ApiError::new(ErrorCode::NotFound, message));
     }
-    let mut shown = Vec::new();
-    if kind == Kind::Sheet {
-        for index in 0..view.request.count {
-            shown.push((site.scheduler.picture(&id, index).await?, HELD));
-        }
-    } else {
-        for (frame, hold) in held(&scales(&view, picture), pace) {
-            shown.push((site.scheduler.frame(&id, frame.seq).await?.1, hold));
-        }
-    }
     let (media_type, ending) = match kind {
         Kind::Gif => ("image/gif", "gif"),
         Kind::Apng => ("image/apng", "png"),
+        Kind::Webp => ("image/webp", "webp"),
         Kind::Filmstrip | Kind::Sheet => ("image/png", "png"),
     };
     let name = results::file_name(&view, picture, ending);
-    let texts = results::parameters(&view, picture);
-    let made = web::block(move || made(kind, &shown, view.image_size, &texts)).await;
-    let made = made.map_err(|_| {
-        ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
-    })?;
-    let bytes = made.map_err(|error| {
-        ApiError::new(ErrorCode::Internal, format!("the export cannot be made: {error:#}"))
-    })?;
+    let key = Key { result: id.into_inner(), kind, pace, picture };
+    // Whoever asks while it is made waits for the same one.
+    let making = make(&site, &view, kind, pace, picture);
+    let bytes = site.exports.made.get_or_insert_async(&key, making).await?;
     let mut response = answer(&request, media_type, Caching::Immutable, bytes);
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
+}
+
+/// An export by what it is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    result: JobId,
+    kind: Kind,
+    pace: Pace,
+    picture: u32,
+}
+
+/// Exports that were made lately, within a bound of memory.
+pub(super) struct Exports {
+    made: Cache<Key, Bytes, Length>,
+}
+
+impl Exports {
+    /// About how many there is room for.
+    const COUNT: usize = 128;
+
+    /// Bytes of all that are kept.
+    const BYTES: u64 = 64 << 20;
+
+    /// None made so far.
+    pub(super) fn new() -> Self {
+        Self { made: Cache::with_weighter(Self::COUNT, Self::BYTES, Length) }
+    }
+
+    /// Forgets those of a result.
+    pub(super) fn forget(&self, result: &JobId) {
+        self.made.retain(|key, _| key.result != *result);
+    }
+}
+
+/// An export weighs its bytes.
+#[derive(Clone)]
+struct Length;
+
+impl Weighter<Key, Bytes> for Length {
+    fn weight(&self, _: &Key, made: &Bytes) -> u64 {
+        // What weighs nothing is never let go.
+        made.len().max(1) as u64
+    }
+}
+
+/// Makes an export.
+async fn make(
+    site: &Site,
+    view: &JobView,
+    kind: Kind,
+    pace: Pace,
+    picture: u32,
+) -> Result<Bytes, ApiError> {
+    let mut shown = Vec::new();
+    if kind == Kind::Sheet {
+        for index in 0..view.request.count {
+            shown.push((site.scheduler.picture(&view.id, index).await?, HELD));
+        }
+    } else {
+        for (frame, hold) in held(&scales(view, picture), pace) {
+            shown.push((site.scheduler.frame(&view.id, frame.seq).await?.1, hold));
+        }
+    }
+    let texts = results::parameters(view, picture);
+    let side = view.image_size;
+    let made = web::block(move || made(kind, &shown, side, &texts)).await;
+    let made = made.map_err(|_| {
+        ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
+    })?;
+    made.map(Bytes::from).map_err(|error| {
+        ApiError::new(ErrorCode::Internal, format!("the export cannot be made: {error:#}"))
+    })
 }
 
 /// The scales of a picture in their order. Of one that came twice, as in a draft, the later counts.
@@ -200,6 +264,7 @@ fn made(
     match kind {
         Kind::Gif => gif(&pictures, &holds, side, texts),
         Kind::Apng => Ok(png_text::insert(&apng(&pictures, &holds, side)?, texts)),
+        Kind::Webp => webp(&pictures, &holds, side, texts),
         Kind::Filmstrip => {
             let strip = picture_file::in_rows(&pictures, pictures.len());
             Ok(png_text::insert(&picture_file::png(&strip, &[])?, texts))
@@ -260,6 +325,53 @@ pub(super) fn apng(
     }
     writer.finish()?;
     Ok(bytes)
+}
+
+fn webp(
+    pictures: &[RgbImage],
+    holds: &[Duration],
+    side: u16,
+    texts: &[(&'static str, String)],
+) -> anyhow::Result<Vec<u8>> {
+    let options = EncoderOptions { color_mode: ColorMode::Rgb, ..EncoderOptions::default() };
+    let mut encoder = Encoder::new_with_options((side.into(), side.into()), options)?;
+    let mut at_ms = 0;
+    for (picture, hold) in pictures.iter().zip(holds) {
+        encoder.add_frame(picture, at_ms)?;
+        at_ms += i32::try_from(hold.as_millis())?;
+    }
+    Ok(described(&encoder.finalize(at_ms)?, texts))
+}
+
+/// An extended WebP file with texts in its XMP (WebP container specification, sections "Extended
+/// File Format" and "Metadata").
+fn described(webp: &[u8], texts: &[(&'static str, String)]) -> Vec<u8> {
+    /// Where the flags of the first chunk are, and the one that says that there is XMP.
+    const FLAGS: (usize, u8) = (20, 0x04);
+    let lines: Vec<_> = texts.iter().map(|(keyword, text)| format!("{keyword}: {text}")).collect();
+    let text = lines.join("\n");
+    let xmp = format!(
+        "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"><rdf:RDF \
+         xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\"><rdf:Description \
+         rdf:about=\"\" xmlns:dc=\"http://purl.org/dc/elements/1.1/\"><dc:description><rdf:Alt>\
+         <rdf:li xml:lang=\"x-default\">{}</rdf:li></rdf:Alt></dc:description>\
+         </rdf:Description></rdf:RDF></x:xmpmeta>",
+        html_escape::encode_text(&text)
+    );
+    let mut file = webp.to_vec();
+    let Some(flags) = file.get_mut(FLAGS.0).filter(|_| webp.get(12..16) == Some(b"VP8X")) else {
+        return file;
+    };
+    *flags |= FLAGS.1;
+    file.extend_from_slice(b"XMP ");
+    file.extend_from_slice(&(xmp.len() as u32).to_le_bytes());
+    file.extend_from_slice(xmp.as_bytes());
+    if xmp.len() % 2 == 1 {
+        file.push(0);
+    }
+    let size = (file.len() - 8) as u32;
+    file[4..8].copy_from_slice(&size.to_le_bytes());
+    file
 }
 
 #[cfg(test)]

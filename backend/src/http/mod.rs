@@ -136,6 +136,7 @@ pub struct Site {
     upgrade_warning: UpgradeWarning,
     /// Number of the next WebSocket conversation, from 1.
     conversations: AtomicU64,
+    exports: export::Exports,
     readiness: health::Probe,
     thumbnails: Thumbnails,
     /// Turns of walks.
@@ -161,6 +162,7 @@ impl Site {
             connections: Connections::new(&config.limits, &config.trusted_proxies),
             upgrade_warning: UpgradeWarning::default(),
             conversations: AtomicU64::new(1),
+            exports: export::Exports::new(),
             readiness: health::Probe::default(),
             thumbnails: Thumbnails::default(),
             walks: Semaphore::new(walk::AT_ONCE),

@@ -108,6 +108,7 @@ pub(super) async fn delete(
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
     site.scheduler.delete(&id, &owner_token(&request)?).await?;
+    site.exports.forget(&id);
     Ok(HttpResponse::NoContent().finish())
 }
 

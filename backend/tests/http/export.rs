@@ -2,6 +2,9 @@
 
 use std::io::Cursor;
 
+use image::{
+    AnimationDecoder, DynamicImage, RgbaImage, codecs::webp::WebPDecoder, metadata::LoopCount,
+};
 use reqwest::{Method, header};
 use serde_json::json;
 use var_dd_protocol::{ErrorCode, JobView, PictureParameters};
@@ -56,6 +59,39 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
     assert_eq!((frames, last), (view.patch_nums.len(), Some(200)));
     assert_eq!(decoder.repeat(), gif::Repeat::Infinite);
     assert!(String::from_utf8_lossy(&gif).contains("parameters: {\"request\""));
+
+    let webp = server.get(&at(&view, "as=webp&pace=even&picture=1")).await;
+    assert_eq!(webp.headers()[header::CONTENT_TYPE], "image/webp");
+    let webp = webp.bytes().await.unwrap();
+    let decoder = WebPDecoder::new(Cursor::new(&webp)).unwrap();
+    assert!(matches!(decoder.loop_count(), LoopCount::Infinite));
+    // By libwebp, as browsers do: the other one takes 1 off colours when it lays frames over.
+    let frames: Vec<_> = webp_animation::Decoder::new(&webp).unwrap().into_iter().collect();
+    let ends: Vec<_> = frames.iter().map(webp_animation::Frame::timestamp).collect();
+    assert_eq!(ends.len(), view.patch_nums.len());
+    assert_eq!(ends.first(), Some(&400));
+    assert_eq!(ends[ends.len() - 1] - ends[ends.len() - 2], 2000);
+    let last = frames.last().unwrap();
+    let last =
+        RgbaImage::from_raw(finished.width(), finished.height(), last.data().to_vec()).unwrap();
+    let last = DynamicImage::from(last).to_rgb8();
+    assert_eq!(last, finished, "the last frame is the picture, to the bit");
+    let length = u32::from_le_bytes(webp[4..8].try_into().unwrap()) as usize;
+    assert_eq!(length + 8, webp.len());
+    assert!(String::from_utf8_lossy(&webp).contains("parameters: {\"request\""));
+}
+
+#[tokio::test]
+async fn an_export_is_the_same_each_time_and_gone_with_its_result() {
+    let server = Server::start(&[]).await;
+    let (view, token) = server.finished(wish()).await;
+    let path = at(&view, "as=webp");
+    let first = server.get(&path).await.bytes().await.unwrap();
+    assert_eq!(server.get(&path).await.bytes().await.unwrap(), first);
+    let delete = server.request(Method::DELETE, &format!("/api/results/{}", view.id));
+    let deleted = delete.bearer_auth(token.0).send().await.unwrap();
+    assert_eq!(deleted.status(), 204);
+    assert_eq!(server.get(&path).await.status(), 404);
 }
 
 #[tokio::test]

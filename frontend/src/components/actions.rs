@@ -161,10 +161,11 @@ fn exports(id: &JobId, picture: usize, several: bool) -> Html {
     let kinds = [
         ("gif", "Animation (GIF)"),
         ("apng", "Animation (APNG)"),
+        ("webp", "Animation (WebP)"),
         ("filmstrip", "All scales (PNG)"),
         ("sheet", "All pictures (PNG)"),
     ];
-    let shown = if several { &kinds[..] } else { &kinds[..3] };
+    let shown = if several { &kinds[..] } else { &kinds[..4] };
     html! {
         <>
             { for shown.iter().map(|&(kind, name)| html! {

@@ -22,8 +22,8 @@ async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
         playground.wait_until_shown().await?;
         playground.choose("downloads").await?;
         let fetched = "const found = []; \
-            for (const name of ['export-gif', 'export-apng', 'export-filmstrip', 'export-sheet', \
-                'qr']) { \
+            for (const name of ['export-gif', 'export-apng', 'export-webp', 'export-filmstrip', \
+                'export-sheet', 'qr']) { \
                 const link = document.querySelector(`[data-testid=${name}]`); \
                 const response = await fetch(link.href); \
                 found.push(`${response.status} ${response.headers.get('content-type')}`); \
@@ -35,6 +35,7 @@ async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
                 == json!([
                     "200 image/gif",
                     "200 image/apng",
+                    "200 image/webp",
                     "200 image/png",
                     "200 image/png",
                     "200 image/svg+xml"
