@@ -7,6 +7,7 @@ pub mod device_args;
 pub mod generator;
 pub mod http;
 pub mod hub;
+pub mod jobs;
 mod log;
 pub mod output;
 mod picture_file;

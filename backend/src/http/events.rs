@@ -28,7 +28,7 @@ use super::{
     shares::{Holder, Permit},
     websocket::{self, CloseCode, Message, ReceiveError, Receiver, Sender},
 };
-use crate::scheduler::{Asking, Client, Unwatched, Viewer, ViewerEvent};
+use crate::jobs::{Asking, Client, Unwatched, Viewer, ViewerEvent};
 
 /// How long somebody may go on sending who was told to stop.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -123,12 +123,12 @@ pub(super) async fn encode(
 ) -> Result<HttpResponse, ApiError> {
     check_media_type(&request, &["image/png", "image/jpeg", "image/webp"])?;
     site.limits.job(site.client(&request))?;
-    let (model, info) = site.scheduler.model(query.model.as_deref())?;
+    let info = site.scheduler.model(query.model.as_deref())?;
     let side = info.image_size;
     let timeout = site.config.timeouts.request;
     let bytes = read_bytes(&request, payload, upload::MAX_BYTES, timeout).await?;
     let decoded = web::block(move || upload::decode(&bytes, side)).await.map_err(|_| stopping())?;
-    let encoded = site.scheduler.encode(model, decoded?).await?;
+    let encoded = site.scheduler.encode(&info.name, decoded?).await?;
     json(&request, Caching::Never, &encoded)
 }
 

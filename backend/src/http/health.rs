@@ -13,7 +13,7 @@ use super::{
     body::{Caching, answer, json},
     error::ApiError,
 };
-use crate::scheduler::Scheduler;
+use crate::jobs::Jobs;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -49,14 +49,14 @@ impl Probe {
     ///
     /// # Errors
     /// Why nothing can be kept.
-    async fn check(&self, scheduler: &Scheduler) -> Result<(), ErrorBody> {
+    async fn check(&self, jobs: &dyn Jobs) -> Result<(), ErrorBody> {
         let mut last = self.0.lock().await;
         if let Some((at, found)) = &*last
             && at.elapsed() < LOOK_HOLDS
         {
             return found.clone();
         }
-        let found = scheduler.can_keep().await;
+        let found = jobs.can_keep().await;
         *last = Some((Instant::now(), found.clone()));
         found
     }
@@ -76,7 +76,7 @@ pub(super) async fn ready(
     if !stats.accepting {
         return Err(ApiError::new(ErrorCode::ShuttingDown, "no jobs are taken any more"));
     }
-    site.readiness.check(&site.scheduler).await?;
+    site.readiness.check(site.scheduler.as_ref()).await?;
     let ready = Readiness {
         ready: true,
         queued: stats.queued,

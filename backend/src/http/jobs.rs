@@ -13,7 +13,7 @@ use super::{
     body::{Caching, json, read_json},
     error::ApiError,
 };
-use crate::scheduler::{Asking, Client, Unwatched};
+use crate::jobs::{Asking, Client, Unwatched};
 
 /// What this server offers.
 #[utoipa::path(

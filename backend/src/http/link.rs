@@ -37,7 +37,8 @@ pub(super) fn picture_query(picture: Option<usize>) -> String {
 /// The comparison that an address names, with its model, if both are here.
 pub(super) fn compared(site: &Site, address: &str) -> Option<(Comparison, ModelInfo)> {
     let comparison: Comparison = address.parse().ok()?;
-    let model = site.scheduler.models().iter().find(|model| model.name == comparison.model)?;
+    let models = site.scheduler.models();
+    let model = models.iter().find(|model| model.name == comparison.model)?;
     let is_there = (comparison.class as usize) < model.classes.len();
     is_there.then(|| (comparison, model.clone()))
 }

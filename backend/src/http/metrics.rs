@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::scheduler::Scheduler;
+use crate::jobs::Jobs;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -48,9 +48,9 @@ fn duration_buckets() -> Histogram {
 
 impl Metrics {
     /// The server's own and the scheduler's.
-    pub(super) fn new(scheduler: &Scheduler) -> Self {
+    pub(super) fn new(jobs: &dyn Jobs) -> Self {
         let mut all = Registry::default();
-        scheduler.register_metrics(&mut all);
+        jobs.register_metrics(&mut all);
         let registry = all.sub_registry_with_prefix("var_dd");
         let metrics = Self {
             requests: Family::default(),

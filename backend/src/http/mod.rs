@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 use url::Url;
 use var_dd_protocol::ErrorCode;
 
-use crate::scheduler::Scheduler;
+use crate::jobs::Jobs;
 
 mod body;
 mod caption;
@@ -129,7 +129,7 @@ pub struct HttpConfig {
 /// Everything that handlers share.
 pub struct Site {
     config: HttpConfig,
-    scheduler: Scheduler,
+    scheduler: Arc<dyn Jobs>,
     gate: Gate,
     limits: Limits,
     connections: Arc<Connections>,
@@ -152,7 +152,7 @@ impl Site {
     /// The site of a server that listens on `listen`; it stops when `stopping` becomes true.
     pub fn new(
         config: HttpConfig,
-        scheduler: Scheduler,
+        scheduler: Arc<dyn Jobs>,
         listen: IpAddr,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -166,7 +166,7 @@ impl Site {
             readiness: health::Probe::default(),
             thumbnails: Thumbnails::default(),
             walks: Semaphore::new(walk::AT_ONCE),
-            metrics: Metrics::new(&scheduler),
+            metrics: Metrics::new(scheduler.as_ref()),
             refused: Refused::default(),
             config,
             scheduler,
@@ -300,7 +300,7 @@ fn send_at_once(listener: &TcpListener) -> io::Result<()> {
 pub async fn serve(
     config: HttpConfig,
     listener: TcpListener,
-    scheduler: Scheduler,
+    scheduler: Arc<dyn Jobs>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listen: SocketAddr = listener.local_addr()?;

@@ -40,8 +40,8 @@ pub(super) struct Thumbnails {
     turn: Semaphore,
 }
 
-/// Index of the model, and the class.
-type Key = (usize, u32);
+/// Name of the model, and the class.
+type Key = (String, u32);
 
 impl Default for Thumbnails {
     fn default() -> Self {
@@ -50,14 +50,14 @@ impl Default for Thumbnails {
 }
 
 impl Thumbnails {
-    fn get(&self, key: Key) -> Option<Bytes> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     fn keep(&self, key: Key, thumbnail: Bytes) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST
-            && let Some(other) = kept.keys().next().copied()
+            && let Some(other) = kept.keys().next().cloned()
         {
             kept.remove(&other);
         }
@@ -98,18 +98,18 @@ pub(super) async fn thumbnail(
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
     let class = class.into_inner();
-    let (model, info) = site.scheduler.model(query.model.as_deref())?;
+    let info = site.scheduler.model(query.model.as_deref())?;
     let thumbnails = &site.thumbnails;
-    let key = (model, class);
-    let bytes = match thumbnails.get(key) {
+    let key = (info.name.clone(), class);
+    let bytes = match thumbnails.get(&key) {
         Some(bytes) => bytes,
         None => {
             let Ok(_turn) = thumbnails.turn.acquire().await else { return Err(failed()) };
             // Whoever was before may have asked for the same.
-            match thumbnails.get(key) {
+            match thumbnails.get(&key) {
                 Some(bytes) => bytes,
                 None => {
-                    let (_, picture) = site.scheduler.preview(wanted(info, class)).await?;
+                    let (_, picture) = site.scheduler.preview(wanted(&info, class)).await?;
                     let small = web::block(move || reduced(&picture)).await.ok().flatten();
                     let small = small.ok_or_else(failed)?;
                     thumbnails.keep(key, small.clone());
@@ -161,8 +161,8 @@ mod tests {
     fn the_thumbnails_kept_have_a_bound_and_the_newest_is_among_them() {
         let thumbnails = Thumbnails::default();
         for class in 0..MOST as u32 + 10 {
-            thumbnails.keep((0, class), Bytes::from_static(b"a"));
-            assert!(thumbnails.get((0, class)).is_some());
+            thumbnails.keep(("a".into(), class), Bytes::from_static(b"a"));
+            assert!(thumbnails.get(&("a".into(), class)).is_some());
         }
         assert_eq!(thumbnails.kept.lock().unwrap().len(), MOST);
     }

@@ -117,7 +117,7 @@ fn prepare(shared: &Arc<Shared>, batch: Batch, tasks: &Handle, outer: bool) -> O
     shared.metrics.batch_pictures.observe(pictures.len() as f64);
     let marked = shared.clone();
     shared.adopt(tasks.spawn(async move {
-        if let Err(error) = marked.store.started(&numbers).await {
+        if let Err(error) = marked.ends.started(&numbers).await {
             tracing::warn!(%error, "jobs cannot be marked as running");
         }
     }));
@@ -186,9 +186,9 @@ async fn rest(shared: Arc<Shared>, device: Device, mut tasks: JoinSet<()>) {
         tracing::error!("the device thread ended with a panic");
     }
     shared.leave_all();
-    if let Err(error) = shared.store.put_back().await {
+    if let Err(error) = shared.ends.put_back().await {
         tracing::warn!(%error, "running jobs cannot be put back");
     }
-    shared.store.close().await;
+    shared.ends.close().await;
     shared.closed.send_replace(true);
 }

@@ -127,9 +127,11 @@ fn jobs(pictures: &[BatchPicture]) -> impl Iterator<Item = &Arc<LiveJob>> {
 }
 
 fn end(shared: &Arc<Shared>, ends: &mut JoinSet<()>, job: &Arc<LiveJob>, last: JobEvent) {
+    // At once: what comes next must find that it is over, and not end it in another way.
+    let Some(ending) = job.freeze(last.clone()) else { return };
     let (shared, job) = (shared.clone(), job.clone());
     ends.spawn(async move {
-        shared.settle(job, last).await;
+        shared.settle_frozen(job, last, ending).await;
     });
 }
 

@@ -7,9 +7,11 @@
 //! Conversations of one address share its part: what one of them gets counts as many times as
 //! there are of them.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use var_dd_engine::sample::{Frames, plan::Plan};
+
+use crate::jobs::Client;
 
 /// Weight of the newest batch in the mean cost of its kind.
 const NEWEST: f64 = 0.3;
@@ -19,15 +21,6 @@ const MOST_KINDS: usize = 256;
 
 /// Milliseconds of a pass per picture, where nothing was measured yet.
 const UNKNOWN_PASS_MS: f64 = 10.0;
-
-/// Who asked for a job. Jobs of one client wait for each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Client {
-    /// Where it is; `None` for the server's own jobs, and for those of an earlier run.
-    pub address: Option<IpAddr>,
-    /// Which conversation of the address; 0 for requests without one.
-    pub conversation: u64,
-}
 
 /// What clients have had of the device.
 #[derive(Debug, Default)]
@@ -139,6 +132,8 @@ impl Costs {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn client(number: u8, conversation: u64) -> Client {

@@ -9,25 +9,28 @@ use var_dd_protocol::{
 };
 
 use super::explore;
-use crate::storage::{JobRecord, OwnerHash};
+use crate::{
+    jobs::find_model,
+    storage::{JobRecord, OwnerHash},
+};
 
 /// A job that its model can run.
 #[derive(Clone, Debug)]
-pub(super) struct ValidJob {
+pub(crate) struct ValidJob {
     /// Index of the model among the loaded ones.
-    pub(super) model: usize,
+    pub(crate) model: usize,
     /// In which order the frames come.
-    pub(super) frames: Frames,
+    pub(crate) frames: Frames,
     /// The request, model and seed filled in.
-    pub(super) request: GenerateRequest,
+    pub(crate) request: GenerateRequest,
     /// Name of the class.
-    pub(super) class_name: String,
+    pub(crate) class_name: String,
     /// Name of the plan if it is a preset of the model.
-    pub(super) plan_name: Option<String>,
+    pub(crate) plan_name: Option<String>,
     /// Side of each scale's token map.
-    pub(super) patch_nums: Vec<u32>,
+    pub(crate) patch_nums: Vec<u32>,
     /// Side of the picture in pixels.
-    pub(super) image_size: u32,
+    pub(crate) image_size: u32,
 }
 
 impl ValidJob {
@@ -36,7 +39,7 @@ impl ValidJob {
     ///
     /// # Errors
     /// The first value that is out of bounds, with the bound.
-    pub(super) fn new(request: GenerateRequest, models: &[ModelInfo]) -> Result<Self, ErrorBody> {
+    pub(crate) fn new(request: GenerateRequest, models: &[ModelInfo]) -> Result<Self, ErrorBody> {
         let (model, info) = find_model(request.model.as_deref(), models)?;
         let classes = info.classes.len();
         let Some(class_name) = info.classes.get(request.class as usize) else {
@@ -111,7 +114,7 @@ impl ValidJob {
     }
 
     /// What is kept of the job.
-    pub(super) fn record(&self, id: JobId, owner: OwnerHash, created_ms: u64) -> JobRecord {
+    pub(crate) fn record(&self, id: JobId, owner: OwnerHash, created_ms: u64) -> JobRecord {
         JobRecord {
             id,
             owner,
@@ -127,24 +130,6 @@ impl ValidJob {
     }
 }
 
-/// The model of this name, the first one if there is none, and its index.
-pub(super) fn find_model<'a>(
-    name: Option<&str>,
-    models: &'a [ModelInfo],
-) -> Result<(usize, &'a ModelInfo), ErrorBody> {
-    let found = match name {
-        None => models.first().map(|info| (0, info)),
-        Some(name) => models.iter().enumerate().find(|(_, info)| info.name == name),
-    };
-    found.ok_or_else(|| {
-        let names: Vec<_> = models.iter().map(|info| format!("{:?}", info.name)).collect();
-        // A client's text is repeated only as far as it could be a name.
-        let name: String = name.unwrap_or_default().chars().take(80).collect();
-        let message = format!("no model named {name:?} is loaded; there are {}", names.join(", "));
-        ErrorBody::new(ErrorCode::UnknownModel, message)
-    })
-}
-
 fn random<const N: usize>() -> Result<[u8; N], ErrorBody> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
@@ -154,23 +139,23 @@ fn random<const N: usize>() -> Result<[u8; N], ErrorBody> {
 }
 
 /// A new name of 128 random bits.
-pub(super) fn new_id() -> Result<JobId, ErrorBody> {
+pub(crate) fn new_id() -> Result<JobId, ErrorBody> {
     Ok(JobId::from_bits(u128::from_le_bytes(random()?)))
 }
 
 /// Random bits that make an owner's token of a client's key.
-pub(super) fn new_salt() -> Result<[u8; 32], ErrorBody> {
+pub(crate) fn new_salt() -> Result<[u8; 32], ErrorBody> {
     random()
 }
 
 /// A new owner's token of 256 random bits.
-pub(super) fn new_token() -> Result<OwnerToken, ErrorBody> {
+pub(crate) fn new_token() -> Result<OwnerToken, ErrorBody> {
     let digits = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(OwnerToken(digits))
 }
 
 /// What is kept of a token: not the secret itself.
-pub(super) fn hash(token: &OwnerToken) -> OwnerHash {
+pub(crate) fn hash(token: &OwnerToken) -> OwnerHash {
     Sha256::digest(token.0.as_bytes()).into()
 }
 
@@ -178,7 +163,7 @@ pub(super) fn hash(token: &OwnerToken) -> OwnerHash {
 ///
 /// # Errors
 /// [`ErrorCode::NotOwner`].
-pub(super) fn check_owner(token: &OwnerToken, owner: &OwnerHash) -> Result<(), ErrorBody> {
+pub(crate) fn check_owner(token: &OwnerToken, owner: &OwnerHash) -> Result<(), ErrorBody> {
     if hash(token).ct_eq(owner).into() {
         return Ok(());
     }

@@ -18,11 +18,13 @@ use var_dd_protocol::{
 
 use super::{
     clock::milliseconds,
-    fairness::Client,
     job::ValidJob,
     log::{Cursor, Log, NextEvent},
 };
-use crate::storage::{Ending, JobRecord, OwnerHash};
+use crate::{
+    jobs::Client,
+    storage::{Ending, JobRecord, OwnerHash},
+};
 
 /// How many numbers an attempt has for its events.
 ///
@@ -414,11 +416,11 @@ impl LiveJob {
 }
 
 /// The number of the first event of an attempt (from 0).
-pub(super) fn first_seq(attempt: u32) -> u64 {
+pub(crate) fn first_seq(attempt: u32) -> u64 {
     u64::from(attempt) * NUMBERS_OF_ATTEMPT
 }
 
 /// The error of a job that can be neither drawn nor explained.
-pub(super) fn internal(message: impl Into<String>) -> ErrorBody {
+pub(crate) fn internal(message: impl Into<String>) -> ErrorBody {
     ErrorBody::new(ErrorCode::Internal, message)
 }

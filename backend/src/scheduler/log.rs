@@ -5,8 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use var_dd_protocol::{Frame, FrameHeader, JobEvent, JobId};
 
-use super::ViewerEvent;
-use crate::storage::Ending;
+use crate::{jobs::ViewerEvent, storage::Ending};
 
 /// One numbered event.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ enum Body {
 
 /// Where a viewer stands in a log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     after: Option<u64>,
     /// Events below this number were there when the viewer came: it is catching up, not slow.
     live_from: u64,
@@ -39,11 +38,11 @@ pub(super) struct Cursor {
 
 /// What a log has for a viewer.
 #[derive(Debug, Default)]
-pub(super) struct NextEvent {
+pub(crate) struct NextEvent {
     /// The next event, if there is one already.
-    pub(super) event: Option<ViewerEvent>,
+    pub(crate) event: Option<ViewerEvent>,
     /// Intermediate frames passed over on the way.
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 /// The numbered events of one job.
@@ -51,7 +50,7 @@ pub(super) struct NextEvent {
 /// Numbers increase by one. Of several positions in the queue in a row only the newest stays, with
 /// its own number.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     job: JobId,
     entries: Vec<LoggedEvent>,
     next_seq: u64,
@@ -59,7 +58,7 @@ pub(super) struct Log {
 
 impl Log {
     /// An empty log whose first event gets the number `first_seq`.
-    pub(super) fn new(job: JobId, first_seq: u64) -> Self {
+    pub(crate) fn new(job: JobId, first_seq: u64) -> Self {
         Self { job, entries: Vec::new(), next_seq: first_seq }
     }
 
@@ -74,7 +73,7 @@ impl Log {
     }
 
     /// Adds an event that is no frame.
-    pub(super) fn push(&mut self, event: JobEvent) {
+    pub(crate) fn push(&mut self, event: JobEvent) {
         let is_position = |event: &JobEvent| matches!(event, JobEvent::Queued { .. });
         if is_position(&event) {
             self.entries
@@ -84,7 +83,7 @@ impl Log {
     }
 
     /// Adds a frame with its encoded picture.
-    pub(super) fn push_frame(&mut self, header: FrameHeader, picture: Vec<u8>) {
+    pub(crate) fn push_frame(&mut self, header: FrameHeader, picture: Vec<u8>) {
         let length = picture.len();
         let frame = Frame { job: self.job.clone(), seq: self.next_seq, header, picture };
         let wire = Bytes::from(frame.encode());
@@ -92,15 +91,29 @@ impl Log {
         self.append(wire.len(), Body::Frame { header: frame.header, wire, picture });
     }
 
+    /// Gives the next event the number `seq`, unless there is a higher one already.
+    pub(crate) fn skip_to(&mut self, seq: u64) {
+        self.next_seq = self.next_seq.max(seq);
+    }
+
+    /// Adds a frame that is encoded already, under the number of the log. What is no frame is left
+    /// out.
+    pub(crate) fn push_wire(&mut self, wire: Bytes) {
+        let Ok(frame) = Frame::decode(&wire) else { return };
+        let (header, length) = (frame.header, frame.picture.len());
+        let picture = wire.len() - length..wire.len();
+        self.append(wire.len(), Body::Frame { header, wire, picture });
+    }
+
     /// A viewer that has seen everything up to `after`.
-    pub(super) fn cursor(&self, after: Option<u64>) -> Cursor {
+    pub(crate) fn cursor(&self, after: Option<u64>) -> Cursor {
         Cursor { after, live_from: self.next_seq }
     }
 
     /// The event after `cursor`, which moves on. A viewer that lies more than `backlog_bytes`
     /// behind is spared intermediate frames that came while it watched; never the last frame of a
     /// picture, nor what is no frame.
-    pub(super) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> NextEvent {
+    pub(crate) fn next(&self, cursor: &mut Cursor, backlog_bytes: usize) -> NextEvent {
         let mut dropped = 0;
         let first = cursor
             .after
@@ -127,7 +140,7 @@ impl Log {
     }
 
     /// Every frame so far.
-    pub(super) fn frames(&self) -> impl Iterator<Item = (u64, &FrameHeader, Bytes)> {
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (u64, &FrameHeader, Bytes)> {
         self.entries.iter().filter_map(|entry| match &entry.body {
             Body::Control(_) => None,
             Body::Frame { header, wire, picture } => {
@@ -138,7 +151,7 @@ impl Log {
 
     /// What is to be kept if `last` ends the job: it gets the next number here as it will in the
     /// log.
-    pub(super) fn ending(&self, last: JobEvent) -> Ending {
+    pub(crate) fn ending(&self, last: JobEvent) -> Ending {
         let mut ending = Ending {
             events: Vec::new(),
             frames: self

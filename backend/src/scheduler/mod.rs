@@ -14,48 +14,45 @@ mod batch;
 mod clock;
 mod dispatch;
 mod draw;
+mod drawing;
 mod encode;
 mod explore;
 mod fairness;
-mod job;
-mod live;
-mod log;
+pub(crate) mod job;
+pub(crate) mod live;
+pub(crate) mod log;
 mod metrics;
 mod question;
 mod queue;
 mod state;
 #[cfg(test)]
 mod tests;
-mod viewer;
+pub(crate) mod viewer;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use async_trait::async_trait;
 use bytes::Bytes;
 use image::RgbImage;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tokio::sync::Mutex;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, Explore, FrameHeader, GenerateRequest, JobEvent, JobId, JobState,
-    JobView, MediaType, ModelInfo, OwnerToken, Parent, Pass, PictureParameters, ResultPage,
-    TokenReport, TokenizedPicture, WalkRequest,
+    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobView, MediaType,
+    ModelInfo, OwnerToken, ResultPage, TokenReport, TokenizedPicture,
 };
 
+pub use self::{drawing::Drawing, encode::encoded_bytes};
 use self::{
-    clock::milliseconds,
-    dispatch::Device,
-    job::{ValidJob, check_owner, find_model},
+    job::{ValidJob, check_owner},
     live::{LiveJob, first_seq, internal},
     state::Shared,
-};
-pub use self::{
-    encode::encoded_bytes,
-    fairness::Client,
-    viewer::{Viewer, ViewerEvent},
+    viewer::{Live, Replay},
 };
 use crate::{
-    generator::{Encoding, Generator, finished_picture},
+    generator::Generator,
+    jobs::{Accepted, Asking, Client, Jobs, MAX_PAGE, Stats, Unwatched, Viewer, not_found},
     storage::{
         AskedBefore, Ending, JobRecord, RequestKey, Store, StoreError, StoredEvent, StoredFrame,
         StoredJob, UnfinishedJob,
@@ -75,9 +72,6 @@ pub fn checked(
 
 /// A job that was running at this many crashes of the program is taken to be their cause and fails.
 pub const MAX_CRASHES: u32 = 8;
-
-/// Most results on a page.
-const MAX_PAGE: u32 = 100;
 
 /// Bounds and times of a scheduler.
 #[derive(Clone, Debug)]
@@ -132,57 +126,15 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
-/// What becomes of a job that nobody watches while it waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unwatched {
-    /// It expires after the grace time: for jobs of a connection.
-    Expires,
-    /// It stays: for jobs whose result is fetched later.
-    Stays,
-}
-
-/// How a job is asked for.
-#[derive(Clone, Debug)]
-pub struct Asking {
-    /// What becomes of it when nobody watches.
-    pub unwatched: Unwatched,
-    /// Who asks: clients get the same share of the device.
-    pub client: Client,
-    /// What the client calls it, so that asking again makes no second job.
-    pub key: Option<String>,
-}
-
-/// A job that is kept and will be drawn.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// Its name.
-    pub job: JobId,
-    /// The owner's secret; told only here.
-    pub owner_token: OwnerToken,
-    /// The request with model and seed filled in.
-    pub request: GenerateRequest,
-}
-
-/// A scheduler at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Whether jobs are accepted: false once [`Scheduler::shutdown`] is called.
-    pub accepting: bool,
-    /// Jobs waiting.
-    pub queued: usize,
-    /// Most jobs waiting.
-    pub queue_limit: usize,
-    /// Jobs on the device or being kept.
-    pub running: usize,
-    /// Viewers of live jobs.
-    pub viewers: usize,
-    /// Jobs that are over and whose end could not be kept yet.
-    pub not_kept: usize,
-}
-
 /// Takes jobs, runs them in batches, tells their viewers, keeps their results. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct Scheduler(Arc<Shared>);
+pub struct Scheduler {
+    drawing: Drawing,
+    store: Store,
+    /// Held while a job is accepted under a key: of several that ask at once, the others find what
+    /// the first one got, and take no places of their own.
+    keyed: Arc<Mutex<()>>,
+}
 
 impl Scheduler {
     /// Starts the device thread and requeues the unfinished jobs of `store`, in the order of
@@ -196,33 +148,17 @@ impl Scheduler {
         store: Store,
         generators: Vec<Box<dyn Generator>>,
     ) -> Result<Self, StartError> {
-        let models: Arc<[ModelInfo]> =
-            generators.iter().map(|generator| generator.info().clone()).collect();
-        let default = models.first().ok_or(StartError::NoModel)?;
-        for (at, info) in models.iter().enumerate() {
-            if models[..at].iter().any(|other| other.name == info.name) {
-                return Err(StartError::SameName(info.name.clone()));
-            }
+        let drawing = Drawing::new(config, Arc::new(store.clone()), &generators)?;
+        let shared = drawing.0.clone();
+        if let Some(default) = shared.models.first() {
+            shared.remember_example(store.example(&default.name).await?);
         }
-        let example = store.example(&default.name).await?;
-        let shared = Arc::new(Shared::new(config, models, store, example));
-        for job in shared.store.take_over().await? {
-            resume(&shared, job).await?;
+        for job in store.take_over().await? {
+            resume(&shared, &store, job).await?;
         }
         shared.prune().await;
-        let device = Device::start(&shared, generators).await?;
-        tokio::spawn(dispatch::run(shared.clone(), device));
-        Ok(Self(shared))
-    }
-
-    /// The loaded models; the first one is the default.
-    pub fn models(&self) -> &[ModelInfo] {
-        &self.0.models
-    }
-
-    /// A finished result of the default model to show before the first click.
-    pub fn example(&self) -> Option<JobId> {
-        self.0.example()
+        drawing.begin(generators).await?;
+        Ok(Self { drawing, store, keyed: Arc::default() })
     }
 
     /// Accepts a job; it is on disk on return and will be drawn whatever happens to the program.
@@ -239,27 +175,6 @@ impl Scheduler {
         self.submit_as(request, asking).await
     }
 
-    /// The same for a client, or the job that there is if the client asked before.
-    ///
-    /// # Errors
-    /// As [`Scheduler::submit`], and when something else was asked for under the same key.
-    pub async fn submit_as(
-        &self,
-        request: GenerateRequest,
-        asking: Asking,
-    ) -> Result<Accepted, ErrorBody> {
-        self.accept(request, asking, false).await
-    }
-
-    /// Accepts a job of the server itself, whose result becomes the [`Scheduler::example`].
-    ///
-    /// # Errors
-    /// As [`Scheduler::submit`].
-    pub async fn submit_example(&self, request: GenerateRequest) -> Result<JobId, ErrorBody> {
-        let asking = Asking { unwatched: Unwatched::Stays, client: Client::default(), key: None };
-        Ok(self.accept(request, asking, true).await?.job)
-    }
-
     async fn accept(
         &self,
         request: GenerateRequest,
@@ -268,13 +183,17 @@ impl Scheduler {
     ) -> Result<Accepted, ErrorBody> {
         let Asking { unwatched, client, key } = asking;
         let key = key.map(|key| RequestKey::new(key, &request)).transpose()?;
+        let turn = match &key {
+            Some(_) => Some(self.keyed.clone().lock_owned().await),
+            None => None,
+        };
         if let Some(key) = &key
-            && let Some(before) = accepted_before(self.0.store.asked_before(key).await?)
+            && let Some(before) = accepted_before(self.store.asked_before(key).await?)
         {
             return before;
         }
-        let valid = ValidJob::new(self.with_parents(request).await?, &self.0.models)?;
-        let place = self.0.reserve()?;
+        let valid = ValidJob::new(self.with_parents(request).await?, &self.drawing.0.models)?;
+        let place = self.drawing.0.reserve()?;
         let salt = job::new_salt()?;
         let owner_token = match &key {
             Some(key) => key.owner_token(&salt),
@@ -283,17 +202,21 @@ impl Scheduler {
         let record = JobRecord {
             stays: unwatched == Unwatched::Stays,
             example,
-            ..valid.record(job::new_id()?, job::hash(&owner_token), self.0.clock.now_ms() as u64)
+            ..valid.record(
+                job::new_id()?,
+                job::hash(&owner_token),
+                self.drawing.0.clock.now_ms() as u64,
+            )
         };
         let accepted =
             Accepted { job: record.id.clone(), owner_token, request: record.request.clone() };
-        let shared = self.0.clone();
+        let (shared, store) = (self.drawing.0.clone(), self.store.clone());
         // A task of its own: a caller that gives up must not leave a job on disk that is in no
         // queue.
         uninterrupted(async move {
             let number = match &key {
-                None => shared.store.accept(&record).await?,
-                Some(key) => match shared.store.accept_once(&record, key, &salt).await? {
+                None => store.accept(&record).await?,
+                Some(key) => match store.accept_once(&record, key, &salt).await? {
                     Ok(number) => number,
                     // Asked for twice at once: the other one was first.
                     Err(before) => {
@@ -304,60 +227,71 @@ impl Scheduler {
             };
             shared.enqueue(&Arc::new(LiveJob::new(valid, record, number, 0, client)));
             shared.metrics.accepted.inc();
-            drop(place);
+            drop((place, turn));
             Ok(accepted)
         })
         .await
     }
 
-    /// Writes into a request what drew its parents.
-    async fn with_parents(
+    async fn stored_picture(
         &self,
-        mut request: GenerateRequest,
-    ) -> Result<GenerateRequest, ErrorBody> {
-        let Some(from) = request.explore.as_mut().and_then(|explore| explore.from.as_mut()) else {
-            return Ok(request);
-        };
-        for (field, parent) in from.parents_mut() {
-            let Parent::Result { result, request: found, .. } = parent else { continue };
-            let field = format!("{field}.result");
-            let view = self.view(result).await.map_err(|error| error.at(field.clone()))?;
-            if view.state != JobState::Finished {
-                let message = format!(
-                    "{field}: {result} has not finished; a picture can be gone on from when it \
-                     is there"
-                );
-                return Err(ErrorBody::new(ErrorCode::InvalidExplore, message).at(field));
-            }
-            // A picture goes on with the model that drew it, unless another one is asked for.
-            if request.model.is_none() {
-                request.model.clone_from(&view.request.model);
-            }
-            *found = Some(Box::new(view.request));
-        }
-        Ok(request)
+        job: &JobId,
+        frame: Option<StoredFrame>,
+    ) -> Result<Option<(MediaType, Bytes)>, ErrorBody> {
+        let Some(frame) = frame else { return Ok(None) };
+        let picture = self.store.picture(job, &frame).await?;
+        Ok(picture.map(|bytes| (frame.header.media_type, bytes)))
     }
 
-    /// Watches a job, live or replayed from storage, from the event after `after` on (all if
-    /// `None`).
-    ///
-    /// # Errors
-    /// When there is no such job.
-    pub async fn watch(&self, job: &JobId, after: Option<u64>) -> Result<Viewer, ErrorBody> {
-        if let Some(live) = self.0.live_for_viewer(job) {
-            return Ok(Viewer::live(self.0.clone(), live, after));
+    /// A job that is in no queue: it has ended.
+    async fn ended(&self, job: &JobId) -> Result<StoredJob, ErrorBody> {
+        let stored = self.store.find(job).await?.ok_or_else(|| not_found(job))?;
+        if stored.state.is_final() {
+            return Ok(stored);
+        }
+        // Its end could not be written, or the server is going down.
+        Err(ErrorBody::new(
+            ErrorCode::StorageFailed,
+            format!("the job {job} is left to the next start of the server, which draws it"),
+        ))
+    }
+}
+
+#[async_trait]
+impl Jobs for Scheduler {
+    fn models(&self) -> Arc<[ModelInfo]> {
+        self.drawing.models().clone()
+    }
+
+    fn example(&self) -> Option<JobId> {
+        self.drawing.0.example()
+    }
+
+    async fn submit_as(
+        &self,
+        request: GenerateRequest,
+        asking: Asking,
+    ) -> Result<Accepted, ErrorBody> {
+        self.accept(request, asking, false).await
+    }
+
+    async fn submit_example(&self, request: GenerateRequest) -> Result<JobId, ErrorBody> {
+        let asking = Asking { unwatched: Unwatched::Stays, client: Client::default(), key: None };
+        Ok(self.accept(request, asking, true).await?.job)
+    }
+
+    async fn watch(&self, job: &JobId, after: Option<u64>) -> Result<Viewer, ErrorBody> {
+        let shared = &self.drawing.0;
+        if let Some(live) = shared.live_for_viewer(job) {
+            return Ok(Viewer::new(Live::new(shared.clone(), live, after)));
         }
         let stored = self.ended(job).await?;
-        let events = self.0.store.events(&stored, after).await?;
-        Ok(Viewer::stored(self.0.store.clone(), job.clone(), events))
+        let events = self.store.events(&stored, after).await?;
+        Ok(Viewer::new(Replay::new(self.store.clone(), job.clone(), events)))
     }
 
-    /// Stops a job.
-    ///
-    /// # Errors
-    /// When there is no such job, the token is not its owner's, or it has ended.
-    pub async fn cancel(&self, job: &JobId, token: &OwnerToken) -> Result<(), ErrorBody> {
-        let Some(live) = self.0.live(job) else {
+    async fn cancel(&self, job: &JobId, token: &OwnerToken) -> Result<(), ErrorBody> {
+        let Some(live) = self.drawing.0.live(job) else {
             let stored = self.ended(job).await?;
             check_owner(token, &stored.record.owner)?;
             return Err(ErrorBody::new(
@@ -372,7 +306,7 @@ impl Scheduler {
                 "the job is over, which is just being kept",
             ));
         }
-        let (shared, job) = (self.0.clone(), live.clone());
+        let (shared, job) = (self.drawing.0.clone(), live.clone());
         let ended = uninterrupted(async move { Ok(shared.settle(job, JobEvent::Cancelled).await) });
         let ended = tokio::select! {
             ended = ended => ended?,
@@ -389,12 +323,8 @@ impl Scheduler {
         }
     }
 
-    /// Deletes a result with its pictures.
-    ///
-    /// # Errors
-    /// When there is no such job, the token is not its owner's, or it has not ended.
-    pub async fn delete(&self, job: &JobId, token: &OwnerToken) -> Result<(), ErrorBody> {
-        if let Some(live) = self.0.live(job) {
+    async fn delete(&self, job: &JobId, token: &OwnerToken) -> Result<(), ErrorBody> {
+        if let Some(live) = self.drawing.0.live(job) {
             check_owner(token, live.owner())?;
             return Err(ErrorBody::new(
                 ErrorCode::Conflict,
@@ -403,24 +333,20 @@ impl Scheduler {
         }
         let stored = self.ended(job).await?;
         check_owner(token, &stored.record.owner)?;
-        let (shared, id) = (self.0.clone(), job.clone());
+        let (shared, store, id) = (self.drawing.0.clone(), self.store.clone(), job.clone());
         let deleted = uninterrupted(async move {
             shared.forget_example(&id);
-            Ok(shared.store.delete(&id).await?)
+            Ok(store.delete(&id).await?)
         });
         if deleted.await? { Ok(()) } else { Err(not_found(job)) }
     }
 
-    /// A job or result as a whole.
-    ///
-    /// # Errors
-    /// When there is no such job.
-    pub async fn view(&self, job: &JobId) -> Result<JobView, ErrorBody> {
-        if let Some(live) = self.0.live(job) {
+    async fn view(&self, job: &JobId) -> Result<JobView, ErrorBody> {
+        if let Some(live) = self.drawing.0.live(job) {
             return Ok(live.view());
         }
         let stored = self.ended(job).await?;
-        let events = self.0.store.events(&stored, None).await?;
+        let events = self.store.events(&stored, None).await?;
         let frames = events.iter().filter_map(|event| match event {
             StoredEvent::Frame(frame) => Some((frame.seq, &frame.header)),
             StoredEvent::Control { .. } => None,
@@ -428,20 +354,14 @@ impl Scheduler {
         Ok(stored.record.view(stored.state, stored.timings, stored.error.clone(), frames))
     }
 
-    /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before the
-    /// cursor `before`, which is the `next` of an earlier page. Those that descend from a picture
-    /// of somebody's own are left out.
-    ///
-    /// # Errors
-    /// When the limit is out of its bounds, or the cursor is not one.
-    pub async fn recent(&self, limit: u32, before: Option<&str>) -> Result<ResultPage, ErrorBody> {
+    async fn recent(&self, limit: u32, before: Option<&str>) -> Result<ResultPage, ErrorBody> {
         let before = before.map(parse_cursor).transpose()?;
         if !(1..=MAX_PAGE).contains(&limit) {
             let message = format!("limit is {limit}; it goes from 1 to {MAX_PAGE}");
             return Err(ErrorBody::new(ErrorCode::MalformedBody, message));
         }
         // One more than asked for tells whether there is another page.
-        let mut jobs = self.0.store.finished(limit + 1, before).await?;
+        let mut jobs = self.store.finished(limit + 1, before).await?;
         let more = jobs.len() > limit as usize;
         jobs.truncate(limit as usize);
         let next = jobs.last().filter(|_| more).and_then(|job| job.ended);
@@ -455,14 +375,10 @@ impl Scheduler {
         })
     }
 
-    /// The encoded picture of one frame, by its sequence number.
-    ///
-    /// # Errors
-    /// When there is no such frame.
-    pub async fn frame(&self, job: &JobId, seq: u64) -> Result<(MediaType, Bytes), ErrorBody> {
-        let picture = match self.0.live(job) {
+    async fn frame(&self, job: &JobId, seq: u64) -> Result<(MediaType, Bytes), ErrorBody> {
+        let picture = match self.drawing.0.live(job) {
             Some(live) => live.picture(|number, _| number == seq),
-            None => self.stored_picture(job, self.0.store.frame(job, seq).await?).await?,
+            None => self.stored_picture(job, self.store.frame(job, seq).await?).await?,
         };
         picture.ok_or_else(|| {
             let message = format!("the job {job} has no frame of number {seq}");
@@ -470,14 +386,10 @@ impl Scheduler {
         })
     }
 
-    /// The finished picture of an index, as PNG.
-    ///
-    /// # Errors
-    /// When there is no such picture (yet).
-    pub async fn picture(&self, job: &JobId, picture: u32) -> Result<Bytes, ErrorBody> {
-        let bytes = match self.0.live(job) {
+    async fn picture(&self, job: &JobId, picture: u32) -> Result<Bytes, ErrorBody> {
+        let bytes = match self.drawing.0.live(job) {
             Some(live) => live.picture(|_, header| header.last && header.picture == picture),
-            None => self.stored_picture(job, self.0.store.last_frame(job, picture).await?).await?,
+            None => self.stored_picture(job, self.store.last_frame(job, picture).await?).await?,
         };
         bytes.map(|(_, bytes)| bytes).ok_or_else(|| {
             let message = format!("the job {job} has no finished picture {picture}");
@@ -485,178 +397,43 @@ impl Scheduler {
         })
     }
 
-    async fn stored_picture(
+    fn check(&self, request: GenerateRequest) -> Result<GenerateRequest, ErrorBody> {
+        checked(request, self.drawing.models())
+    }
+
+    async fn inspect(
         &self,
-        job: &JobId,
-        frame: Option<StoredFrame>,
-    ) -> Result<Option<(MediaType, Bytes)>, ErrorBody> {
-        let Some(frame) = frame else { return Ok(None) };
-        let picture = self.0.store.picture(job, &frame).await?;
-        Ok(picture.map(|bytes| (frame.header.media_type, bytes)))
+        request: GenerateRequest,
+        picture: u32,
+    ) -> Result<TokenReport, ErrorBody> {
+        self.drawing.tokens(request, picture).await
     }
 
-    /// Every token of one picture of a job, drawn anew; nothing is kept of it.
-    ///
-    /// # Errors
-    /// When there is no such job or picture, its model is not loaded, or the device cannot.
-    pub async fn tokens(&self, job: &JobId, picture: u32) -> Result<TokenReport, ErrorBody> {
-        let view = self.view(job).await?;
-        if picture >= view.request.count {
-            let last = view.request.count.saturating_sub(1);
-            let message =
-                format!("the job {job} has no picture {picture}; its pictures go from 0 to {last}");
-            return Err(ErrorBody::new(ErrorCode::NotFound, message));
-        }
-        let valid = ValidJob::new(view.request, &self.0.models)?;
-        let request = valid.request;
-        let inspect = move |generator: &dyn Generator| generator.inspect(&request, picture);
-        self.0.questions.ask(valid.model, inspect).await
+    async fn draw(&self, request: GenerateRequest, picture: u32) -> Result<RgbImage, ErrorBody> {
+        self.drawing.picture(request, picture).await
     }
 
-    /// A picture of a request that was drawn before, drawn again; nothing is kept of it.
-    ///
-    /// # Errors
-    /// When a value is out of bounds, its model is not loaded, too many questions wait, or the
-    /// device cannot.
-    pub async fn draw_again(&self, kept: PictureParameters) -> Result<RgbImage, ErrorBody> {
-        let valid = ValidJob::new(self.with_parents(kept.request).await?, &self.0.models)?;
-        let draw = move |generator: &dyn Generator| {
-            finished_picture(generator, valid.request, kept.picture)
-        };
-        self.0.questions.ask(valid.model, draw).await
-    }
-
-    /// The pictures of a walk, one after the other, each with a turn of its own at the device; and
-    /// the request of the first one, model and seed filled in. Nothing is kept of them. Whoever
-    /// stops waiting takes those back that the device does not have.
-    ///
-    /// # Errors
-    /// When a value is out of bounds, too many questions wait, or the device cannot.
-    pub async fn walk(
-        &self,
-        walk: &WalkRequest,
-    ) -> Result<(GenerateRequest, Vec<RgbImage>), ErrorBody> {
-        let requests = walk.requests()?;
-        // What drew the parents, and the seed, are the same for all: they are looked up once.
-        let first = requests.first().cloned().unwrap_or_else(|| walk.request.clone());
-        let first = self.with_parents(first).await.map_err(|error| of_walk(error, 0))?;
-        let first = ValidJob::new(first, &self.0.models).map_err(|error| of_walk(error, 0))?;
-        let mut valid = Vec::with_capacity(requests.len());
-        for (at, request) in requests.into_iter().enumerate() {
-            let blend = request.explore.map(|explore| explore.blend).unwrap_or_default();
-            let explore = *first.request.explore.clone().unwrap_or_default();
-            let explore = Some(Box::new(Explore { blend, ..explore }));
-            let request = GenerateRequest { explore, ..first.request.clone() };
-            valid.push(ValidJob::new(request, &self.0.models).map_err(|error| of_walk(error, at))?);
-        }
-        let mut pictures = Vec::with_capacity(valid.len());
-        for ValidJob { model, request, .. } in valid {
-            let draw = move |generator: &dyn Generator| finished_picture(generator, request, 0);
-            pictures.push(self.0.questions.ask(model, draw).await?);
-        }
-        Ok((first.request, pictures))
-    }
-
-    /// The finished picture of a request, encoded small; nothing is kept of it. Whoever stops
-    /// waiting takes the request back, unless the device has it.
-    ///
-    /// # Errors
-    /// When a value is out of bounds, too many questions wait, or the device cannot.
-    pub async fn preview(
+    async fn draw_small(
         &self,
         request: GenerateRequest,
     ) -> Result<(FrameHeader, Bytes), ErrorBody> {
-        let asked_ms = self.0.clock.now_ms();
-        let valid = ValidJob::new(self.with_parents(request).await?, &self.0.models)?;
-        let request = valid.request;
-        let scales = valid.patch_nums.len() as u32;
-        let last = Pass::frames(&request.passes(scales)).pop();
-        let draw = move |generator: &dyn Generator| finished_picture(generator, request, 0);
-        let picture = self.0.questions.ask(valid.model, draw).await?;
-        let encoded = self.encoded(picture).await?;
-        let header = FrameHeader {
-            picture: 0,
-            pass: last.map_or(0, |last| last.pass),
-            scale: last.map_or(0, |last| last.scale),
-            width: encoded.width,
-            height: encoded.height,
-            media_type: encoded.media_type,
-            last: true,
-            at_ms: milliseconds(self.0.clock.now_ms() - asked_ms),
-            encode_ms: milliseconds(encoded.encode_ms),
-        };
-        Ok((header, encoded.bytes.into()))
+        self.drawing.preview(request).await
     }
 
-    /// A picture of one's own, of the side that [`Scheduler::model`] tells, as tokens; nothing is
-    /// kept of it.
-    ///
-    /// # Errors
-    /// When too many questions wait, or the device cannot.
-    pub async fn encode(
-        &self,
-        model: usize,
-        picture: RgbImage,
-    ) -> Result<TokenizedPicture, ErrorBody> {
-        let ask = move |generator: &dyn Generator| generator.encode(&picture);
-        let Encoding { codes, frames } = self.0.questions.ask(model, ask).await?;
-        let mut addresses = Vec::with_capacity(frames.len());
-        for frame in frames {
-            let encoded = self.encoded(frame).await?;
-            let base64 = BASE64_STANDARD.encode(&encoded.bytes);
-            addresses.push(format!("data:{};base64,{base64}", encoded.media_type.as_str()));
-        }
-        let model = self.models()[model].name.clone();
-        Ok(TokenizedPicture { model, codes, frames: addresses })
+    async fn encode(&self, model: &str, picture: RgbImage) -> Result<TokenizedPicture, ErrorBody> {
+        self.drawing.encode(model, picture).await
     }
 
-    /// A loaded model by its name, the first one if `None`, and its index.
-    ///
-    /// # Errors
-    /// [`ErrorCode::UnknownModel`].
-    pub fn model(&self, name: Option<&str>) -> Result<(usize, &ModelInfo), ErrorBody> {
-        find_model(name, &self.0.models)
+    fn stats(&self) -> Stats {
+        self.drawing.stats()
     }
 
-    /// Encodes a picture on a thread for it.
-    async fn encoded(&self, picture: RgbImage) -> Result<live::EncodedPicture, ErrorBody> {
-        let _permit = self.0.encoders.acquire().await;
-        tokio::task::spawn_blocking(move || encode::encode(&picture, false))
-            .await
-            .map_err(|error| internal(format!("encoding a picture failed: {error}")))?
-            .map_err(|error| internal(format!("a picture cannot be encoded: {error}")))
+    fn register_metrics(&self, registry: &mut Registry) {
+        self.drawing.register_metrics(registry);
     }
 
-    /// A job that is in no queue: it has ended.
-    async fn ended(&self, job: &JobId) -> Result<StoredJob, ErrorBody> {
-        let stored = self.0.store.find(job).await?.ok_or_else(|| not_found(job))?;
-        if stored.state.is_final() {
-            return Ok(stored);
-        }
-        // Its end could not be written, or the server is going down.
-        Err(ErrorBody::new(
-            ErrorCode::StorageFailed,
-            format!("the job {job} is left to the next start of the server, which draws it"),
-        ))
-    }
-
-    /// The scheduler at this moment.
-    pub fn stats(&self) -> Stats {
-        self.0.stats()
-    }
-
-    /// Adds the scheduler's metrics, named `var_dd_…`, to those of the server.
-    pub fn register_metrics(&self, registry: &mut Registry) {
-        self.0.metrics.register(registry);
-    }
-
-    /// Checks that something can be kept: a block is written and reaches the disk, and no end of a
-    /// job waits for that.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn can_keep(&self) -> Result<(), ErrorBody> {
-        self.0.store.probe().await?;
+    async fn can_keep(&self) -> Result<(), ErrorBody> {
+        self.store.probe().await?;
         match self.stats().not_kept {
             0 => Ok(()),
             jobs => {
@@ -666,28 +443,12 @@ impl Scheduler {
         }
     }
 
-    /// Takes no more jobs and waits, at most for `limit`, until those that have begun have ended.
-    /// Those that wait stay on disk for the next start.
-    pub async fn drain(&self, limit: Duration) {
-        self.0.drain();
-        let at_rest = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(20));
-            while self.stats().running > 0 {
-                ticks.tick().await;
-            }
-        };
-        if tokio::time::timeout(limit, at_rest).await.is_err() {
-            tracing::warn!(running = self.stats().running, "time is over for what runs");
-        }
+    async fn drain(&self, limit: Duration) {
+        self.drawing.drain(limit).await;
     }
 
-    /// Takes no more jobs, stops the running batch at a pass (its jobs run at the next start), ends
-    /// every viewer, closes the store. Returns when everything is at rest; a second call waits for
-    /// the first.
-    pub async fn shutdown(&self) {
-        self.0.close();
-        // The sender is ours.
-        let _ = self.0.closed.subscribe().wait_for(|closed| *closed).await;
+    async fn shutdown(&self) {
+        self.drawing.shutdown().await;
     }
 }
 
@@ -716,28 +477,6 @@ fn accepted_before(before: AskedBefore) -> Option<Result<Accepted, ErrorBody>> {
     }
 }
 
-/// An error of the picture at a place of a walk, by the field of the walk.
-fn of_walk(error: ErrorBody, at: usize) -> ErrorBody {
-    match error.field.as_deref() {
-        Some("explore.blend") => {
-            let field = format!("weights[{at}]");
-            let message = error.message.trim_start_matches("explore.blend: ");
-            ErrorBody { message: format!("{field}: {message}"), ..error.clone() }.at(field)
-        }
-        Some(field) => {
-            let named = error.message.starts_with(field);
-            let message = format!("{}{}", if named { "request." } else { "" }, error.message);
-            ErrorBody { message, ..error.clone() }.at(format!("request.{field}"))
-        }
-        None => error,
-    }
-}
-
-fn not_found(job: &JobId) -> ErrorBody {
-    let message = format!("there is no job or result named {job}; it may have been deleted");
-    ErrorBody::new(ErrorCode::NotFound, message)
-}
-
 fn parse_cursor(before: &str) -> Result<i64, ErrorBody> {
     before.parse().map_err(|_| {
         let before: String = before.chars().take(40).collect();
@@ -747,7 +486,7 @@ fn parse_cursor(before: &str) -> Result<i64, ErrorBody> {
 }
 
 /// Lets a job that an earlier program left unfinished wait again, or ends it where it cannot run.
-async fn resume(shared: &Arc<Shared>, job: UnfinishedJob) -> Result<(), StoreError> {
+async fn resume(shared: &Arc<Shared>, store: &Store, job: UnfinishedJob) -> Result<(), StoreError> {
     let valid = if job.crashes < MAX_CRASHES {
         ValidJob::new(job.record.request.clone(), &shared.models)
     } else {
@@ -769,7 +508,7 @@ async fn resume(shared: &Arc<Shared>, job: UnfinishedJob) -> Result<(), StoreErr
                 events: vec![(first_seq(job.attempt), JobEvent::Failed { error })],
                 frames: Vec::new(),
             };
-            shared.store.settle(id, &ending).await?;
+            store.settle(id, &ending).await?;
         }
     }
     Ok(())

@@ -8,8 +8,9 @@ use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
 
 use super::{
     batch::{self, Decision, Limits, Slice, Waiting},
-    fairness::{Client, Costs, Turns},
+    fairness::{Costs, Turns},
 };
+use crate::jobs::Client;
 
 /// A job as it enters the queue.
 #[derive(Clone, Debug)]

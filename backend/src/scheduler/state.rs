@@ -17,7 +17,7 @@ use tokio::{
 use var_dd_protocol::{ErrorBody, ErrorCode, JobEvent, JobId, ModelInfo};
 
 use super::{
-    SchedulerConfig, Stats,
+    SchedulerConfig,
     batch::{Limits, Waiting},
     clock::Clock,
     live::LiveJob,
@@ -25,7 +25,10 @@ use super::{
     question::Questions,
     queue::{NewJob, Next, Queue, Ran, Taken},
 };
-use crate::storage::Store;
+use crate::{
+    jobs::Stats,
+    storage::{Ending, Ends, StoreError},
+};
 
 /// Batches on the device or behind it: while one is drawn, the frames of the one before are encoded
 /// and kept.
@@ -38,7 +41,8 @@ const KEEP_UNFINISHED: u32 = 1000;
 pub(super) struct Shared {
     pub(super) config: SchedulerConfig,
     pub(super) models: Arc<[ModelInfo]>,
-    pub(super) store: Store,
+    /// Keeps the ends of jobs.
+    pub(super) ends: Arc<dyn Ends>,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     /// One permit per thread that may encode.
@@ -105,8 +109,7 @@ impl Shared {
     pub(super) fn new(
         config: SchedulerConfig,
         models: Arc<[ModelInfo]>,
-        store: Store,
-        example: Option<JobId>,
+        ends: Arc<dyn Ends>,
     ) -> Self {
         let limits = Limits {
             max_batch: u32::try_from(config.max_batch).unwrap_or(u32::MAX).max(1),
@@ -116,7 +119,7 @@ impl Shared {
         let encoders = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             models,
-            store,
+            ends,
             clock: Clock::start(),
             metrics: Metrics::default(),
             encoders: Arc::new(Semaphore::new(encoders)),
@@ -134,7 +137,7 @@ impl Shared {
                 device_busy: false,
                 batches: 0,
                 batch_ms: None,
-                example,
+                example: None,
             }),
             config,
         }
@@ -346,8 +349,17 @@ impl Shared {
     /// Ends a job: keeps it, then tells its viewers. Returns the event that ended it (a failure if
     /// it could not be kept), or `None` if it is ending already.
     pub(super) async fn settle(&self, job: Arc<LiveJob>, last: JobEvent) -> Option<JobEvent> {
-        let mut ending = job.freeze(last.clone())?;
-        let mut last = last;
+        let ending = job.freeze(last.clone())?;
+        self.settle_frozen(job, last, ending).await
+    }
+
+    /// The same for a job that was frozen for this end.
+    pub(super) async fn settle_frozen(
+        &self,
+        job: Arc<LiveJob>,
+        mut last: JobEvent,
+        mut ending: Ending,
+    ) -> Option<JobEvent> {
         let id = &job.record.id;
         {
             let mut state = self.state();
@@ -358,7 +370,11 @@ impl Shared {
         let begun_ms = self.clock.now_ms();
         let mut retry = Retry::default();
         let mut not_kept = None;
-        while let Err(error) = self.store.settle(id, &ending).await {
+        while let Err(error) = self.ends.settle(&job.record, &ending).await {
+            if matches!(error, StoreError::EndedElsewhere) {
+                self.forget(id);
+                return None;
+            }
             let error = ErrorBody::from(error);
             if not_kept.is_none() {
                 tracing::warn!(job = %id, "the end of a job cannot be kept yet; trying again");
@@ -405,12 +421,12 @@ impl Shared {
         let failed = JobEvent::Failed { error: error.clone() };
         let mut word = job.not_kept(error, failed.clone());
         word.frames.clear();
-        self.store.settle(&job.record.id, &word).await.ok().map(|()| failed)
+        self.ends.settle(&job.record, &word).await.ok().map(|()| failed)
     }
 
     /// Deletes results beyond those that are to be kept.
     pub(super) async fn prune(&self) {
-        match self.store.prune(self.config.keep_results, KEEP_UNFINISHED).await {
+        match self.ends.prune(self.config.keep_results, KEEP_UNFINISHED).await {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "deleted the oldest results"),
             Err(error) => tracing::warn!(%error, "old results cannot be deleted"),
@@ -423,6 +439,27 @@ impl Shared {
         for job in jobs {
             job.leave();
         }
+    }
+
+    /// Draws no more of a job, whose end is another's to tell; its viewers hear nothing of it.
+    pub(super) fn forget(&self, job: &JobId) {
+        let live = {
+            let mut state = self.state();
+            state.queue.remove(job);
+            let live = state.live.remove(job);
+            self.announce(&state);
+            live
+        };
+        if let Some(live) = live {
+            live.leave();
+            live.abandon();
+        }
+        self.wake.notify_one();
+    }
+
+    /// Takes a result for the newest finished example.
+    pub(super) fn remember_example(&self, job: Option<JobId>) {
+        self.state().example = job;
     }
 
     /// The newest finished example.

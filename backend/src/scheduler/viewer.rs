@@ -1,137 +1,96 @@
 //! One viewer of one job.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
+use async_trait::async_trait;
 use tokio::sync::watch;
-use var_dd_protocol::{ErrorBody, Frame, JobEvent, JobId};
+use var_dd_protocol::{Frame, JobId};
 
-use super::{live::LiveJob, log::Cursor, not_found, state::Shared};
-use crate::storage::{Store, StoredEvent};
+use super::{live::LiveJob, log::Cursor, state::Shared};
+use crate::{
+    jobs::{Events, ViewerEvent, not_found},
+    storage::{Pictures, StoredEvent},
+};
 
-/// What a viewer of a job sees, in the order of the sequence numbers.
-#[derive(Clone, PartialEq)]
-pub enum ViewerEvent {
-    /// Something happened.
-    Control {
-        /// Sequence number among the job's events.
-        seq: u64,
-        /// What happened.
-        event: JobEvent,
-    },
-    /// A picture.
-    Frame {
-        /// Sequence number among the job's events.
-        seq: u64,
-        /// Whether it is the last frame of its picture.
-        last: bool,
-        /// The binary message, encoded once for all viewers.
-        bytes: Bytes,
-    },
-    /// A picture that was kept and cannot be read any more. Nothing comes after it.
-    Lost {
-        /// Sequence number among the job's events.
-        seq: u64,
-        /// Why.
-        error: ErrorBody,
-    },
-}
-
-impl fmt::Debug for ViewerEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Control { seq, event } => write!(f, "{seq}: {event:?}"),
-            Self::Frame { seq, last, bytes } => {
-                write!(f, "{seq}: Frame(last: {last}, {} bytes)", bytes.len())
-            }
-            Self::Lost { seq, error } => write!(f, "{seq}: Lost({error})"),
-        }
-    }
-}
-
-impl ViewerEvent {
-    /// Sequence number among the job's events.
-    pub fn seq(&self) -> u64 {
-        match self {
-            Self::Control { seq, .. } | Self::Frame { seq, .. } | Self::Lost { seq, .. } => *seq,
-        }
-    }
-}
-
-/// One viewer of one job. Counts as watching until dropped.
-///
-/// Sequence numbers increase. A gap is a position in the queue that was superseded, or an
-/// intermediate frame that a slow viewer was spared. After a restart of the server an unfinished
-/// job starts over, with numbers above all that it had: first `queued`, then everything from
-/// `started` on.
+/// The events of a live job, for a viewer that is counted already.
 #[derive(Debug)]
-pub struct Viewer(EventSource);
-
-#[derive(Debug)]
-enum EventSource {
-    Live { shared: Arc<Shared>, job: Arc<LiveJob>, cursor: Cursor, changed: watch::Receiver<()> },
-    Stored { store: Store, job: JobId, events: VecDeque<StoredEvent> },
+pub(super) struct Live {
+    shared: Arc<Shared>,
+    job: Arc<LiveJob>,
+    cursor: Cursor,
+    changed: watch::Receiver<()>,
 }
 
-impl Viewer {
-    /// A viewer of a live job that is counted already.
-    pub(super) fn live(shared: Arc<Shared>, job: Arc<LiveJob>, after: Option<u64>) -> Self {
+impl Live {
+    /// Those after `after`, or all.
+    pub(super) fn new(shared: Arc<Shared>, job: Arc<LiveJob>, after: Option<u64>) -> Self {
         let (cursor, changed) = job.viewer(after);
-        Self(EventSource::Live { shared, job, cursor, changed })
+        Self { shared, job, cursor, changed }
     }
+}
 
-    /// A viewer of an ended job.
-    pub(super) fn stored(store: Store, job: JobId, events: Vec<StoredEvent>) -> Self {
-        let events = events.into();
-        Self(EventSource::Stored { store, job, events })
-    }
-
-    /// The next event. `None` after the final event, or when the server shuts down before it.
-    /// Cancel safe.
-    pub async fn next(&mut self) -> Option<ViewerEvent> {
-        match &mut self.0 {
-            EventSource::Live { shared, job, cursor, changed } => loop {
-                let (step, closed) = job.next(cursor, shared.config.viewer_backlog_bytes);
-                shared.metrics.dropped_frames.inc_by(step.dropped);
-                if step.event.is_some() || closed {
-                    return step.event;
-                }
-                // The sender lives as long as the job that we hold.
-                changed.changed().await.ok()?;
-            },
-            EventSource::Stored { store, job, events } => {
-                let event = replay(store, job, events.front()?).await;
-                events.pop_front();
-                if matches!(event, ViewerEvent::Lost { .. }) {
-                    events.clear();
-                }
-                Some(event)
+#[async_trait]
+impl Events for Live {
+    async fn next(&mut self) -> Option<ViewerEvent> {
+        loop {
+            let backlog_bytes = self.shared.config.viewer_backlog_bytes;
+            let (step, closed) = self.job.next(&mut self.cursor, backlog_bytes);
+            self.shared.metrics.dropped_frames.inc_by(step.dropped);
+            if step.event.is_some() || closed {
+                return step.event;
             }
+            // The sender lives as long as the job that we hold.
+            self.changed.changed().await.ok()?;
         }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shared.viewer_gone(&self.job.record.id);
+    }
+}
+
+/// The events of an ended job, as they were when it was live.
+#[derive(Debug)]
+pub(crate) struct Replay<P> {
+    pictures: P,
+    job: JobId,
+    events: VecDeque<StoredEvent>,
+}
+
+impl<P> Replay<P> {
+    /// These events of a job, with its pictures from `pictures`.
+    pub(crate) fn new(pictures: P, job: JobId, events: Vec<StoredEvent>) -> Self {
+        Self { pictures, job, events: events.into() }
+    }
+}
+
+#[async_trait]
+impl<P: Pictures> Events for Replay<P> {
+    async fn next(&mut self) -> Option<ViewerEvent> {
+        let event = replay(&self.pictures, &self.job, self.events.front()?).await;
+        self.events.pop_front();
+        if matches!(event, ViewerEvent::Lost { .. }) {
+            self.events.clear();
+        }
+        Some(event)
     }
 }
 
 /// An event of an ended job as it was live, or why it is lost.
-async fn replay(store: &Store, job: &JobId, event: &StoredEvent) -> ViewerEvent {
+async fn replay(pictures: &impl Pictures, job: &JobId, event: &StoredEvent) -> ViewerEvent {
     let frame = match event {
         StoredEvent::Control { seq, event } => {
             return ViewerEvent::Control { seq: *seq, event: event.clone() };
         }
         StoredEvent::Frame(frame) => frame,
     };
-    let picture = match store.picture(job, frame).await {
+    let picture = match pictures.picture(job, frame).await {
         Ok(Some(picture)) => picture,
         Ok(None) => return ViewerEvent::Lost { seq: frame.seq, error: not_found(job) },
         Err(error) => return ViewerEvent::Lost { seq: frame.seq, error: error.into() },
     };
     let wire = Frame { job: job.clone(), seq: frame.seq, header: frame.header.clone(), picture };
     ViewerEvent::Frame { seq: frame.seq, last: frame.header.last, bytes: wire.encode().into() }
-}
-
-impl Drop for Viewer {
-    fn drop(&mut self) {
-        if let EventSource::Live { shared, job, .. } = &self.0 {
-            shared.viewer_gone(&job.record.id);
-        }
-    }
 }

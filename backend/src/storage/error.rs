@@ -75,6 +75,9 @@ pub enum StoreError {
          --keep-results"
     )]
     Full(String),
+    /// The job has ended by another's word, which stands.
+    #[error("the job was ended by somebody else")]
+    EndedElsewhere,
     /// Anything else that the database says.
     #[error("the database failed: {0}")]
     Database(String),
@@ -140,7 +143,7 @@ impl StoreError {
             Self::Full(_) => format!("the disk of the server is full; {ask}"),
             Self::Database(_) => format!("the database of the server failed; {ask}"),
             Self::Pictures(_) => format!("a file of pictures could not be written or read; {ask}"),
-            Self::DamagedResult { .. } => self.to_string(),
+            Self::DamagedResult { .. } | Self::EndedElsewhere => self.to_string(),
         }
     }
 

@@ -25,6 +25,17 @@ impl RequestKey {
         Ok(Self { key, request })
     }
 
+    /// 128 bits of the key alone, from which it cannot be told.
+    pub fn digest(&self) -> [u8; 16] {
+        let [digest @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.hash();
+        digest
+    }
+
+    /// SHA-256 of the request as the client asked it.
+    pub fn request_digest(&self) -> &[u8; 32] {
+        &self.request
+    }
+
     fn hash(&self) -> [u8; 32] {
         Sha256::digest(format!("key\0{}", self.key)).into()
     }

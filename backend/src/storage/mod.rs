@@ -20,12 +20,14 @@ mod results;
 mod tests;
 
 use std::{
+    fmt,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{
     Connection,
@@ -44,6 +46,80 @@ pub use self::{
         frame_url, picture_url,
     },
 };
+
+/// Where the ends of jobs go: those of this program into its store, those of a worker to whoever
+/// asked for them.
+#[async_trait]
+pub trait Ends: fmt::Debug + Send + Sync {
+    /// Keeps the end of a job with everything that led to it. `ending.events` holds the final
+    /// event.
+    ///
+    /// # Errors
+    /// When it cannot be kept; [`StoreError::EndedElsewhere`] if it never can.
+    async fn settle(&self, job: &JobRecord, ending: &Ending) -> Result<(), StoreError>;
+
+    /// Marks jobs as running, so that a crash of the program is counted against them.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    async fn started(&self, numbers: &[i64]) -> Result<(), StoreError>;
+
+    /// Puts running jobs back: the program ends in good order.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    async fn put_back(&self) -> Result<(), StoreError>;
+
+    /// Deletes the oldest results beyond the newest `finished` (none if `None`), and the oldest of
+    /// those that ended otherwise beyond the newest `other`. Returns how many went.
+    ///
+    /// # Errors
+    /// When they cannot be deleted.
+    async fn prune(&self, finished: Option<u32>, other: u32) -> Result<usize, StoreError>;
+
+    /// Comes to rest; later calls fail.
+    async fn close(&self);
+}
+
+/// Where the pictures of ended jobs are read.
+#[async_trait]
+pub trait Pictures: fmt::Debug + Send + Sync {
+    /// Reads the picture of a frame; `None` if its job was deleted in the meantime.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what was kept.
+    async fn picture(&self, job: &JobId, frame: &StoredFrame) -> Result<Option<Bytes>, StoreError>;
+}
+
+#[async_trait]
+impl Ends for Store {
+    async fn settle(&self, job: &JobRecord, ending: &Ending) -> Result<(), StoreError> {
+        self.settle(&job.id, ending).await
+    }
+
+    async fn started(&self, numbers: &[i64]) -> Result<(), StoreError> {
+        self.started(numbers).await
+    }
+
+    async fn put_back(&self) -> Result<(), StoreError> {
+        self.put_back().await
+    }
+
+    async fn prune(&self, finished: Option<u32>, other: u32) -> Result<usize, StoreError> {
+        self.prune(finished, other).await
+    }
+
+    async fn close(&self) {
+        self.close().await;
+    }
+}
+
+#[async_trait]
+impl Pictures for Store {
+    async fn picture(&self, job: &JobId, frame: &StoredFrame) -> Result<Option<Bytes>, StoreError> {
+        self.picture(job, frame).await
+    }
+}
 
 /// Jobs, results and pictures under one directory. A cheap handle.
 #[derive(Clone, Debug)]

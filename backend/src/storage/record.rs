@@ -1,7 +1,7 @@
 //! What is kept of a job, and how it lies in a row.
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{Row, sqlite::SqliteRow};
 use var_dd_protocol::{
     ErrorBody, FrameEntry, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
@@ -15,7 +15,7 @@ pub type OwnerHash = [u8; 32];
 
 /// What is kept of a job from its acceptance on. It says all that is needed to show the result when
 /// its model is no longer loaded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Its name.
     pub id: JobId,

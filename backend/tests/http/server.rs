@@ -1,6 +1,9 @@
 //! A server of a test, and a WebSocket client of it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
@@ -16,6 +19,7 @@ use var_dd::{
     config::{Config, ServeArgs},
     generator::fake::{self, FakeGenerator, Gate},
     http::{self, Page},
+    jobs::Jobs,
     scheduler::Scheduler,
     storage::Store,
 };
@@ -38,7 +42,7 @@ struct Line {
 /// A running server.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) scheduler: Scheduler,
+    pub(crate) scheduler: Arc<dyn Jobs>,
     /// Holds the device back; open unless the test was started with it closed.
     pub(crate) gate: Gate,
     stop: Option<oneshot::Sender<()>>,
@@ -64,6 +68,8 @@ impl Server {
         flags: &[&str],
         adjust: impl FnOnce(&mut Config, &mut ModelInfo),
     ) -> Self {
+        // The program has its TLS library chosen where it needs one; these clients do here.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().unwrap();
         let page = directory.path().join("page");
         write_page(&page);
@@ -78,8 +84,9 @@ impl Server {
         let gate = Gate::closed();
         let generator = FakeGenerator::new(model).with_gate(&gate);
         let store = Store::open(&config.data_dir).await.unwrap();
-        let scheduler =
-            Scheduler::start(config.scheduler, store, vec![Box::new(generator)]).await.unwrap();
+        let scheduler: Arc<dyn Jobs> = Arc::new(
+            Scheduler::start(config.scheduler, store, vec![Box::new(generator)]).await.unwrap(),
+        );
         let listener = TcpListener::bind(config.listen).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -144,7 +144,7 @@ async fn what_does_not_end_in_time_is_left_to_the_next_start() {
     let (running, viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0, 1]), 1)).await;
     gate.wait_for_device();
     scheduler.drain(Duration::from_millis(50)).await;
-    scheduler.0.close();
+    scheduler.drawing.0.close();
     gate.open();
     scheduler.shutdown().await;
     drop((viewer, scheduler));

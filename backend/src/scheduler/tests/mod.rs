@@ -15,7 +15,10 @@ use tempfile::TempDir;
 use var_dd_protocol::Plan;
 
 use super::*;
-use crate::generator::fake::{self, FakeGenerator, few_step};
+use crate::{
+    generator::fake::{self, FakeGenerator, few_step},
+    jobs::ViewerEvent,
+};
 
 fn config() -> SchedulerConfig {
     SchedulerConfig {
