@@ -10,7 +10,8 @@ use clap::{
 
 use crate::{
     commands::{
-        bench, convert, download, evaluate, info, read, reproduce, sample, serve, trace, train,
+        bench, check_cluster, convert, download, evaluate, gateway, info, read, reproduce, sample,
+        serve, trace, train, worker,
     },
     log::Log,
     output::OutputError,
@@ -30,6 +31,12 @@ pub struct Cli {
 enum Command {
     /// Serve the playground in the browser.
     Serve(serve::ServeArgs),
+    /// Serve the playground before a queue that workers on other machines empty.
+    Gateway(gateway::GatewayArgs),
+    /// Draw what gateways put into the queue.
+    Worker(worker::WorkerArgs),
+    /// Say what of a cluster can be reached, and make its streams.
+    CheckCluster(check_cluster::CheckClusterArgs),
     /// Draw pictures to files.
     Sample(sample::SampleArgs),
     /// Say how a picture was drawn, and whether drawing it again gives the same.
@@ -94,6 +101,9 @@ impl Command {
     fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Serve(args) => serve::run(args),
+            Self::Gateway(args) => gateway::run(args),
+            Self::Worker(args) => worker::run(args),
+            Self::CheckCluster(args) => check_cluster::run(&args),
             Self::Sample(args) => sample::run(&args),
             Self::Read(args) => read::run(&args),
             Self::Download(args) => download::run(&args),

@@ -39,6 +39,40 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "VAR_DD_DATA_DIR", default_value = "var-dd-data")]
     pub data_dir: PathBuf,
 
+    /// The network side.
+    #[command(flatten)]
+    pub http: HttpArgs,
+
+    /// Most jobs waiting; one more is refused with 429 and the seconds after which to try again.
+    #[arg(long, value_name = "JOBS", env = "VAR_DD_QUEUE_LIMIT", default_value_t = 64,
+          value_parser = value_parser!(u32).range(1..=100_000))]
+    pub queue_limit: u32,
+
+    /// Most pictures drawn together. Less memory is used with fewer.
+    #[arg(long, value_name = "PICTURES", env = "VAR_DD_MAX_BATCH", default_value_t = 8,
+          value_parser = value_parser!(u32).range(1..=1024))]
+    pub max_batch: u32,
+
+    /// How long an idle device waits for more jobs of the same model and plan, in milliseconds.
+    /// Those that come while it is busy are drawn together anyway.
+    #[arg(long, value_name = "MS", env = "VAR_DD_BATCH_WINDOW_MS", default_value_t = 0,
+          value_parser = value_parser!(u64).range(0..=60_000))]
+    pub batch_window_ms: u64,
+
+    /// How long a waiting job outlives its last viewer, in seconds. Jobs made by POST have no
+    /// viewer and stay.
+    #[arg(long, value_name = "SECONDS", env = "VAR_DD_UNWATCHED_GRACE_S", default_value_t = 20,
+          value_parser = value_parser!(u64).range(1..=86_400))]
+    pub unwatched_grace_s: u64,
+
+    /// Finished results kept; the oldest beyond are deleted. 0 keeps all.
+    #[arg(long, value_name = "RESULTS", env = "VAR_DD_KEEP_RESULTS", default_value_t = 10_000)]
+    pub keep_results: u32,
+}
+
+/// Flags of everything that serves the page: `var-dd serve` and `var-dd gateway`.
+#[derive(Args, Clone, Debug)]
+pub struct HttpArgs {
     /// Address and port to listen on. Port 0 takes a free one. Other computers reach the server
     /// only if this is not a loopback address, as 0.0.0.0:8080.
     #[arg(
@@ -76,32 +110,6 @@ pub struct ServeArgs {
     )]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// Most jobs waiting; one more is refused with 429 and the seconds after which to try again.
-    #[arg(long, value_name = "JOBS", env = "VAR_DD_QUEUE_LIMIT", default_value_t = 64,
-          value_parser = value_parser!(u32).range(1..=100_000))]
-    pub queue_limit: u32,
-
-    /// Most pictures drawn together. Less memory is used with fewer.
-    #[arg(long, value_name = "PICTURES", env = "VAR_DD_MAX_BATCH", default_value_t = 8,
-          value_parser = value_parser!(u32).range(1..=1024))]
-    pub max_batch: u32,
-
-    /// How long an idle device waits for more jobs of the same model and plan, in milliseconds.
-    /// Those that come while it is busy are drawn together anyway.
-    #[arg(long, value_name = "MS", env = "VAR_DD_BATCH_WINDOW_MS", default_value_t = 0,
-          value_parser = value_parser!(u64).range(0..=60_000))]
-    pub batch_window_ms: u64,
-
-    /// How long a waiting job outlives its last viewer, in seconds. Jobs made by POST have no
-    /// viewer and stay.
-    #[arg(long, value_name = "SECONDS", env = "VAR_DD_UNWATCHED_GRACE_S", default_value_t = 20,
-          value_parser = value_parser!(u64).range(1..=86_400))]
-    pub unwatched_grace_s: u64,
-
-    /// Finished results kept; the oldest beyond are deleted. 0 keeps all.
-    #[arg(long, value_name = "RESULTS", env = "VAR_DD_KEEP_RESULTS", default_value_t = 10_000)]
-    pub keep_results: u32,
-
     /// Jobs per minute that one client address may ask for. 0 is no limit.
     #[arg(long, value_name = "JOBS", env = "VAR_DD_JOBS_PER_MINUTE", default_value_t = 60)]
     pub jobs_per_minute: u32,
@@ -133,6 +141,55 @@ pub struct ServeArgs {
     pub connections_per_client: u32,
 }
 
+impl HttpArgs {
+    /// Where to listen, and the manners of the network side.
+    ///
+    /// # Errors
+    /// When flags contradict each other or cannot be met; names flag, value and bound.
+    pub fn resolve(self) -> Result<(SocketAddr, HttpConfig), UsageError> {
+        let listen = listen_address(&self.listen)?;
+        if self.connections_per_client > self.connections {
+            return Err(UsageError(format!(
+                "--connections-per-client {} is more than --connections {}; it must be at most \
+                 that",
+                self.connections_per_client, self.connections
+            )));
+        }
+        let http = HttpConfig {
+            public_url: self.public_url,
+            allow_origins: self.allow_origins,
+            trusted_proxies: self.trusted_proxies,
+            limits: LimitsConfig {
+                jobs_per_minute: self.jobs_per_minute,
+                requests_per_second: self.requests_per_second,
+                connections: self.connections,
+                connections_per_client: self.connections_per_client,
+            },
+            session: SessionLimits {
+                messages_per_second: MESSAGES_PER_SECOND,
+                strikes: 100,
+                watched: 64,
+                unfinished: 16,
+            },
+            timeouts: Timeouts {
+                request: Duration::from_secs(10),
+                keep_alive: Duration::from_secs(20),
+                write: Duration::from_secs(20),
+                hello: Duration::from_secs(10),
+                ping: Duration::from_secs(15),
+                silence: Duration::from_secs(45),
+                shutdown: Duration::from_secs(5),
+            },
+            message_bytes: 64 << 10,
+            hello_bytes: 1 << 10,
+            unconfirmed_bytes: 512 << 10,
+            drain: Duration::from_secs(self.drain_s),
+            page: Page::default(),
+        };
+        Ok((listen, http))
+    }
+}
+
 /// A server before it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -156,14 +213,7 @@ impl ServeArgs {
     /// # Errors
     /// When flags contradict each other or cannot be met; names flag, value and bound.
     pub fn resolve(self, demo_model: impl FnOnce() -> PathBuf) -> Result<Config, UsageError> {
-        let listen = listen_address(&self.listen)?;
-        if self.connections_per_client > self.connections {
-            return Err(UsageError(format!(
-                "--connections-per-client {} is more than --connections {}; it must be at most \
-                 that",
-                self.connections_per_client, self.connections
-            )));
-        }
+        let (listen, http) = self.http.resolve()?;
         if self.data_dir.to_str().is_none() {
             return Err(UsageError(format!(
                 "--data-dir {:?} is no text in UTF-8, which the database's path must be; choose \
@@ -190,37 +240,7 @@ impl ServeArgs {
                 keep_results: (self.keep_results > 0).then_some(self.keep_results),
                 ..SchedulerConfig::default()
             },
-            http: HttpConfig {
-                public_url: self.public_url,
-                allow_origins: self.allow_origins,
-                trusted_proxies: self.trusted_proxies,
-                limits: LimitsConfig {
-                    jobs_per_minute: self.jobs_per_minute,
-                    requests_per_second: self.requests_per_second,
-                    connections: self.connections,
-                    connections_per_client: self.connections_per_client,
-                },
-                session: SessionLimits {
-                    messages_per_second: MESSAGES_PER_SECOND,
-                    strikes: 100,
-                    watched: 64,
-                    unfinished: 16,
-                },
-                timeouts: Timeouts {
-                    request: Duration::from_secs(10),
-                    keep_alive: Duration::from_secs(20),
-                    write: Duration::from_secs(20),
-                    hello: Duration::from_secs(10),
-                    ping: Duration::from_secs(15),
-                    silence: Duration::from_secs(45),
-                    shutdown: Duration::from_secs(5),
-                },
-                message_bytes: 64 << 10,
-                hello_bytes: 1 << 10,
-                unconfirmed_bytes: 512 << 10,
-                drain: Duration::from_secs(self.drain_s),
-                page: Page::default(),
-            },
+            http,
             data_dir: self.data_dir,
         })
     }

@@ -1,6 +1,7 @@
 //! The `var-dd` program as a library.
 
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod device_args;

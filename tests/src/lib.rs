@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod cluster;
 pub mod playground;
 pub mod program;
 pub mod proxy;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{libtorch, page, python_client, stage::stage, tool, workspace};
+use crate::{libtorch, page, python_client, s3, stage::stage, tool, workspace};
 
 /// Builds what is missing and becomes the server.
 pub(crate) fn serve(debug: bool, arguments: &[OsString]) -> Result<()> {
@@ -37,6 +37,8 @@ pub(crate) fn setup() -> Result<()> {
     libtorch::ensure()?;
     tool::AXE.ensure()?;
     tool::CARGO_DENY.ensure()?;
+    tool::NATS_SERVER.ensure()?;
+    s3::ensure()?;
     python_client::ensure()?;
     stage("crates", "fetching", || {
         workspace::run(workspace::cargo().args(["fetch", "--locked"]))?;

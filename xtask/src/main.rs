@@ -1,11 +1,13 @@
 //! Set-up and chores of this repository: `cargo xtask` lists them.
 
 mod chores;
+mod cluster;
 mod gpu_check;
 mod libtorch;
 mod page;
 mod python;
 mod python_client;
+mod s3;
 mod stage;
 mod suite;
 mod tool;
@@ -57,6 +59,12 @@ enum Chore {
     Doc,
     /// Check the engine on this machine's GPU and measure it
     GpuCheck(gpu_check::GpuCheck),
+    /// Run a broker, an object store, two gateways and two workers on this machine
+    Cluster {
+        /// Run the unoptimised program, which is sooner built
+        #[arg(long)]
+        debug: bool,
+    },
     /// Let well-behaved and hostile clients use the program for long; fails when anything grows
     Soak(Soak),
     /// Take the pictures in docs/ anew from the running program
@@ -98,6 +106,7 @@ fn main() -> ExitCode {
         Chore::Check => chores::check(),
         Chore::Doc => chores::document(),
         Chore::GpuCheck(arguments) => gpu_check::run(&arguments),
+        Chore::Cluster { debug } => cluster::run(debug),
         Chore::Soak(soak) => chores::soak(soak.minutes),
         Chore::Screenshots => chores::screenshots(),
         Chore::Env => chores::print_environment(),

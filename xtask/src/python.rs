@@ -6,9 +6,28 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::workspace;
+
+/// The interpreter of this machine.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn interpreter() -> Result<PathBuf> {
+    workspace::program(&["python3", "python"])
+        .context("Python 3 is missing; install it (Debian: apt-get install python3 python3-venv)")
+}
+
+/// Its version, as `python-3.11.2`.
+///
+/// # Errors
+/// When there is none, or it does not tell.
+pub(crate) fn version() -> Result<String> {
+    let version = workspace::first_line(Command::new(interpreter()?).arg("--version"));
+    let version = version.context("python3 does not tell its version")?;
+    Ok(version.replace(' ', "-").to_lowercase())
+}
 
 /// A Python interpreter with pip.
 pub(crate) struct Python {
@@ -21,9 +40,7 @@ impl Python {
     /// # Errors
     /// When there is no Python 3, or one with neither venv nor pip.
     pub(crate) fn find(scratch: &Path) -> Result<Self> {
-        let Some(interpreter) = workspace::program(&["python3", "python"]) else {
-            bail!("Python 3 is missing; install it (Debian: apt-get install python3 python3-venv)");
-        };
+        let interpreter = interpreter()?;
         let directory = scratch.join("python");
         let made = Command::new(&interpreter).args(["-m", "venv"]).arg(&directory).output();
         if made.is_ok_and(|made| made.status.success()) {

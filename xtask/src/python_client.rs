@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{python::Python, stage::stage, workspace};
+use crate::{
+    python::{self, Python},
+    stage::stage,
+    workspace,
+};
 
 /// What the client and its tests need.
 const PACKAGES: [&str; 3] = ["httpx==0.28.1", "websockets==15.0.1", "pytest==8.4.2"];
@@ -19,11 +23,7 @@ const PACKAGES: [&str; 3] = ["httpx==0.28.1", "websockets==15.0.1", "pytest==8.4
 /// When they cannot be fetched.
 pub(crate) fn ensure() -> Result<PathBuf> {
     stage("python", "looking for what the Python client's tests need", || {
-        let interpreter = interpreter()?;
-        let version = workspace::first_line(Command::new(&interpreter).arg("--version"))
-            .context("python3 does not tell its version")?
-            .replace(' ', "-")
-            .to_lowercase();
+        let version = python::version()?;
         let cache = workspace::cache()?;
         // Some packages have parts compiled for one version of Python.
         let directory = cache.join(format!("client-tests-1-{version}"));
@@ -36,11 +36,6 @@ pub(crate) fn ensure() -> Result<PathBuf> {
         let said = directory.display().to_string();
         Ok((directory, said))
     })
-}
-
-fn interpreter() -> Result<PathBuf> {
-    workspace::program(&["python3", "python"])
-        .context("Python 3 is missing; install it (Debian: apt-get install python3 python3-venv)")
 }
 
 fn fetch(cache: &Path, directory: &Path) -> Result<()> {
@@ -66,7 +61,7 @@ fn fetch(cache: &Path, directory: &Path) -> Result<()> {
 /// When what they need cannot be fetched.
 pub(crate) fn tests(program: &Path, name: Option<&str>) -> Result<Command> {
     let packages = ensure()?;
-    let mut command = Command::new(interpreter()?);
+    let mut command = Command::new(python::interpreter()?);
     command.current_dir(workspace::root().join("clients/python"));
     command.args(["-B", "-m", "pytest", "--quiet"]);
     if let Some(name) = name {

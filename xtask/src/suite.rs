@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{chores, libtorch, page, python_client, tool, workspace};
+use crate::{chores, libtorch, page, python_client, s3, tool, workspace};
 
 /// Runs every test. Nothing is skipped: a browser test that cannot run fails and says what to
 /// install.
@@ -69,6 +69,8 @@ struct Count {
 pub(crate) fn run(filter: &Filter) -> Result<()> {
     let libtorch = libtorch::ensure()?;
     let axe = tool::AXE.ensure()?;
+    let nats = tool::NATS_SERVER.ensure()?;
+    let s3 = s3::ensure()?;
     page::ensure()?;
     let mut problems = Vec::new();
     if filter.name.is_none() {
@@ -82,6 +84,7 @@ pub(crate) fn run(filter: &Filter) -> Result<()> {
         let mut cargo = workspace::cargo();
         cargo.arg("test").args(kind.arguments).arg("--no-fail-fast");
         cargo.env("LIBTORCH", &libtorch).env("VAR_DD_PROGRAM", &program).env("VAR_DD_AXE", &axe);
+        cargo.env("VAR_DD_NATS_SERVER", &nats).env("VAR_DD_S3_PACKAGES", &s3);
         // A failed test says why in its error; the way of the error there helps nobody.
         cargo.env("RUST_LIB_BACKTRACE", "0");
         if kind.name == "documentation" {

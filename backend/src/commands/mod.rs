@@ -1,9 +1,11 @@
 //! The subcommands. Only this module names a concrete generator.
 
 pub mod bench;
+pub mod check_cluster;
 pub mod convert;
 pub mod download;
 pub mod evaluate;
+pub mod gateway;
 pub mod info;
 pub mod model;
 mod parameters;
@@ -16,5 +18,6 @@ pub mod serve;
 mod suggestion;
 pub mod trace;
 pub mod train;
+pub mod worker;
 
 use crate::picture_file;

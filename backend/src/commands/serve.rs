@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Write},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Instant,
 };
@@ -21,8 +22,10 @@ pub use crate::config::ServeArgs;
 use crate::{
     commands::model::default_model,
     config::Config,
+    device_args::NetworkArgs,
     generator::{Generator, engine::Engine},
     http,
+    jobs::Jobs,
     scheduler::Scheduler,
     storage::Store,
 };
@@ -49,7 +52,7 @@ async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
     // Everything that may fail before anything is made.
     let _outlived = outlive_file_limit()?;
     allow_descriptors(config.http.limits.connections);
-    let generators = load(&config)?;
+    let generators = load(&config.models, &config.network)?;
     let address = listener.local_addr().context("the address it listens on")?;
     let stop = stop_signal()?;
     let directory = DataDirectory::prepare(&config.data_dir)?;
@@ -64,14 +67,16 @@ async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
     let scheduler =
         Scheduler::start(config.scheduler, store, generators).await.with_context(unusable)?;
     directory.keep();
-    greet(&config.http, address, scheduler.models());
+    greet(&config.http, address, &scheduler.models());
     draw_example(&scheduler).await;
-    http::serve(config.http, listener, scheduler, stop).await.context("the server failed")?;
+    http::serve(config.http, listener, Arc::new(scheduler), stop)
+        .await
+        .context("the server failed")?;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => {
@@ -143,16 +148,19 @@ impl Drop for DataDirectory {
 
 /// Loads the models on a thread that ends: libtorch's threads that help with loading end with it,
 /// and leave the cores to the one that draws.
-fn load(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
-    thread::scope(|scope| scope.spawn(|| load_here(config)).join())
+pub(super) fn load(
+    models: &[PathBuf],
+    network: &NetworkArgs,
+) -> anyhow::Result<Vec<Box<dyn Generator>>> {
+    thread::scope(|scope| scope.spawn(|| load_here(models, network)).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
-    let ops = config.network.open()?;
+fn load_here(models: &[PathBuf], network: &NetworkArgs) -> anyhow::Result<Vec<Box<dyn Generator>>> {
+    let ops = network.open()?;
     let load_one = |directory: &std::path::PathBuf| {
         let began = Instant::now();
-        let engine = Engine::load(directory, &ops, config.network.dtype())
+        let engine = Engine::load(directory, &ops, network.dtype())
             .with_context(|| format!("the model in {} cannot be used", directory.display()))?;
         let info = engine.info();
         let (model, device, dtype) = (&info.name, &info.device, &info.dtype);
@@ -160,12 +168,12 @@ fn load_here(config: &Config) -> anyhow::Result<Vec<Box<dyn Generator>>> {
         tracing::info!(model, device, dtype, parameters = info.parameters, took_ms, "loaded");
         Ok(Box::new(engine) as Box<dyn Generator>)
     };
-    config.models.iter().map(load_one).collect()
+    models.iter().map(load_one).collect()
 }
 
 /// Makes a file that grows over the limit (`ulimit -f`) an error of the write instead of the end of
 /// the program, for as long as the result lives.
-fn outlive_file_limit() -> anyhow::Result<Signal> {
+pub(super) fn outlive_file_limit() -> anyhow::Result<Signal> {
     const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
     signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ cannot be handled")
 }
@@ -175,7 +183,7 @@ const OTHER_DESCRIPTORS: u64 = 256;
 
 /// Raises the limit of open files as far as the system lets this program, where it is below what
 /// the connections need.
-fn allow_descriptors(connections: u32) {
+pub(super) fn allow_descriptors(connections: u32) {
     let needed = u64::from(connections) + OTHER_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
@@ -194,7 +202,7 @@ fn allow_descriptors(connections: u32) {
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM. The second one ends the program at once.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be handled")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let (stop_sender, stop) = oneshot::channel();
@@ -219,7 +227,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Says where the playground is, in one line on standard output.
-fn greet(config: &http::HttpConfig, address: SocketAddr, models: &[ModelInfo]) {
+pub(super) fn greet(config: &http::HttpConfig, address: SocketAddr, models: &[ModelInfo]) {
     let shown = if address.ip().is_unspecified() {
         SocketAddr::new([127, 0, 0, 1].into(), address.port())
     } else {
@@ -243,13 +251,13 @@ fn greet(config: &http::HttpConfig, address: SocketAddr, models: &[ModelInfo]) {
 }
 
 /// Sees to it that the default model has a picture to show before the first click.
-async fn draw_example(scheduler: &Scheduler) {
+pub(super) async fn draw_example(jobs: &dyn Jobs) {
     let Some(request) =
-        scheduler.models().first().and_then(example).filter(|_| scheduler.example().is_none())
+        jobs.models().first().and_then(example).filter(|_| jobs.example().is_none())
     else {
         return;
     };
-    match scheduler.submit_example(request).await {
+    match jobs.submit_example(request).await {
         Ok(job) => tracing::info!(%job, "drawing an example for the first visit"),
         Err(error) => tracing::warn!(%error, "there will be no example for the first visit"),
     }

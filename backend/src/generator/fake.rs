@@ -4,6 +4,7 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use image::{Rgb, RgbImage};
@@ -113,13 +114,20 @@ pub struct FakeGenerator {
     info: ModelInfo,
     memory: usize,
     gate: Option<Gate>,
+    pass_time: Duration,
     batches: Arc<Mutex<Vec<BatchRequest>>>,
 }
 
 impl FakeGenerator {
     /// A stand-in for a model.
     pub fn new(info: ModelInfo) -> Self {
-        Self { info, memory: usize::MAX, gate: None, batches: Arc::default() }
+        Self {
+            info,
+            memory: usize::MAX,
+            gate: None,
+            pass_time: Duration::ZERO,
+            batches: Arc::default(),
+        }
     }
 
     /// With memory for so many pictures. A larger batch fails after its first scale.
@@ -131,6 +139,11 @@ impl FakeGenerator {
     pub fn with_gate(self, gate: &Gate) -> Self {
         let gate = Some(gate.clone());
         Self { gate, ..self }
+    }
+
+    /// Whose passes take so long, for measuring what is around them.
+    pub fn with_pass_time(self, pass_time: Duration) -> Self {
+        Self { pass_time, ..self }
     }
 
     /// The batches asked for so far, also those that failed.
@@ -179,6 +192,7 @@ impl Generator for FakeGenerator {
             if let Some(gate) = &self.gate {
                 gate.enter();
             }
+            std::thread::sleep(self.pass_time);
             let began = GeneratorEvent::PassBegan { pass, passes: passes.len(), of: *of };
             if sink(began) == ControlFlow::Break(()) {
                 return Ok(());

@@ -80,6 +80,9 @@ pub struct SchedulerConfig {
     pub queue_limit: usize,
     /// Most pictures in one batch, at least 1.
     pub max_batch: usize,
+    /// Most batches on the device or behind it, at least 1: while one is drawn, the frames of those
+    /// before are encoded and kept. More where keeping takes longer than drawing.
+    pub batches_in_flight: usize,
     /// How long the first job of a batch waits for others that could share it.
     pub batch_window: Duration,
     /// How long a waiting job outlives its last viewer.
@@ -97,6 +100,7 @@ impl Default for SchedulerConfig {
         Self {
             queue_limit: 64,
             max_batch: 8,
+            batches_in_flight: 2,
             batch_window: Duration::ZERO,
             unwatched_grace: Duration::from_secs(20),
             keep_results: None,

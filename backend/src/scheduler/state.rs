@@ -30,10 +30,6 @@ use crate::{
     storage::{Ending, Ends, StoreError},
 };
 
-/// Batches on the device or behind it: while one is drawn, the frames of the one before are encoded
-/// and kept.
-const BATCHES_IN_FLIGHT: usize = 2;
-
 /// Jobs kept that ended otherwise than finished; they say why, to whoever comes back for them.
 const KEEP_UNFINISHED: u32 = 1000;
 
@@ -292,7 +288,7 @@ impl Shared {
             }
         }
         let mut batch_ms = None;
-        if !state.device_busy && state.batches < BATCHES_IN_FLIGHT {
+        if !state.device_busy && state.batches < self.config.batches_in_flight.max(1) {
             match state.queue.take(now_ms) {
                 Next::Idle => {}
                 Next::WaitUntil(at_ms) => batch_ms = Some(at_ms),

@@ -1,5 +1,6 @@
 //! The program over HTTP and WebSocket.
 
+mod cluster;
 mod command_line;
 mod durability;
 mod faults;

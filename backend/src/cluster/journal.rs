@@ -1,0 +1,216 @@
+//! The log of a job in the broker.
+
+use std::time::Duration;
+
+use async_nats::{
+    StatusCode,
+    jetstream::{
+        Context,
+        consumer::{DeliverPolicy, pull::OrderedConfig},
+        context::{PublishError, PublishErrorKind},
+        message::PublishMessage,
+        stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
+    },
+};
+use bytes::Bytes;
+use futures_util::{Stream as EventStream, StreamExt};
+use var_dd_protocol::JobId;
+
+use super::{
+    ClusterError,
+    entry::Entry,
+    names::{self, EVENTS, FRAMES},
+};
+
+/// Between two attempts to reach a broker that does not answer.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The logs of all jobs.
+#[derive(Clone, Debug)]
+pub(super) struct Journal {
+    jetstream: Context,
+    events: Stream,
+    frames: Stream,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// It stands there, under this number.
+    At(u64),
+    /// Somebody else wrote before; nothing was added.
+    Refused,
+}
+
+impl Journal {
+    /// The logs in this broker.
+    ///
+    /// # Errors
+    /// When the streams are not there.
+    pub(super) async fn open(jetstream: Context) -> Result<Self, ClusterError> {
+        let events = jetstream.get_stream(EVENTS).await.map_err(ClusterError::broker)?;
+        let frames = jetstream.get_stream(FRAMES).await.map_err(ClusterError::broker)?;
+        Ok(Self { jetstream, events, frames })
+    }
+
+    /// Adds an entry to the log of a job if it ends with the entry of number `expected` (0: there
+    /// is none).
+    ///
+    /// # Errors
+    /// When the broker gives no answer; then the entry may stand there or not.
+    pub(super) async fn append(
+        &self,
+        job: &JobId,
+        expected: u64,
+        entry: &Entry,
+    ) -> Result<Appended, ClusterError> {
+        let payload =
+            serde_json::to_vec(entry).map_err(|error| ClusterError::format("an entry", error))?;
+        let payload = Bytes::from(payload);
+        let message = PublishMessage::build()
+            .payload(payload.clone())
+            .expected_last_subject_sequence(expected);
+        match self.publish(names::events_subject(job), message).await {
+            Ok(number) => Ok(Appended::At(number)),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                // It may be our own, whose acknowledgement was lost.
+                match self.last_message(job).await? {
+                    Some((number, last)) if last == payload => Ok(Appended::At(number)),
+                    _ => Ok(Appended::Refused),
+                }
+            }
+            Err(error) => Err(ClusterError::broker(error)),
+        }
+    }
+
+    /// The same, again and again until the broker answers, or `given_up` says to stop.
+    pub(super) async fn append_for_certain(
+        &self,
+        job: &JobId,
+        expected: u64,
+        entry: &Entry,
+        given_up: impl Fn() -> bool,
+    ) -> Option<Appended> {
+        let mut said = false;
+        loop {
+            match self.append(job, expected, entry).await {
+                Ok(appended) => return Some(appended),
+                Err(error) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(%job, %error, "the log of a job cannot be written; trying again");
+                    }
+                    if given_up() {
+                        return None;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn publish(&self, subject: String, message: PublishMessage) -> Result<u64, PublishError> {
+        Ok(self.jetstream.send_publish(subject, message).await?.await?.sequence)
+    }
+
+    async fn last_message(&self, job: &JobId) -> Result<Option<(u64, Bytes)>, ClusterError> {
+        // From the leader: a copy that lags would tell of the past.
+        match self.events.get_last_raw_message_by_subject(&names::events_subject(job)).await {
+            Ok(message) => Ok(Some((message.sequence, message.payload))),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(ClusterError::broker(error)),
+        }
+    }
+
+    /// The last entry of a job's log, and its number.
+    ///
+    /// # Errors
+    /// When the broker gives no answer, or what is there is no entry.
+    pub(super) async fn last(&self, job: &JobId) -> Result<Option<(u64, Entry)>, ClusterError> {
+        let Some((number, payload)) = self.last_message(job).await? else { return Ok(None) };
+        Ok(Some((number, read(&payload)?)))
+    }
+
+    /// The first entry of a job's log.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    pub(super) async fn first(&self, job: &JobId) -> Result<Option<Entry>, ClusterError> {
+        let subject = names::events_subject(job);
+        match self.events.get_first_raw_message_by_subject(&subject, 1).await {
+            Ok(message) => Ok(Some(read(&message.payload)?)),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(ClusterError::broker(error)),
+        }
+    }
+
+    /// The log of a job from its first entry on, for ever; what is no entry comes as an error.
+    ///
+    /// # Errors
+    /// When the broker gives no answer.
+    pub(super) async fn follow(
+        &self,
+        job: &JobId,
+    ) -> Result<impl EventStream<Item = Result<Entry, ClusterError>> + use<>, ClusterError> {
+        let config = OrderedConfig {
+            filter_subject: names::events_subject(job),
+            deliver_policy: DeliverPolicy::All,
+            ..OrderedConfig::default()
+        };
+        let consumer = self.events.create_consumer(config).await.map_err(ClusterError::broker)?;
+        let messages = consumer.messages().await.map_err(ClusterError::broker)?;
+        Ok(messages.map(|message| read(&message.map_err(ClusterError::broker)?.payload)))
+    }
+
+    /// Lets viewers have a picture; `wire` is the binary message to them.
+    ///
+    /// # Errors
+    /// When the broker gives no answer.
+    pub(super) async fn put_frame(
+        &self,
+        job: &JobId,
+        seq: u64,
+        wire: Bytes,
+    ) -> Result<(), ClusterError> {
+        let subject = names::frame_subject(job, seq);
+        let put = || self.publish(subject.clone(), PublishMessage::build().payload(wire.clone()));
+        match put().await {
+            Ok(_) => Ok(()),
+            // What is in memory alone is gone when the broker was started anew.
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                let made = self.jetstream.get_or_create_stream(names::frames()).await;
+                made.map_err(ClusterError::broker)?;
+                put().await.map(drop).map_err(ClusterError::broker)
+            }
+            Err(error) => Err(ClusterError::broker(error)),
+        }
+    }
+
+    /// A picture for viewers, as long as the broker has it.
+    ///
+    /// # Errors
+    /// When the broker gives no answer.
+    pub(super) async fn frame(&self, job: &JobId, seq: u64) -> Result<Option<Bytes>, ClusterError> {
+        match self.frames.direct_get_last_for_subject(names::frame_subject(job, seq)).await {
+            Ok(message) => Ok(Some(message.payload)),
+            Err(error) if is_gone(&error.kind()) => Ok(None),
+            Err(error) => Err(ClusterError::broker(error)),
+        }
+    }
+}
+
+/// Whether a message is not there, or nothing of its stream is: the broker was started anew.
+fn is_gone(error: &DirectGetErrorKind) -> bool {
+    match error {
+        DirectGetErrorKind::NotFound => true,
+        DirectGetErrorKind::ErrorResponse(status, _) => *status == StatusCode::NO_RESPONDERS,
+        _ => false,
+    }
+}
+
+fn read(payload: &[u8]) -> Result<Entry, ClusterError> {
+    serde_json::from_slice(payload).map_err(|error| ClusterError::format("the log of a job", error))
+}

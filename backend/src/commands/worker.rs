@@ -1,0 +1,107 @@
+//! `var-dd worker`: draws what gateways put into the queue.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{Args, value_parser};
+use tokio::runtime::Builder;
+
+use super::{
+    model::default_model,
+    serve::{load, stop_signal},
+};
+use crate::{
+    cluster::{ClusterArgs, Worker, WorkerConfig},
+    config::models_of_variable,
+    device_args::NetworkArgs,
+    scheduler::SchedulerConfig,
+};
+
+/// Flags of `var-dd worker`.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "Example: var-dd worker --nats nats://broker:4222 --results \
+    s3://pictures/playground --model models/d16 --device cuda:0")]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Directory of a model, as `var-dd convert` makes it. May be repeated [default: those of the
+    /// variable VAR_DD_MODEL, with commas between, else the demo model].
+    #[arg(long = "model", value_name = "DIR")]
+    models: Vec<PathBuf>,
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Most pictures drawn together, and most jobs taken at a time. Less memory is used with fewer.
+    #[arg(long, value_name = "PICTURES", env = "VAR_DD_MAX_BATCH", default_value_t = 8,
+          value_parser = value_parser!(u32).range(1..=1024))]
+    max_batch: u32,
+    /// After so many seconds without a sign of life a job is given to another worker.
+    #[arg(long, value_name = "SECONDS", env = "VAR_DD_ACK_WAIT_S", default_value_t = 30,
+          value_parser = value_parser!(u64).range(1..=3600))]
+    ack_wait_s: u64,
+    /// How long what runs may go on when the worker is told to stop, in seconds; the rest goes back
+    /// into the queue.
+    #[arg(long, value_name = "SECONDS", env = "VAR_DD_DRAIN_S", default_value_t = 30,
+          value_parser = value_parser!(u64).range(0..=3600))]
+    drain_s: u64,
+    /// Name of this worker in logs [default: name of the host, and number of the process].
+    #[arg(long, value_name = "NAME", env = "VAR_DD_WORKER_NAME")]
+    name: Option<String>,
+}
+
+/// Draws until told to stop.
+///
+/// # Errors
+/// When the worker cannot start.
+pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the system gives no threads for the worker")?;
+    let mut models = args.models;
+    if models.is_empty() {
+        models = models_of_variable();
+    }
+    if models.is_empty() {
+        models = vec![default_model()];
+    }
+    runtime.block_on(async {
+        let stop = stop_signal()?;
+        // What is likeliest to be wrong comes first: loading takes longer than connecting.
+        let connection = args.cluster.connect("worker").await?;
+        let generators = load(&models, &args.network)?;
+        let names: Vec<_> = generators
+            .iter()
+            .map(|generator| format!("{} on {}", generator.info().name, generator.info().device))
+            .collect();
+        let name = args.name.unwrap_or_else(default_name);
+        let config = WorkerConfig {
+            name: name.clone(),
+            scheduler: SchedulerConfig {
+                max_batch: args.max_batch as usize,
+                ..SchedulerConfig::default()
+            },
+            ack_wait: Duration::from_secs(args.ack_wait_s),
+        };
+        let worker = Worker::start(config, connection, generators).await?;
+        // A closed standard output is no reason not to draw.
+        let _ = writeln!(
+            io::stdout(),
+            "The worker {name} takes jobs ({}). Ctrl-C stops it.",
+            names.join(", ")
+        );
+        stop.await;
+        tracing::info!(drain_s = args.drain_s, "stopping: what runs may end, the rest goes back");
+        worker.stop(Duration::from_secs(args.drain_s)).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn default_name() -> String {
+    let uname = rustix::system::uname();
+    format!("{}-{}", uname.nodename().to_string_lossy(), std::process::id())
+}

@@ -1,0 +1,110 @@
+//! A NATS server of a test.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{net::TcpStream, time::sleep};
+
+/// A server with JetStream that ends with the test.
+pub(crate) struct Broker {
+    program: PathBuf,
+    port: u16,
+    directory: TempDir,
+    child: Child,
+}
+
+impl Broker {
+    /// A new one with nothing in it.
+    ///
+    /// # Panics
+    /// When there is no nats-server.
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more lines of configuration.
+    ///
+    /// # Panics
+    /// When there is no nats-server.
+    pub(crate) async fn start_with(more: &str) -> Self {
+        let program =
+            std::env::var_os("VAR_DD_NATS_SERVER").map_or("nats-server".into(), PathBuf::from);
+        let directory = TempDir::new().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        configure(port, directory.path(), more);
+        let child = spawn(&program, directory.path());
+        let broker = Self { program, port, directory, child };
+        broker.ready().await;
+        broker
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The same for a user, whose password is the name.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        format!("nats://{user}:{user}@127.0.0.1:{}", self.port)
+    }
+
+    async fn ready(&self) {
+        for _ in 0..500 {
+            if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nats-server does not listen on {}", self.port);
+    }
+
+    /// Kills it without warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on what it had kept.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(&self.program, self.directory.path());
+        self.ready().await;
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configure(port: u16, directory: &Path, more: &str) {
+    // As the page on scale says: every message is on the disk before it is acknowledged.
+    let store = directory.join("jetstream");
+    let text = format!(
+        "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n\
+         {more}\n"
+    );
+    std::fs::write(directory.join("nats.conf"), text).unwrap();
+}
+
+fn spawn(program: &Path, directory: &Path) -> Child {
+    Command::new(program)
+        .arg("-c")
+        .arg(directory.join("nats.conf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!(
+                "{} cannot be run ({error}); `cargo xtask test` fetches nats-server and names it in \
+                 VAR_DD_NATS_SERVER",
+                program.display()
+            )
+        })
+}

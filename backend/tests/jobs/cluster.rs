@@ -1,0 +1,136 @@
+//! What is promised beyond one machine.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+use var_dd::jobs::Jobs;
+use var_dd_protocol::JobEvent;
+
+use crate::{
+    broker::Broker,
+    conformance::{FRAMES, all, last, pictures, submit, watched},
+    setting::Setting,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_watchers_over_two_gateways_see_the_same() {
+    let setting = Setting::clustered().await;
+    let other: Arc<dyn Jobs> = Arc::new(setting.cluster.as_ref().unwrap().gateway().await);
+    let accepted = submit(&setting.jobs, 2).await;
+    let mut viewers = Vec::new();
+    for at in 0..200 {
+        let jobs = if at % 2 == 0 { &setting.jobs } else { &other };
+        viewers.push(jobs.watch(&accepted.job, None).await.unwrap());
+    }
+    setting.gate.open();
+    let logs = join_all(viewers.into_iter().map(all)).await;
+    assert!(matches!(last(&logs[0]), JobEvent::Finished { .. }));
+    assert!(logs.iter().all(|log| *log == logs[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_loses_nothing() {
+    let mut setting = Setting::clustered().await;
+    let mut accepted = Vec::new();
+    for class in 0..3 {
+        accepted.push(submit(&setting.jobs, class).await);
+    }
+    let jobs = setting.jobs.clone();
+    let broker = &mut setting.cluster.as_mut().unwrap().broker;
+    broker.kill();
+    sleep(Duration::from_millis(500)).await;
+    assert!(jobs.can_keep().await.is_err(), "it says that it cannot");
+    broker.restart().await;
+    setting.gate.open();
+    for accepted in &accepted {
+        let events = watched_again(&jobs, &accepted.job).await;
+        assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+        assert_eq!(pictures(&events).len(), FRAMES);
+    }
+}
+
+/// As a page does it: again and again until there is an answer.
+async fn watched_again(
+    jobs: &Arc<dyn Jobs>,
+    job: &var_dd_protocol::JobId,
+) -> Vec<var_dd::jobs::ViewerEvent> {
+    for _ in 0..200 {
+        if jobs.view(job).await.is_ok_and(|view| view.state.is_final()) {
+            return watched(jobs, job).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the job {job} does not end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_gives_its_jobs_back() {
+    let mut setting = Setting::clustered().await;
+    let accepted = submit(&setting.jobs, 2).await;
+    let gate = setting.gate.clone();
+    tokio::task::spawn_blocking(move || gate.wait_for_device()).await.unwrap();
+    let cluster = setting.cluster.as_mut().unwrap();
+    let first = cluster.workers.remove(0);
+    let stopping = tokio::spawn(async move { first.stop(Duration::ZERO).await });
+    sleep(Duration::from_millis(200)).await;
+    // The pass that it is at ends.
+    setting.gate.allow(1);
+    stopping.await.unwrap();
+    let generator = setting.generator.clone();
+    cluster.add_worker("second", &generator).await;
+    setting.gate.open();
+    let events = watched(&setting.jobs, &accepted.job).await;
+    assert!(matches!(last(&events), JobEvent::Finished { .. }));
+    assert_eq!(setting.generator.batches().len(), 2);
+}
+
+/// The rights of each role, as docs/scale.md lists them.
+const RIGHTS: &str = r#"
+accounts { PLAYGROUND {
+    jetstream: enabled
+    users: [
+        { user: admin, password: admin }
+        { user: gateway, password: gateway, permissions: {
+            publish: [
+                "jobs.queue.>", "events.*", "recent", "called-off", "over", "ask.*",
+                "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.EVENTS",
+                "$JS.API.DIRECT.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES.>",
+                "$JS.API.CONSUMER.CREATE.EVENTS", "$JS.API.CONSUMER.CREATE.EVENTS.>",
+                "$JS.API.CONSUMER.CREATE.RECENT", "$JS.API.CONSUMER.CREATE.RECENT.>",
+                "$JS.API.CONSUMER.CREATE.MODELS", "$JS.API.CONSUMER.CREATE.MODELS.>",
+                "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
+                "$JS.API.CONSUMER.MSG.NEXT.RECENT.>", "$JS.API.CONSUMER.MSG.NEXT.MODELS.>"
+            ]
+            subscribe: ["_INBOX.>", "over"]
+        } }
+        { user: worker, password: worker, permissions: {
+            publish: [
+                "events.*", "frames.*.*", "recent", "models.*", "over", "_INBOX.>",
+                "$JS.ACK.JOBS.>", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.CREATE.FRAMES",
+                "$JS.API.STREAM.MSG.GET.EVENTS",
+                "$JS.API.CONSUMER.CREATE.JOBS.>", "$JS.API.CONSUMER.DURABLE.CREATE.JOBS.>",
+                "$JS.API.CONSUMER.INFO.JOBS.>", "$JS.API.CONSUMER.MSG.NEXT.JOBS.>"
+            ]
+            subscribe: ["_INBOX.>", "ask.*", "called-off"]
+        } }
+    ]
+} }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_does_with_its_rights_alone() {
+    let broker = Broker::start_with(RIGHTS).await;
+    let setting = Setting::clustered_with(broker, Broker::url_of).await;
+    setting.gate.open();
+    let accepted = submit(&setting.jobs, 2).await;
+    let events = watched(&setting.jobs, &accepted.job).await;
+    assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+    assert_eq!(pictures(&events).len(), FRAMES);
+    setting.jobs.preview(accepted.request.clone()).await.unwrap();
+    setting.jobs.delete(&accepted.job, &accepted.owner_token).await.unwrap();
+    let page = include_str!("../../../docs/scale.md");
+    for subject in RIGHTS.split('"').skip(1).step_by(2) {
+        assert!(page.contains(subject), "docs/scale.md does not list {subject}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Those who run jobs, each as a test wants them.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Parser;
+use tempfile::TempDir;
+use var_dd::{
+    cluster::{ClusterArgs, Gateway, GatewayConfig, Worker, WorkerConfig},
+    generator::fake::{self, FakeGenerator, Gate},
+    jobs::Jobs,
+    scheduler::{Scheduler, SchedulerConfig},
+    storage::Store,
+};
+
+use crate::broker::Broker;
+
+/// Most jobs waiting.
+pub(crate) const QUEUE_LIMIT: usize = 3;
+
+/// How long a job lives that nobody watches.
+pub(crate) const GRACE: Duration = Duration::from_millis(300);
+
+/// How long a worker may say nothing.
+const ACK_WAIT: Duration = Duration::from_secs(1);
+
+/// Somebody who runs jobs, with a gate before the device.
+pub(crate) struct Setting {
+    pub(crate) jobs: Arc<dyn Jobs>,
+    pub(crate) gate: Gate,
+    pub(crate) generator: FakeGenerator,
+    pub(crate) cluster: Option<Cluster>,
+    _directory: TempDir,
+}
+
+/// What a cluster has more.
+pub(crate) struct Cluster {
+    pub(crate) broker: Broker,
+    for_gateways: ClusterArgs,
+    for_workers: ClusterArgs,
+    pub(crate) workers: Vec<Worker>,
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: ClusterArgs,
+}
+
+fn scheduler() -> SchedulerConfig {
+    SchedulerConfig {
+        queue_limit: QUEUE_LIMIT,
+        max_batch: 1,
+        unwatched_grace: GRACE,
+        ..SchedulerConfig::default()
+    }
+}
+
+impl Setting {
+    /// One program with its own queue and store.
+    pub(crate) async fn embedded() -> Self {
+        let directory = TempDir::new().unwrap();
+        let gate = Gate::closed();
+        let generator = FakeGenerator::new(fake::model("stand-in")).with_gate(&gate);
+        let store = Store::open(directory.path()).await.unwrap();
+        let generators: Vec<Box<dyn var_dd::generator::Generator>> =
+            vec![Box::new(generator.clone())];
+        let jobs = Scheduler::start(scheduler(), store, generators).await.unwrap();
+        Self { jobs: Arc::new(jobs), gate, generator, cluster: None, _directory: directory }
+    }
+
+    /// A gateway and a worker with a broker between them.
+    pub(crate) async fn clustered() -> Self {
+        Self::clustered_with(Broker::start().await, |broker, _| broker.url()).await
+    }
+
+    /// The same with a broker, which gateway, worker and whoever makes the streams (`admin`) reach
+    /// at these addresses.
+    pub(crate) async fn clustered_with(
+        broker: Broker,
+        url: impl Fn(&Broker, &str) -> String,
+    ) -> Self {
+        // A test that fails shows what the parts said; a second one in a process finds it set up.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_ansi(false).try_init();
+        let directory = TempDir::new().unwrap();
+        // The one that is drawn counts here, too.
+        let jobs = QUEUE_LIMIT + 1;
+        let args = |role| {
+            let line = [
+                "test".to_owned(),
+                format!("--nats={}", url(&broker, role)),
+                format!("--results=file://{}", directory.path().join("results").display()),
+                format!("--cluster-jobs={jobs}"),
+            ];
+            Line::parse_from(line).args
+        };
+        args("admin").connect("admin").await.unwrap();
+        let (for_gateways, for_workers) = (args("gateway"), args("worker"));
+        let gate = Gate::closed();
+        let generator = FakeGenerator::new(fake::model("stand-in")).with_gate(&gate);
+        let mut cluster = Cluster { broker, for_gateways, for_workers, workers: Vec::new() };
+        cluster.add_worker("first", &generator).await;
+        let jobs = cluster.gateway().await;
+        Self {
+            jobs: Arc::new(jobs),
+            gate,
+            generator,
+            cluster: Some(cluster),
+            _directory: directory,
+        }
+    }
+}
+
+impl Cluster {
+    /// One more gateway.
+    pub(crate) async fn gateway(&self) -> Gateway {
+        let config = GatewayConfig { unwatched_grace: GRACE, ..GatewayConfig::default() };
+        Gateway::start(config, self.for_gateways.connect("gateway").await.unwrap()).await
+    }
+
+    /// One more worker.
+    pub(crate) async fn add_worker(&mut self, name: &str, generator: &FakeGenerator) {
+        let config = WorkerConfig { name: name.into(), scheduler: scheduler(), ack_wait: ACK_WAIT };
+        let connection = self.for_workers.connect("worker").await.unwrap();
+        let worker = Worker::start(config, connection, vec![Box::new(generator.clone())]).await;
+        self.workers.push(worker.unwrap());
+    }
+}
