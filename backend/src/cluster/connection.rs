@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use clap::{Args, value_parser};
 use object_store::{
     ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem,
@@ -84,6 +84,19 @@ impl ClusterArgs {
         let unreadable = |flag: &str, path: &PathBuf, error: std::io::Error| {
             ClusterError::Flag(format!("{flag} {} cannot be read: {error}", path.display()))
         };
+        let servers: Result<Vec<ServerAddr>, ClusterError> = self
+            .nats
+            .iter()
+            .map(|url| {
+                url.parse().map_err(|error| {
+                    let url = without_secret(url);
+                    ClusterError::Flag(format!(
+                        "--nats {url}: {error}; give it as nats://host:4222"
+                    ))
+                })
+            })
+            .collect();
+        let servers = servers?;
         let mut options = ConnectOptions::new();
         if let Some(path) = &self.nats_credentials {
             options = options
@@ -118,7 +131,7 @@ impl ClusterArgs {
                     other => tracing::warn!(event = %other, "the broker"),
                 }
             })
-            .connect(self.nats.join(","))
+            .connect(servers)
             .await;
         client.map_err(|error| {
             ClusterError::Broker(format!(
@@ -191,7 +204,7 @@ impl ClusterArgs {
                 ClusterError::Broker(format!("the stream {name} cannot be made: {error}"))
             })?;
         }
-        let journal = Journal::open(jetstream.clone()).await?;
+        let journal = Journal::open(jetstream.clone(), self.sizes().replicas).await?;
         Ok(Connection { client, jetstream, journal, results })
     }
 }

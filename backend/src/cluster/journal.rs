@@ -31,6 +31,8 @@ pub(super) struct Journal {
     jetstream: Context,
     events: Stream,
     frames: Stream,
+    /// Copies of each message.
+    replicas: usize,
 }
 
 /// What became of an entry.
@@ -47,10 +49,10 @@ impl Journal {
     ///
     /// # Errors
     /// When the streams are not there.
-    pub(super) async fn open(jetstream: Context) -> Result<Self, ClusterError> {
+    pub(super) async fn open(jetstream: Context, replicas: usize) -> Result<Self, ClusterError> {
         let events = jetstream.get_stream(EVENTS).await.map_err(ClusterError::broker)?;
         let frames = jetstream.get_stream(FRAMES).await.map_err(ClusterError::broker)?;
-        Ok(Self { jetstream, events, frames })
+        Ok(Self { jetstream, events, frames, replicas })
     }
 
     /// Adds an entry to the log of a job if it ends with the entry of number `expected` (0: there
@@ -181,7 +183,7 @@ impl Journal {
             Ok(_) => Ok(()),
             // What is in memory alone is gone when the broker was started anew.
             Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
-                let made = self.jetstream.get_or_create_stream(names::frames()).await;
+                let made = self.jetstream.get_or_create_stream(names::frames(self.replicas)).await;
                 made.map_err(ClusterError::broker)?;
                 put().await.map(drop).map_err(ClusterError::broker)
             }
@@ -194,10 +196,21 @@ impl Journal {
     /// # Errors
     /// When the broker gives no answer.
     pub(super) async fn frame(&self, job: &JobId, seq: u64) -> Result<Option<Bytes>, ClusterError> {
-        match self.frames.direct_get_last_for_subject(names::frame_subject(job, seq)).await {
+        let subject = names::frame_subject(job, seq);
+        match self.frames.direct_get_last_for_subject(subject.as_str()).await {
+            Ok(message) => return Ok(Some(message.payload)),
+            Err(error) if is_gone(&error.kind()) => {}
+            Err(error) => return Err(ClusterError::broker(error)),
+        }
+        // Whoever answered may have a copy that lags; the leader's does not.
+        match self.frames.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => Ok(Some(message.payload)),
-            Err(error) if is_gone(&error.kind()) => Ok(None),
-            Err(error) => Err(ClusterError::broker(error)),
+            Err(error) => match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                // Nor is its stream there: the broker was started anew.
+                LastRawMessageErrorKind::JetStream(answer) if answer.code() == 404 => Ok(None),
+                _ => Err(ClusterError::broker(error)),
+            },
         }
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn streams(sizes: Sizes) -> Vec<Config> {
             description: Some("a log per job".into()),
             ..durable.clone()
         },
-        frames(),
+        frames(sizes.replicas),
         Config {
             name: RECENT.into(),
             subjects: vec![RECENT_SUBJECT.into()],
@@ -87,16 +87,15 @@ pub(super) fn streams(sizes: Sizes) -> Vec<Config> {
     ]
 }
 
-/// The stream of pictures, of which one server has the only copy: one lost here is read from the
-/// object store in the end.
-pub(super) fn frames() -> Config {
+/// The stream of pictures. One that is lost here is read from the object store in the end.
+pub(super) fn frames(replicas: usize) -> Config {
     Config {
         name: FRAMES.into(),
         subjects: vec!["frames.*.*".into()],
         storage: StorageType::Memory,
         max_age: FRAMES_AGE,
         max_bytes: FRAMES_BYTES,
-        num_replicas: 1,
+        num_replicas: replicas,
         allow_direct: true,
         description: Some("pictures of jobs that are drawn".into()),
         ..Config::default()

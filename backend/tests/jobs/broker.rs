@@ -32,15 +32,42 @@ impl Broker {
     /// # Panics
     /// When there is no nats-server.
     pub(crate) async fn start_with(more: &str) -> Self {
+        let broker = Self::start_at(free_port(), more);
+        broker.ready().await;
+        broker
+    }
+
+    fn start_at(port: u16, more: &str) -> Self {
         let program =
             std::env::var_os("VAR_DD_NATS_SERVER").map_or("nats-server".into(), PathBuf::from);
         let directory = TempDir::new().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         configure(port, directory.path(), more);
         let child = spawn(&program, directory.path());
-        let broker = Self { program, port, directory, child };
-        broker.ready().await;
-        broker
+        Self { program, port, directory, child }
+    }
+
+    /// Three servers that keep a copy of everything each.
+    ///
+    /// # Panics
+    /// When there is no nats-server.
+    pub(crate) async fn start_three() -> Vec<Self> {
+        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
+        let (ports, routes) = ports.split_at(3);
+        let all: Vec<_> =
+            routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        let all = all.join(", ");
+        let mut brokers = Vec::new();
+        for (at, (port, route)) in ports.iter().zip(routes).enumerate() {
+            let more = format!(
+                "server_name: \"server-{at}\"\ncluster {{ name: three, listen: \
+                 \"127.0.0.1:{route}\", routes: [{all}] }}"
+            );
+            brokers.push(Self::start_at(*port, &more));
+        }
+        for broker in &brokers {
+            broker.ready().await;
+        }
+        brokers
     }
 
     /// Its address.
@@ -81,6 +108,10 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn configure(port: u16, directory: &Path, more: &str) {

@@ -37,7 +37,7 @@ async fn a_broker_that_is_killed_loses_nothing() {
         accepted.push(submit(&setting.jobs, class).await);
     }
     let jobs = setting.jobs.clone();
-    let broker = &mut setting.cluster.as_mut().unwrap().broker;
+    let broker = &mut setting.cluster.as_mut().unwrap().brokers[0];
     broker.kill();
     sleep(Duration::from_millis(500)).await;
     assert!(jobs.can_keep().await.is_err(), "it says that it cannot");
@@ -50,12 +50,38 @@ async fn a_broker_that_is_killed_loses_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_brokers_the_leader_may_be_killed() {
+    let brokers = Broker::start_three().await;
+    let urls: Vec<_> = brokers.iter().map(Broker::url).collect();
+    let mut setting = Setting::clustered_with(brokers, |broker, _| broker.url()).await;
+    let mut accepted = Vec::new();
+    for class in 0..3 {
+        accepted.push(submit(&setting.jobs, class).await);
+    }
+    let client = async_nats::connect(urls).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.unwrap();
+    let cluster = stream.cached_info().cluster.clone().unwrap();
+    let leader = cluster.leader.unwrap();
+    let at: usize = leader.strip_prefix("server-").unwrap().parse().unwrap();
+    setting.cluster.as_mut().unwrap().brokers[at].kill();
+    setting.gate.open();
+    for accepted in &accepted {
+        let events = watched_again(&setting.jobs, &accepted.job).await;
+        assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+        assert_eq!(pictures(&events).len(), FRAMES);
+    }
+    // Two of three go on as before.
+    let next = submit(&setting.jobs, 4).await;
+    assert!(matches!(last(&watched(&setting.jobs, &next.job).await), JobEvent::Finished { .. }));
+}
+
 /// As a page does it: again and again until there is an answer.
 async fn watched_again(
     jobs: &Arc<dyn Jobs>,
     job: &var_dd_protocol::JobId,
 ) -> Vec<var_dd::jobs::ViewerEvent> {
-    for _ in 0..200 {
+    for _ in 0..600 {
         if jobs.view(job).await.is_ok_and(|view| view.state.is_final()) {
             return watched(jobs, job).await;
         }
@@ -95,7 +121,7 @@ accounts { PLAYGROUND {
             publish: [
                 "jobs.queue.>", "events.*", "recent", "called-off", "over", "ask.*",
                 "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.EVENTS",
-                "$JS.API.DIRECT.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES.>",
+                "$JS.API.STREAM.MSG.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES.>",
                 "$JS.API.CONSUMER.CREATE.EVENTS", "$JS.API.CONSUMER.CREATE.EVENTS.>",
                 "$JS.API.CONSUMER.CREATE.RECENT", "$JS.API.CONSUMER.CREATE.RECENT.>",
                 "$JS.API.CONSUMER.CREATE.MODELS", "$JS.API.CONSUMER.CREATE.MODELS.>",
@@ -121,7 +147,7 @@ accounts { PLAYGROUND {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_does_with_its_rights_alone() {
     let broker = Broker::start_with(RIGHTS).await;
-    let setting = Setting::clustered_with(broker, Broker::url_of).await;
+    let setting = Setting::clustered_with(vec![broker], Broker::url_of).await;
     setting.gate.open();
     let accepted = submit(&setting.jobs, 2).await;
     let events = watched(&setting.jobs, &accepted.job).await;

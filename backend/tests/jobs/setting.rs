@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use tempfile::TempDir;
+use tokio::time::sleep;
 use var_dd::{
     cluster::{ClusterArgs, Gateway, GatewayConfig, Worker, WorkerConfig},
     generator::fake::{self, FakeGenerator, Gate},
@@ -34,7 +35,7 @@ pub(crate) struct Setting {
 
 /// What a cluster has more.
 pub(crate) struct Cluster {
-    pub(crate) broker: Broker,
+    pub(crate) brokers: Vec<Broker>,
     for_gateways: ClusterArgs,
     for_workers: ClusterArgs,
     pub(crate) workers: Vec<Worker>,
@@ -70,13 +71,13 @@ impl Setting {
 
     /// A gateway and a worker with a broker between them.
     pub(crate) async fn clustered() -> Self {
-        Self::clustered_with(Broker::start().await, |broker, _| broker.url()).await
+        Self::clustered_with(vec![Broker::start().await], |broker, _| broker.url()).await
     }
 
-    /// The same with a broker, which gateway, worker and whoever makes the streams (`admin`) reach
-    /// at these addresses.
+    /// The same with brokers that keep a copy each, which gateway, worker and whoever makes the
+    /// streams (`admin`) reach at these addresses.
     pub(crate) async fn clustered_with(
-        broker: Broker,
+        brokers: Vec<Broker>,
         url: impl Fn(&Broker, &str) -> String,
     ) -> Self {
         // A test that fails shows what the parts said; a second one in a process finds it set up.
@@ -85,19 +86,30 @@ impl Setting {
         // The one that is drawn counts here, too.
         let jobs = QUEUE_LIMIT + 1;
         let args = |role| {
+            let urls: Vec<_> = brokers.iter().map(|broker| url(broker, role)).collect();
             let line = [
                 "test".to_owned(),
-                format!("--nats={}", url(&broker, role)),
+                format!("--nats={}", urls.join(",")),
+                format!("--nats-replicas={}", brokers.len()),
                 format!("--results=file://{}", directory.path().join("results").display()),
                 format!("--cluster-jobs={jobs}"),
             ];
             Line::parse_from(line).args
         };
-        args("admin").connect("admin").await.unwrap();
+        // Several servers first agree on who leads.
+        let mut made = args("admin").connect("admin").await;
+        for _ in 0..100 {
+            if made.is_ok() {
+                break;
+            }
+            sleep(Duration::from_millis(200)).await;
+            made = args("admin").connect("admin").await;
+        }
+        made.unwrap();
         let (for_gateways, for_workers) = (args("gateway"), args("worker"));
         let gate = Gate::closed();
         let generator = FakeGenerator::new(fake::model("stand-in")).with_gate(&gate);
-        let mut cluster = Cluster { broker, for_gateways, for_workers, workers: Vec::new() };
+        let mut cluster = Cluster { brokers, for_gateways, for_workers, workers: Vec::new() };
         cluster.add_worker("first", &generator).await;
         let jobs = cluster.gateway().await;
         Self {
