@@ -221,13 +221,7 @@ impl ServeArgs {
                 self.data_dir
             )));
         }
-        let mut models = self.models;
-        if models.is_empty() {
-            models = models_of_variable();
-        }
-        if models.is_empty() {
-            models = vec![demo_model()];
-        }
+        let models = models_or(self.models, demo_model);
         Ok(Config {
             models,
             network: self.network,
@@ -244,6 +238,12 @@ impl ServeArgs {
             data_dir: self.data_dir,
         })
     }
+}
+
+/// The models that flags name, else those of the variable, else the demo model.
+pub fn models_or(named: Vec<PathBuf>, demo_model: impl FnOnce() -> PathBuf) -> Vec<PathBuf> {
+    let named = if named.is_empty() { models_of_variable() } else { named };
+    if named.is_empty() { vec![demo_model()] } else { named }
 }
 
 /// The models that the variable names, with commas between; none if it is not set. A directory

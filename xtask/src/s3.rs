@@ -1,7 +1,6 @@
 //! An S3 server for trying and testing clusters: moto (Apache 2.0), which keeps objects in memory.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
@@ -12,11 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{
-    python::{self, Python},
-    stage::stage,
-    workspace,
-};
+use crate::{python, stage::stage};
 
 /// The server with what it needs.
 const PACKAGES: [&str; 3] = ["moto[s3]==5.2.5", "flask==3.1.2", "flask-cors==6.0.1"];
@@ -30,36 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When they cannot be fetched.
 pub(crate) fn ensure() -> Result<PathBuf> {
     stage("s3", "looking for the object store of a cluster", || {
-        let version = python::version()?;
-        let cache = workspace::cache()?;
-        // Some packages have parts compiled for one version of Python.
-        let directory = cache.join(format!("moto-5.2.5-{version}"));
-        if !directory.exists() {
-            fetch(&cache, &directory).context(
-                "the packages could not be fetched; with the Python package index in reach run \
-                 `cargo xtask setup`",
-            )?;
-        }
+        let directory = python::packages("moto-5.2.5", &PACKAGES)?;
         let said = directory.display().to_string();
         Ok((directory, said))
     })
-}
-
-fn fetch(cache: &Path, directory: &Path) -> Result<()> {
-    let _lock = workspace::lock(cache, "moto")?;
-    if directory.exists() {
-        return Ok(()); // Another process fetched them while this one waited.
-    }
-    let partial = cache.join("moto.partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
-    let unpacked = partial.join("packages");
-    fs::create_dir_all(&unpacked)?;
-    Python::find(&partial)?.unpack(&unpacked, &PACKAGES.map(str::to_owned), true)?;
-    fs::rename(&unpacked, directory)?;
-    fs::remove_dir_all(&partial)?;
-    Ok(())
 }
 
 /// Starts the server on a port of this machine and makes a bucket in it.

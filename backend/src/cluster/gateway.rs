@@ -44,7 +44,10 @@ use super::{
     results::Kept,
 };
 use crate::{
-    jobs::{Accepted, Asking, Client, Jobs, MAX_PAGE, Stats, Unwatched, Viewer, not_found},
+    jobs::{
+        Accepted, Asking, Client, Jobs, Stats, Unwatched, Viewer, checked_page, key_reused,
+        not_found,
+    },
     scheduler::{
         checked,
         job::{ValidJob, check_owner, hash, new_id, new_token},
@@ -197,6 +200,19 @@ impl Gateway {
         self.0.connection.results.find(job).await?.ok_or_else(|| not_found(job))
     }
 
+    /// The encoded picture of a frame of an ended job that `wanted` accepts; `None` if it has none.
+    async fn kept_picture(
+        &self,
+        job: &JobId,
+        wanted: impl Fn(u64, &FrameHeader) -> bool,
+    ) -> Result<Option<(MediaType, Bytes)>, ErrorBody> {
+        let kept = self.kept(job).await?;
+        let Some(frame) = kept.frame(wanted) else { return Ok(None) };
+        let pictures = self.0.connection.results.pictures(kept.attempt);
+        let bytes = pictures.picture(job, &frame).await?.ok_or_else(|| not_found(job))?;
+        Ok(Some((frame.header.media_type, bytes)))
+    }
+
     /// Counts a job of a client.
     ///
     /// # Errors
@@ -279,13 +295,18 @@ impl Gateway {
         let done = tokio::spawn(async move {
             let priority = if stays { Priority::Low } else { Priority::High };
             let posting = gateway.post(&posted, priority).await;
-            if !matches!(posting, Ok(true)) {
-                lock(&gateway.0.unfinished).remove(&posted.record.id);
-                return posting;
+            match posting {
+                Ok(true) => {
+                    gateway.0.accepted.inc();
+                    gateway.mind(&posted);
+                }
+                // Under this name there is a job, which counts.
+                Ok(false) => {}
+                Err(_) => {
+                    lock(&gateway.0.unfinished).remove(&posted.record.id);
+                }
             }
-            gateway.0.accepted.inc();
-            gateway.mind(&posted);
-            Ok::<_, ErrorBody>(true)
+            posting
         });
         let first = done.await.map_err(|error| internal(format!("a task failed: {error}")))??;
         if first {
@@ -311,11 +332,7 @@ impl Gateway {
         };
         let Some(posted) = posted else { return Ok(None) };
         if posted.asked.as_ref() != Some(key.request_digest()) {
-            let message = format!(
-                "another job, {id}, was asked for under this key with another request; take a new \
-                 key"
-            );
-            return Ok(Some(Err(ErrorBody::new(ErrorCode::KeyReused, message))));
+            return Ok(Some(Err(key_reused(id))));
         }
         Ok(Some(Ok(Accepted {
             job: id.clone(),
@@ -370,7 +387,7 @@ impl Gateway {
             refusal = Some(ClusterError::Broker(text).into());
         }
         let refusal = refusal.unwrap_or_else(|| internal("a job was not tried to be queued"));
-        // Nobody is told of it, so it ends here; should that fail, a log that nobody knows ages out.
+        // Nobody is told of it, so it ends here; if that fails, a log that nobody knows ages out.
         let ended = What::Ended { seq: 1, event: JobEvent::Failed { error: refusal.clone() } };
         if let Err(error) = self.journal().append(&record.id, at, &accepted.then(ended)).await {
             tracing::warn!(job = %record.id, %error, "a refused job cannot be ended");
@@ -620,20 +637,7 @@ impl Jobs for Gateway {
     }
 
     async fn recent(&self, limit: u32, before: Option<&str>) -> Result<ResultPage, ErrorBody> {
-        let before = before
-            .map(|before| {
-                before.parse().map_err(|_| {
-                    let before: String = before.chars().take(40).collect();
-                    let message =
-                        format!("before is {before:?}; it must be the `next` of an earlier page");
-                    ErrorBody::new(ErrorCode::MalformedBody, message)
-                })
-            })
-            .transpose()?;
-        if !(1..=MAX_PAGE).contains(&limit) {
-            let message = format!("limit is {limit}; it goes from 1 to {MAX_PAGE}");
-            return Err(ErrorBody::new(ErrorCode::MalformedBody, message));
-        }
+        let before = checked_page(limit, before)?;
         let limit = limit as usize;
         let mut found = self.0.recent.before(before, limit + 1);
         let more = found.len() > limit;
@@ -658,11 +662,8 @@ impl Jobs for Gateway {
                 },
             };
         }
-        let kept = self.kept(job).await?;
-        let frame = kept.frame(|number, _| number == seq).ok_or_else(missing)?;
-        let pictures = self.0.connection.results.pictures(kept.attempt);
-        let bytes = pictures.picture(job, &frame).await?.ok_or_else(|| not_found(job))?;
-        Ok((frame.header.media_type, bytes))
+        let kept = self.kept_picture(job, |number, _| number == seq).await?;
+        kept.ok_or_else(missing)
     }
 
     async fn picture(&self, job: &JobId, picture: u32) -> Result<Bytes, ErrorBody> {
@@ -674,10 +675,8 @@ impl Jobs for Gateway {
         if let Some(followed) = self.live(job).await? {
             return followed.picture(wanted).map(|(_, bytes)| bytes).ok_or_else(missing);
         }
-        let kept = self.kept(job).await?;
-        let frame = kept.frame(wanted).ok_or_else(missing)?;
-        let pictures = self.0.connection.results.pictures(kept.attempt);
-        pictures.picture(job, &frame).await?.ok_or_else(|| not_found(job))
+        let kept = self.kept_picture(job, wanted).await?;
+        kept.map(|(_, bytes)| bytes).ok_or_else(missing)
     }
 
     fn check(&self, request: GenerateRequest) -> Result<GenerateRequest, ErrorBody> {

@@ -99,7 +99,7 @@ impl Journal {
                 Ok(appended) => return Some(appended),
                 Err(error) => {
                     if !std::mem::replace(&mut said, true) {
-                        tracing::warn!(%job, %error, "the log of a job cannot be written; trying again");
+                        tracing::warn!(%job, %error, "a log cannot be written; trying again");
                     }
                     if given_up() {
                         return None;

@@ -8,8 +8,8 @@
 //!                        │   FRAMES  pictures, memory │
 //!                        └── object store ◄───────────┘   results
 //! ```
-//! A job exists from the first entry of its log on: [`entry`] says what may stand there. Every entry
-//! is published with the sequence number that the log must have ended with, so a worker that was
+//! A job exists from the first entry of its log on: [`entry`] says what may stand there. Every
+//! entry is published with the sequence number that the log must have ended with, so a worker that was
 //! taken for dead and comes back is refused, and a job ends once without any lock. [`journal`] is
 //! that log, [`results`] what is kept after it, [`gateway`] and [`worker`] the two roles.
 

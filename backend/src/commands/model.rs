@@ -11,7 +11,11 @@ use var_dd_engine::{
 use var_dd_protocol::MAX_SEED;
 
 use super::suggestion::did_you_mean;
-use crate::{config::models_of_variable, device_args::NetworkArgs, usage_error::UsageError};
+use crate::{
+    config::{models_of_variable, models_or},
+    device_args::NetworkArgs,
+    usage_error::UsageError,
+};
 
 /// The demo model as it lies in the source tree that the program was built from.
 const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../static/demo-model");
@@ -50,8 +54,7 @@ impl ModelArgs {
 
     /// Directories of all models that are named: by the flag, else by the variable.
     pub fn directories(&self) -> Vec<PathBuf> {
-        let named = self.model.clone().map_or_else(models_of_variable, |model| vec![model]);
-        if named.is_empty() { vec![default_model()] } else { named }
+        models_or(self.model.clone().into_iter().collect(), default_model)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterArgs, Worker, WorkerConfig},
-    config::models_of_variable,
+    config::models_or,
     device_args::NetworkArgs,
     scheduler::SchedulerConfig,
 };
@@ -61,13 +61,7 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the system gives no threads for the worker")?;
-    let mut models = args.models;
-    if models.is_empty() {
-        models = models_of_variable();
-    }
-    if models.is_empty() {
-        models = vec![default_model()];
-    }
+    let models = models_or(args.models, default_model);
     runtime.block_on(async {
         let stop = stop_signal()?;
         // What is likeliest to be wrong comes first: loading takes longer than connecting.

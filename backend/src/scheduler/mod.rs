@@ -52,7 +52,10 @@ use self::{
 };
 use crate::{
     generator::Generator,
-    jobs::{Accepted, Asking, Client, Jobs, MAX_PAGE, Stats, Unwatched, Viewer, not_found},
+    jobs::{
+        Accepted, Asking, Client, Jobs, Stats, Unwatched, Viewer, checked_page, key_reused,
+        not_found,
+    },
     storage::{
         AskedBefore, Ending, JobRecord, RequestKey, Store, StoreError, StoredEvent, StoredFrame,
         StoredJob, UnfinishedJob,
@@ -359,11 +362,7 @@ impl Jobs for Scheduler {
     }
 
     async fn recent(&self, limit: u32, before: Option<&str>) -> Result<ResultPage, ErrorBody> {
-        let before = before.map(parse_cursor).transpose()?;
-        if !(1..=MAX_PAGE).contains(&limit) {
-            let message = format!("limit is {limit}; it goes from 1 to {MAX_PAGE}");
-            return Err(ErrorBody::new(ErrorCode::MalformedBody, message));
-        }
+        let before = checked_page(limit, before)?;
         // One more than asked for tells whether there is another page.
         let mut jobs = self.store.finished(limit + 1, before).await?;
         let more = jobs.len() > limit as usize;
@@ -471,22 +470,8 @@ fn accepted_before(before: AskedBefore) -> Option<Result<Accepted, ErrorBody>> {
         AskedBefore::Same { job, owner_token, request } => {
             Some(Ok(Accepted { job, owner_token, request: *request }))
         }
-        AskedBefore::Other { job } => {
-            let message = format!(
-                "another job, {job}, was asked for under this key with another request; take a new \
-                 key"
-            );
-            Some(Err(ErrorBody::new(ErrorCode::KeyReused, message)))
-        }
+        AskedBefore::Other { job } => Some(Err(key_reused(&job))),
     }
-}
-
-fn parse_cursor(before: &str) -> Result<i64, ErrorBody> {
-    before.parse().map_err(|_| {
-        let before: String = before.chars().take(40).collect();
-        let message = format!("before is {before:?}; it must be the `next` of an earlier page");
-        ErrorBody::new(ErrorCode::MalformedBody, message)
-    })
 }
 
 /// Lets a job that an earlier program left unfinished wait again, or ends it where it cannot run.

@@ -121,7 +121,8 @@ accounts { PLAYGROUND {
             publish: [
                 "jobs.queue.>", "events.*", "recent", "called-off", "over", "ask.*",
                 "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.EVENTS",
-                "$JS.API.STREAM.MSG.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES.>",
+                "$JS.API.STREAM.MSG.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES",
+                "$JS.API.DIRECT.GET.FRAMES.>",
                 "$JS.API.CONSUMER.CREATE.EVENTS", "$JS.API.CONSUMER.CREATE.EVENTS.>",
                 "$JS.API.CONSUMER.CREATE.RECENT", "$JS.API.CONSUMER.CREATE.RECENT.>",
                 "$JS.API.CONSUMER.CREATE.MODELS", "$JS.API.CONSUMER.CREATE.MODELS.>",
