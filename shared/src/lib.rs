@@ -66,7 +66,8 @@ pub use message::{ClientMessage, ServerMessage};
 pub use model::{ModelInfo, ResultPage, ServerInfo};
 pub use object::from_json_object;
 pub use parameters::{
-    PARAMETERS_KEYWORD, ParametersError, PictureParameters, PngShape, Verification,
+    FileFormat, FileParameters, FileShape, PARAMETERS_KEYWORD, ParametersError, PictureParameters,
+    SHEET_PICTURES, SheetParameters, Verification, WALK_KEYWORD, with_texts,
 };
 pub use var_dd_plan::{
     FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,

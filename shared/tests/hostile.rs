@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 #[path = "../../fuzz/bodies/frame.rs"]
 mod frame;
+#[path = "../../fuzz/bodies/picture_text.rs"]
+mod picture_text;
 #[path = "../../fuzz/bodies/plan.rs"]
 mod plan;
-#[path = "../../fuzz/bodies/png_text.rs"]
-mod png_text;
 
 /// JSON that is nearly a plan.
 fn nearly_a_plan() -> impl Strategy<Value = String> {
@@ -37,10 +37,13 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_as_a_png(bytes in prop::collection::vec(any::<u8>(), 0..300), length in 0u32..64) {
-        png_text::run(&bytes);
+    fn any_bytes_as_a_picture(bytes in prop::collection::vec(any::<u8>(), 0..300), length in 0u32..64) {
+        picture_text::run(&bytes);
         let keyword = b"parameters\0\0\0\0\0";
-        png_text::run(&[&length.to_be_bytes(), b"iTXt", &keyword[..], &bytes].concat());
+        picture_text::run(&[&length.to_be_bytes(), b"iTXt", &keyword[..], &bytes].concat());
+        let little = length.to_le_bytes();
+        picture_text::run(&[b"XMP ", &little[..], b">parameters: {", &bytes].concat());
+        picture_text::run(&[b"\x21\xfe\x20parameters: {", &bytes[..]].concat());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use var_dd_engine::input_file;
-use var_dd_protocol::Verification;
+use var_dd_protocol::{FileParameters, Verification};
 
 use super::model::ModelArgs;
 use crate::{
@@ -22,13 +22,15 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Flags of `var-dd read`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Pictures that the playground's page downloads and those of `var-dd sample` carry their request as \
-text. It is printed as JSON, as `POST /api/jobs` takes it under \"request\".\n\n\
+Pictures, animations and sheets that the playground's page downloads and those of `var-dd sample` \
+carry their request as text. It is printed as JSON, as `POST /api/jobs` takes it under \
+\"request\"; of a sheet, all of them under \"requests\". Of an animation, the last picture is \
+verified.\n\n\
 Examples:\n  \
 var-dd read snowman_seed-42_2-steps.png\n  \
 var-dd read snowman_seed-42_2-steps.png --verify --model models/d16")]
 pub struct ReadArgs {
-    /// A PNG file.
+    /// A PNG, WebP or GIF file.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Draw it again and say whether both are equal; code 1 if they are not.
@@ -38,7 +40,7 @@ pub struct ReadArgs {
     model: ModelArgs,
 }
 
-/// Prints how a picture was drawn, or whether drawing it again gives the same.
+/// Prints how a file was drawn, or whether drawing it again gives the same.
 ///
 /// # Errors
 /// When the file cannot be read or does not say how it was drawn, its request is not the model's,
@@ -46,11 +48,12 @@ pub struct ReadArgs {
 pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
     let place = || args.file.display().to_string();
     let bytes = bytes(&args.file).with_context(|| format!("cannot read {}", place()))?;
-    let kept = verification::parameters(&bytes).with_context(place)?;
     if !args.verify {
+        let kept = FileParameters::of(&bytes).with_context(place)?;
         outln!("{}", serde_json::to_string_pretty(&kept)?)?;
         return Ok(());
     }
+    let kept = verification::parameters(&bytes).with_context(place)?;
     let ops = args.model.network.open()?;
     let engine = Engine::load(&args.model.directory(), &ops, args.model.network.dtype())?;
     let models = std::slice::from_ref(engine.info());

@@ -137,18 +137,20 @@ pub(super) async fn encode(
     post,
     path = "/api/verify",
     tag = "jobs",
-    request_body(content = Vec<u8>, description = "A PNG of at most 16 MiB with the text \
-        `parameters` that downloads have", content_type = "image/png"),
+    request_body(content((Vec<u8> = "image/png"), (Vec<u8> = "image/apng"),
+        (Vec<u8> = "image/webp"), (Vec<u8> = "image/gif")),
+        description = "A picture or an animation of at most 16 MiB with the text `parameters` that \
+        downloads have; of an animation, the last picture is compared"),
     responses(
         (status = 200, description = "Whether both are equal, and how it was drawn",
             body = Verification),
-        (status = 400, description = "Not sent as a PNG", body = ErrorBody),
+        (status = 400, description = "Not sent as a picture", body = ErrorBody),
         (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 404, description = "A parent is not there (any more)", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The picture has too many bytes", body = ErrorBody),
-        (status = 422, description = "It does not say how it was drawn, or that cannot be drawn \
-            here", body = ErrorBody),
+        (status = 422, description = "It does not say how it was drawn, that cannot be drawn here, \
+            or it is a GIF, which has too few colours to be equal", body = ErrorBody),
         (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
@@ -158,7 +160,7 @@ pub(super) async fn verify(
     payload: web::Payload,
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
-    check_media_type(&request, &["image/png"])?;
+    check_media_type(&request, &["image/png", "image/apng", "image/webp", "image/gif"])?;
     site.limits.job(site.client(&request))?;
     let timeout = site.config.timeouts.request;
     let bytes = read_bytes(&request, payload, upload::MAX_BYTES, timeout).await?;

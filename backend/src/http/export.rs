@@ -13,14 +13,14 @@ use image::{RgbImage, imageops};
 use quick_cache::{Weighter, sync::Cache};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
-use var_dd_protocol::{ErrorBody, ErrorCode, FrameEntry, JobId, JobState, JobView};
+use var_dd_protocol::{ErrorBody, ErrorCode, FrameEntry, JobId, JobState, JobView, with_texts};
 use webp_animation::{ColorMode, Encoder, EncoderOptions};
 
 use super::{
     Site,
     body::{Caching, answer},
     error::ApiError,
-    png_text, results,
+    results,
 };
 use crate::picture_file;
 
@@ -263,15 +263,15 @@ fn made(
     let side = u16::try_from(side).context("the picture is too large for an animation")?;
     match kind {
         Kind::Gif => gif(&pictures, &holds, side, texts),
-        Kind::Apng => Ok(png_text::insert(&apng(&pictures, &holds, side)?, texts)),
+        Kind::Apng => Ok(with_texts(&apng(&pictures, &holds, side)?, texts)),
         Kind::Webp => webp(&pictures, &holds, side, texts),
         Kind::Filmstrip => {
             let strip = picture_file::in_rows(&pictures, pictures.len());
-            Ok(png_text::insert(&picture_file::png(&strip, &[])?, texts))
+            Ok(with_texts(&picture_file::png(&strip, &[])?, texts))
         }
         Kind::Sheet => {
             let sheet = picture_file::contact_sheet(&pictures);
-            Ok(png_text::insert(&picture_file::png(&sheet, &[])?, texts))
+            Ok(with_texts(&picture_file::png(&sheet, &[])?, texts))
         }
     }
 }

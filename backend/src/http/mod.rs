@@ -47,7 +47,6 @@ mod metrics;
 mod open_graph;
 pub mod openapi;
 mod pages;
-mod png_text;
 mod results;
 pub mod security;
 pub mod session;

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use var_dd_protocol::{
-    ErrorBody, JobId, JobView, PARAMETERS_KEYWORD, PictureParameters, ResultPage,
+    ErrorBody, JobId, JobView, PARAMETERS_KEYWORD, PictureParameters, ResultPage, with_texts,
 };
 
 use super::{
@@ -12,7 +12,6 @@ use super::{
     body::{Caching, answer, json},
     error::ApiError,
     jobs::owner_token,
-    png_text,
 };
 
 /// Results in one page where the request does not say.
@@ -196,7 +195,7 @@ pub(super) async fn picture(
     let bytes = if query.parameters.as_deref() == Some("no") {
         bytes
     } else {
-        png_text::insert(&bytes, &parameters(&view, picture)).into()
+        with_texts(&bytes, &parameters(&view, picture)).into()
     };
     let disposition = format!("attachment; filename=\"{}\"", file_name(&view, picture, "png"));
     let mut response = answer(&request, "image/png", Caching::Ask, bytes);

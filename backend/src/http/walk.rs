@@ -11,7 +11,7 @@ use anyhow::Context;
 use image::RgbImage;
 use var_dd_protocol::{
     ErrorBody, ErrorCode, GenerateRequest, MAX_WALK_MS, PARAMETERS_KEYWORD, PictureParameters,
-    WalkFormat, WalkRequest,
+    WALK_KEYWORD, WalkFormat, WalkRequest, with_texts,
 };
 
 use super::{
@@ -19,15 +19,12 @@ use super::{
     body::{Caching, answer, read_json},
     error::ApiError,
     explore::stopping,
-    export, png_text,
+    export,
 };
 
 /// Walks that are drawn at once; others wait their turn, so that they leave memory and the device
 /// to everybody else.
 pub(super) const AT_ONCE: usize = 2;
-
-/// Keyword of the text that holds the whole walk.
-const KEYWORD: &str = "walk";
 
 /// A closed walk between the corners of a blend as an animation that begins anew after its last
 /// picture, with the request of its first picture and the whole walk as texts in it. Nothing is
@@ -102,10 +99,10 @@ fn made(
             PARAMETERS_KEYWORD,
             serde_json::to_string(&PictureParameters { request: first, picture: 0 })?,
         ),
-        (KEYWORD, serde_json::to_string(walk)?),
+        (WALK_KEYWORD, serde_json::to_string(walk)?),
     ];
     match walk.format {
         WalkFormat::Gif => export::gif(pictures, &holds, side, &texts),
-        WalkFormat::Apng => Ok(png_text::insert(&export::apng(pictures, &holds, side)?, &texts)),
+        WalkFormat::Apng => Ok(with_texts(&export::apng(pictures, &holds, side)?, &texts)),
     }
 }

@@ -236,7 +236,22 @@ async fn a_downloaded_picture_is_drawn_again_and_compared() {
     let response = verify("image/png", bytes.clone()).await;
     assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
     let same: Verification = response.json().await.unwrap();
-    assert_eq!((same.request, same.picture, same.largest_difference), (view.request, 1, 0));
+    let expected = (view.request.clone(), 1, 0);
+    assert_eq!((same.request, same.picture, same.largest_difference), expected);
+    // Animations end with the picture.
+    for (kind, media_type) in
+        [("webp", "image/webp"), ("apng", "image/apng"), ("apng", "image/png")]
+    {
+        let path = format!("/api/results/{}/export?as={kind}&picture=1", view.id);
+        let animation = server.get(&path).await.bytes().await.unwrap().to_vec();
+        let same: Verification = verify(media_type, animation).await.json().await.unwrap();
+        assert_eq!((same.request, same.picture, same.largest_difference), expected, "{kind}");
+    }
+    let path = format!("/api/results/{}/export?as=gif", view.id);
+    let gif = server.get(&path).await.bytes().await.unwrap().to_vec();
+    let (status, error) = refusal(verify("image/gif", gif).await).await;
+    assert_eq!((status, error.code), (422, ErrorCode::InvalidPicture));
+    assert!(error.message.contains("256 colours"), "{}", error.message);
     // The second picture under the name of the first.
     let other = server.get(&format!("{}?download", view.pictures[0])).await.bytes().await.unwrap();
     let data = |bytes: &[u8]| bytes.windows(4).position(|name| name == b"IDAT").unwrap() - 4;

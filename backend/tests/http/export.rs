@@ -7,7 +7,7 @@ use image::{
 };
 use reqwest::{Method, header};
 use serde_json::json;
-use var_dd_protocol::{ErrorCode, JobView, PictureParameters};
+use var_dd_protocol::{ErrorCode, FileShape, JobView, PictureParameters};
 
 use crate::server::{Server, refusal, wish, wish_with};
 
@@ -28,7 +28,7 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
     let name = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
     assert!(name.starts_with("attachment; filename=\"class-0_seed-7_") && name.ends_with(".png\""));
     let bytes = response.bytes().await.unwrap();
-    let kept = PictureParameters::from_png(&bytes).unwrap();
+    let kept = PictureParameters::of(&bytes).unwrap();
     assert_eq!((&kept.request, kept.picture), (&view.request, 1));
     let mut reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
     let control = *reader.info().animation_control().unwrap();
@@ -58,7 +58,10 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
     }
     assert_eq!((frames, last), (view.patch_nums.len(), Some(200)));
     assert_eq!(decoder.repeat(), gif::Repeat::Infinite);
-    assert!(String::from_utf8_lossy(&gif).contains("parameters: {\"request\""));
+    let kept = PictureParameters::of(&gif).unwrap();
+    assert_eq!((&kept.request, kept.picture), (&view.request, 1));
+    let shape = FileShape::of(&gif).unwrap();
+    assert!(shape.is_animated && shape.width == view.image_size, "{shape:?}");
 
     let webp = server.get(&at(&view, "as=webp&pace=even&picture=1")).await;
     assert_eq!(webp.headers()[header::CONTENT_TYPE], "image/webp");
@@ -78,7 +81,10 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
     assert_eq!(last, finished, "the last frame is the picture, to the bit");
     let length = u32::from_le_bytes(webp[4..8].try_into().unwrap()) as usize;
     assert_eq!(length + 8, webp.len());
-    assert!(String::from_utf8_lossy(&webp).contains("parameters: {\"request\""));
+    let kept = PictureParameters::of(&webp).unwrap();
+    assert_eq!((&kept.request, kept.picture), (&view.request, 1));
+    let shape = FileShape::of(&webp).unwrap();
+    assert!(shape.is_animated && shape.width == view.image_size, "{shape:?}");
 }
 
 #[tokio::test]
@@ -107,7 +113,7 @@ async fn scales_or_pictures_lie_side_by_side() {
         let bytes = server.get(&at(&view, query)).await.bytes().await.unwrap();
         let picture = image::load_from_memory(&bytes).unwrap();
         assert_eq!((picture.width(), picture.height()), size, "{query}");
-        let kept = PictureParameters::from_png(&bytes).unwrap();
+        let kept = PictureParameters::of(&bytes).unwrap();
         assert_eq!(kept.request, view.request, "{query}");
     }
 }

@@ -49,7 +49,7 @@ async fn a_walk_is_an_animation_without_end_that_says_how_it_was_drawn() {
         pictures.push(pixels);
     }
     // Each is the picture of its place.
-    let kept = PictureParameters::from_png(&bytes).unwrap();
+    let kept = PictureParameters::of(&bytes).unwrap();
     assert_eq!(kept.request.model.as_deref(), Some("stand-in"));
     for (pixels, weights) in pictures.iter().zip([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]) {
         let mut alone = serde_json::to_value(&kept.request).unwrap();

@@ -15,7 +15,7 @@ use crate::{
     hooks::{Controls, hand_over, use_backend, use_files},
     route::Route,
     state::{
-        opened::{MOST_BYTES, Opened},
+        opened::{MEDIA_TYPES, MOST_BYTES, Opened},
         words,
     },
 };
@@ -147,12 +147,15 @@ pub(crate) fn use_opened(controls: &Controls) -> OpenedFile {
                 { file_button(
                     "open-file",
                     "Open a picture",
-                    &["image/png"],
+                    &MEDIA_TYPES,
                     is_ready,
                     &input,
                     &take,
                 ) }
-                <p class="hint">{ "or drop or paste a downloaded one: its settings come back" }</p>
+                <p class="hint">
+                    { "or drop or paste a downloaded one, an export or a sheet: its settings come \
+                        back" }
+                </p>
             </div>
         },
         is_dragged,
@@ -224,6 +227,17 @@ fn draw(
                     format!("Not all of it is in the controls: {}.", card.left_out.join("; "))
                 } }
             </p>
+            if let Some(page) = opened.page() {
+                <p>
+                    <a href={api::path(page)} data-testid="opened-page">
+                        { if page.starts_with("grid") {
+                            "Open the grid"
+                        } else {
+                            "Open the comparison"
+                        } }
+                    </a>
+                </p>
+            }
             if cannot.is_none() {
                 <button
                     type="button"

@@ -1,50 +1,76 @@
 //! A picture file that is opened on the playground: how it was drawn, and whether it can be drawn
 //! again to compare.
 
-use var_dd_protocol::{ModelInfo, ParametersError, PictureParameters, PngShape};
+use var_dd_protocol::{
+    FileFormat, FileParameters, FileShape, GenerateRequest, ModelInfo, ParametersError,
+    PictureParameters, SheetParameters,
+};
 
-use super::{settings::Settings, words};
+use super::{
+    settings::Settings,
+    words::{self, counted},
+};
 
 /// Largest file that is read, in bytes: as large as the server takes.
 pub(crate) const MOST_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
+
+/// Files that say how they were drawn, by their media types.
+pub(crate) const MEDIA_TYPES: [&str; 4] = ["image/png", "image/apng", "image/webp", "image/gif"];
 
 /// What a file says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Opened {
     pub(crate) file_name: String,
-    pub(crate) parameters: PictureParameters,
-    shape: PngShape,
+    pub(crate) parameters: FileParameters,
+    shape: FileShape,
 }
 
 impl Opened {
-    /// Reads a PNG file.
+    /// Reads a file.
     ///
     /// # Errors
     /// Why it does not say how it was drawn, in words.
     pub(crate) fn read(file_name: String, bytes: &[u8]) -> Result<Self, String> {
-        let parameters = PictureParameters::from_png(bytes).map_err(|error| match error {
+        let parameters = FileParameters::of(bytes).map_err(|error| match error {
             // Whoever opens a file here need not have got it here.
-            ParametersError::NotPng => {
-                "Only PNG files say how they were drawn, and this is none.".to_owned()
+            ParametersError::OtherFormat => {
+                "Only PNG, WebP and GIF files say how they were drawn, and this is none.".to_owned()
             }
             ParametersError::None => "It does not say how it was drawn. Programs that edit, copy \
                 or send pictures often drop that."
                 .to_owned(),
             error => words::sentence(&format!("{error}.")),
         })?;
-        let shape = PngShape::of(bytes).ok_or("It has no size.")?;
+        let shape = FileShape::of(bytes).ok_or("It has no size.")?;
         Ok(Self { file_name, parameters, shape })
+    }
+
+    /// The request of its picture, or of the first one of a sheet.
+    fn request(&self) -> Option<&GenerateRequest> {
+        match &self.parameters {
+            FileParameters::Picture(picture) => Some(&picture.request),
+            FileParameters::Sheet(sheet) => sheet.requests.first(),
+        }
+    }
+
+    /// Of a sheet, the place in this page that shows the same, without a slash at its beginning.
+    pub(crate) fn page(&self) -> Option<&str> {
+        let FileParameters::Sheet(sheet) = &self.parameters else { return None };
+        // A file of strangers leads to these two places alone.
+        let is_place = sheet.page.starts_with("c/") || sheet.page.starts_with("grid?");
+        let is_plain = sheet.page.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        (is_place && is_plain && !sheet.page.contains("..")).then_some(&*sheet.page)
     }
 
     /// The model that drew it, if it is loaded.
     fn model<'a>(&self, models: &'a [ModelInfo]) -> Option<&'a ModelInfo> {
-        let name = self.parameters.request.model.as_ref();
-        models.iter().find(|model| Some(&model.name) == name)
+        let name = self.request()?.model.as_ref()?;
+        models.iter().find(|model| model.name == *name)
     }
 
     /// The settings that it was drawn by, each with its name.
     pub(crate) fn settings(&self, models: &[ModelInfo]) -> Vec<(&'static str, String)> {
-        let request = &self.parameters.request;
+        let Some(request) = self.request() else { return Vec::new() };
         let model = self.model(models);
         let class = model.and_then(|model| model.classes.get(request.class as usize)).cloned();
         let preset =
@@ -57,9 +83,31 @@ impl Opened {
             ("Seed", request.seed.map(|seed| seed.to_string()).unwrap_or_default()),
             ("Model", request.model.clone().unwrap_or_default()),
         ];
-        if request.count > 1 {
-            let which = format!("{} of {}", self.parameters.picture + 1, request.count);
-            settings.push(("Picture", which));
+        match &self.parameters {
+            FileParameters::Picture(PictureParameters { picture, request }) => {
+                if request.count > 1 {
+                    let which = format!("{} of {}", picture + 1, request.count);
+                    settings.push(("Picture", which));
+                }
+            }
+            FileParameters::Sheet(SheetParameters { requests, .. }) => {
+                // What differs from picture to picture is told by the sheet itself.
+                let same = |is: fn(&GenerateRequest, &GenerateRequest) -> bool| {
+                    requests.iter().all(|other| is(other, request))
+                };
+                let (class, plan, seed) = (
+                    same(|one, other| one.class == other.class),
+                    same(|one, other| one.plan == other.plan),
+                    same(|one, other| one.seed == other.seed),
+                );
+                settings.retain(|(name, _)| match *name {
+                    "Class" => class,
+                    "Plan" => plan,
+                    "Seed" => seed,
+                    _ => true,
+                });
+                settings.push(("Sheet", counted(requests.len(), "picture", "pictures")));
+            }
         }
         settings
     }
@@ -71,8 +119,9 @@ impl Opened {
         settings: Settings,
         models: &[ModelInfo],
     ) -> (Settings, Vec<String>) {
-        let (settings, mut left_out) = settings.drawing_again(&self.parameters.request, models);
-        if self.parameters.request.explore.is_some() {
+        let Some(request) = self.request() else { return (settings, Vec::new()) };
+        let (settings, mut left_out) = settings.drawing_again(request, models);
+        if request.explore.is_some() {
             left_out.push(
                 "it was made by exploring, and the controls hold only the settings above".into(),
             );
@@ -82,14 +131,22 @@ impl Opened {
 
     /// Why it cannot be held against a picture that is drawn again, if it cannot.
     pub(crate) fn cannot_verify(&self, models: &[ModelInfo]) -> Option<String> {
-        let name = self.parameters.request.model.as_deref().unwrap_or_default();
+        if let FileParameters::Sheet(_) = self.parameters {
+            return Some("A sheet is painted here, with words and from several pictures.".into());
+        }
         let Some(model) = self.model(models) else {
+            let name = self.request().and_then(|request| request.model.as_deref());
+            let name = name.unwrap_or_default();
             return Some(format!("The model “{name}” is not loaded here."));
         };
-        let PngShape { width, height, is_animated } = self.shape;
+        let FileShape { format, width, height, .. } = self.shape;
         let side = model.image_size;
-        if is_animated {
-            return Some("An animation of the scales is not one picture to compare.".into());
+        if format == FileFormat::Gif {
+            return Some(
+                "A GIF has at most 256 colours, so that it is never equal to what was drawn. The \
+                    APNG and the WebP can be verified."
+                    .into(),
+            );
         }
         ((width, height) != (side, side)).then(|| {
             format!(
@@ -111,20 +168,20 @@ mod tests {
     };
 
     /// A file of a picture of `model("a", 9)`.
-    fn opened(width: u32, height: u32, is_animated: bool) -> Opened {
+    fn opened(width: u32, height: u32, format: FileFormat) -> Opened {
         let mut request = request(two_steps(), 2);
         (request.model, request.class, request.seed) = (Some("a".into()), 7, Some(41));
         Opened {
             file_name: "x.png".into(),
-            parameters: PictureParameters { request, picture: 1 },
-            shape: PngShape { width, height, is_animated },
+            parameters: FileParameters::Picture(PictureParameters { request, picture: 1 }),
+            shape: FileShape { format, width, height, is_animated: false, is_walk: false },
         }
     }
 
     #[test]
     fn the_settings_of_a_file_come_into_the_controls() {
         let models = [model("b", 3), model("a", 9)];
-        let file = opened(64, 64, false);
+        let file = opened(64, 64, FileFormat::Png);
         let (settings, left_out) = file.apply(Settings::new(1), &models);
         assert_eq!((settings.class, settings.seed.as_str()), (7, "41"));
         assert_eq!(settings.model.as_deref(), Some("a"));
@@ -142,19 +199,20 @@ mod tests {
     fn a_class_of_a_model_that_is_not_loaded_is_not_taken_for_another() {
         let models = [model("b", 9)];
         let chosen = Settings { class: 2, ..Settings::new(1) };
-        let (settings, left_out) = opened(64, 64, false).apply(chosen, &models);
+        let (settings, left_out) = opened(64, 64, FileFormat::Png).apply(chosen, &models);
         assert_eq!((settings.class, settings.seed.as_str()), (2, "41"));
         assert_eq!(left_out.len(), 1, "{left_out:?}");
         assert!(left_out[0].contains("“a”"), "{left_out:?}");
-        let told = opened(64, 64, false).settings(&models);
+        let told = opened(64, 64, FileFormat::Png).settings(&models);
         assert!(told.contains(&("Class", "number 7".into())), "{told:?}");
     }
 
     #[test]
     fn what_was_explored_is_told_to_be_more_than_its_settings() {
-        let mut file = opened(64, 64, false);
-        file.parameters.request.explore = Some(Default::default());
-        file.parameters.request.plan = Plan::FewStep { t_list: vec![0], loss_split_t: 2 };
+        let mut file = opened(64, 64, FileFormat::Png);
+        let FileParameters::Picture(picture) = &mut file.parameters else { panic!("a sheet") };
+        picture.request.explore = Some(Default::default());
+        picture.request.plan = Plan::FewStep { t_list: vec![0], loss_split_t: 2 };
         let (_, left_out) = file.apply(Settings::new(1), &[model("a", 9)]);
         assert!(left_out.len() == 1 && left_out[0].contains("exploring"), "{left_out:?}");
     }
@@ -163,17 +221,42 @@ mod tests {
     fn only_one_whole_picture_of_a_loaded_model_is_verified() {
         let models = [model("a", 9)];
         for (file, part) in [
-            (opened(64, 64, false), None),
-            (opened(128, 64, false), Some("side by side")),
-            (opened(130, 66, false), Some("130 × 66")),
-            (opened(64, 64, true), Some("animation")),
+            (opened(64, 64, FileFormat::Png), None),
+            (opened(64, 64, FileFormat::WebP), None),
+            (opened(128, 64, FileFormat::Png), Some("side by side")),
+            (opened(130, 66, FileFormat::Png), Some("130 × 66")),
+            (opened(64, 64, FileFormat::Gif), Some("256 colours")),
         ] {
             let told = file.cannot_verify(&models);
             assert_eq!(told.is_some(), part.is_some(), "{told:?}");
             assert!(told.is_none_or(|told| told.contains(part.unwrap_or_default())));
         }
-        let told = opened(64, 64, false).cannot_verify(&[model("b", 9)]).unwrap();
+        let told = opened(64, 64, FileFormat::Png).cannot_verify(&[model("b", 9)]).unwrap();
         assert!(told.contains("“a” is not loaded"), "{told}");
+    }
+
+    #[test]
+    fn a_sheet_tells_what_its_pictures_share_and_leads_to_its_place_alone() {
+        let mut file = opened(900, 400, FileFormat::Png);
+        let FileParameters::Picture(picture) = file.parameters else { panic!("a sheet") };
+        let other = GenerateRequest { seed: Some(42), ..picture.request.clone() };
+        let sheet = |page: &str| {
+            let requests = vec![picture.request.clone(), other.clone()];
+            FileParameters::Sheet(SheetParameters { requests, page: page.into() })
+        };
+        file.parameters = sheet("grid?across=seed%3A41-42");
+        let models = [model("a", 9)];
+        let told: Vec<_> = file.settings(&models).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(told, ["Class", "Plan", "Model", "Sheet"]);
+        assert_eq!(file.apply(Settings::new(1), &models).0.seed, "41", "that of the first");
+        assert!(file.cannot_verify(&models).unwrap().contains("painted"));
+        assert_eq!(file.page(), Some("grid?across=seed%3A41-42"));
+        for elsewhere in
+            ["//evil.example", "https://evil.example", "c/../api", "r/1", "c/a b", "c/\\x", ""]
+        {
+            file.parameters = sheet(elsewhere);
+            assert_eq!(file.page(), None, "{elsewhere}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../bodies/png_text.rs"]
+#[path = "../bodies/picture_text.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));
