@@ -59,7 +59,7 @@ impl fmt::Display for Comparison {
             write!(f, "-{}", encoded(&self.class_name))?;
         }
         write!(f, "/{}", self.seed)?;
-        self.plans.iter().try_for_each(|plan| write!(f, "/{}", plan_text(plan)))
+        self.plans.iter().try_for_each(|plan| write!(f, "/{}", plan_words(plan)))
     }
 }
 
@@ -106,8 +106,8 @@ fn shortened(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// A plan in an address.
-fn plan_text(plan: &Plan) -> String {
+/// A plan in an address, in words: `student=0,5;split=5`.
+pub fn plan_words(plan: &Plan) -> String {
     let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     match plan {
         Plan::FewStep { t_list, loss_split_t } => {
@@ -130,7 +130,11 @@ fn law(Guidance { cfg, top_k, top_p }: Guidance) -> String {
 }
 
 fn plan_of(text: &str) -> Option<Plan> {
-    let text = decoded(text)?;
+    plan_of_words(&decoded(text)?)
+}
+
+/// The plan of an address; nothing if the words are none.
+pub fn plan_of_words(text: &str) -> Option<Plan> {
     let pairs: Vec<(&str, &str)> =
         text.split(';').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();

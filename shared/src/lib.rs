@@ -40,24 +40,29 @@
 //! An event of a kind that a client does not know ([`JobEvent::Unknown`]) changes nothing for it;
 //! new kinds may come without another version.
 
+pub mod classes;
 mod comparison;
 mod error;
 mod explore;
 mod frame;
+mod grid;
 mod job;
 mod message;
 mod model;
 mod object;
 mod parameters;
+mod seed;
+mod spelling;
 mod walk;
 
-pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError};
+pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError, plan_of_words, plan_words};
 pub use error::{ErrorBody, ErrorCode};
 pub use explore::{
     CodewordChance, Corner, Explore, MAX_CORNERS, MAX_GAIN, MAX_LINEAGE, MAX_MASK_SIDE, Origin,
     Parent, ScaleTokens, SeedRange, TokenLaw, TokenReport, TokenizedPicture,
 };
 pub use frame::{Frame, FrameError, FrameHeader, MediaType};
+pub use grid::{Axis, GRID_SIDE, Grid, GridValue};
 pub use job::{
     FrameEntry, GenerateRequest, JobEvent, JobId, JobIdError, JobState, JobView, OwnerToken,
     Timings,
@@ -69,6 +74,7 @@ pub use parameters::{
     FileFormat, FileParameters, FileShape, PARAMETERS_KEYWORD, ParametersError, PictureParameters,
     SHEET_PICTURES, SheetParameters, Verification, WALK_KEYWORD, with_texts,
 };
+pub use seed::seed_of;
 pub use var_dd_plan::{
     FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,
 };

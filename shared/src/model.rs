@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, PlanPreset};
+use crate::{JobId, Plan, PlanPreset, classes::plain, comparison::plan_of_words};
 
 /// A loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,18 @@ impl ModelInfo {
     pub fn scales(&self) -> u32 {
         self.patch_nums.len() as u32
     }
+
+    /// The plan that a text means, if this model can run it: the name of a preset (`2 steps`,
+    /// `2-steps`), a plan as addresses spell it (`student=0,5;split=5`), or JSON.
+    pub fn plan_of_text(&self, text: &str) -> Option<Plan> {
+        let preset = self.plans.iter().find(|preset| plain(&preset.name) == plain(text));
+        let plan = preset
+            .map(|preset| preset.plan.clone())
+            .or_else(|| plan_of_words(text.trim()))
+            .or_else(|| serde_json::from_str(text).ok())?;
+        let can_run = self.has_teacher || !plan.needs_teacher();
+        (can_run && plan.validate(self.scales()).is_ok()).then_some(plan)
+    }
 }
 
 /// The server as a whole: body of `GET /api/info`.
@@ -65,4 +77,49 @@ pub struct ResultPage {
     /// Value of `before` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::Guidance;
+
+    /// A model of four scales with so many classes.
+    pub(crate) fn model(name: &str, classes: usize) -> ModelInfo {
+        let few_step = |t_list: &[u32]| Plan::FewStep { t_list: t_list.to_vec(), loss_split_t: 2 };
+        ModelInfo {
+            name: name.into(),
+            image_size: 64,
+            patch_nums: vec![1, 2, 3, 4],
+            classes: (0..classes).map(|class| format!("class {class}")).collect(),
+            plans: vec![
+                PlanPreset::new("1 step", few_step(&[0])),
+                PlanPreset::new("2 steps", few_step(&[0, 2])),
+            ],
+            has_teacher: true,
+            depth: 2,
+            vocabulary: 64,
+            parameters: 1,
+            device: "cpu".into(),
+            dtype: "f32".into(),
+        }
+    }
+
+    #[test]
+    fn a_plan_is_meant_by_its_name_by_words_or_as_json() {
+        let model = model("a", 3);
+        for text in ["2 steps", "2-steps", "2_Steps", "student=0,2;split=2"] {
+            assert_eq!(model.plan_of_text(text), Some(model.plans[1].plan.clone()), "{text}");
+        }
+        let json = serde_json::to_string(&model.plans[0].plan).unwrap();
+        assert_eq!(model.plan_of_text(&json), Some(model.plans[0].plan.clone()));
+        for text in ["", "9 steps", "student=0,9;split=2", "{", "student=0,1"] {
+            assert_eq!(model.plan_of_text(text), None, "{text}");
+        }
+        let guidance = Guidance { cfg: 1.0, top_k: 0, top_p: 0.0 };
+        let teacher = crate::plan_words(&Plan::Teacher { guidance });
+        assert!(model.plan_of_text(&teacher).is_some());
+        let alone = ModelInfo { has_teacher: false, ..model };
+        assert_eq!(alone.plan_of_text(&teacher), None, "there is no teacher");
+    }
 }

@@ -1,6 +1,6 @@
 //! A result or a comparison in words, as its card, its page and other sites tell it.
 
-use var_dd_protocol::{Comparison, JobState, JobView, ModelInfo, Plan};
+use var_dd_protocol::{Axis, Comparison, Grid, JobState, JobView, ModelInfo, Plan};
 
 use super::results;
 
@@ -53,4 +53,41 @@ pub(super) fn plan_name(plan: &Plan, model: &ModelInfo) -> String {
 pub(super) fn class_name(comparison: &Comparison, model: &ModelInfo) -> String {
     let name = model.classes.get(comparison.class as usize).cloned();
     name.unwrap_or_else(|| format!("class {}", comparison.class))
+}
+
+/// A number of pictures in words.
+pub(super) fn pictures(count: usize) -> String {
+    if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") }
+}
+
+/// What a comparison shows.
+pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo) -> String {
+    let names: Vec<_> = comparison.plans.iter().map(|plan| plan_name(plan, model)).collect();
+    format!("{}: {}", class_name(comparison, model), names.join(" against "))
+}
+
+/// What a grid shows, in a sentence.
+pub(super) fn of_grid(grid: &Grid, model: &ModelInfo) -> String {
+    let (across, down) = grid.axes;
+    let values = |values: &[var_dd_protocol::GridValue]| {
+        let labels: Vec<_> = values.iter().map(|value| value.label.as_str()).collect();
+        labels.join(", ")
+    };
+    let mut fixed = Vec::new();
+    if let Some(first) = grid.cells.first() {
+        if ![across, down].contains(&Axis::Seed) {
+            fixed.push(format!("seed {}", first.seed.unwrap_or_default()));
+        }
+        if !grid.changes_plan() {
+            fixed.push(plan_name(&first.plan, model));
+        }
+    }
+    fixed.push(model.name.clone());
+    format!(
+        "{}: {} across, {} down; {}.",
+        pictures(grid.cells.len()),
+        values(&grid.across),
+        values(&grid.down),
+        fixed.join(", ")
+    )
 }

@@ -30,7 +30,7 @@ use super::{
     caption, card,
     error::{ApiError, shortened},
     export,
-    link::{Chosen, base, picture_query, root_of},
+    link::{Chosen, base, compared, gridded, picture_query, root_of},
     open_graph::NAME,
 };
 
@@ -217,21 +217,18 @@ pub(super) struct OembedQuery {
 pub(super) struct Oembed {
     /// `1.0`.
     version: &'static str,
-    /// `rich`.
+    /// `rich` for a result, `link` for a comparison and a grid, which have no player.
     r#type: &'static str,
-    /// What the picture shows.
+    /// What the link shows.
     title: String,
     /// Whose it is.
     provider_name: &'static str,
     /// The playground's address.
     provider_url: String,
-    /// The player in a frame.
-    html: String,
-    /// Width of the player in pixels.
-    width: u32,
-    /// Height of the player in pixels.
-    height: u32,
-    /// The card of the result.
+    /// The player, if there is one.
+    #[serde(flatten)]
+    player: Option<Player>,
+    /// The card of the link.
     thumbnail_url: String,
     /// Its width in pixels.
     thumbnail_width: u32,
@@ -239,18 +236,30 @@ pub(super) struct Oembed {
     thumbnail_height: u32,
 }
 
-/// How to show a result's link on another site (oEmbed 1.0).
+/// The player of a result.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Player {
+    /// It in a frame.
+    html: String,
+    /// Width of the player in pixels.
+    width: u32,
+    /// Height of the player in pixels.
+    height: u32,
+}
+
+/// How to show a link of a result, a comparison or a grid on another site (oEmbed 1.0).
 #[utoipa::path(
     get,
     path = "/api/oembed",
     tag = "page",
     params(OembedQuery),
     responses(
-        (status = 200, description = "The player as a rich embed", body = Oembed),
+        (status = 200, description = "The player as a rich embed, or a link with its card",
+            body = Oembed),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No link, or not a number", body = ErrorBody),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "No link of a finished result here", body = ErrorBody),
+        (status = 404, description = "No link of a finished result, a comparison or a grid here", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
         (status = 501, description = "Another format than JSON", body = ErrorBody),
     )
@@ -267,11 +276,36 @@ pub(super) async fn oembed(
     }
     let base = base(&request, &site);
     let missing = || {
-        let message =
-            format!("{} is no link of a finished result at {base}", shortened(&query.url));
+        let message = format!("{} is no link of anything drawn at {base}", shortened(&query.url));
         ApiError::new(ErrorCode::NotFound, message)
     };
-    let (id, chosen) = linked(&query.url, &base).ok_or_else(missing)?;
+    let (path, url) = within(&query.url, &base).ok_or_else(missing)?;
+    let (thumbnail_width, thumbnail_height) = card::SIZE;
+    let told = |r#type, title, player, thumbnail_url| Oembed {
+        version: "1.0",
+        r#type,
+        title,
+        provider_name: NAME,
+        provider_url: format!("{base}/"),
+        player,
+        thumbnail_url,
+        thumbnail_width,
+        thumbnail_height,
+    };
+    if let Some((comparison, model)) = compared(&site, &path) {
+        let title = caption::of_comparison(&comparison, &model);
+        let card = format!("{base}/{comparison}/card.jpg");
+        return json(&request, Caching::Ask, &told("link", title, None, card));
+    }
+    let asked = url.query().unwrap_or_default();
+    if path.trim_end_matches('/') == "/grid"
+        && let Some((grid, model)) = gridded(&site, asked)
+    {
+        let card = format!("{base}/grid/card.jpg?{asked}");
+        let answer = told("link", grid.title(&model), None, card);
+        return json(&request, Caching::Ask, &answer);
+    }
+    let (id, chosen) = linked(&path, &url).ok_or_else(missing)?;
     let view = site.scheduler.view(&id).await?;
     if view.state != JobState::Finished || view.pictures.is_empty() {
         return Err(missing());
@@ -288,32 +322,24 @@ pub(super) async fn oembed(
         attribute(&format!("{base}/embed/{id}{shown}")),
         attribute(&title)
     );
-    let (thumbnail_width, thumbnail_height) = card::SIZE;
-    let thumbnail_url = format!("{base}/r/{id}/card.jpg{shown}");
-    let answer = Oembed {
-        version: "1.0",
-        r#type: "rich",
-        title,
-        provider_name: NAME,
-        provider_url: format!("{base}/"),
-        html,
-        width,
-        height,
-        thumbnail_url,
-        thumbnail_width,
-        thumbnail_height,
-    };
+    let card = format!("{base}/r/{id}/card.jpg{shown}");
+    let answer = told("rich", title, Some(Player { html, width, height }), card);
     json(&request, Caching::Ask, &answer)
 }
 
-/// The result that a link at `base` means, by whichever scheme.
-fn linked(text: &str, base: &str) -> Option<(JobId, Chosen)> {
+/// The path of a link at `base`, by whichever scheme, with the link.
+fn within(text: &str, base: &str) -> Option<(String, Url)> {
     let (url, base) = (Url::parse(text).ok()?, Url::parse(base).ok()?);
     let is_web = matches!(url.scheme(), "http" | "https");
     if !is_web || url.host() != base.host() || url.port() != base.port() {
         return None;
     }
-    let path = url.path().strip_prefix(base.path().trim_end_matches('/'))?;
+    let path = url.path().strip_prefix(base.path().trim_end_matches('/'))?.to_owned();
+    Some((path, url))
+}
+
+/// The result that a link means.
+fn linked(path: &str, url: &Url) -> Option<(JobId, Chosen)> {
     let id = path.strip_prefix("/r/").or_else(|| path.strip_prefix("/embed/"))?;
     let id = id.trim_end_matches('/').parse().ok()?;
     let number = url.query_pairs().find(|(name, _)| name == "picture");
@@ -376,6 +402,11 @@ fn svg(code: &QrCode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn linked(text: &str, base: &str) -> Option<(JobId, Chosen)> {
+        let (path, url) = within(text, base)?;
+        super::linked(&path, &url)
+    }
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 

@@ -2,8 +2,9 @@
 
 use actix_web::{HttpMessage, HttpRequest};
 use serde::Deserialize;
+use url::form_urlencoded;
 use utoipa::IntoParams;
-use var_dd_protocol::{Comparison, JobView, ModelInfo};
+use var_dd_protocol::{Comparison, Grid, JobView, ModelInfo};
 
 use super::{Site, security::Authority};
 
@@ -41,6 +42,34 @@ pub(super) fn compared(site: &Site, address: &str) -> Option<(Comparison, ModelI
     let model = models.iter().find(|model| model.name == comparison.model)?;
     let is_there = (comparison.class as usize) < model.classes.len();
     is_there.then(|| (comparison, model.clone()))
+}
+
+/// What the address of a grid says. It is read by hand, since others may add to a link.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct GridQuery {
+    /// What changes from column to column, and its values: `seed: 1-4`. One of class, seed, plan,
+    /// steps, split, cfg, top-k and top-p; at most twelve values.
+    across: Option<String>,
+    /// What changes from row to row: `plan: 1 step, 2 steps`.
+    down: Option<String>,
+    /// Name of a model; the server's first one if absent.
+    model: Option<String>,
+    /// The class of all pictures, by its name or number.
+    class: Option<String>,
+    /// The plan of all pictures: the name of a preset, or in words: `student=0,5;split=5`.
+    plan: Option<String>,
+    /// The seed of all pictures.
+    seed: Option<String>,
+}
+
+/// The grid that a query names, with its model; nothing if it is none that can be drawn here.
+pub(super) fn gridded(site: &Site, query: &str) -> Option<(Grid, ModelInfo)> {
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let models = site.scheduler.models();
+    let (grid, model) = Grid::of_pairs(&pairs, &models).ok()?;
+    Some((grid, model.clone()))
 }
 
 /// The address of the server as people see it, without a slash at its end.

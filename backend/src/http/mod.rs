@@ -225,6 +225,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/r/{id}/card.jpg", vec![(Method::GET, web::to(card::of_result))]),
         at("/c/{address}/card.jpg", vec![(Method::GET, web::to(card::of_comparison))]),
         at("/c/{address}", vec![(Method::GET, web::to(pages::comparison))]),
+        at("/grid", vec![(Method::GET, web::to(pages::grid))]),
+        at("/grid/card.jpg", vec![(Method::GET, web::to(card::of_grid))]),
         at("/card.jpg", vec![(Method::GET, web::to(card::of_playground))]),
     ]
 }

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use html_escape::{encode_double_quoted_attribute as attribute, encode_text};
 use url::form_urlencoded;
-use var_dd_protocol::{Comparison, JobState, JobView, ModelInfo};
+use var_dd_protocol::{Comparison, Grid, JobState, JobView, ModelInfo};
 
 use super::{
-    caption::{class_name, lines, plan_name, title},
+    caption::{self, class_name, lines, plan_name, title},
     card,
     link::picture_query,
     results,
@@ -90,21 +90,24 @@ pub(super) fn of_result(view: &JobView, base: &str, root: &str, picture: Option<
     };
     let mut tags = told.tags();
     if is_finished {
-        let link: String = form_urlencoded::byte_serialize(url.as_bytes()).collect();
-        let oembed = format!("{base}/api/oembed?url={link}&format=json");
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            tags,
-            "<link rel=\"alternate\" type=\"application/json+oembed\" href=\"{}\" title=\"{}\">",
-            attribute(&oembed),
-            attribute(&title)
-        );
+        tags += &discovery(base, &url, &title);
     }
     Extra {
         tags,
         without_scripts: unscripted(view, root, picture.unwrap_or(0)),
         title: format!("{title} · {NAME}"),
     }
+}
+
+/// The tag by which other sites find what oEmbed says of a link.
+fn discovery(base: &str, url: &str, title: &str) -> String {
+    let link: String = form_urlencoded::byte_serialize(url.as_bytes()).collect();
+    let oembed = format!("{base}/api/oembed?url={link}&format=json");
+    format!(
+        "<link rel=\"alternate\" type=\"application/json+oembed\" href=\"{}\" title=\"{}\">\n",
+        attribute(&oembed),
+        attribute(title)
+    )
 }
 
 /// Of the playground.
@@ -124,7 +127,7 @@ pub(super) fn of_playground(base: &str, has_example: bool) -> Extra {
 pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo, base: &str) -> Extra {
     let class_name = class_name(comparison, model);
     let names: Vec<_> = comparison.plans.iter().map(|plan| plan_name(plan, model)).collect();
-    let title = format!("{class_name}: {}", names.join(" against "));
+    let title = caption::of_comparison(comparison, model);
     let description = format!(
         "{} ways to draw one {class_name} from seed {} with {}, side by side on one clock.",
         comparison.plans.len(),
@@ -151,7 +154,30 @@ pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo, base: &s
         encode_text(&title),
         list(&settings)
     );
-    Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
+    let tags = told.tags() + &discovery(base, &url, &title);
+    Extra { tags, without_scripts, title: format!("{title} · {NAME}") }
+}
+
+/// Of a grid, whose address has this query.
+pub(super) fn of_grid(grid: &Grid, model: &ModelInfo, base: &str, query: &str) -> Extra {
+    let title = grid.title(model);
+    let description = caption::of_grid(grid, model);
+    let url = format!("{base}/grid?{query}");
+    let card = format!("{base}/grid/card.jpg?{query}");
+    let told = Told {
+        title: &title,
+        description: &description,
+        url: &url,
+        card: Some(&card),
+        alternative: &description,
+    };
+    let without_scripts = format!(
+        "<main class=\"unscripted\"><h1>{}</h1><p>{}</p></main>",
+        encode_text(&title),
+        encode_text(&description)
+    );
+    let tags = told.tags() + &discovery(base, &url, &title);
+    Extra { tags, without_scripts, title: format!("{title} · {NAME}") }
 }
 
 /// Where there is nothing.

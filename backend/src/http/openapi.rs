@@ -28,7 +28,8 @@ use super::{
         export::export,
         document, health::live, health::ready, health::metrics, pages::result,
         embed::player, embed::oembed, embed::qr,
-        pages::comparison, card::of_result, card::of_comparison, card::of_playground,
+        pages::comparison, pages::grid,
+        card::of_result, card::of_comparison, card::of_grid, card::of_playground,
     ),
     components(schemas(ClientMessage, ServerMessage)),
     tags(

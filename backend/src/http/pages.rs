@@ -20,7 +20,7 @@ use super::{
     Site,
     body::{Caching, answer, reads},
     error::ApiError,
-    link::{Chosen, base, compared, root_of},
+    link::{Chosen, GridQuery, base, compared, gridded, root_of},
     open_graph::{self, Extra},
 };
 
@@ -28,8 +28,8 @@ use super::{
 const PLACE_OF_TAGS: &str = "<!-- open-graph -->";
 const PLACE_WITHOUT_SCRIPTS: &str = "<!-- without-scripts -->";
 
-/// Paths of the places in the page; `/c/…` and `/r/…` have endpoints of their own.
-const PLACES: [&str; 7] = ["/", "/compare", "/explore", "/grid", "/history", "/learn", "/picture"];
+/// Paths of the places in the page; `/c/…`, `/grid` and `/r/…` have endpoints of their own.
+const PLACES: [&str; 6] = ["/", "/compare", "/explore", "/history", "/learn", "/picture"];
 
 /// Where the files of the page are.
 #[derive(Clone, Debug)]
@@ -163,9 +163,7 @@ pub(super) async fn page(
         return Ok(response);
     }
     if PLACES.contains(&path) {
-        let base = base(&request, &site);
-        let example = site.scheduler.example();
-        return shell(&request, &site, &open_graph::of_playground(&base, example.is_some()));
+        return place(&request, &site);
     }
     // A path with an ending asks for a file, not for a place in the page.
     if name.rsplit('/').next().is_some_and(|last| last.contains('.')) {
@@ -253,6 +251,44 @@ pub(super) async fn comparison(
         }
         None => nothing_here(&request, &site),
     }
+}
+
+/// The page of a grid, with tags for those who preview links. Without a grid in its address that can
+/// be drawn here, the place where one is put together.
+#[utoipa::path(
+    get,
+    path = "/grid",
+    tag = "page",
+    params(GridQuery),
+    responses(
+        (
+            status = 200,
+            description = "The page, with Open Graph tags of the grid if there is one",
+            body = String,
+            content_type = "text/html"
+        ),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn grid(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let query = request.query_string();
+    match gridded(&site, query) {
+        Some((grid, model)) => {
+            let tags = open_graph::of_grid(&grid, &model, &base(&request, &site), query);
+            shell(&request, &site, &tags)
+        }
+        None => place(&request, &site),
+    }
+}
+
+/// The page at a place that has no tags of its own.
+fn place(request: &HttpRequest, site: &Site) -> Result<HttpResponse, ApiError> {
+    let example = site.scheduler.example();
+    shell(request, site, &open_graph::of_playground(&base(request, site), example.is_some()))
 }
 
 /// The page where there is nothing.

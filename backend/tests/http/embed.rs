@@ -114,6 +114,38 @@ async fn a_link_leads_to_its_oembed_and_that_to_the_player() {
 }
 
 #[tokio::test]
+async fn comparisons_and_grids_are_links_with_a_card() {
+    for (flags, base) in [(&[][..], None), (&["--public-url=https://draw.example/play"], Some(()))]
+    {
+        let server = Server::start(flags).await;
+        let base = base.map_or_else(|| server.url(""), |()| "https://draw.example/play".to_owned());
+        let comparison = "c/stand-in/2-class-2/7/student=0;split=1/student=0,1;split=1";
+        let grid = "grid?across=seed:7-9&down=class:1,2";
+        for (link, card, title) in [
+            (comparison, format!("{comparison}/card.jpg"), "against"),
+            (grid, grid.replace('?', "/card.jpg?"), "seed and class"),
+        ] {
+            let page = server.get(&format!("/{link}")).await.text().await.unwrap();
+            let discovery = tags(&page, "link")
+                .into_iter()
+                .find(|link| link.contains("application/json+oembed"))
+                .expect("a link for discovery");
+            let address = discovery.split("href=\"").nth(1).unwrap().split('"').next().unwrap();
+            let address = address.replace("&amp;", "&");
+            let answer = server.get(address.strip_prefix(&base).unwrap()).await;
+            let answer: Value = answer.json().await.unwrap();
+            assert_eq!((&answer["version"], &answer["type"]), (&json!("1.0"), &json!("link")));
+            assert!(answer["title"].as_str().unwrap().contains(title), "{answer}");
+            assert!(answer["html"].is_null(), "{answer}");
+            let thumbnail = answer["thumbnail_url"].as_str().unwrap();
+            assert_eq!(thumbnail, format!("{base}/{card}"));
+            let path = thumbnail.strip_prefix(&base).unwrap();
+            assert_eq!(server.get(path).await.status(), 200, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn oembed_refuses_what_it_does_not_know() {
     let server = Server::start(&[]).await;
     let (view, _) = server.finished(wish()).await;
@@ -125,6 +157,8 @@ async fn oembed_refuses_what_it_does_not_know() {
         ("url=https://evil.example/r/0".to_owned(), 404),
         (format!("url=https://evil.example/r/{}", view.id), 404),
         (format!("url={}", server.url("/")), 404),
+        (format!("url={}", server.url("/grid?across=seed:1")), 404),
+        (format!("url={}", server.url("/c/nonsense")), 404),
         (format!("url={}", server.url(&format!("/r/{}", "0".repeat(32)))), 404),
         (format!("url={}", "x".repeat(4000)), 404),
     ] {

@@ -236,6 +236,61 @@ async fn a_comparison_has_an_address_that_tells_what_it_shows() {
     }
 }
 
+/// The query of a grid that the stand-in can draw.
+const GRID: &str = "across=seed:+7-9&down=plan:+1+step,+2+steps&class=2";
+
+#[tokio::test]
+async fn a_grid_has_an_address_that_tells_what_it_shows() {
+    let server = Server::start(&[]).await;
+    let html = server.get(&format!("/grid?{GRID}")).await.text().await.unwrap();
+    let card = server.url(&format!("/grid/card.jpg?{GRID}")).replace('&', "&amp;");
+    for part in [
+        "<title>class 2: seed and plan".to_owned(),
+        "<meta property=\"og:title\" content=\"class 2: seed and plan\">".to_owned(),
+        format!("<meta property=\"og:image\" content=\"{card}\">"),
+        "6 pictures: seed 7, seed 8, seed 9 across, 1 step, 2 steps down; stand-in.".to_owned(),
+        "src=\"./assets/app-1a2b.js\"".to_owned(),
+        "<h1>class 2: seed and plan</h1>".to_owned(),
+    ] {
+        assert!(html.contains(&part), "{part} is missing in\n{html}");
+    }
+    // Nobody's words but those of a model come into a card.
+    let words = "across=class:words+of+a+stranger&down=seed:1";
+    for query in ["", "across=seed:1", "across=seed:1&down=plan:none", words] {
+        let response = server.get(&format!("/grid?{query}")).await;
+        assert_eq!(response.status(), 200, "{query}");
+        let html = response.text().await.unwrap();
+        assert!(html.contains("<title>VAR-DD playground<"), "{html}");
+        assert!(!html.contains("stranger"), "{html}");
+        let card = server.get(&format!("/grid/card.jpg?{query}")).await;
+        let (status, error) = crate::server::refusal(card).await;
+        assert!(status == 404 && error.message.contains("across"), "{query}: {}", error.message);
+    }
+    let class = format!("across=seed:1-2&down=plan:1+step&class={HOSTILE_CLASS}&x=\"><b>");
+    let html = server.get(&format!("/grid?{class}")).await.text().await.unwrap();
+    assert!(!html.contains("<script>alert") && !html.contains("\"><b>"), "{html}");
+}
+
+#[tokio::test]
+async fn the_card_of_a_grid_shows_those_of_its_pictures_that_are_results() {
+    let server = Server::start(&[]).await;
+    let card = async |query: &str| {
+        let response = server.get(&format!("/grid/card.jpg?{query}")).await;
+        assert_eq!(response.status(), 200, "{query}");
+        let bytes = response.bytes().await.unwrap();
+        assert!(bytes.len() <= 300_000, "{query}: {} bytes", bytes.len());
+        image::load_from_memory(&bytes).unwrap().to_rgb8()
+    };
+    let empty = card(GRID).await;
+    assert_eq!(empty.dimensions(), (1200, 630));
+    let (view, _) = server.finished(wish_with(json!({"class": 2, "seed": 8}))).await;
+    assert_eq!(view.request.plan, server.scheduler.models()[0].plans[0].plan, "the first row");
+    assert!(card(GRID).await != empty, "its picture is not there");
+    let elsewhere = GRID.replace("class=2", "class=3");
+    card(&elsewhere).await;
+    card("across=seed:+1-12&down=class:+0,1,2,3,4,5,6,7").await;
+}
+
 #[tokio::test]
 async fn a_public_address_with_a_path_works_whether_the_proxy_passes_the_path_on_or_not() {
     let server = Server::start(&["--public-url=https://draw.example/play"]).await;
@@ -248,6 +303,8 @@ async fn a_public_address_with_a_path_works_whether_the_proxy_passes_the_path_on
         format!("/api/results/{}", view.id),
         view.pictures[0].clone(),
         format!("/{}", comparison()),
+        format!("/grid?{GRID}"),
+        format!("/grid/card.jpg?{GRID}"),
     ] {
         let (bare, prefixed) = (server.get(&path).await, server.get(&format!("/play{path}")).await);
         assert_eq!((bare.status().as_u16(), prefixed.status().as_u16()), (200, 200), "{path}");

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::ModelInfo;
+use var_dd_protocol::{ModelInfo, classes};
 use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlInputElement};
 use yew::prelude::*;
@@ -10,7 +10,7 @@ use yew::prelude::*;
 use crate::{
     api,
     hooks::{Key, random_below, use_keys},
-    state::{classes, words::counted},
+    state::words::counted,
 };
 
 /// Options drawn at once.

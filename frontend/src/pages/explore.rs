@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use gloo_timers::callback::Timeout;
-use var_dd_protocol::ModelInfo;
+use var_dd_protocol::{ModelInfo, classes};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
@@ -18,7 +18,6 @@ use crate::{
     },
     route::Route,
     state::{
-        classes,
         pad::{End, Pad},
         settings::PICKED_SEEDS,
         store::Connection,

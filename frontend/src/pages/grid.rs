@@ -4,7 +4,9 @@ use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 use futures_channel::oneshot;
 use gloo_timers::future::TimeoutFuture;
-use var_dd_protocol::{ErrorBody, ErrorCode, GenerateRequest, ModelInfo};
+use var_dd_protocol::{
+    Axis, ErrorBody, ErrorCode, GenerateRequest, Grid, GridValue, ModelInfo, classes, plan_words,
+};
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{
@@ -21,8 +23,6 @@ use crate::{
     route::Route,
     state::{
         address::Address,
-        classes,
-        grid::{Axis, Grid},
         job::Picture,
         settings::{PlanChoice, Settings},
         store::Action,
@@ -378,13 +378,7 @@ fn grid(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Result<Drawn, 
     let across = (sides.across.0, sides.across.1.as_str());
     let down = (sides.down.0, sides.down.1.as_str());
     let grid = Grid::new(&base, across, down, model)?;
-    let title = format!("{} and {}", sides.across.0.name(), sides.down.0.name());
-    let title = match model.classes.get(base.class as usize) {
-        Some(class) if ![sides.across.0, sides.down.0].contains(&Axis::Class) => {
-            format!("{class}: {title}")
-        }
-        _ => title,
-    };
+    let title = grid.title(model);
     let image_size = model.image_size;
     Ok(Drawn { grid: Rc::new(grid), title, image_size, address: String::new() })
 }
@@ -398,9 +392,7 @@ fn address_of(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Vec<(Str
     let class = name.map_or_else(|| settings.class.to_string(), str::to_owned);
     let plan = match settings.plan {
         PlanChoice::Preset(index) => model.plans.get(index).map(|preset| preset.name.clone()),
-        PlanChoice::Custom => {
-            settings.plan(model).ok().and_then(|plan| serde_json::to_string(&plan).ok())
-        }
+        PlanChoice::Custom => settings.plan(model).ok().map(|plan| plan_words(&plan)),
     };
     let of = |name: &str, value: String| (name.to_owned(), value);
     let mut pairs = vec![
@@ -421,12 +413,9 @@ fn of_address(
     settings: Settings,
 ) -> Result<(Settings, Sides, Drawn), String> {
     let side = |name: &str| {
-        let text = pairs.iter().find(|(other, _)| other == name).map(|(_, text)| text);
+        let text = pairs.iter().rfind(|(other, _)| other == name).map(|(_, text)| text);
         let text = text.ok_or_else(|| format!("it does not say what changes {name}"))?;
-        let (axis, values) = text.split_once(':').unwrap_or((text, ""));
-        let axis = Axis::of_name(axis.trim());
-        let axis = axis.ok_or_else(|| format!("“{text}” is nothing that can change {name}"))?;
-        Ok::<_, String>((axis, values.trim().to_owned()))
+        Axis::of_side(text).ok_or_else(|| format!("“{text}” is nothing that can change {name}"))
     };
     let sides = Sides { across: side("across")?, down: side("down")? };
     let (settings, left_out) = Address::of_pairs(pairs.clone()).apply(settings, models);
@@ -564,7 +553,7 @@ fn painted(drawn: &Drawn, table: &NodeRef) -> Option<oneshot::Receiver<Option<Bl
     let measure = context(&canvas)?;
     measure.set_font(font);
     let width = |text: &str| measure.measure_text(&cut(text)).map_or(0.0, |size| size.width());
-    let widest = |values: &[crate::state::grid::Value]| {
+    let widest = |values: &[GridValue]| {
         values.iter().map(|value| width(&value.label)).fold(0.0, f64::max)
     };
     // Small pictures give their labels room.

@@ -1,12 +1,18 @@
 //! Settings in the address of the page: `/?class=snowman&plan=2-steps&seed=5&count=2&model=…`.
+//!
+//! A plan is a preset by its name, or one in words, as in the address of a comparison. `steps`,
+//! `split`, `cfg`, `top-k` and `top-p` then change a part of it.
 
 use serde::Serialize;
-use var_dd_protocol::{GenerateRequest, MAX_PICTURES, ModelInfo, Plan};
-
-use super::{
-    classes,
-    settings::{Settings, seed_of},
+use var_dd_protocol::{
+    Axis, GenerateRequest, MAX_PICTURES, ModelInfo, Plan, classes, plan_words, seed_of,
 };
+
+use super::settings::Settings;
+
+/// What of a plan has a name of its own in an address; the steps come first, since they are a plan
+/// of their own.
+const PARTS: [Axis; 5] = [Axis::Steps, Axis::Split, Axis::Cfg, Axis::TopK, Axis::TopP];
 
 /// What the address of the page asks for, as it stands there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -16,9 +22,12 @@ pub(crate) struct Address {
     /// Its number or its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<String>,
-    /// The name of a preset, or a plan as JSON.
+    /// The name of a preset, or a plan in words (`student=0,5;split=5`) or as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<String>,
+    /// What changes a part of the plan, in the order in which it is applied.
+    #[serde(skip)]
+    parts: [Option<String>; PARTS.len()],
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +49,12 @@ impl Address {
                 "seed" => &mut address.seed,
                 "count" => &mut address.count,
                 "last_frame_first" => &mut address.last_frame_first,
-                _ => continue,
+                // `top_k` is as good as `top-k`.
+                other => match PARTS.iter().position(|axis| axis.name() == other.replace('_', "-"))
+                {
+                    Some(part) => &mut address.parts[part],
+                    None => continue,
+                },
             };
             *field = Some(value);
         }
@@ -52,7 +66,8 @@ impl Address {
         Self {
             model: request.model.clone(),
             class: Some(request.class.to_string()),
-            plan: serde_json::to_string(&request.plan).ok(),
+            plan: Some(plan_words(&request.plan)),
+            parts: Default::default(),
             seed: request.seed.map(|seed| seed.to_string()),
             count: Some(request.count.to_string()),
             last_frame_first: Some(request.last_frame_first.to_string()),
@@ -91,6 +106,13 @@ impl Address {
             match plan_of(text, &model) {
                 Some(plan) => settings = settings.with_plan(&plan, &model),
                 None => left_out.push(format!("“{text}” is no plan that {} can run", model.name)),
+            }
+        }
+        for (axis, text) in PARTS.into_iter().zip(&self.parts) {
+            let Some(text) = text else { continue };
+            match with_part(&settings, axis, text, &model) {
+                Ok(plan) => settings = settings.with_plan(&plan, &model),
+                Err(problem) => left_out.push(problem),
             }
         }
         if let Some(text) = &self.seed {
@@ -143,19 +165,35 @@ impl Settings {
     }
 }
 
-/// A plan by the name of a preset (`2 steps`, `2-steps`) or as JSON, if the model can run it.
+/// A plan by a text, if the model can run it and the controls can hold it.
 fn plan_of(text: &str, model: &ModelInfo) -> Option<Plan> {
-    let preset =
-        model.plans.iter().find(|preset| classes::plain(&preset.name) == classes::plain(text));
-    let plan = preset
-        .map(|preset| preset.plan.clone())
-        .or_else(|| serde_json::from_str::<Plan>(text).ok())?;
+    let plan = model.plan_of_text(text)?;
     let settings = Settings::new(0).with_plan(&plan, model);
     settings.plan(model).is_ok_and(|read| read == plan).then_some(plan)
 }
 
+/// The plan of settings with a part of it changed.
+///
+/// # Errors
+/// What is amiss, in words.
+fn with_part(
+    settings: &Settings,
+    axis: Axis,
+    text: &str,
+    model: &ModelInfo,
+) -> Result<Plan, String> {
+    let plan = settings.plan(model).map_err(|problem| problem.message)?;
+    let mut request = GenerateRequest::new(settings.class as u32, plan);
+    axis.set(text, &mut request, model)?;
+    let fits = request.plan.validate(model.scales());
+    fits.map_err(|error| format!("{}: {error}", axis.name()))?;
+    Ok(request.plan)
+}
+
 #[cfg(test)]
 mod tests {
+    use var_dd_protocol::{Guidance, PlanPreset};
+
     use super::*;
     use crate::state::settings::{PlanChoice, tests::model};
 
@@ -219,6 +257,39 @@ mod tests {
         let (settings, left_out) = address(&[("plan", wrong)]).apply(Settings::new(1), &models);
         assert_eq!(settings.plan, PlanChoice::Preset(0));
         assert_eq!(left_out.len(), 1);
+    }
+
+    #[test]
+    fn a_part_of_a_plan_is_changed_by_its_own_name() {
+        let mut model = model("a", 3);
+        let guidance = Guidance { cfg: 1.0, top_k: 0, top_p: 0.0 };
+        model.plans.push(PlanPreset::new("teacher", Plan::Teacher { guidance }));
+        let models = [model];
+        let plan = |query: &[(&str, &str)]| {
+            let (settings, left_out) = address(query).apply(Settings::new(1), &models);
+            (settings.plan(&models[0]).unwrap(), left_out)
+        };
+        let all = [("top_p", "0.9"), ("cfg", "2"), ("plan", "teacher"), ("top-k", "5")];
+        let guidance = Guidance { cfg: 2.0, top_k: 5, top_p: 0.9 };
+        assert_eq!(plan(&all), (Plan::Teacher { guidance }, vec![]));
+        let three = Plan::FewStep { t_list: vec![0, 1, 2], loss_split_t: 4 };
+        assert_eq!(plan(&[("split", "4"), ("steps", "3")]), (three, vec![]));
+        let (unchanged, left_out) = plan(&[("cfg", "2")]);
+        assert_eq!(unchanged, models[0].plans[0].plan);
+        assert!(left_out.len() == 1 && left_out[0].contains("teacher"), "{left_out:?}");
+        let (_, left_out) = plan(&[("plan", "teacher"), ("top-p", "much")]);
+        assert!(left_out.len() == 1 && left_out[0].contains("much"), "{left_out:?}");
+    }
+
+    #[test]
+    fn what_the_page_writes_is_in_words() {
+        let plan = Plan::FewStep { t_list: vec![0, 2], loss_split_t: 3 };
+        let request = GenerateRequest { seed: Some(5), ..GenerateRequest::new(1, plan.clone()) };
+        let written = Address::of_request(&request);
+        assert_eq!(written.plan.as_deref(), Some("student=0,2;split=3"));
+        let models = [model("a", 3)];
+        let (settings, left_out) = written.apply(Settings::new(1), &models);
+        assert_eq!((settings.plan(&models[0]), left_out), (Ok(plan), vec![]));
     }
 
     #[test]

@@ -165,3 +165,25 @@ async fn a_deleted_result_is_gone_once_it_cannot_be_taken_back() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_link_in_words_sets_parts_of_a_plan_too() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let model = program.info().await?.models.remove(0);
+        let teacher = model.plans.iter().find(|preset| preset.plan.needs_teacher());
+        let teacher = teacher.context("the demo model offers no plan with its teacher")?;
+        let address = format!("/?plan={}&cfg=3.5&top-k=77&seed=5&count=2", teacher.name);
+        let address = address.replace(' ', "-");
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, &address).await?;
+        playground.wait_until_ready().await?;
+        playground.choose("plan-numbers").await?;
+        for (field, value) in [("custom-cfg", "3.5"), ("custom-top-k", "77"), ("seed", "5")] {
+            let now = playground.attribute(field, "value").await?;
+            ensure!(now == value, "{field} is {now}");
+        }
+        playground.goto("/?cfg=much").await?;
+        playground.page.wait_for_text("much").await
+    })
+    .await
+}

@@ -54,6 +54,16 @@ pub(super) struct Column {
     pub(super) tile: Tile,
 }
 
+/// A card with a table of pictures.
+pub(super) struct Table {
+    pub(super) title: String,
+    pub(super) line: String,
+    pub(super) across: Vec<String>,
+    pub(super) down: Vec<String>,
+    /// Row by row.
+    pub(super) tiles: Vec<Tile>,
+}
+
 fn words(size: f32, bold: bool, colour: Colour) -> Type {
     Type { size, bold, colour }
 }
@@ -157,6 +167,42 @@ pub(super) fn several(card: &Several) -> RgbImage {
     canvas.finished()
 }
 
+/// Draws a card of a grid: words at the left, the table at the right.
+pub(super) fn table(card: &Table) -> RgbImage {
+    const LINE: u32 = 26;
+    const GAP: u32 = 6;
+    let mut canvas = Canvas::new(WIDTH, HEIGHT, PAPER);
+    let left_width = 372;
+    brand(&mut canvas, (MARGIN, MARGIN + 4));
+    let size = if card.title.chars().count() > 26 { 38.0 } else { 48.0 };
+    let title = words(size, true, INK);
+    let mut y = paragraph(&mut canvas, (MARGIN, 86.0), &card.title, (left_width, 4), title) + 10.0;
+    let faint = words(26.0, false, FAINT);
+    y = paragraph(&mut canvas, (MARGIN, y), &card.line, (left_width, 2), faint) + 10.0;
+    for (where_to, labels) in [("Across", &card.across), ("Down", &card.down)] {
+        let text = format!("{where_to}: {}", labels.join(", "));
+        let style = words(22.0, false, FAINT);
+        y = paragraph(&mut canvas, (MARGIN, y), &text, (left_width, 4), style) + 6.0;
+    }
+    let (columns, rows) = (card.across.len().max(1) as u32, card.down.len().max(1) as u32);
+    let (x, top) = (2 * MARGIN + left_width, MARGIN + LINE);
+    let (width, height) = (WIDTH - x - MARGIN, HEIGHT - top - MARGIN);
+    let side = |room: u32, count: u32| room.saturating_sub((count - 1) * GAP) / count;
+    let side = side(width, columns).min(side(height, rows));
+    let has_labels = side >= 80;
+    for (number, of) in (0..).zip(&card.tiles) {
+        let (column, row) = (number % columns, number / columns);
+        let at = (x + column * (side + GAP), top + row * (side + GAP));
+        tile(&mut canvas, at, side, of);
+        let label = card.across.get(column as usize).filter(|_| row == 0 && has_labels);
+        if let Some(label) = label {
+            let style = words(19.0, false, FAINT);
+            paragraph(&mut canvas, (at.0, MARGIN as f32), label, (side, 1), style);
+        }
+    }
+    canvas.finished()
+}
+
 /// A card as a JPEG that every site takes; nothing only if the encoder fails.
 pub(super) fn encoded(card: &RgbImage) -> Option<Vec<u8>> {
     let mut smallest = None;
@@ -225,6 +271,31 @@ mod tests {
                     .all(|&x| drawn.get_pixel(x, y).0 == PAPER)
             });
             assert!(edge, "{count} columns leave the margin");
+        }
+    }
+
+    #[test]
+    fn every_size_of_a_table_fits_and_is_small_enough() {
+        let sizes: Vec<u32> = (1..=12).collect();
+        for (&columns, rows) in sizes.iter().flat_map(|columns| [(columns, 1), (columns, 12)]) {
+            let labels = |count: u32| (0..count).map(|n| format!("a long value {n}")).collect();
+            let picture = || Some(noise(16));
+            let tiles = (0..columns * rows).map(|_| Tile { tokens: 16, picture: picture() });
+            let card = Table {
+                title: "great white shark, white shark, man-eater: seed and plan".into(),
+                line: "144 pictures · demo".into(),
+                across: labels(columns),
+                down: labels(rows),
+                tiles: tiles.collect(),
+            };
+            let drawn = table(&card);
+            let edge = (0..WIDTH).all(|x| {
+                [0, MARGIN - 10, HEIGHT - MARGIN, HEIGHT - 1]
+                    .iter()
+                    .all(|&y| drawn.get_pixel(x, y).0 == PAPER)
+            });
+            assert!(edge, "{columns} × {rows} leaves the margin");
+            assert!(encoded(&drawn).unwrap().len() <= MOST_BYTES, "{columns} × {rows}");
         }
     }
 

@@ -6,7 +6,7 @@ mod draw;
 use actix_web::{HttpRequest, HttpResponse, web};
 use image::DynamicImage;
 use var_dd_protocol::{
-    Comparison, ErrorBody, ErrorCode, JobId, JobState, JobView, ModelInfo, Plan,
+    Comparison, ErrorBody, ErrorCode, GenerateRequest, JobId, JobState, JobView, ModelInfo, Plan,
 };
 
 use super::{
@@ -14,9 +14,9 @@ use super::{
     body::{Caching, answer},
     caption,
     error::ApiError,
-    link::{self, Chosen},
+    link::{self, Chosen, GridQuery},
 };
-use draw::{Column, Several, Single, Tile};
+use draw::{Column, Several, Single, Table, Tile};
 
 /// Most tiles in the strip of a card.
 const TILES: usize = 10;
@@ -154,6 +154,70 @@ pub(super) async fn of_comparison(
         columns,
     };
     send(&request, Caching::Ask, move || draw::several(&card)).await
+}
+
+/// The card of a grid: what changes in words, with the pictures of its requests that are among the
+/// recent results. A grid itself is kept by the browser that has it drawn.
+#[utoipa::path(
+    get,
+    path = "/grid/card.jpg",
+    tag = "page",
+    params(GridQuery),
+    responses(
+        (
+            status = 200,
+            description = "1200 × 630, at most 300 KB",
+            body = Vec<u8>,
+            content_type = "image/jpeg"
+        ),
+        (status = 304, description = "As the client has it"),
+        (status = 403, description = "Host refused", body = ErrorBody),
+        (status = 404, description = "This is no grid that can be drawn here", body = ErrorBody),
+        (status = 429, description = "Too many requests or connections", body = ErrorBody),
+    )
+)]
+pub(super) async fn of_grid(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let Some((grid, model)) = link::gridded(&site, request.query_string()) else {
+        let message = "the address names no grid that can be drawn here; it needs across and down, \
+            as in /grid?across=seed:1-4&down=plan:1 step,2 steps";
+        return Err(ApiError::new(ErrorCode::NotFound, message));
+    };
+    let drawn = site.scheduler.recent(RECENT, None).await?.results;
+    let tokens = model.patch_nums.last().copied().unwrap_or(1);
+    let mut tiles = Vec::new();
+    for cell in &grid.cells {
+        let picture = match drawn.iter().find(|view| begins_with(view, cell)) {
+            Some(view) => picture(&site, view, 0).await,
+            None => None,
+        };
+        tiles.push(Tile { tokens, picture });
+    }
+    let labels = |values: &[var_dd_protocol::GridValue]| {
+        values.iter().map(|value| value.label.clone()).collect()
+    };
+    let first = grid.cells.first().map_or(0, |cell| cell.class);
+    let card = Table {
+        title: writable(grid.title(&model), first),
+        line: format!("{} · {}", caption::pictures(grid.cells.len()), model.name),
+        across: labels(&grid.across),
+        down: labels(&grid.down),
+        tiles,
+    };
+    send(&request, Caching::Ask, move || draw::table(&card)).await
+}
+
+/// Whether the first picture of a result is that of a request.
+fn begins_with(view: &JobView, wanted: &GenerateRequest) -> bool {
+    let request = &view.request;
+    view.state == JobState::Finished
+        && request.model == wanted.model
+        && request.class == wanted.class
+        && request.seed == wanted.seed
+        && request.plan == wanted.plan
+        && request.explore.is_none()
 }
 
 /// A title, or the number of the class where the font of the card lacks letters of its name.

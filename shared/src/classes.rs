@@ -1,11 +1,11 @@
 //! Search among the names of classes.
 
-use super::spelling::is_near;
+use crate::spelling::is_near;
 
 /// Numbers of the classes that match what was typed, best first: those whose number it is, whose
 /// name begins with it, in which a word begins with it, that contain it, in which a word begins with
 /// it but for slips of the keyboard. Several words must all match. Everything matches nothing typed.
-pub(crate) fn search(classes: &[String], typed: &str) -> Vec<usize> {
+pub fn search(classes: &[String], typed: &str) -> Vec<usize> {
     let typed = typed.trim().to_lowercase();
     if typed.is_empty() {
         return (0..classes.len()).collect();
@@ -39,7 +39,7 @@ fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
 }
 
 /// A name as it is compared: lower case, with one space for whatever stands between two words.
-pub(crate) fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     let lower = name.to_lowercase();
     let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
@@ -47,7 +47,7 @@ pub(crate) fn plain(name: &str) -> String {
 
 /// The class that a text means: its number, its name (also written `hot-air-balloon`), one of the
 /// names between commas, or, if that leaves no doubt, a part of it.
-pub(crate) fn of_text(classes: &[String], text: &str) -> Option<usize> {
+pub fn of_text(classes: &[String], text: &str) -> Option<usize> {
     if let Ok(class) = text.trim().parse::<usize>() {
         return (class < classes.len()).then_some(class);
     }

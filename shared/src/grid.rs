@@ -1,27 +1,34 @@
 //! A grid of pictures: one setting changes from column to column, another from row to row.
 
-use var_dd_protocol::{GenerateRequest, Guidance, MAX_SEED, ModelInfo, Plan};
+use crate::{GenerateRequest, Guidance, MAX_SEED, ModelInfo, Plan, classes, seed_of};
 
-use super::{classes, settings::seed_of};
-
-/// Most columns, and most rows.
-pub(crate) const MOST: usize = 12;
+/// Most columns, and most rows, of a grid.
+pub const GRID_SIDE: usize = 12;
 
 /// What changes along a side of the grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Axis {
+pub enum Axis {
+    /// The class, by its name or number.
     Class,
+    /// The seed.
     Seed,
+    /// A preset, by its name.
     Plan,
+    /// Passes of the student, evenly over the scales.
     Steps,
+    /// Scales whose tokens are codewords.
     Split,
+    /// Strength of the teacher's guidance.
     Cfg,
+    /// How many codewords the teacher draws among.
     TopK,
+    /// How much of its law the teacher draws from.
     TopP,
 }
 
 impl Axis {
-    pub(crate) const ALL: [Self; 8] = [
+    /// All of them.
+    pub const ALL: [Self; 8] = [
         Self::Class,
         Self::Seed,
         Self::Plan,
@@ -33,7 +40,7 @@ impl Axis {
     ];
 
     /// Its name, in words and in addresses.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Class => "class",
             Self::Seed => "seed",
@@ -46,12 +53,32 @@ impl Axis {
         }
     }
 
-    pub(crate) fn of_name(name: &str) -> Option<Self> {
+    /// The one of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|axis| axis.name() == name)
     }
 
+    /// What an address says of a side, `seed: 1-4`: what changes, and its values.
+    pub fn of_side(text: &str) -> Option<(Self, String)> {
+        let (name, values) = text.split_once(':').unwrap_or((text, ""));
+        Some((Self::of_name(name.trim())?, values.trim().to_owned()))
+    }
+
+    /// Changes one setting of a request to what a text says.
+    ///
+    /// # Errors
+    /// What is amiss, in words.
+    pub fn set(
+        self,
+        text: &str,
+        request: &mut GenerateRequest,
+        model: &ModelInfo,
+    ) -> Result<(), String> {
+        self.value(text.trim(), model)?.set.apply(request, model.scales())
+    }
+
     /// Values to begin with.
-    pub(crate) fn suggestion(self, model: &ModelInfo) -> String {
+    pub fn suggestion(self, model: &ModelInfo) -> String {
         let scales = model.scales();
         match self {
             Self::Class => {
@@ -60,27 +87,30 @@ impl Axis {
             }
             Self::Seed => "1-4".into(),
             Self::Plan => {
-                let names = model.plans.iter().take(MOST).map(|preset| preset.name.clone());
-                names.collect::<Vec<_>>().join(", ")
+                let names = model.plans.iter().take(GRID_SIDE).map(|preset| preset.name.as_str());
+                let names: Vec<_> = names.collect();
+                names.join(if names.iter().any(|name| name.contains(',')) { "; " } else { ", " })
             }
             Self::Steps => format!("1-{}", scales.min(4)),
-            Self::Split => format!("0-{}", scales.min(MOST as u32 - 1)),
+            Self::Split => format!("0-{}", scales.min(GRID_SIDE as u32 - 1)),
             Self::Cfg => "0, 1, 2, 4".into(),
             Self::TopK => "1, 10, 100, 900".into(),
             Self::TopP => "0.5, 0.8, 0.95, 1".into(),
         }
     }
 
-    /// The values that a text lists, between commas; whole numbers also as `1-4`.
+    /// The values that a text lists, between commas; between semicolons where one is in the text,
+    /// since names may have commas. Whole numbers also as `1-4`.
     ///
     /// # Errors
     /// What is amiss, in words.
-    pub(crate) fn values(self, text: &str, model: &ModelInfo) -> Result<Vec<Value>, String> {
+    pub fn values(self, text: &str, model: &ModelInfo) -> Result<Vec<GridValue>, String> {
         let mut values = Vec::new();
-        for part in text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty()) {
+        let separator = if text.contains(';') { ';' } else { ',' };
+        for part in text.split(separator).map(str::trim).filter(|part| !part.is_empty()) {
             match range(part).filter(|_| self.is_whole()) {
                 Some((first, last)) => {
-                    for number in first..=last.min(first + MOST as u64) {
+                    for number in first..=last.min(first + GRID_SIDE as u64) {
                         values.push(self.value(&number.to_string(), model)?);
                     }
                 }
@@ -89,8 +119,8 @@ impl Axis {
         }
         match values.len() {
             0 => Err(format!("{}: write one value or more, with commas between them", self.name())),
-            count if count > MOST => {
-                Err(format!("{}: at most {MOST} values have room, here are more", self.name()))
+            count if count > GRID_SIDE => {
+                Err(format!("{}: at most {GRID_SIDE} values have room, here are more", self.name()))
             }
             _ => Ok(values),
         }
@@ -100,7 +130,7 @@ impl Axis {
         matches!(self, Self::Seed | Self::Steps | Self::Split | Self::TopK)
     }
 
-    fn value(self, text: &str, model: &ModelInfo) -> Result<Value, String> {
+    fn value(self, text: &str, model: &ModelInfo) -> Result<GridValue, String> {
         let no = |what: String| format!("{}: “{text}” {what}", self.name());
         let scales = model.scales();
         let whole = |from: u32, to: u32| {
@@ -118,10 +148,8 @@ impl Axis {
             }
             Self::Seed => Set::Seed(seed_of(text).map_err(|why| format!("seed: {why}"))?),
             Self::Plan => {
-                let named = |name: &str| classes::plain(name) == classes::plain(text);
-                let preset = model.plans.iter().find(|preset| named(&preset.name));
-                let preset = preset.ok_or_else(|| no(format!("is no plan of {}", model.name)))?;
-                Set::Plan(preset.plan.clone())
+                let plan = model.plan_of_text(text);
+                Set::Plan(plan.ok_or_else(|| no(format!("is no plan of {}", model.name)))?)
             }
             Self::Steps => Set::Steps(whole(1, scales)?),
             Self::Split => Set::Split(whole(0, scales)?),
@@ -139,7 +167,7 @@ impl Axis {
             Set::Steps(count) => format!("{count} steps"),
             _ => format!("{} {text}", self.name()),
         };
-        Ok(Value { label, set })
+        Ok(GridValue { label, set })
     }
 }
 
@@ -152,8 +180,9 @@ fn range(text: &str) -> Option<(u64, u64)> {
 
 /// One value of an axis.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Value {
-    pub(crate) label: String,
+pub struct GridValue {
+    /// It in words.
+    pub label: String,
     set: Set,
 }
 
@@ -219,11 +248,15 @@ impl Set {
 
 /// The whole grid.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Grid {
-    pub(crate) across: Vec<Value>,
-    pub(crate) down: Vec<Value>,
+pub struct Grid {
+    /// What changes across, and what changes down.
+    pub axes: (Axis, Axis),
+    /// The values of the columns.
+    pub across: Vec<GridValue>,
+    /// The values of the rows.
+    pub down: Vec<GridValue>,
     /// The request of each picture, row by row.
-    pub(crate) cells: Vec<GenerateRequest>,
+    pub cells: Vec<GenerateRequest>,
 }
 
 impl Grid {
@@ -231,7 +264,7 @@ impl Grid {
     ///
     /// # Errors
     /// What is amiss, in words.
-    pub(crate) fn new(
+    pub fn new(
         base: &GenerateRequest,
         across: (Axis, &str),
         down: (Axis, &str),
@@ -269,16 +302,62 @@ impl Grid {
                 cells.push(request);
             }
         }
-        Ok(Self { across: columns, down: rows, cells })
+        Ok(Self { axes: (across.0, down.0), across: columns, down: rows, cells })
+    }
+
+    /// The grid that the pairs of an address name, with its model; what they leave out is the first
+    /// class, the first plan and seed 0. `across` and `down` say what changes, as in `seed: 1-4`.
+    ///
+    /// # Errors
+    /// What is amiss, in words.
+    pub fn of_pairs<'a>(
+        pairs: &[(String, String)],
+        models: &'a [ModelInfo],
+    ) -> Result<(Self, &'a ModelInfo), String> {
+        let value = |name: &str| pairs.iter().rfind(|(other, _)| other == name).map(|(_, at)| at);
+        let side = |name: &str| {
+            let text = value(name).ok_or_else(|| format!("it does not say what changes {name}"))?;
+            Axis::of_side(text).ok_or_else(|| format!("“{text}” is nothing that can change {name}"))
+        };
+        let (across, down) = (side("across")?, side("down")?);
+        let model = match value("model") {
+            Some(name) => models.iter().find(|model| model.name == *name),
+            None => models.first(),
+        };
+        let model = model.ok_or("there is no such model here")?;
+        let first = model.plans.first().ok_or("the model offers no plan")?;
+        let mut base = GenerateRequest::new(0, first.plan.clone());
+        (base.model, base.seed) = (Some(model.name.clone()), Some(0));
+        for axis in [Axis::Class, Axis::Plan, Axis::Seed] {
+            if let Some(text) = value(axis.name()) {
+                axis.set(text, &mut base, model)?;
+            }
+        }
+        let grid = Self::new(&base, (across.0, &across.1), (down.0, &down.1), model)?;
+        Ok((grid, model))
+    }
+
+    /// Whether the plan is not the same everywhere.
+    pub fn changes_plan(&self) -> bool {
+        self.cells.windows(2).any(|pair| pair[0].plan != pair[1].plan)
+    }
+
+    /// What it shows, in few words: the class, unless that changes, and what changes.
+    pub fn title(&self, model: &ModelInfo) -> String {
+        let (across, down) = self.axes;
+        let what = format!("{} and {}", across.name(), down.name());
+        let class = self.cells.first().map(|cell| cell.class as usize);
+        match class.and_then(|class| model.classes.get(class)) {
+            Some(class) if ![across, down].contains(&Axis::Class) => format!("{class}: {what}"),
+            _ => what,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::PlanPreset;
-
     use super::*;
-    use crate::state::settings::tests::model;
+    use crate::{PlanPreset, model::tests::model};
 
     fn base() -> GenerateRequest {
         let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 2 };
@@ -347,11 +426,60 @@ mod tests {
 
     #[test]
     fn every_axis_has_a_name_and_values_to_begin_with() {
-        let model = model("a", 9);
+        let mut model = model("a", 9);
+        let guidance = Guidance { cfg: 1.0, top_k: 0, top_p: 0.0 };
+        model.plans.push(PlanPreset::new("teacher, 4 steps", Plan::Teacher { guidance }));
         for axis in Axis::ALL {
             assert_eq!(Axis::of_name(axis.name()), Some(axis));
             let values = axis.values(&axis.suggestion(&model), &model);
             assert!(values.is_ok_and(|values| values.len() > 1), "{axis:?}");
         }
+    }
+
+    fn pairs(query: &[(&str, &str)]) -> Vec<(String, String)> {
+        query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn an_address_names_a_grid_and_says_what_it_shows() {
+        let models = [model("a", 9), model("b", 5)];
+        let query = pairs(&[
+            ("across", "seed: 1-3"),
+            ("down", "plan: 1 step, 2 steps"),
+            ("model", "b"),
+            ("class", "class 4"),
+            ("utm_source", "x"),
+        ]);
+        let (grid, model) = Grid::of_pairs(&query, &models).unwrap();
+        assert_eq!((model.name.as_str(), grid.cells.len()), ("b", 6));
+        assert_eq!(grid.title(model), "class 4: seed and plan");
+        assert!(grid.cells.iter().all(|cell| cell.class == 4 && cell.model.is_some()));
+        let classes = pairs(&[("across", "class: 1, 2"), ("down", "seed: 7")]);
+        let (grid, model) = Grid::of_pairs(&classes, &models).unwrap();
+        assert_eq!((model.name.as_str(), &*grid.title(model)), ("a", "class and seed"));
+        for (query, part) in [
+            (&[][..], "does not say what changes across"),
+            (&[("across", "seed: 1")], "changes down"),
+            (&[("across", "colour: red"), ("down", "seed: 1")], "can change across"),
+            (&[("across", "seed: 1"), ("down", "cfg: 1"), ("model", "gone")], "no such model"),
+            (&[("across", "seed: 1"), ("down", "plan: 1 step"), ("class", "owl")], "no class"),
+            (&[("across", "seed: 1-99"), ("down", "plan: 1 step")], "at most 12"),
+        ] {
+            let told = Grid::of_pairs(&pairs(query), &models).unwrap_err();
+            assert!(told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
+    fn one_setting_of_a_request_is_changed_by_words() {
+        let model = model("a", 9);
+        let guidance = Guidance { cfg: 1.0, top_k: 0, top_p: 0.0 };
+        let mut request = GenerateRequest::new(1, Plan::Teacher { guidance });
+        Axis::Cfg.set(" 2.5", &mut request, &model).unwrap();
+        Axis::TopK.set("900", &mut request, &model).unwrap();
+        let Plan::Teacher { guidance } = request.plan else { panic!("another plan") };
+        assert_eq!((guidance.cfg, guidance.top_k), (2.5, 900));
+        let told = Axis::Cfg.set("much", &mut request, &model).unwrap_err();
+        assert!(told.contains("much"), "{told}");
     }
 }
