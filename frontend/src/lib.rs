@@ -55,7 +55,7 @@
 //! | `missing` | words of a page without a picture | |
 //! | `compare-plan-<index>`, `compare-custom-<index>`, `compare-start`, `compare-again` | choices of the comparison | |
 //! | `compare-column` | one plan | `data-job`, `data-state`, `data-tile` |
-//! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-share` | comparison | |
+//! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-sheet`, `compare-share` | comparison | |
 //! | `desk`, `desk-open`, `gain-<scale>`, `mute-<scale>`, `solo-<scale>`, `reroll-<scale>` | the desk under a finished picture | |
 //! | `budget`, `budget-words`, `budget-take` | the plan that fits a time | |
 //! | `inspector`, `inspector-open`, `tokens`, `codeword` | tokens of a picture | |

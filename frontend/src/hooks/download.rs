@@ -9,12 +9,7 @@ pub(crate) fn download(name: &str, media_type: &str, bytes: &[u8]) -> bool {
     let kind = BlobPropertyBag::new();
     kind.set_type(media_type);
     Blob::new_with_u8_array_sequence_and_options(&parts, &kind)
-        .is_ok_and(|blob| download_blob(name, &blob))
-}
-
-/// Hands a file that is in the memory of the browser to where downloads go. Whether it could.
-pub(crate) fn download_blob(name: &str, blob: &Blob) -> bool {
-    offer(name, blob).is_some()
+        .is_ok_and(|blob| offer(name, &blob).is_some())
 }
 
 fn offer(name: &str, blob: &Blob) -> Option<()> {

@@ -16,6 +16,7 @@ mod keys;
 mod memory;
 mod player;
 mod preview;
+mod sheet;
 mod theme;
 
 pub(crate) use album::{use_album, use_rested};
@@ -25,11 +26,12 @@ pub(crate) use controls::{
     Controls, Current, SessionProvider, use_controls, use_current, use_settings_of_address,
     use_settings_of_example,
 };
-pub(crate) use download::{download, download_blob};
+pub(crate) use download::download;
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{focus_main, has_main_focus};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
 pub(crate) use preview::use_preview;
+pub(crate) use sheet::{Sheet, save_sheet};
 pub(crate) use theme::{use_theme, use_title};

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::{COMPARED_PLANS, Comparison, GenerateRequest, ModelInfo, Plan};
+use var_dd_protocol::{
+    COMPARED_PLANS, Comparison, GenerateRequest, ModelInfo, Plan, SheetParameters,
+};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 use yew_router::{
@@ -14,12 +16,12 @@ use crate::{
     api::{self, now_ms},
     components::{RaceView, pickers},
     hooks::{
-        Backend, Controls, Key, copy_text, prefers_stillness, use_backend, use_clock, use_controls,
-        use_keys, use_title,
+        Backend, Controls, Key, Sheet, copy_text, prefers_stillness, save_sheet, use_backend,
+        use_clock, use_controls, use_keys, use_title,
     },
     route::Route,
     state::{
-        comparison::{self, Comparing, Outcome, Purpose},
+        comparison::{self, Column, Comparing, Outcome, Purpose},
         job::Job,
         settings::{PlanChoice, Settings},
         store::{Action, Answer},
@@ -203,6 +205,19 @@ pub(crate) fn Compare() -> Html {
             });
         })
     };
+    let sheet = {
+        let (drawn, jobs, store) = (drawn.clone(), shown_jobs.clone(), store.dispatcher());
+        Callback::from(move |_: MouseEvent| {
+            let Some(sheet) = drawn.as_ref().map(|drawn| sheet_of(drawn, &jobs)) else { return };
+            let store = store.clone();
+            spawn_local(async move {
+                if !save_sheet("var-dd-comparison.png", &sheet).await {
+                    let words = "The browser has no room for the sheet.".to_owned();
+                    store.dispatch(Action::Notice(Some(words)));
+                }
+            });
+        })
+    };
     let stop = {
         let (backend, drawn) = (backend.clone(), drawn.clone());
         Callback::from(move |()| {
@@ -282,6 +297,12 @@ pub(crate) fn Compare() -> Html {
                         </button>
                         <button
                             type="button"
+                            data-testid="compare-sheet"
+                            disabled={!all_there}
+                            onclick={sheet}
+                        >{ "Sheet (PNG)" }</button>
+                        <button
+                            type="button"
                             data-testid="compare-share"
                             onclick={share.reform(|_: MouseEvent| ())}
                         >{ "Copy link" }</button>
@@ -326,6 +347,31 @@ pub(crate) fn Compare() -> Html {
                 }
             </aside>
         </main>
+    }
+}
+
+/// All pictures with their plans and times, as a file that says how each was drawn.
+fn sheet_of(drawn: &Drawn, jobs: &[Option<Rc<Job>>]) -> Sheet {
+    let columns = &drawn.comparing.columns;
+    let label = |column: &Column| match column.total_ms() {
+        Some(spread) => format!("{}: {}", column.name, words::duration(spread.median)),
+        None => column.name.clone(),
+    };
+    let picture = |job: &Option<Rc<Job>>| {
+        let job = job.as_ref().filter(|job| job.is_finished())?;
+        Some(job.last_picture()?.picture.url().to_owned())
+    };
+    let side = jobs.iter().flatten().map(|job| job.about.image_size).next();
+    Sheet {
+        title: format!("{}, seed {}, {}", drawn.class_name, drawn.of.seed, drawn.of.model),
+        across: columns.iter().map(label).collect(),
+        down: vec![String::new()],
+        side: side.unwrap_or(1),
+        pictures: jobs.iter().map(picture).collect(),
+        parameters: SheetParameters {
+            requests: columns.iter().map(|column| request(&drawn.of, &column.plan)).collect(),
+            page: drawn.of.to_string(),
+        },
     }
 }
 

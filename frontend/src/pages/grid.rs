@@ -2,24 +2,20 @@
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
-use futures_channel::oneshot;
 use gloo_timers::future::TimeoutFuture;
 use var_dd_protocol::{
-    Axis, ErrorBody, ErrorCode, GenerateRequest, Grid, GridValue, ModelInfo, classes, plan_words,
+    Axis, ErrorBody, ErrorCode, GenerateRequest, Grid, GridValue, ModelInfo, SheetParameters,
+    classes, plan_words,
 };
-use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{
-    Blob, CanvasRenderingContext2d, HtmlCanvasElement, HtmlElement, HtmlImageElement,
-    HtmlInputElement, HtmlSelectElement,
-};
+use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use crate::{
     api,
     components::pickers,
-    hooks::{cells, copy_text, download_blob, use_backend, use_controls, use_title},
+    hooks::{Sheet, cells, copy_text, save_sheet, use_backend, use_controls, use_title},
     route::Route,
     state::{
         address::Address,
@@ -94,7 +90,6 @@ pub(crate) fn GridPage() -> Html {
     let sides = use_state_eq(|| None::<Sides>);
     let drawn = use_state_eq(|| None::<Drawn>);
     let filled = use_reducer_eq(Filled::default);
-    let table = use_node_ref();
     use_title(drawn.as_ref().map_or_else(|| "Grid".into(), |drawn| drawn.title.clone()));
     let is_usable = backend.store.connection.is_usable();
 
@@ -178,12 +173,12 @@ pub(crate) fn GridPage() -> Html {
         })
     };
     let sheet = {
-        let (drawn, table, store) = (drawn.clone(), table.clone(), backend.store.dispatcher());
+        let (drawn, filled, store) = (drawn.clone(), filled.clone(), backend.store.dispatcher());
         Callback::from(move |_: MouseEvent| {
-            let Some(drawn) = (*drawn).clone() else { return };
-            let (table, store) = (table.clone(), store.clone());
+            let Some(sheet) = drawn.as_ref().map(|drawn| sheet_of(drawn, &filled)) else { return };
+            let store = store.clone();
             spawn_local(async move {
-                if save_sheet(&drawn, &table).await.is_none() {
+                if !save_sheet("var-dd-grid.png", &sheet).await {
                     let words = "The browser has no room for the sheet.".to_owned();
                     store.dispatch(Action::Notice(Some(words)));
                 }
@@ -218,7 +213,7 @@ pub(crate) fn GridPage() -> Html {
                             None => format!("{there} of {count} pictures"),
                         } }
                     </p>
-                    { draw_table(drawn, &filled, &table) }
+                    { draw_table(drawn, &filled) }
                     <div class="race-actions">
                         if runs {
                             <button type="button" data-testid="grid-stop" onclick={stop}>
@@ -483,7 +478,7 @@ async fn cell(request: &GenerateRequest, is_over: &Cell<bool>) -> Result<Picture
     }
 }
 
-fn draw_table(drawn: &Drawn, filled: &Filled, table: &NodeRef) -> Html {
+fn draw_table(drawn: &Drawn, filled: &Filled) -> Html {
     let columns = drawn.grid.across.len();
     let picture = |at: usize, name: String| {
         let query = drawn.grid.cells.get(at).map(Address::of_request).unwrap_or_default();
@@ -501,7 +496,7 @@ fn draw_table(drawn: &Drawn, filled: &Filled, table: &NodeRef) -> Html {
     };
     html! {
         // A region that scrolls is reached by the keyboard.
-        <div ref={table} class="grid-scroll" tabindex="0" role="region" aria-label="Pictures">
+        <div class="grid-scroll" tabindex="0" role="region" aria-label="Pictures">
             <table class={format!("grid of-{}", columns.min(12))} data-testid="grid">
                 <thead>
                     <tr>
@@ -527,76 +522,19 @@ fn draw_table(drawn: &Drawn, filled: &Filled, table: &NodeRef) -> Html {
     }
 }
 
-/// Draws the grid with its labels and hands it to the browser as a PNG; nothing if that has no
-/// room.
-async fn save_sheet(drawn: &Drawn, table: &NodeRef) -> Option<()> {
-    let blob = painted(drawn, table)?;
-    let blob = blob.await.ok()??;
-    download_blob("var-dd-grid.png", &blob).then_some(())
-}
-
-/// The sheet as it is painted and encoded.
-fn painted(drawn: &Drawn, table: &NodeRef) -> Option<oneshot::Receiver<Option<Blob>>> {
-    /// Room around and between, and for a line of text, in pixels.
-    const GAP: f64 = 8.0;
-    const LINE: f64 = 28.0;
-    /// Most letters of a label.
-    const LETTERS: usize = 28;
-    let document = web_sys::window()?.document()?;
-    let canvas: HtmlCanvasElement = document.create_element("canvas").ok()?.dyn_into().ok()?;
-    let context = |canvas: &HtmlCanvasElement| {
-        let context = canvas.get_context("2d").ok()??;
-        context.dyn_into::<CanvasRenderingContext2d>().ok()
-    };
-    let cut = |text: &str| text.chars().take(LETTERS).collect::<String>();
-    let font = "16px system-ui, sans-serif";
-    let measure = context(&canvas)?;
-    measure.set_font(font);
-    let width = |text: &str| measure.measure_text(&cut(text)).map_or(0.0, |size| size.width());
-    let widest = |values: &[GridValue]| {
-        values.iter().map(|value| width(&value.label)).fold(0.0, f64::max)
-    };
-    // Small pictures give their labels room.
-    let side = f64::from(drawn.image_size);
-    let cell = side.max(widest(&drawn.grid.across));
-    let left = widest(&drawn.grid.down) + 2.0 * GAP;
-    let top = 2.0 * LINE + GAP;
-    let (columns, rows) = (drawn.grid.across.len() as f64, drawn.grid.down.len() as f64);
-    canvas.set_width((left + columns * (cell + GAP)) as u32);
-    canvas.set_height((top + rows * (side + GAP)) as u32);
-    let paper = context(&canvas)?;
-    paper.set_fill_style_str("#faf8f5");
-    paper.fill_rect(0.0, 0.0, f64::from(canvas.width()), f64::from(canvas.height()));
-    paper.set_fill_style_str("#1d1b18");
-    paper.set_font(font);
-    paper.set_text_baseline("middle");
-    paper.fill_text(&drawn.title, GAP, LINE / 2.0 + GAP / 2.0).ok()?;
-    for (at, value) in drawn.grid.across.iter().enumerate() {
-        let x = left + at as f64 * (cell + GAP);
-        paper.fill_text(&cut(&value.label), x, 1.5 * LINE + GAP / 2.0).ok()?;
+/// The grid with its labels, as a file that says how each picture was drawn.
+fn sheet_of(drawn: &Drawn, filled: &Filled) -> Sheet {
+    let labels = |values: &[GridValue]| values.iter().map(|value| value.label.clone()).collect();
+    let picture = |at| filled.pictures.get(&at).map(|picture| picture.url().to_owned());
+    Sheet {
+        title: drawn.title.clone(),
+        across: labels(&drawn.grid.across),
+        down: labels(&drawn.grid.down),
+        side: drawn.image_size,
+        pictures: (0..drawn.grid.cells.len()).map(picture).collect(),
+        parameters: SheetParameters {
+            requests: drawn.grid.cells.clone(),
+            page: format!("grid{}", drawn.address),
+        },
     }
-    for (at, value) in drawn.grid.down.iter().enumerate() {
-        let y = top + at as f64 * (side + GAP) + side / 2.0;
-        paper.fill_text(&cut(&value.label), GAP, y).ok()?;
-    }
-    let cells = table.cast::<HtmlElement>()?.query_selector_all("[data-testid=grid-cell]").ok()?;
-    for at in 0..cells.length() {
-        let cell_element = cells.get(at)?.dyn_into::<HtmlElement>().ok()?;
-        let image = cell_element.query_selector("img").ok()?;
-        let Some(image) = image.and_then(|image| image.dyn_into::<HtmlImageElement>().ok()) else {
-            continue;
-        };
-        let (column, row) =
-            (at as usize % drawn.grid.across.len(), at as usize / drawn.grid.across.len());
-        let x = left + column as f64 * (cell + GAP);
-        let y = top + row as f64 * (side + GAP);
-        paper.draw_image_with_html_image_element_and_dw_and_dh(&image, x, y, side, side).ok()?;
-    }
-    let (tell, told) = oneshot::channel();
-    let done = Closure::once_into_js(move |blob: Option<Blob>| {
-        // Nobody waits any more when the page is left.
-        let _ = tell.send(blob);
-    });
-    canvas.to_blob(done.unchecked_ref()).ok()?;
-    Some(told)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use var_dd_protocol::JobId;
+use var_dd_protocol::{Comparison, JobId};
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
@@ -136,24 +136,105 @@ async fn a_picture_that_is_not_what_its_settings_draw_is_told_by_how_much() -> R
 }
 
 #[tokio::test]
-async fn exports_bring_their_settings_back_and_say_why_they_are_not_one_picture() -> Result<()> {
+async fn exports_bring_their_settings_back_and_animations_are_verified_by_their_end() -> Result<()>
+{
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         let giver = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         let job = drawn(&giver).await?;
-        for (kind, words) in
-            [("sheet", "side by side"), ("filmstrip", "side by side"), ("apng", "animation")]
+        for (way, (kind, media_type, words)) in [
+            ("webp", "image/webp", None),
+            ("apng", "image/apng", None),
+            ("gif", "image/gif", Some("256 colours")),
+            ("sheet", "image/png", Some("side by side")),
+            ("filmstrip", "image/png", Some("side by side")),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
             playground.wait_until_ready().await?;
             let file = format!("return load('/api/results/{job}/export?as={kind}')");
-            open(&playground, &file, "image/png", WAYS[1]).await?;
-            playground.page.wait_for_text("It cannot be verified").await?;
-            let told = playground.page.text().await?;
-            ensure!(told.contains(words), "{kind}: {told}");
-            let button = "return document.querySelector('[data-testid=opened-verify]') === null";
-            ensure!(playground.page.value(button).await? == true, "{kind} can be verified");
+            open(&playground, &file, media_type, WAYS[way % WAYS.len()]).await?;
+            playground.element_appears("opened-verdict").await?;
             ensure!(settings(&playground).await? == ["3", "99"], "{kind}: other settings");
+            match words {
+                Some(words) => {
+                    playground.page.wait_for_text("It cannot be verified").await?;
+                    playground.page.wait_for_text(words).await?;
+                    let button =
+                        "return document.querySelector('[data-testid=opened-verify]') === null";
+                    ensure!(playground.page.value(button).await? == true, "{kind} can be verified");
+                }
+                None => {
+                    playground.choose("opened-verify").await?;
+                    playground.page.wait_for_text("equal to the bit").await?;
+                }
+            }
+            check(&playground, kind).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Keeps what the page hands to the browser as a download.
+const CATCH: &str = "window.kept = []; const make = URL.createObjectURL; \
+    URL.createObjectURL = blob => { \
+        if (blob.type === 'image/png') window.kept.push(blob); return make(blob); };";
+
+/// The bytes of a download that was kept, as a script that gives them to another page.
+async fn kept(playground: &Playground) -> Result<String> {
+    let bytes = "if (!window.kept.length) return null; \
+        return [...new Uint8Array(await window.kept[0].arrayBuffer())]";
+    let bytes = playground.page.wait_for("the sheet", bytes).await?;
+    Ok(format!("return new Uint8Array({bytes})"))
+}
+
+#[tokio::test]
+async fn a_sheet_of_a_comparison_or_a_grid_leads_back_to_it() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let model = program.info().await?.models.remove(0);
+        let plans: Vec<_> = model.plans.iter().take(2).map(|preset| preset.plan.clone()).collect();
+        let class = model.classes[3].clone();
+        let comparison = Comparison::new(&model.name, 3, &class, 99, plans);
+        let grid = "grid?across=seed%3A+99-100&down=class%3A+3%2C4";
+        for (place, sheet, full) in [
+            (comparison.to_string(), "compare-sheet", "compare-again"),
+            (grid.to_owned(), "grid-sheet", "grid-share"),
+        ] {
+            let address = format!("/{place}");
+            let giver =
+                Playground::open_prepared(browsers, &program, Look::DESKTOP, &address, &[CATCH])
+                    .await?;
+            if sheet == "grid-sheet" {
+                giver.wait_for_attribute("grid-told", "there", "4").await?;
+            }
+            let ready = format!(
+                "return document.querySelector('[data-testid={full}]:enabled') !== null && \
+                    document.querySelector('[data-testid={sheet}]:enabled') !== null"
+            );
+            giver.page.wait_for("a full sheet", &ready).await?;
+            // The pictures themselves are blobs, too.
+            giver.page.value("window.kept.length = 0").await?;
+            giver.choose(sheet).await?;
+            let bytes = kept(&giver).await?;
+
+            let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+            playground.wait_until_ready().await?;
+            open(&playground, &bytes, "image/png", WAYS[1]).await?;
+            playground.element_appears("opened-page").await?;
+            ensure!(settings(&playground).await? == ["3", "99"], "{place}: other settings");
+            playground.page.wait_for_text("A sheet is painted here").await?;
+            check(&playground, &place).await?;
+            playground.choose("opened-page").await?;
+            match sheet {
+                "grid-sheet" => playground.wait_for_attribute("grid-told", "there", "4").await?,
+                _ => playground.element_appears("compare-column").await?,
+            }
+            let there = playground.page.address().await?;
+            ensure!(there.ends_with(&place), "{there} is not {place}");
         }
         Ok(())
     })
@@ -169,7 +250,7 @@ async fn a_file_without_settings_is_told_plainly_and_one_can_go_on_from_it() -> 
             playground.wait_until_ready().await?;
             let before = settings(&playground).await?;
             open(&playground, "return 'no picture'", "text/plain", WAYS[1]).await?;
-            playground.page.wait_for_text("Only PNG files say how they were drawn").await?;
+            playground.page.wait_for_text("Only PNG, WebP and GIF files say").await?;
             let link = "return document.querySelector('[data-testid=opened-go-on]') === null";
             ensure!(playground.page.value(link).await? == true, "a text to go on from");
 
