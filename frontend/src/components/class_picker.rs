@@ -7,10 +7,11 @@ use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlInputElement};
 use yew::prelude::*;
 
+use super::help;
 use crate::{
     api,
     hooks::{Key, random_below, use_keys},
-    state::words::counted,
+    state::{glossary::Term, words::counted},
 };
 
 /// Options drawn at once.
@@ -134,7 +135,10 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
     let active_id = shown.get(*active).map(|class| format!("class-option-{class}"));
     html! {
         <div class="field class-picker">
-            <label for="class-search">{ "Class" }</label>
+            <div class="label-line">
+                <label for="class-search">{ "Class" }</label>
+                { help(Term::Class) }
+            </div>
             <div class="with-buttons">
             <input
                 ref={input}

@@ -24,6 +24,19 @@ pub(crate) fn explain_as(term: Term, words: &'static str) -> Html {
     }
 }
 
+/// A sign beside a control that explains it.
+pub(crate) fn help(term: Term) -> Html {
+    html! {
+        <button
+            type="button"
+            class="term help"
+            data-testid={format!("explain-{}", term.id())}
+            popovertarget={format!("term-{}", term.id())}
+            aria-label={format!("Explain: {}", term.name())}
+        >{ "?" }</button>
+    }
+}
+
 /// What the words of [`explain`] open; once on the page.
 pub(crate) fn explanations() -> Html {
     html! {

@@ -43,7 +43,7 @@ pub(crate) use count_picker::count_picker;
 use desk::DeskView;
 pub(crate) use desk::{crossing, others};
 pub(crate) use difference::Difference;
-pub(crate) use explain::{explain, explain_as, explanations};
+pub(crate) use explain::{explain, explain_as, explanations, help};
 pub(crate) use file_button::file_button;
 pub(crate) use frame::Layers;
 pub(crate) use header::Header;

@@ -6,6 +6,9 @@ use var_dd_protocol::ModelInfo;
 use web_sys::HtmlSelectElement;
 use yew::prelude::*;
 
+use super::help;
+use crate::state::glossary::Term;
+
 /// A list of models, of which the one named `chosen` is; nothing where there is no choice.
 pub(crate) fn model_picker(
     models: &Rc<Vec<ModelInfo>>,
@@ -26,7 +29,10 @@ pub(crate) fn model_picker(
     };
     html! {
         <div class="field">
-            <label for="model">{ "Model" }</label>
+            <div class="label-line">
+                <label for="model">{ "Model" }</label>
+                { help(Term::Model) }
+            </div>
             <select id="model" data-testid="model" {onchange}>
                 { for models.iter().map(|model| html! {
                     <option

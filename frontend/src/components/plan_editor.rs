@@ -4,7 +4,11 @@ use var_dd_protocol::ModelInfo;
 use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
-use crate::state::custom_plan::{CustomKind, CustomPlan, Field, Problem};
+use super::{explain, explain_as};
+use crate::state::{
+    custom_plan::{CustomKind, CustomPlan, Field, Problem},
+    glossary::Term,
+};
 
 /// A field of the editor: its label, its name for tests, a hint, and where it is kept.
 type Text = (Field, &'static str, String, fn(&mut CustomPlan) -> &mut String);
@@ -89,6 +93,16 @@ pub(crate) fn plan_editor(
                 </select>
             </label>
             { for fields }
+            <p class="hint words">
+                { "What is " }
+                if custom.kind != CustomKind::Teacher { { "the " }{ explain(Term::Split) } }
+                if custom.kind == CustomKind::TeacherInvolved { { ", " } }
+                if custom.kind != CustomKind::FewStep {
+                    { explain_as(Term::Guidance, "cfg") }{ ", " }{ explain(Term::TopK) }{ ", " }
+                    { explain(Term::TopP) }
+                }
+                { "?" }
+            </p>
             if custom.kind == CustomKind::TeacherInvolved {
                 <label class="line tick">
                     <input type="checkbox" checked={custom.causal_prefix} onchange={on_causal} />

@@ -6,7 +6,7 @@ use var_dd_protocol::{GenerateRequest, ModelInfo, Plan};
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-use super::{PlanBuilder, explain};
+use super::{PlanBuilder, explain, help};
 use crate::{
     hooks::use_backend,
     state::{
@@ -117,6 +117,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
     html! {
         <fieldset class="field plans">
             <legend>{ "Steps" }</legend>
+            { help(Term::Plan) }
             { for presets }
             { option(PlanChoice::Custom, "plan-custom".into(), "Your own".into(), own_cost, own_detail) }
             if is_custom {

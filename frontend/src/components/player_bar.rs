@@ -2,7 +2,11 @@
 
 use yew::prelude::*;
 
-use crate::{hooks::Playing, state::player::Pace};
+use super::help;
+use crate::{
+    hooks::Playing,
+    state::{glossary::Term, player::Pace},
+};
 
 /// The buttons of the player.
 pub(crate) fn player_bar(playing: &Playing) -> Html {
@@ -33,6 +37,7 @@ pub(crate) fn player_bar(playing: &Playing) -> Html {
             <div class="segments" role="radiogroup" aria-label="Pace">
                 { for Pace::ALL.into_iter().map(|pace| draw_pace(pace, playing)) }
             </div>
+            { help(Term::Pace) }
         </div>
     }
 }

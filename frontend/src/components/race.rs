@@ -6,11 +6,12 @@ use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Difference, Layers, Status, Wipe};
+use super::{Difference, Layers, Status, Wipe, explain_as};
 use crate::{
     route::Route,
     state::{
         comparison::{self, Column, Spread},
+        glossary::Term,
         job::Job,
         store::Answer,
         timeline::Timeline,
@@ -254,8 +255,8 @@ fn draw_column(
                     { time("pictures", column.pictures_ms(), column.runs()) }
                     { time("in all", column.total_ms(), column.runs()) }
                     if let Some(Some(fid)) = props.fids.get(index) {
-                        <div title="Fréchet inception distance as the paper publishes it">
-                            <dt>{ "FID, published" }</dt>
+                        <div>
+                            <dt>{ explain_as(Term::Fid, "FID") }{ ", published" }</dt>
                             <dd data-testid="race-fid">{ fid }</dd>
                         </div>
                     }

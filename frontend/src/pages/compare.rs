@@ -14,7 +14,7 @@ use yew_router::{
 
 use crate::{
     api::{self, now_ms},
-    components::{RaceView, pickers},
+    components::{RaceView, explain, help, pickers},
     hooks::{
         Backend, Controls, Key, Sheet, copy_text, prefers_stillness, save_sheet, use_backend,
         use_clock, use_controls, use_keys, use_title,
@@ -22,6 +22,7 @@ use crate::{
     route::Route,
     state::{
         comparison::{self, Column, Comparing, Outcome, Purpose},
+        glossary::Term,
         job::Job,
         settings::{PlanChoice, Settings},
         store::{Action, Answer},
@@ -320,6 +321,10 @@ pub(crate) fn Compare() -> Html {
                         which turns them into what one sees, once for every step on the way. Every \
                         plan is warmed up \
                         first, and they are drawn one after the other." }</p>
+                    <p class="hint words">
+                        { "What is a " }{ explain(Term::Wipe) }{ ", the " }{ explain(Term::Difference) }
+                        { ", " }{ explain(Term::Measuring) }{ "?" }
+                    </p>
                 } else {
                     <p>
                         { "Draw one class and seed by several plans, and see what each step costs \
@@ -571,6 +576,7 @@ fn plans(
             <legend>
                 { format!("Plans, {} to {}", COMPARED_PLANS.start(), COMPARED_PLANS.end()) }
             </legend>
+            { help(Term::Plan) }
             { for offered.iter().enumerate().map(|(index, (name, plan))| {
                 let checked = chosen.contains(plan);
                 let preset = model.plans.get(index);

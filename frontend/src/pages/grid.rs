@@ -14,11 +14,12 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::pickers,
+    components::{help, pickers},
     hooks::{Sheet, cells, copy_text, save_sheet, use_backend, use_controls, use_title},
     route::Route,
     state::{
         address::Address,
+        glossary::{Term, of_axis},
         job::Picture,
         settings::{PlanChoice, Settings},
         store::Action,
@@ -257,6 +258,10 @@ pub(crate) fn GridPage() -> Html {
                         let (sides, now) = (sides.setter(), now.clone());
                         Callback::from(move |down| sides.set(Some(Sides { down, ..now.clone() })))
                     }) }
+                    <p id="grid-help" class="hint">
+                        { "Commas between values, or semicolons where a name has a comma; 1-4 is \
+                            short for 1, 2, 3, 4. What changes here counts, whatever is chosen below." }
+                    </p>
                     { pickers(&controls, controls.settings.seed().as_ref().err(), plan(&controls, model)) }
                     <div class="generate-bar">
                         <p
@@ -312,6 +317,7 @@ fn side(
     html! {
         <fieldset class="field grid-side">
             <legend>{ label }</legend>
+            { help(of_axis(chosen.0)) }
             <select
                 aria-label={format!("{label}: what changes")}
                 data-testid={format!("grid-{name}")}
@@ -325,8 +331,9 @@ fn side(
             </select>
             <input
                 type="text"
-                aria-label={format!("{label}: values, with commas between them")}
+                aria-label={format!("{label}: values")}
                 data-testid={format!("grid-{name}-values")}
+                aria-describedby="grid-help"
                 value={chosen.1.clone()}
                 oninput={on_text}
             />
@@ -344,9 +351,12 @@ fn plan(controls: &crate::hooks::Controls, model: &Rc<ModelInfo>) -> Html {
         value.parse().map_or(PlanChoice::Custom, PlanChoice::Preset)
     });
     html! {
-        <label class="field">
-            <span class="grid-label">{ "Plan" }</span>
-            <select data-testid="grid-plan" {onchange}>
+        <div class="field">
+            <div class="label-line">
+                <label for="grid-plan">{ "Plan" }</label>
+                { help(Term::Plan) }
+            </div>
+            <select id="grid-plan" data-testid="grid-plan" {onchange}>
                 { for model.plans.iter().enumerate().map(|(index, preset)| html! {
                     <option
                         key={index}
@@ -360,7 +370,7 @@ fn plan(controls: &crate::hooks::Controls, model: &Rc<ModelInfo>) -> Html {
                     </option>
                 }
             </select>
-        </label>
+        </div>
     }
 }
 

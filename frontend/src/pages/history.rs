@@ -203,7 +203,6 @@ pub(crate) fn History() -> Html {
                     type="button"
                     data-testid="history-compare"
                     disabled={few != 2}
-                    title="Choose two results to compare"
                     onclick={compare}
                 >{ "Compare two" }</button>
                 <button
@@ -239,6 +238,11 @@ pub(crate) fn History() -> Html {
                     &import,
                 ) }
             </div>
+            <p class="hint">
+                { "Tick two to compare them. Without a choice, files hold all that was found. An \
+                    exported list brings this history to another browser; pictures carry their \
+                    settings." }
+            </p>
             <p class="hint history-told" role="status" data-testid="history-told">
                 { (*told).clone() }
             </p>

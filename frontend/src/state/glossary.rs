@@ -1,5 +1,7 @@
 //! The words of the trade, each in two or three plain sentences.
 
+use var_dd_protocol::Axis;
+
 /// A word that the page explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Term {
@@ -13,10 +15,21 @@ pub(crate) enum Term {
     Guidance,
     Fid,
     Seed,
+    Class,
+    Model,
+    Plan,
+    Count,
+    Split,
+    TopK,
+    TopP,
+    Pace,
+    Wipe,
+    Difference,
+    Measuring,
 }
 
 impl Term {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Scale,
         Self::Token,
         Self::Codeword,
@@ -27,6 +40,17 @@ impl Term {
         Self::Guidance,
         Self::Fid,
         Self::Seed,
+        Self::Class,
+        Self::Model,
+        Self::Plan,
+        Self::Count,
+        Self::Split,
+        Self::TopK,
+        Self::TopP,
+        Self::Pace,
+        Self::Wipe,
+        Self::Difference,
+        Self::Measuring,
     ];
 
     /// Its name in attributes.
@@ -42,6 +66,17 @@ impl Term {
             Self::Guidance => "guidance",
             Self::Fid => "fid",
             Self::Seed => "seed",
+            Self::Class => "class",
+            Self::Model => "model",
+            Self::Plan => "plan",
+            Self::Count => "count",
+            Self::Split => "split",
+            Self::TopK => "top-k",
+            Self::TopP => "top-p",
+            Self::Pace => "pace",
+            Self::Wipe => "wipe",
+            Self::Difference => "difference",
+            Self::Measuring => "measuring",
         }
     }
 
@@ -49,6 +84,7 @@ impl Term {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fid => "FID",
+            Self::Count => "number of pictures",
             other => other.id(),
         }
     }
@@ -100,7 +136,65 @@ impl Term {
                  same \
                  picture, for everyone."
             }
+            Self::Class => {
+                "What the picture shows. A model was trained on pictures of a fixed list of kinds; \
+                 it draws one of those, and takes no other words."
+            }
+            Self::Model => {
+                "The networks and their decoder, trained together. The same seed gives another \
+                 picture with another model."
+            }
+            Self::Plan => {
+                "Who draws which scales, in how many steps. More steps take longer and usually \
+                 give a better picture."
+            }
+            Self::Count => {
+                "Pictures of one request, each from noise of its own that the seed leads to. \
+                 Several at once cost less than one after the other."
+            }
+            Self::Split => {
+                "How many scales the student draws in codewords, counted from the coarsest. The \
+                 later ones may be any vector."
+            }
+            Self::TopK => {
+                "How many codewords the teacher chooses among at each token: the likeliest ones. \
+                 0 keeps all."
+            }
+            Self::TopP => {
+                "How much of its probability the teacher keeps at each token: the likeliest \
+                 codewords that make up as much together. 0 keeps all."
+            }
+            Self::Pace => {
+                "How fast the scales are shown: as they were drawn, five times slower, or each for \
+                 the same time. The picture itself is drawn already."
+            }
+            Self::Wipe => {
+                "Two pictures over each other with a line between them. Drag it to see both at one \
+                 place."
+            }
+            Self::Difference => {
+                "Where two pictures differ, the brighter the more, and how near they are in all \
+                 (PSNR, in decibels: more is nearer)."
+            }
+            Self::Measuring => {
+                "One run says little. Every plan is drawn several times in turn, and the median is \
+                 told, with the least and the most."
+            }
         }
+    }
+}
+
+/// What explains a side of a grid.
+pub(crate) fn of_axis(axis: Axis) -> Term {
+    match axis {
+        Axis::Class => Term::Class,
+        Axis::Seed => Term::Seed,
+        Axis::Plan => Term::Plan,
+        Axis::Steps => Term::Step,
+        Axis::Split => Term::Split,
+        Axis::Cfg => Term::Guidance,
+        Axis::TopK => Term::TopK,
+        Axis::TopP => Term::TopP,
     }
 }
 

@@ -166,6 +166,64 @@ async fn a_deleted_result_is_gone_once_it_cannot_be_taken_back() -> Result<()> {
     .await
 }
 
+/// Fields of a place without a word of explanation near them: a term that opens one, a line that
+/// says what it is for, or a description of its own.
+const UNEXPLAINED: &str = "return [...document.querySelectorAll('main :is(input, select)')] \
+    .filter(field => field.checkVisibility()) \
+    .filter(field => { \
+        const about = field.getAttribute('aria-describedby'); \
+        if (about && document.getElementById(about)?.textContent.trim()) return false; \
+        const near = field.closest('.field, .label-line, .order, .open-file, .line, \
+            .player, .walk, .history, .pad-table, .desk, .swipe'); \
+        return !near?.querySelector('.term, .hint, small'); }) \
+    .map(field => field.dataset.testid || field.getAttribute('aria-label') || field.outerHTML)";
+
+#[tokio::test]
+async fn every_field_has_its_explanation_at_hand() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::NARROW] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 0, 1).await?;
+            playground.choose("plan-custom").await?;
+            playground.choose("plan-numbers").await?;
+            for place in ["/", "/compare", "/grid", "/history", "/explore"] {
+                if place != "/" {
+                    playground.goto(place).await?;
+                    playground
+                        .page
+                        .wait_for("the place", "return !!document.querySelector('main h1')")
+                        .await?;
+                    let ready = "return !document.querySelector('main').textContent \
+                        .includes('Waiting for the server')";
+                    playground.page.wait_for("its models", ready).await?;
+                }
+                let unexplained = playground.page.value(UNEXPLAINED).await?;
+                ensure!(unexplained == json!([]), "{place}, {look:?}: {unexplained}");
+                // Each explanation opens, by the keyboard as well, and says something.
+                let terms = "return [...new Set([...document.querySelectorAll('main .term')] \
+                    .filter(term => term.checkVisibility()) \
+                    .map(term => term.dataset.testid))]";
+                let terms = playground.page.value(terms).await?;
+                for term in terms.as_array().into_iter().flatten().filter_map(|term| term.as_str())
+                {
+                    let opened = format!(
+                        "const term = document.querySelector('main [data-testid={term}]'); \
+                         term.focus(); term.click(); \
+                         const told = document.querySelector(':popover-open'); \
+                         const words = told?.textContent.length ?? 0; told?.hidePopover(); \
+                         return words"
+                    );
+                    let words = playground.page.value(&opened).await?;
+                    ensure!(words.as_i64().is_some_and(|words| words > 40), "{term}: {words}");
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_link_in_words_sets_parts_of_a_plan_too() -> Result<()> {
     let program = Program::start(&[])?;
