@@ -8,7 +8,7 @@ use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, HtmlInputElement};
 use yew::prelude::*;
 
-use super::share::use_share;
+use super::{notices::in_notices, share::use_share};
 use crate::{
     api,
     hooks::{Key, owner_token, use_backend, use_keys},
@@ -80,7 +80,7 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
             if let Some(job) = job {
                 <Downloads key={job.id().to_string()} job={job.clone()} forward={props.forward} />
             }
-            { share.card }
+            { in_notices(share.card) }
         </div>
     }
 }

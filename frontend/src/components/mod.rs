@@ -59,7 +59,7 @@ use plan_builder::PlanBuilder;
 pub(crate) use plan_picker::PlanPicker;
 use queue::Queue;
 pub(crate) use race::RaceView;
-pub(crate) use recent::{OwnQueue, Recent};
+pub(crate) use recent::Recent;
 use seed_field::SeedField;
 pub(crate) use status::Status;
 use status::StatusLine;

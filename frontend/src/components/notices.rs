@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// Where messages of single places go.
+const OF_PLACES: &str = "notices-of-places";
+
 /// Messages over the page and not in its flow: nothing jumps when one comes.
 #[component]
 pub(crate) fn Notices() -> Html {
@@ -48,6 +51,7 @@ pub(crate) fn Notices() -> Html {
     };
     html! {
         <div class="notices">
+            <div id={OF_PLACES} />
             <div role="alert">
                 if let Some(words) = trouble {
                     <p class="notice lost" key={words.clone()}>
@@ -74,6 +78,16 @@ pub(crate) fn Notices() -> Html {
                 }
             </div>
         </div>
+    }
+}
+
+/// Puts a message of some place in the page among the others, so that all are at one place.
+pub(super) fn in_notices(message: Html) -> Html {
+    let document = web_sys::window().and_then(|window| window.document());
+    match document.and_then(|document| document.get_element_by_id(OF_PLACES)) {
+        Some(host) => create_portal(message, host),
+        // The page is only being put together; there is nothing to tell yet.
+        None => Html::default(),
     }
 }
 

@@ -8,11 +8,7 @@ use crate::{
     api,
     hooks::{use_backend, use_controls, use_recent},
     route::Route,
-    state::{
-        mine::Own,
-        settings::Settings,
-        words::{self, counted},
-    },
+    state::{mine::Own, settings::Settings, words::counted},
 };
 
 /// Own results shown at first, and how many more each time.
@@ -207,61 +203,5 @@ fn Thumbnail(props: &ThumbnailProps) -> Html {
                 aria-label={format!("Use the settings of {name}")}
             >{ "Use settings" }</button>
         </div>
-    }
-}
-
-/// Own jobs that wait or run besides the one on the stage: each can be stopped.
-#[derive(PartialEq, Properties)]
-pub(crate) struct OwnQueueProps {
-    /// The job that is shown anyway.
-    pub(crate) shown: Option<JobId>,
-}
-
-/// A list, as long as there is something in it.
-#[component]
-pub(crate) fn OwnQueue(props: &OwnQueueProps) -> Html {
-    let backend = use_backend();
-    let jobs = backend.store.unfinished_own();
-    let others: Vec<_> =
-        jobs.into_iter().filter(|job| Some(job.id()) != props.shown.as_ref()).collect();
-    if others.is_empty() {
-        return Html::default();
-    }
-    let cancel_all = {
-        let (backend, others) = (backend.clone(), others.clone());
-        Callback::from(move |_: MouseEvent| others.iter().for_each(|job| backend.cancel(job.id())))
-    };
-    html! {
-        <section class="own-queue" data-testid="own-queue" aria-labelledby="own-queue-title">
-            <h2 id="own-queue-title">{ "Also being drawn for you" }</h2>
-            <ul>
-                { for others.iter().map(|job| {
-                    let (cancelled, id) = (backend.clone(), job.id().clone());
-                    let what = format!("{}, {}", job.about.class_name, words::plan(&job.about));
-                    html! {
-                        <li key={job.id().to_string()}>
-                            <span>
-                                { what.clone() }
-                                { " " }
-                                <span class="hint">{ words::state(job) }</span>
-                            </span>
-                            <button
-                                type="button"
-                                class="quiet"
-                                data-testid="cancel-other"
-                                data-job={job.id().to_string()}
-                                aria-label={format!("Cancel {what}")}
-                                onclick={Callback::from(move |_: MouseEvent| cancelled.cancel(&id))}
-                            >{ "Cancel" }</button>
-                        </li>
-                    }
-                }) }
-            </ul>
-            if others.len() > 1 {
-                <button type="button" class="quiet" data-testid="cancel-all" onclick={cancel_all}>
-                    { "Cancel all of these" }
-                </button>
-            }
-        </section>
     }
 }

@@ -7,8 +7,8 @@ use yew_router::prelude::*;
 
 use crate::{
     components::{
-        OwnQueue, PlanPicker, Recent, Status, Viewer, count_picker, explain, explain_as,
-        order_switch, pickers, use_opened,
+        PlanPicker, Recent, Status, Viewer, count_picker, explain, explain_as, order_switch,
+        pickers, use_opened,
     },
     hooks::{
         Controls, Current, Key, preference, preference_names::LEARNED, random_below, use_backend,
@@ -208,7 +208,6 @@ pub(crate) fn Playground() -> Html {
                     >{ "Generate" }</button>
                 </div>
             </aside>
-            <OwnQueue shown={id.clone()} />
             <Recent />
         </main>
     }

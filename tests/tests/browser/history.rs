@@ -310,6 +310,11 @@ async fn the_queue_shows_the_jobs_of_all_tabs_and_stops_them() -> Result<()> {
             let some = "return document.querySelectorAll('[data-testid=queued]').length";
             playground.page.wait_for("jobs of the other tab", some).await?;
             check(&playground, "the queue").await?;
+            let narrow = "return [...document.querySelectorAll('[data-testid=queue] button')] \
+                .filter(button => button.scrollWidth > button.clientWidth) \
+                .map(button => button.textContent)";
+            let narrow = playground.page.value(narrow).await?;
+            ensure!(narrow == json!([]), "{look:?}: {narrow} do not fit their buttons");
             let all = "const open = document.querySelector('[data-testid=queue]'); \
                 open.querySelector('[data-testid=queue-cancel]')?.click(); \
                 return open.innerText.includes('Nothing waits or runs')";

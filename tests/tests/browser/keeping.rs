@@ -274,12 +274,14 @@ async fn every_own_job_can_be_stopped_also_after_a_reload() -> Result<()> {
         for _ in 0..3 {
             jobs.push(playground.generate().await?);
         }
-        let listed = "return document.querySelectorAll('[data-testid=cancel-other]').length";
-        let some = playground.page.wait_for("jobs besides the one shown", listed).await?;
-        ensure!(some.as_u64().is_some_and(|count| count >= 1), "{some}");
+        let waiting = "return Number(document.querySelector('[data-testid=queue-open]') \
+            ?.dataset.count) >= 2";
+        playground.page.wait_for("jobs besides the one shown", waiting).await?;
         playground.page.reload().await?;
-        playground.element_appears("cancel-other").await?;
-        playground.choose("cancel-other").await?;
+        playground.element_appears("queue-open").await?;
+        playground.choose("queue-open").await?;
+        playground.element_appears("queue-cancel").await?;
+        playground.choose("queue-cancel").await?;
         let states = async || -> Result<Vec<String>> {
             let mut states = Vec::new();
             for job in &jobs {
