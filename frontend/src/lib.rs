@@ -54,6 +54,7 @@
 //! | `part-missing` | words of a place whose code did not arrive | |
 //! | `missing` | words of a page without a picture | |
 //! | `compare-plan-<index>`, `compare-custom-<index>`, `compare-start`, `compare-again` | choices of the comparison | |
+//! | `compare-to-be` | the chosen plans, before anything is drawn | |
 //! | `compare-column` | one plan | `data-job`, `data-state`, `data-tile` |
 //! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-sheet`, `compare-share` | comparison | |
 //! | `desk`, `desk-open`, `gain-<scale>`, `mute-<scale>`, `solo-<scale>`, `reroll-<scale>` | the desk under a finished picture | |

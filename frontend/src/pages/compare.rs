@@ -330,6 +330,7 @@ pub(crate) fn Compare() -> Html {
                         { "Draw one class and seed by several plans, and see what each step costs \
                            and brings." }
                     </p>
+                    if let Some(model) = model { { to_be(model, &offered, &chosen) } }
                 }
             </section>
             <aside class="rail" aria-label="What to compare">
@@ -352,6 +353,22 @@ pub(crate) fn Compare() -> Html {
                 }
             </aside>
         </main>
+    }
+}
+
+/// The plans that are chosen, where their pictures will be.
+fn to_be(model: &ModelInfo, offered: &[(String, Plan)], chosen: &[Plan]) -> Html {
+    let plans = offered.iter().filter(|(_, plan)| chosen.contains(plan));
+    html! {
+        <div class={format!("columns of-{}", chosen.len())} data-testid="compare-to-be">
+            { for plans.map(|(name, plan)| html! {
+                <section key={name.clone()} class="column" aria-label={name.clone()}>
+                    <h2>{ name }</h2>
+                    <div class="square to-be" />
+                    <p class="hint">{ words::cost(plan, model.scales()) }</p>
+                </section>
+            }) }
+        </div>
     }
 }
 
