@@ -20,7 +20,8 @@ use var_dd::{
     cluster::{ClusterArgs, Gateway, GatewayConfig, Worker, WorkerConfig},
     generator::fake::{self, FakeGenerator, few_step},
     jobs::{Asking, Client, Jobs, Unwatched, ViewerEvent},
-    scheduler::SchedulerConfig,
+    scheduler::{Scheduler, SchedulerConfig},
+    storage::Store,
 };
 use var_dd_protocol::{GenerateRequest, JobEvent, JobId, JobState};
 
@@ -33,6 +34,8 @@ const ARRIVALS: usize = 600;
 /// Share of the time in which the workers have something to do in it.
 const LOAD: f64 = 0.7;
 const WATCHERS: usize = 1000;
+/// Jobs that come to idle workers.
+const ALONE: u64 = 20;
 
 #[derive(Parser)]
 struct Line {
@@ -92,6 +95,14 @@ impl Broker {
     }
 }
 
+fn generator() -> FakeGenerator {
+    FakeGenerator::new(fake::model("stand-in")).with_pass_time(SERVICE)
+}
+
+fn scheduler() -> SchedulerConfig {
+    SchedulerConfig { max_batch: 1, ..SchedulerConfig::default() }
+}
+
 struct Cluster {
     workers: Vec<Worker>,
     gateway: Arc<dyn Jobs>,
@@ -102,18 +113,11 @@ impl Cluster {
     async fn start(workers: usize) -> Result<Self> {
         let broker = Broker::start()?;
         let args = broker.args();
-        let generator = FakeGenerator::new(fake::model("stand-in")).with_pass_time(SERVICE);
         let mut started = Vec::new();
         for number in 0..workers {
-            let config = WorkerConfig {
-                name: format!("worker-{number}"),
-                scheduler: SchedulerConfig { max_batch: 1, ..SchedulerConfig::default() },
-                ack_wait: Duration::from_secs(30),
-            };
+            let config = WorkerConfig::new(format!("worker-{number}"), scheduler());
             let connection = args.connect("worker").await?;
-            let generators: Vec<Box<dyn var_dd::generator::Generator>> =
-                vec![Box::new(generator.clone())];
-            started.push(Worker::start(config, connection, generators).await?);
+            started.push(Worker::start(config, connection, vec![Box::new(generator())]).await?);
         }
         let config = GatewayConfig { jobs_per_client: usize::MAX, ..GatewayConfig::default() };
         let gateway = Gateway::start(config, args.connect("gateway").await?).await;
@@ -139,31 +143,60 @@ async fn submit(jobs: &Arc<dyn Jobs>, seed: u64) -> Result<JobId> {
     Ok(accepted.map_err(|error| anyhow::anyhow!("{error}"))?.job)
 }
 
-/// Milliseconds that a job waited, once it has finished.
-async fn waited_ms(jobs: Arc<dyn Jobs>, job: JobId) -> Result<f64> {
+/// Milliseconds that a job waited, once it has finished; looks so often.
+async fn waited_ms(jobs: Arc<dyn Jobs>, job: JobId, every: Duration) -> Result<f64> {
     loop {
         let view = jobs.view(&job).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         match (view.state, view.timings) {
             (JobState::Finished, Some(timings)) => return Ok(timings.queue_ms),
             (state, _) if state.is_final() => bail!("a job is {state:?}"),
-            _ => tokio::time::sleep(Duration::from_millis(500)).await,
+            _ => tokio::time::sleep(every).await,
         }
     }
 }
 
-async fn rate(workers: usize) -> Result<f64> {
-    let cluster = Cluster::start(workers).await?;
+/// Pictures a second of so many jobs.
+async fn rate(jobs: &Arc<dyn Jobs>, count: usize) -> Result<f64> {
     let began = Instant::now();
-    let mut jobs = Vec::new();
-    for seed in 0..PICTURES * workers {
-        jobs.push(cluster.submit(seed as u64).await?);
+    let mut accepted = Vec::new();
+    for seed in 0..count {
+        accepted.push(submit(jobs, seed as u64).await?);
     }
-    for job in &jobs {
-        waited_ms(cluster.gateway.clone(), job.clone()).await?;
+    for job in &accepted {
+        waited_ms(jobs.clone(), job.clone(), Duration::from_millis(20)).await?;
     }
-    let rate = jobs.len() as f64 / began.elapsed().as_secs_f64();
+    Ok(count as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Pictures a second of the same stand-in in one program without a broker.
+async fn rate_embedded() -> Result<f64> {
+    let directory = TempDir::new()?;
+    let store = Store::open(directory.path()).await?;
+    let config = SchedulerConfig { queue_limit: PICTURES, ..scheduler() };
+    let scheduler = Scheduler::start(config, store, vec![Box::new(generator())]).await?;
+    let jobs: Arc<dyn Jobs> = Arc::new(scheduler);
+    let rate = rate(&jobs, PICTURES).await?;
+    jobs.shutdown().await;
+    Ok(rate)
+}
+
+async fn rate_clustered(workers: usize) -> Result<f64> {
+    let cluster = Cluster::start(workers).await?;
+    let rate = rate(&cluster.gateway, PICTURES * workers).await?;
     cluster.stop().await;
     Ok(rate)
+}
+
+/// Mean milliseconds that a job waits which comes to idle workers.
+async fn alone_ms(cluster: &Cluster) -> Result<f64> {
+    let mut sum = 0.0;
+    for seed in 0..ALONE {
+        let job = cluster.submit(seed).await?;
+        sum += waited_ms(cluster.gateway.clone(), job, Duration::from_millis(20)).await?;
+        // Until its end is kept and the worker at rest.
+        tokio::time::sleep(SERVICE).await;
+    }
+    Ok(sum / ALONE as f64)
 }
 
 /// Erlang's formula for the probability to wait in M/M/c, at a load of `offered` servers.
@@ -189,8 +222,10 @@ fn theory_ms(servers: usize, load: f64) -> f64 {
     0.5 * mmc * correction
 }
 
-async fn waiting(workers: usize) -> Result<(f64, f64)> {
+/// Mean milliseconds that jobs wait: alone, under load, and in theory.
+async fn waiting(workers: usize) -> Result<(f64, f64, f64)> {
     let cluster = Cluster::start(workers).await?;
+    let alone_ms = alone_ms(&cluster).await?;
     let mean = SERVICE.as_secs_f64() / (LOAD * workers as f64);
     let mut state = 1_u64;
     let mut tasks = Vec::new();
@@ -207,7 +242,7 @@ async fn waiting(workers: usize) -> Result<(f64, f64)> {
         let jobs = cluster.gateway.clone();
         tasks.push(tokio::spawn(async move {
             let job = submit(&jobs, seed as u64).await?;
-            waited_ms(jobs, job).await
+            waited_ms(jobs, job, Duration::from_millis(500)).await
         }));
     }
     let mut waits = Vec::new();
@@ -218,7 +253,7 @@ async fn waiting(workers: usize) -> Result<(f64, f64)> {
     let settled = &waits[ARRIVALS / 10..];
     let mean_ms = settled.iter().sum::<f64>() / settled.len() as f64;
     cluster.stop().await;
-    Ok((mean_ms, theory_ms(workers, LOAD)))
+    Ok((alone_ms, mean_ms, theory_ms(workers, LOAD)))
 }
 
 async fn watchers() -> Result<(f64, f64)> {
@@ -270,9 +305,10 @@ async fn watchers() -> Result<(f64, f64)> {
 #[tokio::main]
 async fn main() -> Result<()> {
     println!("a picture takes {} ms in the stand-in", SERVICE.as_millis());
+    println!("one program without a broker: {:.1} pictures a second", rate_embedded().await?);
     let mut one = None;
     for workers in [1, 2, 4] {
-        let rate = rate(workers).await?;
+        let rate = rate_clustered(workers).await?;
         let one = *one.get_or_insert(rate);
         let ideal = workers as f64 / SERVICE.as_secs_f64();
         println!(
@@ -283,10 +319,10 @@ async fn main() -> Result<()> {
         );
     }
     for workers in [1, 2, 4] {
-        let (measured, theory) = waiting(workers).await?;
+        let (alone, measured, theory) = waiting(workers).await?;
         println!(
-            "{workers} workers at a load of {LOAD}: jobs wait {measured:.1} ms in the mean, \
-             {theory:.1} ms by M/D/{workers}"
+            "{workers} workers: a job waits {alone:.1} ms where all are idle, and at a load of \
+             {LOAD} {measured:.1} ms in the mean; {theory:.1} ms by M/D/{workers}"
         );
     }
     let (events, spread_ms) = watchers().await?;

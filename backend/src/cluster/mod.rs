@@ -19,6 +19,7 @@ mod connection;
 mod entry;
 mod followed;
 mod gateway;
+mod intake;
 mod journal;
 mod names;
 mod recent;

@@ -16,10 +16,10 @@ use async_nats::jetstream::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, future::join_all, stream::SelectAll};
+use futures_util::{FutureExt, StreamExt, future::join_all};
 use prometheus_client::registry::Registry;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
 };
 use var_dd_protocol::{Frame, JobEvent, JobId};
@@ -28,6 +28,7 @@ use super::{
     ClusterError, Connection, ask,
     connection::Ended,
     entry::{Entry, Posted, Told, VERSION, What},
+    intake::{Intake, Place, Room},
     journal::Appended,
     names::{self, CALLED_OFF, JOBS, Priority},
     recent::Recent,
@@ -46,10 +47,6 @@ const MAX_ATTEMPTS: u32 = 20;
 
 /// An end takes several answers of broker and store, in which others are drawn.
 const BATCHES_IN_FLIGHT: usize = 8;
-/// How long the broker holds a pull open while there is nothing.
-const STANDING: Duration = Duration::from_secs(2);
-/// Between two attempts at what failed.
-const PAUSE: Duration = Duration::from_millis(500);
 /// After this a job that this worker cannot read is offered again, perhaps to a newer one.
 const NOT_FOR_ME: Duration = Duration::from_secs(5);
 /// For the last words of jobs when the worker stops.
@@ -64,6 +61,21 @@ pub struct WorkerConfig {
     pub scheduler: SchedulerConfig,
     /// A job whose worker says nothing for so long is given to another.
     pub ack_wait: Duration,
+    /// How long the broker holds a question for jobs open while there are none. A broker that comes
+    /// back knows none of those that were open: so long a worker may miss that it is back.
+    pub standing: Duration,
+}
+
+impl WorkerConfig {
+    /// A worker with the usual times.
+    pub fn new(name: impl Into<String>, scheduler: SchedulerConfig) -> Self {
+        Self {
+            name: name.into(),
+            scheduler,
+            ack_wait: Duration::from_secs(30),
+            standing: Duration::from_secs(2),
+        }
+    }
 }
 
 /// Draws jobs from the queue. A cheap handle.
@@ -75,8 +87,7 @@ struct Inner {
     connection: Connection,
     drawing: Drawing,
     carried: Arc<Carried>,
-    /// Wakes whoever takes jobs: one began, or ended.
-    room: Notify,
+    room: Arc<Room>,
     stopping: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -172,7 +183,7 @@ impl Worker {
             connection,
             drawing,
             carried,
-            room: Notify::new(),
+            room: Arc::default(),
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
         }));
@@ -211,7 +222,10 @@ impl Worker {
             let published = jetstream.publish(subject, told.into()).await;
             published.map_err(ClusterError::broker)?.await.map_err(ClusterError::broker)?;
         }
-        tasks.push(tokio::spawn(take(worker.clone(), consumers)));
+        let WorkerConfig { scheduler, standing, .. } = &worker.0.config;
+        let (room, most) = (worker.0.room.clone(), scheduler.max_batch.max(1));
+        let intake = Intake::new(room, consumers, most, *standing);
+        tasks.push(tokio::spawn(take(worker.clone(), intake)));
         lock(&worker.0.tasks).extend(tasks);
         Ok(worker)
     }
@@ -225,7 +239,7 @@ impl Worker {
     /// others back.
     pub async fn stop(&self, limit: Duration) {
         self.0.stopping.store(true, Ordering::Relaxed);
-        self.0.room.notify_one();
+        self.0.room.look_again();
         self.0.drawing.drain(limit).await;
         self.0.drawing.shutdown().await;
         let words = async {
@@ -258,67 +272,18 @@ async fn consumer(
     stream.create_consumer(config).await.map_err(ClusterError::broker)
 }
 
-/// Takes jobs as long as there is room for them: people at a page first.
-async fn take(worker: Worker, consumers: Vec<Consumer<pull::Config>>) {
+/// Takes jobs as long as the worker runs, and waits for those that it has.
+async fn take(worker: Worker, mut intake: Intake) {
     let mut jobs = JoinSet::new();
-    let mut standing = SelectAll::new();
-    let mut look = true;
     while !worker.is_stopping() {
         while jobs.try_join_next().is_some() {}
-        // What waits here waits for nobody else.
-        while worker.0.drawing.stats().queued > 0 && !worker.is_stopping() {
-            worker.0.room.notified().await;
-        }
-        if look {
-            let most = worker.0.config.scheduler.max_batch.max(1);
-            look = false;
-            for consumer in &consumers {
-                let taken = match consumer.fetch().max_messages(most).messages().await {
-                    Ok(messages) => {
-                        messages.filter_map(async |message| message.ok()).collect().await
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "no jobs can be taken; trying again");
-                        tokio::time::sleep(PAUSE).await;
-                        Vec::new()
-                    }
-                };
-                if !taken.is_empty() {
-                    for message in taken {
-                        jobs.spawn(carry(worker.clone(), message));
-                    }
-                    look = true;
-                    break;
-                }
-            }
-            // Lets what was taken reach the queue of the device before more is.
-            tokio::task::yield_now().await;
-            continue;
-        }
-        if standing.is_empty() {
-            for consumer in &consumers {
-                match consumer.batch().max_messages(1).expires(STANDING).messages().await {
-                    Ok(messages) => standing.push(messages),
-                    Err(error) => {
-                        tracing::warn!(%error, "no jobs can be taken; trying again");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
-            }
-        }
-        tokio::select! {
-            message = standing.next() => match message {
-                Some(Ok(message)) => {
-                    jobs.spawn(carry(worker.clone(), message));
-                    look = true;
-                }
-                Some(Err(error)) => tracing::debug!(%error, "a pull ended"),
-                // All have ended; none of them may be open while the next look is taken.
-                None => look = true,
-            },
-            () = worker.0.room.notified() => {}
+        for message in intake.next().await {
+            // From here on: what is taken and not begun leaves no room for more.
+            let place = worker.0.room.place();
+            jobs.spawn(carry(worker.clone(), message, place));
         }
     }
+    intake.close().await;
     while jobs.join_next().await.is_some() {}
 }
 
@@ -348,7 +313,7 @@ impl Held {
 }
 
 /// Carries a job from the queue to its end.
-async fn carry(worker: Worker, message: Message) {
+async fn carry(worker: Worker, message: Message, place: Place) {
     let posted: Posted = match serde_json::from_slice(&message.payload) {
         Ok(posted) => posted,
         Err(error) => {
@@ -372,7 +337,8 @@ async fn carry(worker: Worker, message: Message) {
     lock(&worker.0.carried.0).insert(job.clone(), say);
     let held = Held::new(message);
     let alive = tokio::spawn(keep_alive(held.clone(), worker.0.config.ack_wait / 3));
-    let outcome = Run { worker: worker.clone(), posted, held: held.clone(), words }.run().await;
+    let run = Run { worker: worker.clone(), posted, held: held.clone(), words, place };
+    let outcome = run.run().await;
     alive.abort();
     lock(&worker.0.carried.0).remove(&job);
     match outcome {
@@ -380,7 +346,6 @@ async fn carry(worker: Worker, message: Message) {
         Outcome::Returned => held.acknowledge(AckKind::Nak(None)).await,
         Outcome::Others => {}
     }
-    worker.0.room.notify_one();
 }
 
 /// Tells the queue that the job is at work, until it is aborted.
@@ -410,6 +375,7 @@ struct Run {
     posted: Posted,
     held: Held,
     words: mpsc::UnboundedReceiver<Word>,
+    place: Place,
 }
 
 /// Where the log of a run stands.
@@ -524,7 +490,7 @@ impl Run {
                         }
                     }
                     if events.iter().any(is_start) {
-                        self.worker.0.room.notify_one();
+                        self.place.begun();
                     }
                     has_ended |= events.iter().any(is_end);
                     if !is_others && !self.tell(events, position).await {
@@ -537,6 +503,7 @@ impl Run {
                 }
                 Some(word) = self.words.recv() => match word {
                     Word::Settle(ending, kept) => {
+                        self.place.drawn();
                         let outcome = if is_others {
                             Err(StoreError::EndedElsewhere)
                         } else {

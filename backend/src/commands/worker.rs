@@ -72,13 +72,11 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
             .map(|generator| format!("{} on {}", generator.info().name, generator.info().device))
             .collect();
         let name = args.name.unwrap_or_else(default_name);
+        let scheduler =
+            SchedulerConfig { max_batch: args.max_batch as usize, ..SchedulerConfig::default() };
         let config = WorkerConfig {
-            name: name.clone(),
-            scheduler: SchedulerConfig {
-                max_batch: args.max_batch as usize,
-                ..SchedulerConfig::default()
-            },
             ack_wait: Duration::from_secs(args.ack_wait_s),
+            ..WorkerConfig::new(name.clone(), scheduler)
         };
         let worker = Worker::start(config, connection, generators).await?;
         // A closed standard output is no reason not to draw.

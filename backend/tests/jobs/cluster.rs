@@ -1,17 +1,25 @@
 //! What is promised beyond one machine.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use clap::Parser;
 use futures_util::future::join_all;
 use tokio::time::sleep;
-use var_dd::jobs::Jobs;
+use var_dd::{
+    cluster::WorkerConfig,
+    generator::fake::{self, FakeGenerator, Gate},
+    jobs::Jobs,
+};
 use var_dd_protocol::JobEvent;
 
 use crate::{
     broker::Broker,
     conformance::{FRAMES, all, last, pictures, submit, watched},
-    setting::Setting,
+    setting::{Line, Setting, scheduler},
 };
+
+/// A test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_watchers_over_two_gateways_see_the_same() {
@@ -54,7 +62,7 @@ async fn a_broker_that_is_killed_loses_nothing() {
 async fn of_three_brokers_the_leader_may_be_killed() {
     let brokers = Broker::start_three().await;
     let urls: Vec<_> = brokers.iter().map(Broker::url).collect();
-    let mut setting = Setting::clustered_with(brokers, |broker, _| broker.url()).await;
+    let mut setting = Setting::clustered_with(brokers, |broker, _| broker.url(), &[]).await;
     let mut accepted = Vec::new();
     for class in 0..3 {
         accepted.push(submit(&setting.jobs, class).await);
@@ -111,6 +119,46 @@ async fn a_worker_that_stops_gives_its_jobs_back() {
     assert_eq!(setting.generator.batches().len(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_at_rest_hears_of_every_job_at_once() {
+    let mut setting = Setting::clustered().await;
+    let generator = setting.generator.clone();
+    let cluster = setting.cluster.as_mut().unwrap();
+    cluster.workers.remove(0).stop(Duration::ZERO).await;
+    // What depends on a question to the broker running out is not seen in the time of this test.
+    let standing = Duration::from_secs(3600);
+    let config = WorkerConfig { standing, ..WorkerConfig::new("patient", scheduler()) };
+    cluster.add_worker_with(config, &generator).await;
+    setting.gate.open();
+    for class in 0..5 {
+        let accepted = submit(&setting.jobs, class).await;
+        let events = tokio::time::timeout(PATIENCE, watched(&setting.jobs, &accepted.job)).await;
+        let events = events.expect("the worker takes the job though its questions stay open");
+        assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_worker_cannot_draw_yet_is_left_to_another() {
+    let mut setting = Setting::clustered().await;
+    let first = submit(&setting.jobs, 1).await;
+    let gate = setting.gate.clone();
+    tokio::task::spawn_blocking(move || gate.wait_for_device()).await.unwrap();
+    // The first worker is at work; what is asked for now waits in the broker.
+    let second = submit(&setting.jobs, 2).await;
+    let other = Gate::closed();
+    let generator = FakeGenerator::new(fake::model("stand-in")).with_gate(&other);
+    setting.cluster.as_mut().unwrap().add_worker("second", &generator).await;
+    other.open();
+    let events = tokio::time::timeout(PATIENCE, watched(&setting.jobs, &second.job)).await;
+    let events = events.expect("the second worker draws what the first one has no room for");
+    assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+    setting.gate.open();
+    let events = watched(&setting.jobs, &first.job).await;
+    assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+    assert_eq!((setting.generator.batches().len(), generator.batches().len()), (1, 1));
+}
+
 /// The rights of each role, as docs/scale.md lists them.
 const RIGHTS: &str = r#"
 accounts { PLAYGROUND {
@@ -148,7 +196,7 @@ accounts { PLAYGROUND {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_does_with_its_rights_alone() {
     let broker = Broker::start_with(RIGHTS).await;
-    let setting = Setting::clustered_with(vec![broker], Broker::url_of).await;
+    let setting = Setting::clustered_with(vec![broker], Broker::url_of, &[]).await;
     setting.gate.open();
     let accepted = submit(&setting.jobs, 2).await;
     let events = watched(&setting.jobs, &accepted.job).await;
@@ -160,4 +208,45 @@ async fn each_role_does_with_its_rights_alone() {
     for subject in RIGHTS.split('"').skip(1).step_by(2) {
         assert!(page.contains(subject), "docs/scale.md does not list {subject}");
     }
+}
+
+/// An nkey of nobody but this test: the broker knows the first, the parts have the second.
+const NKEY: [&str; 2] = [
+    "UAVUU6PYEXKVTQJUN4IDEUPIULT6EIPTTUYGOCPZMACT3V7WZXGHJOQY",
+    "SUAPQ6PA53FQERXJHZ5ZJ4LPF3C6TVI7Z7AMGGRCCUR6223S3E5JAWCRVE",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_speak_to_the_broker_over_tls_and_by_an_nkey() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/data");
+    let file = |name: &str| data.join(name).display().to_string();
+    let broker = Broker::start_with(&format!(
+        "tls {{ cert_file: {:?}, key_file: {:?} }}\n\
+         authorization {{ users: [{{ nkey: {} }}] }}",
+        file("broker.pem"),
+        file("broker.key"),
+        NKEY[0]
+    ))
+    .await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let seed = directory.path().join("seed");
+    // As editors leave it.
+    std::fs::write(&seed, format!("{}\n", NKEY[1])).unwrap();
+    let authority = format!("--nats-ca={}", file("authority.pem"));
+    let nkey = format!("--nats-nkey={}", seed.display());
+    let url = broker.url().replace("nats://", "tls://");
+    for (flags, missing) in [(&[&nkey], "the authority"), (&[&authority], "the nkey")] {
+        let line = ["test".to_owned(), format!("--nats={url}"), "--results=file:///tmp".into()];
+        let args = Line::parse_from(line.iter().chain(flags.iter().copied())).args;
+        let error = args.connect("gateway").await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(&url), "{error}");
+        assert!(!error.contains(NKEY[1]), "without {missing}: {error}");
+    }
+    let flags = [authority, nkey];
+    let setting = Setting::clustered_with(vec![broker], |_, _| url.clone(), &flags).await;
+    setting.gate.open();
+    let accepted = submit(&setting.jobs, 2).await;
+    let events = watched(&setting.jobs, &accepted.job).await;
+    assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
+    assert_eq!(pictures(&events).len(), FRAMES);
 }

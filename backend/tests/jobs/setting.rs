@@ -42,12 +42,13 @@ pub(crate) struct Cluster {
 }
 
 #[derive(Parser)]
-struct Line {
+pub(crate) struct Line {
     #[command(flatten)]
-    args: ClusterArgs,
+    pub(crate) args: ClusterArgs,
 }
 
-fn scheduler() -> SchedulerConfig {
+/// Bounds of whoever draws.
+pub(crate) fn scheduler() -> SchedulerConfig {
     SchedulerConfig {
         queue_limit: QUEUE_LIMIT,
         max_batch: 1,
@@ -71,14 +72,15 @@ impl Setting {
 
     /// A gateway and a worker with a broker between them.
     pub(crate) async fn clustered() -> Self {
-        Self::clustered_with(vec![Broker::start().await], |broker, _| broker.url()).await
+        Self::clustered_with(vec![Broker::start().await], |broker, _| broker.url(), &[]).await
     }
 
     /// The same with brokers that keep a copy each, which gateway, worker and whoever makes the
-    /// streams (`admin`) reach at these addresses.
+    /// streams (`admin`) reach at these addresses and with these flags.
     pub(crate) async fn clustered_with(
         brokers: Vec<Broker>,
         url: impl Fn(&Broker, &str) -> String,
+        flags: &[String],
     ) -> Self {
         // A test that fails shows what the parts said; a second one in a process finds it set up.
         let _ = tracing_subscriber::fmt().with_test_writer().with_ansi(false).try_init();
@@ -94,7 +96,7 @@ impl Setting {
                 format!("--results=file://{}", directory.path().join("results").display()),
                 format!("--cluster-jobs={jobs}"),
             ];
-            Line::parse_from(line).args
+            Line::parse_from(line.iter().chain(flags)).args
         };
         // Several servers first agree on who leads.
         let mut made = args("admin").connect("admin").await;
@@ -131,7 +133,16 @@ impl Cluster {
 
     /// One more worker.
     pub(crate) async fn add_worker(&mut self, name: &str, generator: &FakeGenerator) {
-        let config = WorkerConfig { name: name.into(), scheduler: scheduler(), ack_wait: ACK_WAIT };
+        let config = WorkerConfig { ack_wait: ACK_WAIT, ..WorkerConfig::new(name, scheduler()) };
+        self.add_worker_with(config, generator).await;
+    }
+
+    /// One more worker, with times of its own.
+    pub(crate) async fn add_worker_with(
+        &mut self,
+        config: WorkerConfig,
+        generator: &FakeGenerator,
+    ) {
         let connection = self.for_workers.connect("worker").await.unwrap();
         let worker = Worker::start(config, connection, vec![Box::new(generator.clone())]).await;
         self.workers.push(worker.unwrap());
