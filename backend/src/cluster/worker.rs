@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{
-    AckKind, Message,
-    consumer::{Consumer, pull},
-    stream::Stream as JetStream,
+use async_nats::{
+    connection::State,
+    jetstream::{
+        AckKind, Message,
+        consumer::{Consumer, pull},
+        stream::Stream as JetStream,
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -233,6 +236,18 @@ impl Worker {
     /// Adds the metrics, named `var_dd_…`, to a registry.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.0.drawing.register_metrics(registry);
+    }
+
+    /// Whether jobs are taken.
+    ///
+    /// # Errors
+    /// Why they are not, in a line.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.0.connection.client.connection_state() {
+            _ if self.is_stopping() => Err("stopping: no more jobs are taken".into()),
+            State::Connected => Ok(()),
+            state => Err(format!("no connection to the broker ({state})")),
+        }
     }
 
     /// Takes no more jobs, waits at most for `limit` until those that run have ended, and gives the

@@ -2,22 +2,26 @@
 
 use std::{
     io::{self, Write},
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use clap::{Args, value_parser};
-use tokio::runtime::Builder;
+use prometheus_client::registry::Registry;
+use tokio::{runtime::Builder, sync::oneshot, task::JoinHandle};
 
 use super::{
     model::default_model,
-    serve::{load, stop_signal},
+    serve::{listen, load, stop_signal},
 };
 use crate::{
     cluster::{ClusterArgs, Worker, WorkerConfig},
     config::models_or,
     device_args::NetworkArgs,
+    http::{self, Ready},
     scheduler::SchedulerConfig,
 };
 
@@ -47,6 +51,9 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "SECONDS", env = "VAR_DD_DRAIN_S", default_value_t = 30,
           value_parser = value_parser!(u64).range(0..=3600))]
     drain_s: u64,
+    /// Where /livez, /readyz and /metrics are answered, and nothing else [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VAR_DD_WORKER_LISTEN")]
+    listen: Option<SocketAddr>,
     /// Name of this worker in logs [default: name of the host, and number of the process].
     #[arg(long, value_name = "NAME", env = "VAR_DD_WORKER_NAME")]
     name: Option<String>,
@@ -62,6 +69,7 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
         .build()
         .context("the system gives no threads for the worker")?;
     let models = models_or(args.models, default_model);
+    let listener = args.listen.map(listen).transpose()?;
     runtime.block_on(async {
         let stop = stop_signal()?;
         // What is likeliest to be wrong comes first: loading takes longer than connecting.
@@ -85,12 +93,36 @@ pub fn run(args: WorkerArgs) -> anyhow::Result<()> {
             "The worker {name} takes jobs ({}). Ctrl-C stops it.",
             names.join(", ")
         );
+        let (stopped, until_stopped) = oneshot::channel();
+        let vitals = listener.map(|listener| tell_vitals(&worker, listener, until_stopped));
         stop.await;
         tracing::info!(drain_s = args.drain_s, "stopping: what runs may end, the rest goes back");
         worker.stop(Duration::from_secs(args.drain_s)).await;
+        drop(stopped);
+        if let Some(vitals) = vitals.transpose()? {
+            // Nobody is left to be told that it failed.
+            let _ = vitals.await;
+        }
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Answers whoever watches the worker, until the other end of `until` is dropped.
+fn tell_vitals(
+    worker: &Worker,
+    listener: TcpListener,
+    until: oneshot::Receiver<()>,
+) -> anyhow::Result<JoinHandle<io::Result<()>>> {
+    let address = listener.local_addr().context("the address it listens on")?;
+    let mut registry = Registry::default();
+    worker.register_metrics(&mut registry);
+    let watched = worker.clone();
+    let ready: Ready = Arc::new(move || watched.ready());
+    tracing::info!("health and counters: http://{address}/readyz, http://{address}/metrics");
+    Ok(tokio::spawn(http::serve_vitals(listener, registry, ready, async {
+        let _ = until.await;
+    })))
 }
 
 fn default_name() -> String {

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::jobs::Jobs;
 
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The text format of OpenMetrics.
+pub(super) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The process answers.
 #[utoipa::path(get, path = "/livez", tag = "server",

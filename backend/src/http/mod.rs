@@ -53,6 +53,7 @@ pub mod session;
 mod shares;
 mod thumbnails;
 mod upload;
+mod vitals;
 mod walk;
 mod websocket;
 
@@ -65,6 +66,7 @@ pub use pages::Page;
 use security::{Gate, Refused};
 use session::SessionLimits;
 use thumbnails::Thumbnails;
+pub use vitals::{Ready, serve_vitals};
 
 /// What one client, and all together, may ask for. A rate of 0 is no limit.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,20 @@
 //! What is promised beyond one machine.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Parser;
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use prometheus_client::registry::Registry;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    time::sleep,
+};
 use var_dd::{
     cluster::WorkerConfig,
     generator::fake::{self, FakeGenerator, Gate},
+    http::serve_vitals,
     jobs::Jobs,
 };
 use var_dd_protocol::JobEvent;
@@ -249,4 +256,64 @@ async fn parts_speak_to_the_broker_over_tls_and_by_an_nkey() {
     let events = watched(&setting.jobs, &accepted.job).await;
     assert!(matches!(last(&events), JobEvent::Finished { .. }), "{events:?}");
     assert_eq!(pictures(&events).len(), FRAMES);
+}
+
+/// Status and text of an answer.
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_whoever_watches_it_whether_it_takes_jobs() {
+    let mut setting = Setting::clustered().await;
+    let cluster = setting.cluster.as_mut().unwrap();
+    let worker = cluster.workers[0].clone();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut registry = Registry::default();
+    worker.register_metrics(&mut registry);
+    let watched = worker.clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving =
+        tokio::spawn(serve_vitals(listener, registry, Arc::new(move || watched.ready()), async {
+            let _ = stopped.await;
+        }));
+    assert_eq!(get(address, "/livez").await.0, 200);
+    assert_eq!(get(address, "/readyz").await.0, 200);
+    assert_eq!(get(address, "/api/info").await.0, 404);
+    setting.gate.open();
+    let accepted = submit(&setting.jobs, 2).await;
+    watched_again(&setting.jobs, &accepted.job).await;
+    let (status, counters) = get(address, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(counters.contains("var_dd_batch_pictures_count 1"), "{counters}");
+    assert!(counters.ends_with("# EOF\n"), "{counters}");
+    let broker = &mut setting.cluster.as_mut().unwrap().brokers[0];
+    broker.kill();
+    let (_, reason) = until(address, 503).await;
+    assert!(reason.contains("no connection to the broker"), "{reason}");
+    broker.restart().await;
+    until(address, 200).await;
+    worker.stop(Duration::ZERO).await;
+    assert!(get(address, "/readyz").await.1.contains("stopping"));
+    drop(stop);
+    serving.await.unwrap().unwrap();
+}
+
+/// The first answer of readiness with this status.
+async fn until(address: SocketAddr, status: u16) -> (u16, String) {
+    for _ in 0..600 {
+        let answer = get(address, "/readyz").await;
+        if answer.0 == status {
+            return answer;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("readiness never answers {status}");
 }
