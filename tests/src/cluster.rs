@@ -2,11 +2,10 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::program::{PATIENCE, demo_model, var_dd};
+use crate::{
+    process::{PATIENCE, Process},
+    program::{address_in, demo_model, var_dd},
+};
 
 const BUCKET: &str = "pictures";
 
@@ -27,12 +29,6 @@ pub struct Cluster {
     nats_port: u16,
     s3_port: u16,
     _directory: TempDir,
-}
-
-/// A process that ends with the test.
-pub struct Process {
-    child: Child,
-    log: Arc<Mutex<String>>,
 }
 
 /// A gateway and where it listens.
@@ -51,82 +47,6 @@ fn variable(name: &str) -> Result<PathBuf> {
     env::var_os(name).map(PathBuf::from).with_context(|| {
         format!("the variable {name} is not set; `cargo xtask test` fetches what it names")
     })
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        let log = Arc::new(Mutex::new(String::new()));
-        let outputs: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|output| Box::new(output) as _),
-            child.stderr.take().map(|output| Box::new(output) as _),
-        ];
-        for output in outputs.into_iter().flatten() {
-            let log = log.clone();
-            // Read to the end: a full pipe would stop the process.
-            thread::spawn(move || {
-                for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                    log.push_str(&format!("{line}\n"));
-                }
-            });
-        }
-        Ok(Self { child, log })
-    }
-
-    /// What it has said so far.
-    pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Waits until it has said something.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub fn until_said(&mut self, text: &str) -> Result<String> {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            if let Some(line) = self.log().lines().find(|line| line.contains(text)) {
-                return Ok(line.to_owned());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended ({status}) before it said {text:?}:\n{}", self.log());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        bail!("it did not say {text:?}; it said:\n{}", self.log());
-    }
-
-    /// Sends a signal, as `STOP`.
-    ///
-    /// # Errors
-    /// When it cannot be sent.
-    pub fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().to_string();
-        let told = Command::new("kill").args([&format!("-{name}"), &id]).status()?;
-        if !told.success() {
-            bail!("kill -{name}: {told}");
-        }
-        Ok(())
-    }
-
-    /// Kills it at once.
-    ///
-    /// # Errors
-    /// When it cannot be killed.
-    pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already ended is as good.
-        let _ = self.kill();
-    }
 }
 
 impl Cluster {
@@ -206,7 +126,7 @@ impl Cluster {
         command.arg("--model").arg(demo_model()).arg(format!("--name={name}"));
         command.args(["--ack-wait-s=1", "--threads=1"]);
         let mut worker = Process::start(&mut command)?;
-        worker.until_said("takes jobs")?;
+        worker.until(|line| line.contains("takes jobs").then_some(()))?;
         Ok(worker)
     }
 
@@ -218,9 +138,7 @@ impl Cluster {
         let mut command = self.member("gateway")?;
         command.args(["--listen=127.0.0.1:0", "--jobs-per-minute=0"]);
         let mut process = Process::start(&mut command)?;
-        let line = process.until_said("http://127.0.0.1:")?;
-        let (_, rest) = line.split_once("http://").context("an address")?;
-        let address = rest.split('/').next().context("an address")?.to_owned();
+        let address = process.until(address_in).context("it did not say where it listens")?;
         Ok(Gateway { process, address })
     }
 }

@@ -2,20 +2,16 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use var_dd_protocol::ServerInfo;
 
-/// Longer than anything here takes on a slow, busy machine; ends a test that would hang.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub use crate::process::PATIENCE;
+use crate::process::Process;
 
 /// The demo model.
 pub fn demo_model() -> PathBuf {
@@ -51,11 +47,10 @@ pub fn var_dd() -> Result<Command> {
 
 /// A running `var-dd serve` with a data directory of its own. Killed when dropped.
 pub struct Program {
-    child: Child,
+    process: Process,
     address: String,
     data: TempDir,
     arguments: Vec<String>,
-    log: Arc<Mutex<String>>,
 }
 
 impl Program {
@@ -67,9 +62,9 @@ impl Program {
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let data = TempDir::new()?;
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let log = Arc::default();
-        let (child, address) = spawn(&arguments, data.path(), "127.0.0.1:0", &log)?;
-        Ok(Self { child, address, data, arguments, log })
+        let mut process = Process::start(&mut server(&arguments, data.path(), "127.0.0.1:0")?)?;
+        let address = process.until(address_in)?;
+        Ok(Self { process, address, data, arguments })
     }
 
     /// Kills the server at once, as `kill -9` does.
@@ -77,9 +72,7 @@ impl Program {
     /// # Errors
     /// When it cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     /// Asks the server to stop, as Ctrl-C and service managers do.
@@ -87,11 +80,7 @@ impl Program {
     /// # Errors
     /// When it cannot be asked.
     pub fn terminate(&self) -> Result<()> {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
-        if !told.success() {
-            bail!("kill: {told}");
-        }
-        Ok(())
+        self.process.signal("TERM")
     }
 
     /// Asks the server to stop and waits for its end.
@@ -108,14 +97,7 @@ impl Program {
     /// # Errors
     /// When it does not end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        bail!("the server did not stop; it said:\n{}", self.log());
+        self.process.wait().context("the server did not stop")
     }
 
     /// Starts the server again at the same address with the same data directory.
@@ -123,14 +105,15 @@ impl Program {
     /// # Errors
     /// When it does not come up.
     pub fn restart(&mut self) -> Result<()> {
-        (self.child, self.address) =
-            spawn(&self.arguments, self.data.path(), &self.address, &self.log)?;
+        let mut server = server(&self.arguments, self.data.path(), &self.address)?;
+        self.process.restart(&mut server)?;
+        self.address = self.process.until(address_in)?;
         Ok(())
     }
 
     /// Number of the process.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// `127.0.0.1:port`.
@@ -145,7 +128,7 @@ impl Program {
 
     /// What the server has said so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.process.log()
     }
 
     /// What the server offers.
@@ -157,53 +140,16 @@ impl Program {
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        // Already ended is as good.
-        let _ = self.kill();
-    }
-}
-
-fn spawn(
-    arguments: &[String],
-    data: &Path,
-    listen: &str,
-    log: &Arc<Mutex<String>>,
-) -> Result<(Child, String)> {
+/// The program as a server with the demo model.
+fn server(arguments: &[String], data: &Path, listen: &str) -> Result<Command> {
     let mut command = var_dd()?;
     command.args(["serve", "--listen", listen, "--model"]).arg(demo_model());
     command.arg("--data-dir").arg(data).args(arguments);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-    let (lines, received) = mpsc::channel();
-    let outputs: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|output| Box::new(output) as _),
-        child.stderr.take().map(|output| Box::new(output) as _),
-    ];
-    for output in outputs.into_iter().flatten() {
-        let (lines, log) = (lines.clone(), log.clone());
-        // Read to the end whoever listens: a full pipe would stop the server.
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                log.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
-                let _ = lines.send(line);
-            }
-        });
-    }
-    drop(lines);
-    let start = Instant::now();
-    while let Ok(line) = received.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
-        if let Some(address) = address_in(&line) {
-            return Ok((child, address));
-        }
-    }
-    let _ = child.kill();
-    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    bail!("the server did not say where it listens; it said:\n{log}");
+    Ok(command)
 }
 
 /// The `127.0.0.1:port` of an address in a line.
-fn address_in(line: &str) -> Option<String> {
+pub(crate) fn address_in(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("http://127.0.0.1:")?;
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     (digits > 0 && &rest[..digits] != "0").then(|| format!("127.0.0.1:{}", &rest[..digits]))

@@ -4,11 +4,16 @@ use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use crate::{chores, libtorch, page, s3, tool, workspace};
 
@@ -31,8 +36,8 @@ impl Drop for Children {
     }
 }
 
-/// Starts a broker, an S3 server, two gateways and two workers, and waits for Ctrl-C or until one
-/// of them ends.
+/// Starts a broker, an S3 server, two gateways and two workers, and waits for Ctrl-C or another
+/// signal to stop, or until one of them ends.
 ///
 /// # Errors
 /// When one does not start, or ends by itself.
@@ -45,6 +50,11 @@ pub(crate) fn run(debug: bool) -> Result<()> {
     let directory = workspace::target().join("cluster");
     fs::create_dir_all(&directory)?;
 
+    // Ctrl-C reaches all of them; a signal to this process alone is passed on by ending.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
     let mut children = Children(Vec::new());
     let config = directory.join("nats.conf");
     fs::write(&config, nats_config(&directory.join("jetstream")))?;
@@ -64,7 +74,7 @@ pub(crate) fn run(debug: bool) -> Result<()> {
     }
     let urls: Vec<_> = GATEWAYS.iter().map(|port| format!("http://127.0.0.1:{port}/")).collect();
     eprintln!("{:>10}  {} (Ctrl-C stops all)", "cluster", urls.join(" and "));
-    loop {
+    while !stop.load(Ordering::Relaxed) {
         for (name, child) in &mut children.0 {
             if let Some(status) = child.try_wait()? {
                 // Ctrl-C reaches all of them at once.
@@ -76,6 +86,7 @@ pub(crate) fn run(debug: bool) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(200));
     }
+    Ok(())
 }
 
 impl Children {

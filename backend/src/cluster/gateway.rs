@@ -63,6 +63,8 @@ const ATTEMPTS: usize = 50;
 const POST_ATTEMPTS: usize = 3;
 /// How long a viewer waits for the beginning of a log.
 const BEGINNING: Duration = Duration::from_secs(5);
+/// A job that somebody asked for is followed so long, since they may ask again and again.
+const HELD: Duration = Duration::from_secs(10);
 /// How often the length of the queue is looked up.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -179,6 +181,11 @@ impl Gateway {
         };
         let followed = self.follow(*posted);
         followed.known(BEGINNING).await;
+        let held = followed.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HELD).await;
+            drop(held);
+        });
         Ok(Some(followed))
     }
 

@@ -213,10 +213,10 @@ impl Recipe {
                 vocabulary: 2048,
                 latent_channels: 16,
                 vae: VaeConfig {
-                    channels: 32,
-                    channel_multipliers: vec![1, 1, 2, 4],
+                    channels: 16,
+                    channel_multipliers: vec![1, 2, 4, 8],
                     residual_blocks: 1,
-                    norm_groups: 8,
+                    norm_groups: 4,
                 },
                 transformer: TransformerConfig { depth: 5, width: 256, heads: 4 },
                 num_classes: 20,
