@@ -91,6 +91,7 @@ pub(crate) fn plan_editor(
                         >{ describe(kind) }</option>
                     }) }
                 </select>
+                <small>{ "the student is fast, the teacher more exact" }</small>
             </label>
             { for fields }
             <p class="hint words">

@@ -167,9 +167,9 @@ async fn a_deleted_result_is_gone_once_it_cannot_be_taken_back() -> Result<()> {
 }
 
 /// Fields of a place without a word of explanation near them: a term that opens one, a line that
-/// says what it is for, or a description of its own.
+/// says what it is for, or a description of its own. Some say all of it themselves.
 const UNEXPLAINED: &str = "return [...document.querySelectorAll('main :is(input, select)')] \
-    .filter(field => field.checkVisibility()) \
+    .filter(field => field.checkVisibility() && !field.closest('.recent, .tick')) \
     .filter(field => { \
         const about = field.getAttribute('aria-describedby'); \
         if (about && document.getElementById(about)?.textContent.trim()) return false; \
