@@ -3,8 +3,9 @@
 use crate::spelling::is_near;
 
 /// Numbers of the classes that match what was typed, best first: those whose number it is, whose
-/// name begins with it, in which a word begins with it, that contain it, in which a word begins with
-/// it but for slips of the keyboard. Several words must all match. Everything matches nothing typed.
+/// name begins with it, in which a word begins with it, that contain it, in which a word begins
+/// with it but for slips of the keyboard. Several words must all match. Everything matches nothing
+/// typed.
 pub fn search(classes: &[String], typed: &str) -> Vec<usize> {
     let typed = typed.trim().to_lowercase();
     if typed.is_empty() {

@@ -2,7 +2,8 @@
 
 use crate::MAX_SEED;
 
-/// The seed that a text means, as people write it: digits of any script, spaces between groups of them, `1e6`, `5.0`.
+/// The seed that a text means, as people write it: digits of any script, spaces between groups of
+/// them, `1e6`, `5.0`.
 ///
 /// # Errors
 /// Why the text is no seed, in words.

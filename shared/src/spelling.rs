@@ -1,8 +1,8 @@
 //! Words that were meant although they are spelled otherwise.
 
 /// Whether `typed` is the beginning of `word` but for slips: one in four letters or more, two in
-/// eight or more. A slip is a letter too many, too few, another one, or two in the wrong order. Both
-/// are in lower case.
+/// eight or more. A slip is a letter too many, too few, another one, or two in the wrong order.
+/// Both are in lower case.
 pub(crate) fn is_near(typed: &str, word: &str) -> bool {
     let (typed, word): (Vec<char>, Vec<char>) = (typed.chars().collect(), word.chars().collect());
     let allowed = match typed.len() {
@@ -10,7 +10,8 @@ pub(crate) fn is_near(typed: &str, word: &str) -> bool {
         4..=7 => 1,
         _ => 2,
     };
-    // Against every beginning of the word of about this length, as of one that is still being typed.
+    // Against every beginning of the word of about this length, as of one that is still being
+    // typed.
     let shortest = typed.len().saturating_sub(allowed).min(word.len());
     let longest = (typed.len() + allowed).min(word.len());
     let distances = distances_to_beginnings(&typed, &word[..longest]);

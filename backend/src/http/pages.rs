@@ -253,8 +253,8 @@ pub(super) async fn comparison(
     }
 }
 
-/// The page of a grid, with tags for those who preview links. Without a grid in its address that can
-/// be drawn here, the place where one is put together.
+/// The page of a grid, with tags for those who preview links. Without a grid in its address that
+/// can be drawn here, the place where one is put together.
 #[utoipa::path(
     get,
     path = "/grid",

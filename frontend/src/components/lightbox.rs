@@ -1,5 +1,5 @@
-//! A picture over the whole window: enlarged, with its numbers, from scale to scale and from picture
-//! to picture by buttons, keys and swipes.
+//! A picture over the whole window: enlarged, with its numbers, from scale to scale and from
+//! picture to picture by buttons, keys and swipes.
 
 use std::rc::Rc;
 

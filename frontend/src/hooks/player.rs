@@ -99,8 +99,8 @@ impl Playing {
     }
 }
 
-/// The player of `job`; a new one for every other job. A job that still runs, or was asked for here,
-/// comes into focus; with `by_itself` a finished one plays once when it comes.
+/// The player of `job`; a new one for every other job. A job that still runs, or was asked for
+/// here, comes into focus; with `by_itself` a finished one plays once when it comes.
 #[hook]
 pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself: bool) -> Playing {
     let player = use_state_eq(Player::default);

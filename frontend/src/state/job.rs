@@ -214,8 +214,8 @@ impl Job {
         pictures?.into_iter().max_by_key(|frame| frame.seq)
     }
 
-    /// Milliseconds to the finished pictures, and to the last frame of all, of a finished job: since
-    /// the click where this page saw it, else since acceptance.
+    /// Milliseconds to the finished pictures, and to the last frame of all, of a finished job:
+    /// since the click where this page saw it, else since acceptance.
     pub(crate) fn totals(&self) -> Option<(f64, f64)> {
         let timings = self.timings.filter(|_| self.is_finished())?;
         let times = self.frames.iter().flat_map(BTreeMap::values).map(|frame| frame.ms);

@@ -32,8 +32,8 @@ impl Pad {
     /// What the corners are called, in their order.
     pub(crate) const NAMES: [&str; 4] = ["top left", "top right", "bottom left", "bottom right"];
 
-    /// A pad over a model with `classes` classes: corners spread over them, seeds from `pick`, which
-    /// is given a bound. The place is a little off the middle, where all four are heard.
+    /// A pad over a model with `classes` classes: corners spread over them, seeds from `pick`,
+    /// which is given a bound. The place is a little off the middle, where all four are heard.
     pub(crate) fn new(classes: usize, mut pick: impl FnMut(u64) -> u64) -> Self {
         let classes = classes.max(1);
         let first = pick(classes as u64) as usize;

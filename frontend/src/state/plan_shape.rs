@@ -1,5 +1,5 @@
-//! A plan as a picture: which scales the teacher draws, where passes of the student begin, and where
-//! codewords end. Every change gives a plan that can run, or says why it cannot be made.
+//! A plan as a picture: which scales the teacher draws, where passes of the student begin, and
+//! where codewords end. Every change gives a plan that can run, or says why it cannot be made.
 
 use std::ops::Range;
 
