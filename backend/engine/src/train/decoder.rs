@@ -14,7 +14,7 @@ use super::{
     recipe::Recipe,
     sheet::to_network,
     stage::{Exam, Lesson, Stage, outcome},
-    vae::{Likeness, examine, seen, stream},
+    vae::{Likeness, examine, seen, shown, stream},
 };
 use crate::{config::Config, net::vae::Vae, weights::StateDict};
 
@@ -130,7 +130,8 @@ impl Lesson for DecoderLesson {
             let _no_grad = tch::no_grad_guard();
             let quantize = &self.vae.quantize;
             let codes = Tensor::cat(&self.vae.tokenize(&x), 1);
-            seen(&self.recipe, STAGE, &quantize.partial_sums(&quantize.lookup(&codes)), step)
+            let shown = shown(&self.recipe, STAGE, x.size()[0], self.config.scales(), step);
+            seen(&quantize.partial_sums(&quantize.lookup(&codes)), &shown)
         };
         let weights = together(&self.fixed, weights);
         let vae =

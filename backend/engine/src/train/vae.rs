@@ -248,10 +248,15 @@ fn steepness(pictures: &Tensor) -> Tensor {
     steps.topk(steepest, 1, true, false).0.mean_dim([1i64].as_slice(), false, Kind::Float)
 }
 
-/// What the decoder sees: the sum of all scales, and for some pictures of a prefix of them.
-pub(super) fn seen(recipe: &Recipe, stage: u64, sums: &[Tensor], step: u64) -> Tensor {
-    let batch = sums[0].size()[0];
-    let scales = sums.len();
+/// Up to which scale the decoder sees each picture of a batch: the last, and for some pictures an
+/// earlier one.
+pub(super) fn shown(
+    recipe: &Recipe,
+    stage: u64,
+    batch: i64,
+    scales: usize,
+    step: u64,
+) -> Vec<usize> {
     let chances = product::chances(recipe.seed, stage, 2 * step, 2 * batch as usize);
     let prefix = |pair: &[f64]| {
         let shortened = pair[0] < recipe.vae.prefix_share;
@@ -261,10 +266,14 @@ pub(super) fn seen(recipe: &Recipe, stage: u64, sums: &[Tensor], step: u64) -> T
             scales - 1
         }
     };
-    let rows: Vec<i64> = (0..batch)
-        .zip(chances.chunks_exact(2))
-        .map(|(row, pair)| prefix(pair) as i64 * batch + row)
-        .collect();
+    chances.chunks_exact(2).map(prefix).collect()
+}
+
+/// What the decoder sees: of each picture the sum of the scales up to the one that is `shown`.
+pub(super) fn seen(sums: &[Tensor], shown: &[usize]) -> Tensor {
+    let batch = sums[0].size()[0];
+    let rows: Vec<i64> =
+        (0..batch).zip(shown).map(|(row, &scale)| scale as i64 * batch + row).collect();
     let rows = Tensor::from_slice(&rows).to_device(sums[0].device());
     Tensor::cat(sums, 0).index_select(0, &rows)
 }
@@ -292,14 +301,22 @@ impl Lesson for VaeLesson {
         };
         let quantizer = sums.iter().map(distance).sum::<Tensor>() / scales as f64;
         // Straight through: the decoder sees codewords, the encoder its gradient.
-        let seen = seen(&self.recipe, STAGE, &sums, step);
+        let shown = shown(&self.recipe, STAGE, x.size()[0], scales, step);
+        let seen = seen(&sums, &shown);
         let pictures = vae.decode_unclamped(&(&latent + (seen - &latent).detach()));
         let (mut loss, mut figures) = self.likeness.loss(&pictures, &x);
         figures.push(("quantizer", quantizer.double_value(&[])));
         if let (Some(discriminator), Some(last_layer)) = (&mut self.discriminator, last_layer)
             && discriminator.takes_part(step)
+            && shown.contains(&(scales - 1))
         {
-            let own = discriminator.loss_of_maker(&pictures);
+            // A picture that lacks scales is soft rightly: told that it is not, the decoder invents
+            // edges of its own there.
+            let whole: Vec<i64> =
+                (0..).zip(&shown).filter(|row| *row.1 == scales - 1).map(|row| row.0).collect();
+            let whole = Tensor::from_slice(&whole).to_device(self.place.device);
+            let whole_of = |pictures: &Tensor| pictures.index_select(0, &whole);
+            let own = discriminator.loss_of_maker(&whole_of(&pictures));
             let [of_others, of_own] = [&loss, &own].map(|loss| gradient(loss, &pictures));
             let length = |of_pictures: &Tensor| -> Result<f64, TrainError> {
                 let through = (&pictures * of_pictures).sum(Kind::Float);
@@ -312,7 +329,8 @@ impl Lesson for VaeLesson {
             // The value stays that of the other losses, so that the curve goes on.
             let way = (&pictures * (of_others + of_own * weight)).sum(Kind::Float);
             loss = &way - way.detach() + loss.detach();
-            let discriminator_loss = discriminator.learn(&x, &pictures, step)?;
+            let discriminator_loss =
+                discriminator.learn(&whole_of(&x), &whole_of(&pictures), step)?;
             figures.extend([
                 ("discriminator", discriminator_loss),
                 ("discriminator_weight", weight),
@@ -361,6 +379,21 @@ mod tests {
     use tch::Device;
 
     use super::*;
+
+    #[test]
+    fn the_decoder_sees_each_picture_up_to_the_scale_that_is_shown() {
+        let recipe = Recipe::preset("smoke").unwrap();
+        let all = shown(&recipe, STAGE, 1000, 3, 7);
+        assert_eq!(all, shown(&recipe, STAGE, 1000, 3, 7));
+        let shortened = all.iter().filter(|&&scale| scale < 2).count();
+        assert!((60..140).contains(&shortened), "a tenth is {shortened} of 1000");
+        assert!(all.contains(&0) && all.contains(&1) && all.iter().all(|&scale| scale <= 2));
+        let sums: Vec<Tensor> = (0..3i64)
+            .map(|scale| Tensor::arange(4, (Kind::Float, Device::Cpu)) + 10 * scale)
+            .collect();
+        let found = Vec::<f32>::try_from(seen(&sums, &[2, 0, 1, 2])).unwrap();
+        assert_eq!(found, [20.0, 1.0, 12.0, 23.0]);
+    }
 
     #[test]
     fn soft_pictures_have_edges_less_steep_by_as_much_as_they_are_soft() {
