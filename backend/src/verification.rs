@@ -198,7 +198,9 @@ mod tests {
     #[test]
     fn an_animation_that_is_damaged_endless_or_a_gif_is_told_of() {
         let picture = RgbImage::from_fn(9, 9, |x, y| Rgb([x as u8 * 20, y as u8 * 20, 9]));
-        for animation in [apng(&[picture.clone(), picture.clone()]), webp(&[picture.clone()])] {
+        for animation in
+            [apng(&[picture.clone(), picture.clone()]), webp(std::slice::from_ref(&picture))]
+        {
             let mut damaged = animation.clone();
             let middle = damaged.len() * 2 / 3;
             damaged[middle..middle + 8].fill(0xff);

@@ -121,7 +121,7 @@ impl Drop for Place {
 
 /// What a standing pull tells.
 enum Come {
-    Job(Message),
+    Job(Box<Message>),
     /// The one at this consumer has ended.
     Ended(usize),
 }
@@ -214,7 +214,7 @@ impl Intake {
         match come {
             Come::Job(message) => {
                 self.see(&message);
-                Some(message)
+                Some(*message)
             }
             Come::Ended(index) => {
                 self.standing[index] = false;
@@ -254,7 +254,7 @@ async fn stand(
             while let Some(message) = messages.next().await {
                 match message {
                     Ok(message) => {
-                        let _ = tell.send(Come::Job(message));
+                        let _ = tell.send(Come::Job(Box::new(message)));
                     }
                     Err(error) => tracing::debug!(%error, "a pull ended"),
                 }

@@ -4,7 +4,7 @@ use var_dd_protocol::ModelInfo;
 use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
-use super::{explain, explain_as};
+use super::explain;
 use crate::state::{
     custom_plan::{CustomKind, CustomPlan, Field, Problem},
     glossary::Term,
@@ -99,8 +99,7 @@ pub(crate) fn plan_editor(
                 if custom.kind != CustomKind::Teacher { { "the " }{ explain(Term::Split) } }
                 if custom.kind == CustomKind::TeacherInvolved { { ", " } }
                 if custom.kind != CustomKind::FewStep {
-                    { explain_as(Term::Guidance, "cfg") }{ ", " }{ explain(Term::TopK) }{ ", " }
-                    { explain(Term::TopP) }
+                    { explain(Term::TopK) }{ ", " }{ explain(Term::TopP) }
                 }
                 { "?" }
             </p>
