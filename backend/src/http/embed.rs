@@ -259,7 +259,8 @@ pub(super) struct Player {
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No link, or not a number", body = ErrorBody),
         (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 404, description = "No link of a finished result, a comparison or a grid here", body = ErrorBody),
+        (status = 404, description = "No link of a finished result, a comparison or a grid here",
+            body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
         (status = 501, description = "Another format than JSON", body = ErrorBody),
     )
