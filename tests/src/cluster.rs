@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::Command,
     thread,
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
+    ports::free_port,
     process::{PATIENCE, Process},
     program::{address_in, demo_model, var_dd},
 };
@@ -37,10 +38,6 @@ pub struct Gateway {
     pub process: Process,
     /// `127.0.0.1:port`.
     pub address: String,
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn variable(name: &str) -> Result<PathBuf> {

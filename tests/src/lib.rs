@@ -7,6 +7,7 @@ pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod playground;
+pub mod ports;
 pub mod process;
 pub mod program;
 pub mod proxy;

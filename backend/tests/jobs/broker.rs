@@ -1,7 +1,7 @@
 //! A NATS server of a test.
 
 use std::{
-    net::TcpListener,
+    fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -9,6 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::sleep};
+
+use crate::ports::free_port;
 
 /// A server with JetStream that ends with the test.
 pub(crate) struct Broker {
@@ -32,7 +34,7 @@ impl Broker {
     /// # Panics
     /// When there is no nats-server.
     pub(crate) async fn start_with(more: &str) -> Self {
-        let broker = Self::start_at(free_port(), more);
+        let mut broker = Self::start_at(free_port().unwrap(), more);
         broker.ready().await;
         broker
     }
@@ -51,7 +53,7 @@ impl Broker {
     /// # Panics
     /// When there is no nats-server.
     pub(crate) async fn start_three() -> Vec<Self> {
-        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
+        let ports: Vec<u16> = (0..6).map(|_| free_port().unwrap()).collect();
         let (ports, routes) = ports.split_at(3);
         let all: Vec<_> =
             routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
@@ -64,7 +66,7 @@ impl Broker {
             );
             brokers.push(Self::start_at(*port, &more));
         }
-        for broker in &brokers {
+        for broker in &mut brokers {
             broker.ready().await;
         }
         brokers
@@ -80,14 +82,21 @@ impl Broker {
         format!("nats://{user}:{user}@127.0.0.1:{}", self.port)
     }
 
-    async fn ready(&self) {
-        for _ in 0..500 {
+    async fn ready(&mut self) {
+        for _ in 0..3_000 {
             if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
                 return;
             }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("nats-server has ended ({status}):\n{}", self.log());
+            }
             sleep(Duration::from_millis(20)).await;
         }
-        panic!("nats-server does not listen on {}", self.port);
+        panic!("nats-server does not listen on {}:\n{}", self.port, self.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.directory.path())).unwrap_or_default()
     }
 
     /// Kills it without warning.
@@ -110,8 +119,8 @@ impl Drop for Broker {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+fn log_file(directory: &Path) -> PathBuf {
+    directory.join("nats.log")
 }
 
 fn configure(port: u16, directory: &Path, more: &str) {
@@ -129,7 +138,7 @@ fn spawn(program: &Path, directory: &Path) -> Child {
         .arg("-c")
         .arg(directory.join("nats.conf"))
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(File::options().create(true).append(true).open(log_file(directory)).unwrap())
         .spawn()
         .unwrap_or_else(|error| {
             panic!(

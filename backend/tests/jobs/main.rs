@@ -6,4 +6,6 @@
 mod broker;
 mod cluster;
 mod conformance;
+#[path = "../../../tests/src/ports.rs"]
+mod ports;
 mod setting;

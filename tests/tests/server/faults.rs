@@ -14,7 +14,10 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use var_dd_protocol::JobState;
-use var_dd_tests::program::{PATIENCE, Program, demo_model, var_dd};
+use var_dd_tests::{
+    ports::free_port,
+    program::{PATIENCE, Program, demo_model, var_dd},
+};
 
 fn wish(seed: u64) -> Value {
     json!({"class": 1, "seed": seed, "plan": {"kind": "few_step", "t_list": [0], "loss_split_t": 3}})
@@ -52,7 +55,7 @@ async fn until_alive(address: &str) -> Result<()> {
 
 /// An address that is free now.
 fn free_address() -> Result<String> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+    Ok(format!("127.0.0.1:{}", free_port()?))
 }
 
 /// A server whose log goes wherever `command` was told.
