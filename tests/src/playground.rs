@@ -101,11 +101,26 @@ impl Playground {
         path: &str,
         scripts: &[&str],
     ) -> Result<Self> {
+        let scripts = [scripts, &[include_str!("recorder.js")]].concat();
+        Self::open_with_only(browsers, program, look, path, &scripts).await
+    }
+
+    /// The same without the one that records, for whoever measures: what asks for jobs and pictures
+    /// does not work then.
+    ///
+    /// # Errors
+    /// When the page does not load.
+    pub async fn open_with_only(
+        browsers: &Browsers,
+        program: &Program,
+        look: Look,
+        path: &str,
+        scripts: &[&str],
+    ) -> Result<Self> {
         let playground = Self { page: browsers.open(look).await?, origin: program.url("") };
         for script in scripts {
             playground.page.before_every_document(script).await?;
         }
-        playground.page.before_every_document(include_str!("recorder.js")).await?;
         playground.goto(path).await?;
         Ok(playground)
     }

@@ -50,6 +50,7 @@ pub struct Program {
     process: Process,
     address: String,
     data: TempDir,
+    model: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -60,11 +61,20 @@ impl Program {
     /// # Errors
     /// When it does not come up; with what it said.
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        let data = TempDir::new()?;
+        Self::start_with(&demo_model(), arguments)
+    }
+
+    /// The same with another model.
+    ///
+    /// # Errors
+    /// When it does not come up; with what it said.
+    pub fn start_with(model: &Path, arguments: &[&str]) -> Result<Self> {
+        let (data, model) = (TempDir::new()?, model.to_owned());
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut process = Process::start(&mut server(&arguments, data.path(), "127.0.0.1:0")?)?;
+        let mut process =
+            Process::start(&mut server(&model, &arguments, data.path(), "127.0.0.1:0")?)?;
         let address = process.until(address_in)?;
-        Ok(Self { process, address, data, arguments })
+        Ok(Self { process, address, data, model, arguments })
     }
 
     /// Kills the server at once, as `kill -9` does.
@@ -105,7 +115,7 @@ impl Program {
     /// # Errors
     /// When it does not come up.
     pub fn restart(&mut self) -> Result<()> {
-        let mut server = server(&self.arguments, self.data.path(), &self.address)?;
+        let mut server = server(&self.model, &self.arguments, self.data.path(), &self.address)?;
         self.process.restart(&mut server)?;
         self.address = self.process.until(address_in)?;
         Ok(())
@@ -140,10 +150,10 @@ impl Program {
     }
 }
 
-/// The program as a server with the demo model.
-fn server(arguments: &[String], data: &Path, listen: &str) -> Result<Command> {
+/// The program as a server.
+fn server(model: &Path, arguments: &[String], data: &Path, listen: &str) -> Result<Command> {
     let mut command = var_dd()?;
-    command.args(["serve", "--listen", listen, "--model"]).arg(demo_model());
+    command.args(["serve", "--listen", listen, "--model"]).arg(model);
     command.arg("--data-dir").arg(data).args(arguments);
     Ok(command)
 }

@@ -194,6 +194,18 @@ pub(crate) fn soak(minutes: f64) -> Result<()> {
     workspace::run(cargo.arg(minutes.to_string()))
 }
 
+/// Builds the release program and lets the end-to-end crate measure its page in a browser.
+pub(crate) fn page_speed(model: &Path, parts: &[String]) -> Result<()> {
+    let libtorch = libtorch::ensure()?;
+    page::ensure()?;
+    let program = program(&libtorch, true)?;
+    let mut cargo = workspace::cargo();
+    cargo.env("LIBTORCH", libtorch).env("VAR_DD_PROGRAM", program);
+    cargo.args(["run", "--package", "var-dd-tests", "--bin", "page_speed", "--"]);
+    let model = std::path::absolute(model)?;
+    workspace::run(cargo.arg(model).args(parts))
+}
+
 pub(crate) fn print_environment() -> Result<()> {
     let libtorch = libtorch::ensure()?;
     let libtorch = libtorch.display();

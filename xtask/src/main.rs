@@ -14,7 +14,7 @@ mod tool;
 mod wasm;
 mod workspace;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -67,6 +67,8 @@ enum Chore {
     },
     /// Let well-behaved and hostile clients use the program for long; fails when anything grows
     Soak(Soak),
+    /// Measure the page in Chromium beside the server: first visit, clicks, dragging
+    PageSpeed(PageSpeed),
     /// Take the pictures in docs/ anew from the running program
     Screenshots,
     /// Print the variables that plain cargo calls need: eval "$(cargo xtask env)"
@@ -93,6 +95,17 @@ struct Soak {
     minutes: f64,
 }
 
+/// Builds the release program and lets the end-to-end crate measure its page.
+#[derive(Args)]
+struct PageSpeed {
+    /// Directory of a model
+    #[arg(long, default_value = "static/demo-model")]
+    model: PathBuf,
+    /// What to measure [default: all]
+    #[arg(value_parser = ["visits", "clicks", "drags"])]
+    parts: Vec<String>,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Serve(serve) => chores::serve(serve.debug, &serve.arguments),
@@ -108,6 +121,7 @@ fn main() -> ExitCode {
         Chore::GpuCheck(arguments) => gpu_check::run(&arguments),
         Chore::Cluster { debug } => cluster::run(debug),
         Chore::Soak(soak) => chores::soak(soak.minutes),
+        Chore::PageSpeed(page) => chores::page_speed(&page.model, &page.parts),
         Chore::Screenshots => chores::screenshots(),
         Chore::Env => chores::print_environment(),
     };
