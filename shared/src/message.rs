@@ -27,9 +27,9 @@ pub enum ClientMessage {
         request: GenerateRequest,
     },
     /// Asks for the finished picture of a request, small and at once; nothing is kept of it.
-    /// Answered by a frame whose job is [`JobId::of_preview`] of the tag, or by `rejected`. A newer
-    /// preview of the connection takes the place of one that has not reached the device, which is
-    /// then not answered.
+    /// Answered by a frame whose job is [`JobId::of_preview`] of the tag, or by `rejected`. Two of a
+    /// connection are on their way at most, one drawn while the other waits: a newer one takes the
+    /// place of the second, which is then not answered.
     Preview {
         /// Chosen by the client, to tell answers apart.
         tag: u32,

@@ -2,9 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    future,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -70,7 +72,7 @@ pub(super) async fn connect(
         session: Session::new(site.config.session),
         window: Window::new(site.config.unconfirmed_bytes),
         viewers: StreamMap::new(),
-        preview: None,
+        previews: Vec::new(),
         client,
         conversation: site.conversations.fetch_add(1, Ordering::Relaxed),
         sender,
@@ -119,12 +121,29 @@ fn events(viewer: Viewer) -> Events {
     }))
 }
 
-/// The outcome of the newest preview, if there is one.
-async fn newest(preview: &mut Option<Preview>) -> (u32, Result<(FrameHeader, Bytes), ErrorBody>) {
-    match preview {
-        Some(preview) => preview.await,
-        None => std::future::pending().await,
-    }
+/// Previews of a connection that are on their way at most: the device draws one while the other
+/// waits, so that it never rests between them.
+const PREVIEWS: usize = 2;
+
+/// The outcome of the first preview that has one, which is taken out.
+async fn shown(previews: &mut Vec<Preview>) -> (u32, Result<(FrameHeader, Bytes), ErrorBody>) {
+    future::poll_fn(|context| {
+        // A preview is asked for when it is first polled, so every one is.
+        let ready = previews.iter_mut().enumerate().find_map(|(at, preview)| {
+            match preview.as_mut().poll(context) {
+                Poll::Ready(outcome) => Some((at, outcome)),
+                Poll::Pending => None,
+            }
+        });
+        match ready {
+            Some((at, outcome)) => {
+                drop(previews.remove(at));
+                Poll::Ready(outcome)
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 struct Conversation {
@@ -135,8 +154,9 @@ struct Conversation {
     sender: Sender,
     session: Session,
     viewers: StreamMap<JobId, Events>,
-    /// The newest preview; dropping one takes it back, unless the device has it.
-    preview: Option<Preview>,
+    /// The previews on their way, oldest first; dropping one takes it back, unless the device has
+    /// it.
+    previews: Vec<Preview>,
     window: Window,
     place: Arc<Place>,
     _permit: Permit,
@@ -183,8 +203,7 @@ impl Conversation {
                 Some((job, event)) = self.viewers.next(), if self.window.has_room() => {
                     self.tell(job, event).await?;
                 }
-                (tag, outcome) = newest(&mut self.preview), if self.window.has_room() => {
-                    self.preview = None;
+                (tag, outcome) = shown(&mut self.previews), if self.window.has_room() => {
                     self.show(tag, outcome).await?;
                 }
                 _ = ping.tick() => {
@@ -315,10 +334,11 @@ impl Conversation {
         }
     }
 
-    /// Begins a preview in place of the one before.
+    /// Begins a preview, in place of the last one if there is no room for another.
     fn preview(&mut self, tag: u32, request: GenerateRequest) {
         let site = self.site.clone();
-        self.preview = Some(Box::pin(async move { (tag, site.scheduler.preview(request).await) }));
+        self.previews.truncate(PREVIEWS - 1);
+        self.previews.push(Box::pin(async move { (tag, site.scheduler.preview(request).await) }));
     }
 
     /// Answers a preview.

@@ -38,7 +38,7 @@ pub enum Action {
         /// The request.
         request: GenerateRequest,
     },
-    /// Draw a preview in place of the one before.
+    /// Draw a preview.
     Preview {
         /// Tag of the message.
         tag: u32,

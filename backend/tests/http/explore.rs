@@ -215,12 +215,13 @@ async fn of_previews_on_a_connection_the_newest_wins() {
     );
     client.say(&ClientMessage::Preview { tag: 7, request: request(0) }).await;
     server.gate.open();
-    let shown = loop {
+    let mut shown = Vec::new();
+    while shown.len() < 2 {
         if let Heard::Frame(job, ..) = client.hear().await {
-            break job;
+            shown.push(job);
         }
-    };
-    assert_eq!(shown, JobId::of_preview(7));
+    }
+    assert_eq!(shown, [JobId::of_preview(1), JobId::of_preview(7)]);
 }
 
 #[tokio::test]

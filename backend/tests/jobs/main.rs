@@ -6,6 +6,7 @@
 mod broker;
 mod cluster;
 mod conformance;
+#[expect(unreachable_pub, reason = "another crate has this file too, where it is reached")]
 #[path = "../../../tests/src/ports.rs"]
 mod ports;
 mod setting;

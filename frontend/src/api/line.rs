@@ -1,9 +1,15 @@
 //! The connection to the server: a WebSocket that connects again by itself, and plain HTTP where a
 //! proxy does not let WebSockets through.
 
-use std::{cell::Cell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
-use futures_channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use futures_channel::{
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+    oneshot,
+};
 use futures_util::{FutureExt, SinkExt, StreamExt, select_biased};
 use gloo_events::EventListener;
 use gloo_net::websocket::{Message, futures::WebSocket};
@@ -18,6 +24,7 @@ use super::now_ms;
 use crate::state::{
     conversation::Conversation,
     job::Picture,
+    previews::Previews,
     pulse::{Next, Pulse},
     store::{Action, Connection},
 };
@@ -46,7 +53,11 @@ const PROXY_ADVICE: &str = "Pictures come only once they are finished: a proxy b
 pub(crate) struct Server {
     say: UnboundedSender<ClientMessage>,
     last_tag: Rc<Cell<u32>>,
+    previews: Rc<RefCell<Previews<Outcome>>>,
 }
+
+/// What comes of a preview.
+pub(crate) type Outcome = Result<Picture, ErrorBody>;
 
 impl PartialEq for Server {
     fn eq(&self, other: &Self) -> bool {
@@ -58,15 +69,32 @@ impl Server {
     /// Connects. What happens goes to `dispatch`, the secrets of own jobs to `keep`.
     pub(crate) fn connect(dispatch: Callback<Action>, keep: Callback<(JobId, OwnerToken)>) -> Self {
         let (say, said) = mpsc::unbounded();
-        spawn_local(Line { said, dispatch, keep, conversation: Conversation::default() }.run());
-        Self { say, last_tag: Rc::default() }
+        let previews = Rc::<RefCell<Previews<Outcome>>>::default();
+        let conversation = Conversation::default();
+        let line = Line { said, dispatch, keep, conversation, previews: previews.clone() };
+        spawn_local(line.run());
+        Self { say, last_tag: Rc::default(), previews }
     }
 
     /// Asks for a job; returns the tag of the request, which the answer carries.
     pub(crate) fn generate(&self, request: GenerateRequest) -> u32 {
+        let tag = self.next_tag();
+        self.send(ClientMessage::Generate { tag, request });
+        tag
+    }
+
+    /// Asks for a finished picture that is kept nowhere. `None` without a WebSocket. The answer is
+    /// cancelled when the connection is lost, and when a newer preview took this one's place.
+    pub(crate) fn preview(&self, request: GenerateRequest) -> Option<oneshot::Receiver<Outcome>> {
+        let tag = self.next_tag();
+        let answer = self.previews.borrow_mut().ask(tag)?;
+        self.send(ClientMessage::Preview { tag, request });
+        Some(answer)
+    }
+
+    fn next_tag(&self) -> u32 {
         let tag = self.last_tag.get() + 1;
         self.last_tag.set(tag);
-        self.send(ClientMessage::Generate { tag, request });
         tag
     }
 
@@ -97,6 +125,7 @@ struct Line {
     dispatch: Callback<Action>,
     keep: Callback<(JobId, OwnerToken)>,
     conversation: Conversation,
+    previews: Rc<RefCell<Previews<Outcome>>>,
 }
 
 impl Line {
@@ -107,6 +136,7 @@ impl Line {
         loop {
             let mut greeted = false;
             let ending = self.converse(&mut signs, &mut greeted).await;
+            self.previews.borrow_mut().lost();
             for tag in self.conversation.lost() {
                 let message = "the connection was lost before the server answered; generate again";
                 self.reject(tag, ErrorBody::new(ErrorCode::Internal, message));
@@ -273,12 +303,20 @@ impl Line {
 
     fn hear(&self, message: ServerMessage) -> Option<Ending> {
         let action = match message {
-            ServerMessage::Hello { .. } => Action::Connection(Connection::Open),
+            ServerMessage::Hello { .. } => {
+                self.previews.borrow_mut().opened();
+                Action::Connection(Connection::Open)
+            }
             ServerMessage::Accepted { tag, job, owner_token, request } => {
                 self.keep.emit((job.clone(), owner_token));
                 Action::Accepted { tag, job, request }
             }
-            ServerMessage::Rejected { tag, error } => Action::Rejected { tag, error },
+            ServerMessage::Rejected { tag, error } => {
+                if self.previews.borrow_mut().refused(tag, Err(error.clone())) {
+                    return None;
+                }
+                Action::Rejected { tag, error }
+            }
             ServerMessage::Event { job, seq, event } => Action::Event { job, seq, event },
             ServerMessage::Error { job: None, error }
                 if error.code == ErrorCode::ProtocolVersion =>
@@ -297,8 +335,14 @@ impl Line {
 
     fn frame(&mut self, bytes: &[u8]) {
         let Ok(frame) = Frame::decode(bytes) else { return };
+        let picture = held_picture(frame.picture, frame.header.media_type.as_str());
+        let mut previews = self.previews.borrow_mut();
+        if let Some(tag) = previews.tag_of(&frame.job) {
+            return previews.come(tag, picture.ok_or_else(super::no_room));
+        }
+        drop(previews);
         self.conversation.seen(&frame.job, frame.seq);
-        if let Some(picture) = held_picture(frame.picture, frame.header.media_type.as_str()) {
+        if let Some(picture) = picture {
             let Frame { job, seq, header, .. } = frame;
             self.dispatch.emit(Action::Frame { job, seq, header, picture, now_ms: now_ms() });
         }

@@ -10,7 +10,7 @@ use var_dd_protocol::{
     TokenReport, TokenizedPicture, Verification, WalkRequest,
 };
 
-pub(crate) use line::Server;
+pub(crate) use line::{Outcome, Server};
 
 use crate::state::job::Picture;
 
@@ -189,18 +189,18 @@ async fn posted_preview(request: &GenerateRequest) -> Result<Response, ErrorBody
 /// # Errors
 /// When that has no room.
 pub(crate) fn picture_of(preview: &[u8]) -> Result<Picture, ErrorBody> {
-    line::held_picture(preview, "image/jpeg").ok_or_else(|| {
-        ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
-    })
+    line::held_picture(preview, "image/jpeg").ok_or_else(no_room)
+}
+
+fn no_room() -> ErrorBody {
+    ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
 }
 
 /// The picture of an answer.
 async fn held(response: Response) -> Result<Picture, ErrorBody> {
     let media_type = response.headers().get("content-type").unwrap_or_default();
     let bytes = response.binary().await.map_err(|error| unreadable(&error))?;
-    line::held_picture(&bytes, &media_type).ok_or_else(|| {
-        ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
-    })
+    line::held_picture(&bytes, &media_type).ok_or_else(no_room)
 }
 
 /// A walk as an animated file in the memory of the browser.

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use futures_channel::oneshot::Receiver;
 use gloo_events::EventListener;
 use gloo_timers::{callback::Timeout, future::TimeoutFuture};
 use var_dd_protocol::{ErrorBody, ErrorCode, GenerateRequest, JobId, JobState, OwnerToken};
@@ -72,6 +73,11 @@ impl Backend {
         let tag = self.server.generate(request);
         self.store.dispatch(Action::Asked { tag, now_ms });
         tag
+    }
+
+    /// Asks for a finished picture that is kept nowhere, as [`Server::preview`] does.
+    pub(crate) fn preview(&self, request: GenerateRequest) -> Option<Receiver<api::Outcome>> {
+        self.server.preview(request)
     }
 
     /// Stops a job of one's own.

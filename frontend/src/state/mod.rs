@@ -18,6 +18,7 @@ pub(crate) mod opened;
 pub(crate) mod pad;
 pub(crate) mod plan_shape;
 pub(crate) mod player;
+pub(crate) mod previews;
 pub(crate) mod pulse;
 pub(crate) mod queue;
 pub(crate) mod rate;

@@ -324,10 +324,11 @@ async fn scales_are_weighed_on_the_desk_and_a_picture_is_drawn_anew_from_one_on(
     .await
 }
 
-/// Previews that were asked for since the document was loaded.
+/// Previews that came since the document was loaded, on the WebSocket or over plain HTTP.
 async fn previews(playground: &Playground) -> Result<i64> {
     let count = "return performance.getEntriesByType('resource') \
-        .filter(entry => entry.name.endsWith('/api/preview')).length";
+        .filter(entry => entry.name.endsWith('/api/preview')).length + \
+        recorded.frames.filter(frame => frame.job.startsWith('0'.repeat(24))).length";
     let count = playground.page.value(count).await?;
     count.as_i64().with_context(|| format!("{count} is no number"))
 }
