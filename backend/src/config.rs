@@ -261,8 +261,9 @@ fn split_models(value: &OsStr) -> Vec<PathBuf> {
     parts.map(|part| PathBuf::from(OsStr::from_bytes(part))).collect()
 }
 
-/// A page sends a message per click; a program that watches many jobs some more.
-const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
+/// A page sends a message per click, and one per picture while its pad follows a pointer; a program
+/// that watches many jobs sends some more.
+const MESSAGES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 
 fn listen_address(text: &str) -> Result<SocketAddr, UsageError> {
     let wrong = |why: String| {

@@ -1,6 +1,6 @@
 // Runs before the page and takes times of what a person waits for, all in ms of the page's clock.
 (() => {
-  const speed = { clicked: null, frames: [], long: [], shifted: 0, firstPicture: null, ready: null };
+  const speed = { clicked: null, asked: null, accepted: null, frames: [], long: [], shifted: 0, firstPicture: null, ready: null };
   window.speed = speed;
   addEventListener("click", () => { speed.clicked = performance.now(); }, { capture: true });
 
@@ -8,13 +8,23 @@
     constructor(...given) {
       super(...given);
       this.addEventListener("message", ({ data }) => {
-        if (typeof data === "string") return;
         const at = performance.now();
+        if (typeof data === "string") {
+          if (data.startsWith('{"type":"accepted"')) speed.accepted = at;
+          return;
+        }
         const view = new DataView(data);
         const header = new Uint8Array(data, 8, view.getUint32(4, true));
         const { job, at_ms, encode_ms, last } = JSON.parse(new TextDecoder().decode(header));
         speed.frames.push({ at, job, made: at_ms + encode_ms, last });
       });
+    }
+
+    send(data) {
+      if (typeof data === "string" && data.startsWith('{"type":"generate"')) {
+        speed.asked = performance.now();
+      }
+      super.send(data);
     }
   };
 

@@ -326,6 +326,10 @@ impl Line {
             ServerMessage::Error { job: Some(job), error } if error.code == ErrorCode::NotFound => {
                 Action::Missing { job, error }
             }
+            ServerMessage::Error { job: None, error } if error.code == ErrorCode::RateLimited => {
+                self.previews.borrow_mut().unheard();
+                Action::Notice(Some(error.message))
+            }
             ServerMessage::Error { error, .. } => Action::Notice(Some(error.message)),
             ServerMessage::Pong => return None,
         };

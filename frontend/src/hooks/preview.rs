@@ -7,7 +7,7 @@ use var_dd_protocol::{ErrorBody, GenerateRequest};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
-use super::use_backend;
+use super::{Backend, use_backend};
 use crate::{
     api::{self, Outcome},
     state::{job::Picture, rate::Rate},
@@ -37,6 +37,10 @@ struct Line {
     shown_number: u64,
     /// Whether anything is wanted, on its way or not.
     is_wanted: bool,
+    /// The number of the newest wish that was said.
+    said_number: u64,
+    /// Wishes on their way over the WebSocket.
+    on_their_way: u32,
     /// Whether a request is on its way over plain HTTP.
     busy: bool,
     is_gone: bool,
@@ -44,9 +48,12 @@ struct Line {
     shown: Preview,
 }
 
-/// The finished picture of what is wanted now, kept nowhere. On the WebSocket every wish is said at
-/// once and the server draws the newest; over plain HTTP one is on its way at a time, and of those
-/// wanted meanwhile only the newest leaves the page.
+/// Wishes on their way at a time over the WebSocket: while one is drawn another one waits, so that
+/// the device does not rest between them.
+const ON_THEIR_WAY: u32 = 2;
+
+/// The finished picture of what is wanted now, kept nowhere. Of what is wanted while others are on
+/// their way only the newest leaves the page.
 #[hook]
 pub(crate) fn use_preview(wanted: Option<GenerateRequest>) -> Preview {
     let backend = use_backend();
@@ -59,50 +66,66 @@ pub(crate) fn use_preview(wanted: Option<GenerateRequest>) -> Preview {
             now.last += 1;
             now.wanted = wanted.clone().map(|request| (now.last, request));
             now.is_wanted = wanted.is_some();
-            let Some(request) = wanted else {
+            if wanted.is_none() {
                 now.shown.of = None;
                 shown.set(now.shown.clone());
-                return;
-            };
-            let number = now.last;
-            match backend.preview(request.clone()) {
-                Some(answer) => {
-                    let wish = (number, request.clone());
-                    spawn_local(hear(line.clone(), shown, wish, answer));
-                }
-                None => ask(&line, &mut now, shown),
             }
+            say(&line, &mut now, &shown, &backend);
         });
     }
     use_effect_with((), move |()| move || line.borrow_mut().is_gone = true);
     (*shown).clone()
 }
 
+/// Says what is wanted, unless that is done already or enough is on its way.
+fn say(
+    line: &Rc<RefCell<Line>>,
+    now: &mut Line,
+    tell: &UseStateSetter<Preview>,
+    backend: &Backend,
+) {
+    let Some(wish) = now.wanted.clone() else { return };
+    if wish.0 == now.said_number || now.on_their_way == ON_THEIR_WAY {
+        return;
+    }
+    now.said_number = wish.0;
+    match backend.preview(wish.1.clone()) {
+        Some(answer) => {
+            now.on_their_way += 1;
+            spawn_local(hear(line.clone(), tell.clone(), backend.clone(), wish, answer));
+        }
+        None => ask(line, now, tell),
+    }
+}
+
 /// Waits for an answer on the WebSocket.
 async fn hear(
     line: Rc<RefCell<Line>>,
     tell: UseStateSetter<Preview>,
+    backend: Backend,
     wish: (u64, GenerateRequest),
     answer: Receiver<Outcome>,
 ) {
     let answer = answer.await;
     let mut now = line.borrow_mut();
+    now.on_their_way -= 1;
     if now.is_gone {
         return;
     }
     match answer {
         Ok(outcome) => now.heard(wish, outcome, &tell),
         // The connection is gone, or the server took what another part of the page wants instead.
-        Err(_) if now.is_newest(wish.0) => ask(&line, &mut now, tell),
+        Err(_) if now.is_newest(wish.0) => ask(&line, &mut now, &tell),
         Err(_) => {}
     }
+    say(&line, &mut now, &tell, &backend);
 }
 
 /// Asks over plain HTTP for what is wanted, unless that is done already.
-fn ask(line: &Rc<RefCell<Line>>, now: &mut Line, tell: UseStateSetter<Preview>) {
+fn ask(line: &Rc<RefCell<Line>>, now: &mut Line, tell: &UseStateSetter<Preview>) {
     if !now.busy {
         now.busy = true;
-        spawn_local(follow(line.clone(), tell));
+        spawn_local(follow(line.clone(), tell.clone()));
     }
 }
 

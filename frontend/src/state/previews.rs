@@ -26,6 +26,11 @@ impl<T> Previews<T> {
     /// The connection is gone, and what was on its way with it.
     pub(crate) fn lost(&mut self) {
         self.is_open = false;
+        self.unheard();
+    }
+
+    /// The server did not listen to something, perhaps to one of these.
+    pub(crate) fn unheard(&mut self) {
         self.waiting.clear();
     }
 

@@ -64,6 +64,8 @@ fn named_plans(model: &var_dd_protocol::ModelInfo) -> Vec<String> {
 #[serde(rename_all = "camelCase")]
 struct Speed {
     clicked: Option<f64>,
+    asked: Option<f64>,
+    accepted: Option<f64>,
     frames: Vec<Arrival>,
     long: Vec<LongTask>,
     shifted: f64,
@@ -150,8 +152,8 @@ async fn clicks(
     threads: &str,
 ) -> Result<()> {
     println!(
-        "| plan | offline | first frame | last frame | of offline | late, p50 and p99 | longest \
-         task | tasks over 50 ms a click |\n|---|---|---|---|---|---|---|---|"
+        "| plan | offline | asked | accepted | first frame | last frame | of offline | late, p50 and p99 | longest \
+         task | tasks over 50 ms a click |\n|---|---|---|---|---|---|---|---|---|---|"
     );
     for (index, plan) in plans.iter().enumerate() {
         let alone = offline(model, plan, threads)?;
@@ -159,6 +161,7 @@ async fn clicks(
         playground.wait_until_ready().await?;
         playground.wait_for_attribute("job-state", "state", "finished").await?;
         playground.choose(&format!("plan-{index}")).await?;
+        let (mut asked, mut accepted) = (vec![], vec![]);
         let (mut first, mut last, mut late) = (vec![], vec![], vec![]);
         let (mut longest, mut count) = (0_f64, 0);
         for click in 0..WARM_UP + CLICKS {
@@ -174,6 +177,8 @@ async fn clicks(
                 continue;
             }
             let clicked = speed.clicked.context("no click was seen")?;
+            asked.extend(speed.asked.map(|at| at - clicked));
+            accepted.extend(speed.accepted.map(|at| at - clicked));
             first.extend(speed.frames.first().map(|frame| frame.at - clicked));
             last.extend(speed.frames.last().map(|frame| frame.at - clicked));
             late.extend(lateness(&speed.frames));
@@ -186,7 +191,9 @@ async fn clicks(
         let mut sorted = last.clone();
         sorted.sort_by(f64::total_cmp);
         println!(
-            "| {plan} | {alone:.0} | {} | {} | {:.2} | {:.1}, {:.1} | {longest:.0} | {:.1} |",
+            "| {plan} | {alone:.0} | {} | {} | {} | {} | {:.2} | {:.1}, {:.1} | {longest:.0} | {:.1} |",
+            spread(asked),
+            spread(accepted),
             spread(first),
             spread(last),
             sorted[sorted.len() / 2] / alone,

@@ -50,7 +50,10 @@ async fn where_a_proxy_lets_no_websocket_through_pictures_come_over_plain_http()
         let example = playground.attribute("job-state", "job").await?;
         playground.choose("generate").await?;
         let job = playground.wait_for_other("job-state", "job", &example).await?.parse()?;
-        playground.wait_for_state(&job, "finished").await
+        playground.wait_for_state(&job, "finished").await?;
+        playground.goto("/explore").await?;
+        playground.wait_for_attribute("connection", "connection", "http").await?;
+        playground.wait_for_attribute("pad", "followed", "true").await
     })
     .await
 }
