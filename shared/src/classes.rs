@@ -66,6 +66,15 @@ pub fn of_text(classes: &[String], text: &str) -> Option<usize> {
         })
 }
 
+/// Whether a text says a class outright, by its number or one of its names; otherwise
+/// [`of_text`] guessed it.
+pub fn is_named(name: &str, text: &str) -> bool {
+    let wanted = plain(text);
+    wanted.parse::<u64>().is_ok()
+        || plain(name) == wanted
+        || name.split(',').any(|one| plain(one) == wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +88,10 @@ mod tests {
         assert_eq!(of("Tinca_Tinca"), Some(0));
         assert_eq!(of("tiger"), Some(2));
         assert_eq!([of("shark"), of("4"), of("-1"), of(""), of("cat")], [None; 5]);
+        let names = [("tench, Tinca tinca", "Tinca_Tinca", true), ("tiger shark", "tiger", false)];
+        for (name, text, outright) in names.into_iter().chain([("tiger shark", " 2", true)]) {
+            assert_eq!(is_named(name, text), outright, "{text}");
+        }
     }
 
     fn found(typed: &str) -> Vec<usize> {

@@ -50,7 +50,7 @@ pub(crate) use header::Header;
 use inspector::Inspector;
 pub(crate) use keys_dialog::KeysDialog;
 use lightbox::Lightbox;
-pub(crate) use notices::Notices;
+pub(crate) use notices::{Notices, close_button};
 pub(crate) use opened::use_opened;
 pub(crate) use order_switch::order_switch;
 pub(crate) use pad::{PadAction, PadView};

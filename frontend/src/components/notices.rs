@@ -91,7 +91,8 @@ pub(super) fn in_notices(message: Html) -> Html {
     }
 }
 
-fn close_button(onclick: Callback<MouseEvent>) -> Html {
+/// Takes a message away.
+pub(crate) fn close_button(onclick: Callback<MouseEvent>) -> Html {
     html! { <button type="button" class="quiet" {onclick} aria-label="Close this message">{ "×" }</button> }
 }
 

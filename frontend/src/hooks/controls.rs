@@ -14,7 +14,7 @@ use crate::{
         address::Address,
         job::Job,
         settings::{PICKED_SEEDS, Settings},
-        store::{Action, Answer},
+        store::Answer,
     },
 };
 
@@ -34,6 +34,7 @@ pub(crate) enum Current {
 struct Session {
     settings: UseStateHandle<Settings>,
     current: UseStateHandle<Current>,
+    link_note: UseStateHandle<Option<String>>,
 }
 
 /// Properties of [`SessionProvider`].
@@ -75,7 +76,8 @@ pub(crate) fn SessionProvider(props: &SessionProviderProps) -> Html {
         (false, Some(job)) => memory::keep_current_job(job),
         (false, None) => {}
     });
-    let session = Session { settings, current };
+    let link_note = use_state_eq(|| None);
+    let session = Session { settings, current, link_note };
     html! { <ContextProvider<Session> context={session}>{ props.children.clone() }</ContextProvider<Session>> }
 }
 
@@ -91,6 +93,16 @@ fn use_session() -> Session {
 #[hook]
 pub(crate) fn use_current() -> UseStateHandle<Current> {
     use_session().current
+}
+
+/// What of the link that brought the person here could not be taken, in words. It stays until it is
+/// closed: who generates at once has not read it yet.
+///
+/// # Panics
+/// Outside [`SessionProvider`].
+#[hook]
+pub(crate) fn use_link_note() -> UseStateHandle<Option<String>> {
+    use_session().link_note
 }
 
 /// What a person sets on a page, and what there is to choose from, shared: a model may name a
@@ -162,7 +174,7 @@ pub(crate) fn use_settings_of_example(controls: &Controls, example: Option<&Rc<J
 #[hook]
 pub(crate) fn use_settings_of_address() {
     let controls = use_controls();
-    let store = use_backend().store.dispatcher();
+    let note = use_link_note();
     let (location, navigator) = (use_location(), use_navigator());
     let address = use_memo(location, |location| {
         let pairs = location.as_ref().map(|location| location.query::<Vec<(String, String)>>());
@@ -175,10 +187,13 @@ pub(crate) fn use_settings_of_address() {
         let settings = (*controls.settings).clone();
         let (settings, left_out) = address.apply(settings, &controls.models);
         controls.settings.set(settings);
-        if !left_out.is_empty() {
-            let words = format!("Not all of this link could be used: {}.", left_out.join("; "));
-            store.dispatch(Action::Notice(Some(words)));
-        }
+        note.set((!left_out.is_empty()).then(|| {
+            format!(
+                "Not all of this link could be used as it stands: {}. The controls say what will \
+                 be drawn.",
+                left_out.join("; ")
+            )
+        }));
         navigator.replace(&Route::Playground);
     });
 }

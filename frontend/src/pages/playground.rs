@@ -7,12 +7,13 @@ use yew_router::prelude::*;
 
 use crate::{
     components::{
-        PlanPicker, Recent, Status, Viewer, count_picker, explain, explain_as, order_switch,
-        pickers, use_opened,
+        PlanPicker, Recent, Status, Viewer, close_button, count_picker, explain, explain_as,
+        order_switch, pickers, use_opened,
     },
     hooks::{
         Controls, Current, Key, preference, preference_names::LEARNED, random_below, use_backend,
-        use_controls, use_current, use_keys, use_result, use_settings_of_example, use_title,
+        use_controls, use_current, use_keys, use_link_note, use_result, use_settings_of_example,
+        use_title,
     },
     route::Route,
     state::{
@@ -103,6 +104,11 @@ pub(crate) fn Playground() -> Html {
     });
     let opened = use_opened(&controls);
     let has_learned = use_state_eq(|| preference(LEARNED).is_some());
+    let link_note = use_link_note();
+    let close_note = {
+        let link_note = link_note.setter();
+        Callback::from(move |_: MouseEvent| link_note.set(None))
+    };
     let reason = match &problem {
         _ if can_ask => String::new(),
         _ if store.connection == Connection::Connecting => "Connecting…".into(),
@@ -182,6 +188,14 @@ pub(crate) fn Playground() -> Html {
                         </Link<Route>>
                     }
                 </p>
+                <div class="link-notes" role="status">
+                    if let Some(words) = &*link_note {
+                        <p class="link-note" data-testid="link-note">
+                            <span>{ words }</span>
+                            { close_button(close_note) }
+                        </p>
+                    }
+                </div>
             </div>
             <Viewer
                 job={job.clone()}

@@ -98,7 +98,13 @@ impl Address {
         settings = settings.for_model(&model);
         if let Some(text) = &self.class {
             match classes::of_text(&model.classes, text) {
-                Some(class) => settings.class = class,
+                Some(class) => {
+                    settings.class = class;
+                    let name = &model.classes[class];
+                    if !classes::is_named(name, text) {
+                        left_out.push(format!("“{text}” was taken for {name}"));
+                    }
+                }
                 None => left_out.push(format!("there is no class “{text}”")),
             }
         }
@@ -225,6 +231,7 @@ mod tests {
             (&[("class", "class 4"), ("seed", "5")], 4, "5", &[]),
             (&[("class", "Class_4"), ("seed", " 5")], 4, "5", &[]),
             (&[("class", "nothing"), ("seed", "5")], 0, "5", &["nothing"]),
+            (&[("class", "clas 4"), ("seed", "5")], 4, "5", &["taken for class 4"]),
             (&[("class", "12"), ("seed", "5")], 0, "5", &["12"]),
             (&[("class", "3"), ("seed", "5"), ("utm_source", "x")], 3, "5", &[]),
             (&[("class", "3"), ("count", "99"), ("seed", "5")], 3, "5", &["99"]),

@@ -245,3 +245,32 @@ async fn a_link_in_words_sets_parts_of_a_plan_too() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn what_cannot_be_taken_of_a_link_stays_told_until_it_is_closed() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::LAPTOP.dark(), Look::NARROW] {
+            let address = "/?class=snowmann&plan=7-steps&seed=x";
+            let playground = Playground::open(browsers, &program, look, address).await?;
+            playground.element_appears("link-note").await?;
+            let told = "return document.querySelector('[data-testid=link-note]')?.textContent";
+            let words = playground.page.value(told).await?.to_string();
+            for part in ["“snowmann” was taken for snowman", "“7-steps”", "“x”"] {
+                ensure!(words.contains(part), "{look:?}: {words}");
+            }
+            // A click of the pointer: it fails where something lies over the button.
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            let after = playground.page.value(told).await?.to_string();
+            ensure!(after == words, "{look:?}: after Generate it says {after}");
+            let problems = playground.page.accessibility_problems().await?;
+            ensure!(problems.is_empty(), "{look:?}: {}", problems.join("\n"));
+            playground.page.click("[data-testid=link-note] button").await?;
+            let gone = "return !document.querySelector('[data-testid=link-note]')";
+            playground.page.wait_for("the note to go", gone).await?;
+        }
+        Ok(())
+    })
+    .await
+}
