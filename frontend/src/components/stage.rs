@@ -21,6 +21,8 @@ pub(crate) struct Stage {
     pub(crate) crisp: bool,
     /// Whether the stage is out of sight and shown small over the page.
     pub(crate) docked: bool,
+    /// Whether it is the picture before, and the new one is waited for.
+    pub(crate) is_before: bool,
     /// A picture was tapped: its number, if there are several.
     pub(crate) on_tap: Callback<Option<usize>>,
 }
@@ -103,6 +105,7 @@ impl Stage {
                     self.crisp.then_some("crisp"),
                     self.docked.then_some("docked"),
                     self.focusing.then_some("focusing"),
+                    self.is_before.then_some("before"),
                 )}
                 data-testid="stage"
                 data-picture={forward.map(|picture| picture.to_string())}

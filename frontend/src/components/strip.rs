@@ -186,7 +186,10 @@ fn tile_under(event: &PointerEvent) -> Option<usize> {
 /// Scrolls the strip, and nothing else, so that the current tile is seen with its neighbours.
 fn keep_current_in_sight(strip: &NodeRef) {
     let Some(strip) = strip.cast::<HtmlElement>() else { return };
-    let Some(tile) = strip.query_selector(".tile.current").ok().flatten() else { return };
+    let Some(tile) = strip.query_selector(".tile.current").ok().flatten() else {
+        // A new picture fills it from its beginning.
+        return strip.set_scroll_left(0);
+    };
     let (strip_box, tile_box) = (strip.get_bounding_client_rect(), tile.get_bounding_client_rect());
     let room = tile_box.width();
     let left = tile_box.left() - strip_box.left() - room;

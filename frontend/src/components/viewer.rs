@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use gloo_events::EventListener;
 use gloo_timers::callback::Timeout;
+use var_dd_protocol::JobId;
 use web_sys::Element;
 use yew::prelude::*;
 
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::{
     hooks::{
-        Key, keep_preference, owner_token, preference, preference_names::PIXELS, use_backend,
-        use_keys, use_player,
+        Backend, Key, keep_preference, owner_token, preference, preference_names::PIXELS,
+        use_backend, use_keys, use_player,
     },
     state::{job::Job, timeline::Timeline, words},
 };
@@ -33,6 +34,10 @@ pub(crate) struct ViewerProps {
     #[prop_or_default]
     pub(crate) note: AttrValue,
 }
+
+/// After so long, the picture before is told from the one that is waited for: a fast machine has
+/// the new one there sooner, and words that only flash help nobody.
+const BEFORE_AFTER_MS: u32 = 400;
 
 /// Pictures that are on the stage: a job, its tiles, and the one to show.
 #[derive(Clone, PartialEq)]
@@ -76,6 +81,11 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         }
         before.clone()
     };
+    let waits = job
+        .as_ref()
+        .filter(|job| shown.as_ref().is_some_and(|shown| !is_news && shown.job.id() != job.id()));
+    let is_before = use_lasts(waits.map(|job| job.id()));
+    let shown = if is_before { shown.map(|shown| whole(&backend, shown)) } else { shown };
 
     let stoppable = job.as_ref().map(|job| job.id()).filter(|id| {
         let runs = job.as_ref().is_some_and(|job| !job.state.is_final());
@@ -146,6 +156,12 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         None => (job.clone(), playing.timeline.clone(), None, *forward),
     };
     let scale = tile.and_then(|at| timeline.tiles.get(at)).map(|tile| words::tile(tile, &timeline));
+    let caption = match &stage_job {
+        Some(before) if is_before => words::before(&before.about),
+        _ => scale.unwrap_or_default(),
+    };
+    // What is told and done is of one job: of the one that is waited for, once it takes its time.
+    let told_job = if is_before { job.clone() } else { stage_job.clone() };
     let stage = Stage {
         job: stage_job.clone(),
         timeline: timeline.clone(),
@@ -154,6 +170,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         focusing: is_news && playing.is_focusing(),
         crisp: *crisp,
         docked,
+        is_before: is_before && job.as_ref().is_some_and(|job| !job.state.is_final()),
         on_tap,
     };
     html! {
@@ -161,9 +178,10 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             <div ref={slot} class="stage-slot">
                 { stage.draw() }
             </div>
-            <p class="scale-caption" data-testid="scale-caption">{ scale.unwrap_or_default() }</p>
+            <p class="scale-caption" data-testid="scale-caption">{ caption }</p>
             <div class="told">
-                <p class="on-stage" data-testid="on-stage">{ stage_job.as_ref().map(|job| name(job)).unwrap_or_default() }
+                <p class="on-stage" data-testid="on-stage">
+                    { told_job.as_ref().map(|job| name(job)).unwrap_or_default() }
                     if !props.note.is_empty() {
                         <span class="note">{ &props.note }</span>
                     }
@@ -184,7 +202,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             <div class="tools">
                 { player_bar(&playing) }
                 <Actions
-                    job={stage_job.clone()}
+                    job={told_job}
                     forward={stage_forward}
                     crisp={*crisp}
                     on_pixels={on_pixels.clone()}
@@ -209,6 +227,29 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             }
         </section>
     }
+}
+
+/// A job that was there before with all that is drawn of it, wherever its show stood.
+fn whole(backend: &Backend, shown: Shown) -> Shown {
+    let job = backend.store.job(shown.job.id()).cloned().unwrap_or(shown.job);
+    let timeline = Rc::new(Timeline::of(&job, shown.forward));
+    let tile = timeline.tiles.iter().rposition(|tile| tile.frame.is_some()).unwrap_or(shown.tile);
+    Shown { job, timeline, tile, forward: shown.forward }
+}
+
+/// Whether one and the same job has been waited for long enough to say so.
+#[hook]
+fn use_lasts(job: Option<&JobId>) -> bool {
+    let lasts = use_state_eq(|| None::<JobId>);
+    {
+        let lasts = lasts.setter();
+        use_effect_with(job.cloned(), move |job| {
+            let later =
+                job.clone().map(|job| Timeout::new(BEFORE_AFTER_MS, move || lasts.set(Some(job))));
+            move || drop(later)
+        });
+    }
+    job.is_some() && lasts.as_ref() == job
 }
 
 /// Which of several pictures was brought forward, with the ways to the others.

@@ -32,7 +32,7 @@ pub(crate) fn state(job: &Job) -> String {
     match job.state {
         JobState::Queued => match job.position {
             None => "Waiting".into(),
-            Some(0) => "Waiting, next".into(),
+            Some(0) => "Waiting, next in line".into(),
             Some(ahead) => format!("Waiting, {ahead} ahead of you"),
         },
         // After the last pass there is nothing to tell of the networks any more.
@@ -199,6 +199,12 @@ pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
         None => return format!("{} · {}", size(tile.side), tokens(count)),
     };
     format!("{} · {} · {how}", size(tile.side), tokens(count))
+}
+
+/// What one sees while another picture is waited for.
+pub(crate) fn before(about: &About) -> String {
+    let seed = about.request.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+    format!("Still the picture before: {}{seed}", about.class_name)
 }
 
 fn tokens(count: u32) -> String {

@@ -129,6 +129,45 @@ async fn the_picture_before_stays_until_the_first_tile_of_the_new_one() -> Resul
 }
 
 #[tokio::test]
+async fn while_a_picture_is_waited_for_the_one_before_is_told_from_it() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::NARROW.dark()] {
+            let playground = Playground::open_paced(browsers, &program, look, "/", "{}").await?;
+            set_up(&playground, 0, 1).await?;
+            playground.fill("seed", "41").await?;
+            let before = playground.generate().await?;
+            playground.wait_for_state(&before, "finished").await?;
+            let last = playground.received(&before).await?.pop().context("no frame came")?;
+            // Nothing of the next one comes; the show of the one before is not over.
+            playground.page.value("window.pace = { everyMs: 3600000 }").await?;
+            playground.fill("seed", "42").await?;
+            playground.generate().await?;
+            playground.page.wait_for_text("Still the picture before").await?;
+            let told = "return ['scale-caption', 'on-stage'].map( \
+                name => document.querySelector(`[data-testid=${name}]`).textContent)";
+            let told = playground.page.value(told).await?;
+            let (caption, name) = (told[0].to_string(), told[1].to_string());
+            ensure!(caption.contains("seed 41"), "{look:?}: under the stage: {caption}");
+            ensure!(name.contains("seed 42"), "{look:?}: what is waited for is {name}");
+            let left = "return document.querySelector('[data-testid=strip]').scrollLeft";
+            let left = playground.page.value(left).await?;
+            ensure!(left == 0, "{look:?}: the strip is not at its beginning but at {left}");
+            // It is shown whole, wherever its own show stood.
+            let whole = playground.on_stage().await?;
+            ensure!(
+                whole.iter().map(|shown| &shown.digest).eq([&last.digest]),
+                "{look:?}: the stage has {whole:?}"
+            );
+            let problems = playground.page.accessibility_problems().await?;
+            ensure!(problems.is_empty(), "{look:?}: {}", problems.join("\n"));
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_key_a_tap_and_the_button_each_skip_to_the_finished_picture() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
