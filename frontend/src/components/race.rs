@@ -39,6 +39,9 @@ pub(crate) struct RaceViewProps {
     pub(crate) on_step: Callback<isize>,
     /// Play this many times slower than real, or hold.
     pub(crate) on_play: Callback<f64>,
+    /// Buttons for all of it, beside the difference.
+    #[prop_or_default]
+    pub(crate) children: Html,
 }
 
 /// The columns and their clock.
@@ -132,17 +135,19 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                 <p class="time" key={format!("{at_ms:.0}")}>
                     { format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }
                 </p>
-                <button type="button" class="quiet" disabled={is_still} onclick={play(1.0)}>
+                <button type="button" disabled={is_still} onclick={play(1.0)}>
                     { "True speed" }
                 </button>
                 <button
                     type="button"
-                    class={classes!("quiet", wiped_now.is_some().then_some("on"))}
+                    class={classes!(wiped_now.is_some().then_some("on"))}
                     data-testid="compare-wipe"
                     aria-pressed={wiped_now.is_some().to_string()}
                     disabled={is_still}
                     onclick={on_wipe}
                 >{ "Wipe between two" }</button>
+            </div>
+            <div class="race-actions">
                 <label class="race-against">
                     <span>{ "Difference to" }</span>
                     <select data-testid="race-against" disabled={is_still} onchange={on_against}>
@@ -154,6 +159,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                         }) }
                     </select>
                 </label>
+                { props.children.clone() }
             </div>
         </>
     }
@@ -246,8 +252,15 @@ fn draw_column(
                 value={drawn.to_string()}
                 aria-label="Frames shown"
             />
-            <p class="hint steps" key={format!("{drawn} {scale:?}")}>
-                { format!("frame {drawn} of {tiles}{}", scale.map(|scale| format!(" · {scale}")).unwrap_or_default()) }
+            <p class="hint race-steps">
+                <span key={format!("{drawn} {scale:?}")}>{ steps(drawn, tiles, scale) }</span>
+                if let Some(job) = job.filter(|_| is_over) {
+                    <span class="race-dot">{ " · " }</span>
+                    <Link<Route> to={Route::Result { id: job.id().to_string() }}>
+                        { "Open" }
+                        <span class="unseen">{ format!(" the result of {}", column.name) }</span>
+                    </Link<Route>>
+                }
             </p>
             if is_over {
                 <dl class="race-times">
@@ -276,12 +289,17 @@ fn draw_column(
                     { difference(props, index, to) }
                 }
             }
-            if let Some(job) = job.filter(|_| is_over) {
-                <Link<Route> to={Route::Result { id: job.id().to_string() }}>
-                    { "Open" }<span class="unseen">{ format!(" the result of {}", column.name) }</span>
-                </Link<Route>>
-            }
         </section>
+    }
+}
+
+/// How far a column is, in words.
+fn steps(drawn: usize, tiles: usize, scale: Option<String>) -> String {
+    match scale {
+        Some(scale) => format!("frame {drawn} of {tiles} · {scale}"),
+        // Before the server took it, nobody knows how many there will be.
+        None if tiles == 0 => "not begun".into(),
+        None => format!("frame {drawn} of {tiles}"),
     }
 }
 

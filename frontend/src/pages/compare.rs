@@ -286,8 +286,7 @@ pub(crate) fn Compare() -> Html {
                         }}
                         on_step={step}
                         on_play={play}
-                    />
-                    <div class="race-actions">
+                    >
                         <button
                             type="button"
                             data-testid="compare-again"
@@ -315,7 +314,7 @@ pub(crate) fn Compare() -> Html {
                                 onclick={stop.reform(|_: MouseEvent| ())}
                             >{ "Stop" }</button>
                         }
-                    </div>
+                    </RaceView>
                     <p class="hint">{ "Network: in the transformer, which draws the tokens. \
                                        Pictures: in the decoder, \
                         which turns them into what one sees, once for every step on the way. Every \

@@ -222,3 +222,26 @@ async fn a_place_that_is_opened_has_the_focus_a_title_and_its_mark() -> Result<(
     })
     .await
 }
+
+#[tokio::test]
+async fn the_buttons_of_a_comparison_are_in_sight_and_stay_where_they_are() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look { height: 768, ..LAPTOP }, Look::DESKTOP.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/compare").await?;
+            playground.element_appears("compare-start").await?;
+            playground.choose("compare-start").await?;
+            playground.element_appears("compare-share").await?;
+            let place = "const box = document.querySelector('[data-testid=compare-share]') \
+                .getBoundingClientRect(); return [box.top + scrollY, box.bottom, innerHeight]";
+            let running = playground.page.value(place).await?;
+            drawn(&playground, &program).await?;
+            let done = playground.page.value(place).await?;
+            ensure!(running[0] == done[0], "{look:?}: they move from {running} to {done}");
+            let [bottom, height] = [1, 2].map(|at| done[at].as_f64().unwrap_or(f64::NAN));
+            ensure!(bottom <= height - 32.0, "{look:?}: at the very bottom, {done}");
+        }
+        Ok(())
+    })
+    .await
+}
