@@ -54,6 +54,7 @@ pub(crate) fn History() -> Html {
     let chosen = use_state_eq(BTreeSet::<JobId>::new);
     let shown = use_state_eq(|| STEP);
     let told = use_state_eq(String::new);
+    let filters_open = use_state_eq(|| false);
     let bundling = use_state_eq(|| false);
     {
         let listed = listed.setter();
@@ -184,7 +185,7 @@ pub(crate) fn History() -> Html {
                 </p>
             }
             { draw_pair(&pair) }
-            { draw_search(&search, &all) }
+            { draw_search(&search, &filters_open, &all) }
             <div class="history-bar" role="group" aria-label="What to do with results">
                 <p data-testid="history-count" data-found={found.len().to_string()}>
                     { match few {
@@ -238,7 +239,7 @@ pub(crate) fn History() -> Html {
                     &import,
                 ) }
             </div>
-            <p class="hint">
+            <p class="hint history-advice">
                 { "Tick two to compare them. Without a choice, files hold all that was found. An \
                     exported list brings this history to another browser; pictures carry their \
                     settings." }
@@ -283,7 +284,11 @@ fn day(ms: f64) -> String {
 }
 
 /// The fields by which results are looked for.
-fn draw_search(search: &UseStateHandle<Search>, all: &[&Entry]) -> Html {
+fn draw_search(
+    search: &UseStateHandle<Search>,
+    is_open: &UseStateHandle<bool>,
+    all: &[&Entry],
+) -> Html {
     let entries: Vec<Entry> = all.iter().copied().cloned().collect();
     let plans = history::choices(&entries, |entry| &entry.own.plan);
     let models =
@@ -341,14 +346,34 @@ fn draw_search(search: &UseStateHandle<Search>, all: &[&Entry]) -> Html {
             search.set(Search { starred, ..(*search).clone() });
         })
     };
+    let filters = [&search.plan, &search.model, &search.from, &search.to];
+    let set_filters =
+        filters.iter().filter(|filter| !filter.is_empty()).count() + usize::from(search.starred);
+    let on_filters = {
+        let is_open = is_open.clone();
+        Callback::from(move |_: MouseEvent| is_open.set(!*is_open))
+    };
     html! {
         <form
-            class="history-search"
+            class={classes!("history-search", is_open.then_some("open"))}
             role="search"
             onsubmit={Callback::from(|event: SubmitEvent| event.prevent_default())}
         >
             { field("search", "history-text", "Class, plan, model or seed", &search.text,
                 |search, text| Search { text, ..search }) }
+            // Where the window is narrow, the other fields would fill it.
+            <button
+                type="button"
+                class="history-filters"
+                data-testid="history-filters"
+                aria-expanded={is_open.to_string()}
+                onclick={on_filters}
+            >
+                { match set_filters {
+                    0 => "Filters".to_owned(),
+                    count => format!("Filters · {count}"),
+                } }
+            </button>
             { list("history-plan", "Plan", plans, &search.plan,
                 |search, plan| Search { plan, ..search }) }
             { list("history-model", "Model", models, &search.model,

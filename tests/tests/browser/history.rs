@@ -327,3 +327,32 @@ async fn the_queue_shows_the_jobs_of_all_tabs_and_stops_them() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn on_a_narrow_phone_results_are_in_sight_and_filters_a_tap_away() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::NARROW, Look::PHONE.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            drawn(&playground).await?;
+            playground.goto("/history").await?;
+            found(&playground, 2).await?;
+            let sight = "return innerHeight - document.querySelector('[data-testid=history-item]') \
+                .getBoundingClientRect().top";
+            let sight = playground.page.value(sight).await?;
+            ensure!(sight.as_f64().is_some_and(|sight| sight > 150.0), "{look:?}: {sight} px");
+            check(&playground, &format!("the list, {look:?}")).await?;
+            let seen = "document.querySelector('[data-testid=history-plan]').checkVisibility()";
+            let is_seen = playground.page.value(&format!("return {seen}")).await?;
+            ensure!(is_seen == false, "{look:?}: the filters are there before they are asked for");
+            playground.choose("history-filters").await?;
+            playground.page.wait_for("the filters", &format!("return {seen}")).await?;
+            playground.choose("history-starred").await?;
+            playground.page.wait_for_text("Filters · 1").await?;
+            found(&playground, 0).await?;
+            check(&playground, &format!("the filters, {look:?}")).await?;
+        }
+        Ok(())
+    })
+    .await
+}
