@@ -49,6 +49,11 @@ async fn every_lesson_has_a_figure_that_follows_its_slider() -> Result<()> {
                 let other = format!("{SHOWN} !== {before}");
                 playground.page.wait_for(&format!("another figure, {what}"), &other).await?;
                 playground.choose("lesson-formulae").await?;
+                // What is fixed to the window does not make the page wider: it is cut off.
+                let cut = "return [...document.querySelectorAll('.lesson-steps :is(button, a)')] \
+                    .map(step => step.getBoundingClientRect()) \
+                    .some(box => box.left < 0 || box.right > innerWidth)";
+                ensure!(playground.page.value(cut).await? == false, "cut off: {what}");
                 if lesson < 8 {
                     playground.choose("lesson-on").await?;
                 }
