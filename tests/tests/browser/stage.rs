@@ -393,3 +393,28 @@ const ESCAPE: &str = "\u{e00c}";
 const ARROW_LEFT: &str = "\u{e012}";
 const ARROW_UP: &str = "\u{e013}";
 const ARROW_DOWN: &str = "\u{e015}";
+
+#[tokio::test]
+async fn a_message_leaves_the_button_for_more_pictures_free() -> Result<()> {
+    let program = Program::start(&[])?;
+    let plain = "Object.defineProperty(window, 'isSecureContext', { value: false }); \
+        document.execCommand = () => false;";
+    with_browsers(async |browsers| {
+        for look in [Look { width: 940, ..Look::LAPTOP }, Look::LAPTOP, Look::PHONE] {
+            let playground =
+                Playground::open_prepared(browsers, &program, look, "/", &[plain]).await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            playground.choose("share").await?;
+            playground.element_appears("share-link").await?;
+            let over = "const box = name => document.querySelector(name).getBoundingClientRect(); \
+                const message = box('.toast'), button = box('[data-testid=generate]'); \
+                return message.width > 0 && message.right > button.left && \
+                    message.bottom > button.top && message.left < button.right && \
+                    message.top < button.bottom";
+            ensure!(playground.page.value(over).await? == false, "{look:?}: it lies over Generate");
+        }
+        Ok(())
+    })
+    .await
+}
