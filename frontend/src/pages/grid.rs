@@ -214,7 +214,7 @@ pub(crate) fn GridPage() -> Html {
                             None => format!("{there} of {count} pictures"),
                         } }
                     </p>
-                    { draw_table(drawn, &filled) }
+                    { draw_table(drawn, Some(&filled)) }
                     <div class="race-actions">
                         if runs {
                             <button type="button" data-testid="grid-stop" onclick={stop}>
@@ -244,6 +244,9 @@ pub(crate) fn GridPage() -> Html {
                         { "Let one setting change from column to column and another from row to \
                             row, and see what each does." }
                     </p>
+                    if let Ok(Some(wanted)) = &wanted {
+                        <div class="to-come">{ draw_table(wanted, None) }</div>
+                    }
                 }
             </section>
             <aside class="rail" aria-label="What to draw">
@@ -488,13 +491,20 @@ async fn cell(request: &GenerateRequest, is_over: &Cell<bool>) -> Result<Picture
     }
 }
 
-fn draw_table(drawn: &Drawn, filled: &Filled) -> Html {
+/// The pictures under the values of one side and beside those of the other; without `filled`, the
+/// places where they will be.
+fn draw_table(drawn: &Drawn, filled: Option<&Filled>) -> Html {
     let columns = drawn.grid.across.len();
+    let pictures = filled.map(|filled| filled.pictures.clone()).unwrap_or_default();
+    let (table, cell) = match filled {
+        Some(_) => ("grid", "grid-cell"),
+        None => ("grid-to-be", "grid-cell-to-be"),
+    };
     let picture = |at: usize, name: String| {
         let query = drawn.grid.cells.get(at).map(Address::of_request).unwrap_or_default();
         html! {
-            <td key={at} data-testid="grid-cell" data-there={filled.pictures.contains_key(&at).to_string()}>
-                if let Some(picture) = filled.pictures.get(&at) {
+            <td key={at} data-testid={cell} data-there={pictures.contains_key(&at).to_string()}>
+                if let Some(picture) = pictures.get(&at) {
                     <Link<Route, Address> to={Route::Playground} query={query}>
                         <img src={picture.url().to_owned()} alt={name} />
                     </Link<Route, Address>>
@@ -507,7 +517,7 @@ fn draw_table(drawn: &Drawn, filled: &Filled) -> Html {
     html! {
         // A region that scrolls is reached by the keyboard.
         <div class="grid-scroll" tabindex="0" role="region" aria-label="Pictures">
-            <table class={format!("grid of-{}", columns.min(12))} data-testid="grid">
+            <table class={format!("grid of-{}", columns.min(12))} data-testid={table}>
                 <thead>
                     <tr>
                         <td />

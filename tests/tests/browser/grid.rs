@@ -125,3 +125,23 @@ async fn a_grid_that_cannot_be_says_why_and_a_stopped_one_goes_on() -> Result<()
     })
     .await
 }
+
+#[tokio::test]
+async fn where_the_pictures_of_a_grid_will_be_is_seen_before_they_are_drawn() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/grid").await?;
+        playground.element_appears("grid-to-be").await?;
+        playground.fill("grid-across-values", "1-3").await?;
+        let columns = "return document.querySelectorAll('[data-testid=grid-to-be] thead th') \
+            .length === 3";
+        playground.page.wait_for("a column for each value", columns).await?;
+        check(&playground, "the grid to be").await?;
+        playground.choose("grid-start").await?;
+        playground.element_appears("grid").await?;
+        let gone = "return !document.querySelector('[data-testid=grid-to-be]')";
+        playground.page.wait_for("pictures in its place", gone).await?;
+        Ok(())
+    })
+    .await
+}
