@@ -84,6 +84,16 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
     let plays_by_itself = job.as_ref().is_none_or(|job| !job.about.request.last_frame_first);
     html! {
         <main class="result" id="main" tabindex="-1">
+            <div class="lead">
+                <p>
+                    { "Drawn scale by scale, coarse to fine; the strip below has each. " }
+                    <span data-testid="learn-offer">
+                        <Link<Route> to={Route::Learn} classes="learn-offer">
+                            { "New here? How it works" }
+                        </Link<Route>>
+                    </span>
+                </p>
+            </div>
             <Viewer job={job.clone()} {status} {plays_by_itself} {forward} {on_forward} />
             <aside class="rail" aria-label="About this picture">
                 if let Some(job) = &job {

@@ -40,6 +40,8 @@ async fn a_shared_link_shows_the_same_picture_in_a_fresh_profile() -> Result<()>
         let path = link.strip_prefix(&program.url("")).context("the link leads elsewhere")?;
         let other = Playground::open(browsers, &program, Look::DESKTOP, path).await?;
         other.wait_for_state(&job, "finished").await?;
+        // Whoever comes by a link is told what this is, and where to read on.
+        other.element_appears("learn-offer").await?;
         let tiles = other.drawn_tiles().await?.len();
         other.choose_tile(tiles - 1).await?;
         let picture = other.settled_on_stage(tiles - 1).await?;
