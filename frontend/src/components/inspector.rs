@@ -132,7 +132,9 @@ fn draw(
         let law = token.and_then(|token| scale.laws.get(token));
         let top = law.map(|law| {
             let chances = law.top.iter();
-            let chances = chances.map(|of| format!("{} {:.0} %", of.code, 100.0 * of.probability));
+            // A codeword is not torn from its chance.
+            let chances = chances
+                .map(|of| format!("{}\u{a0}({:.0}\u{a0}%)", of.code, 100.0 * of.probability));
             chances.collect::<Vec<_>>().join(", ")
         });
         html! {
@@ -186,7 +188,7 @@ fn draw(
                         <th scope="col">{ "codeword" }</th>
                         <th scope="col">{ "distance" }</th>
                         <th scope="col">{ "entropy, bits" }</th>
-                        <th scope="col">{ "most likely" }</th>
+                        <th scope="col">{ "most likely codewords" }</th>
                     </tr></thead>
                     <tbody>{ for rows }</tbody>
                 </table>
