@@ -29,12 +29,15 @@ pub(crate) fn parameters(file: &[u8]) -> Result<PictureParameters, ErrorBody> {
 pub(crate) fn largest_difference(file: &[u8], drawn: &RgbImage) -> Result<u8, ErrorBody> {
     let shape = FileShape::of(file).ok_or_else(|| refuse("the file has no picture".into()))?;
     let own = drawn.dimensions();
-    if shape.format == FileFormat::Gif {
-        return Err(refuse(
-            "a GIF has at most 256 colours a picture, so that it is never equal to what was drawn; \
-             give the PNG, the APNG or the WebP"
-                .into(),
-        ));
+    let never_equal = match shape.format {
+        FileFormat::Gif => Some("a GIF has at most 256 colours a picture"),
+        FileFormat::Mp4 => Some("an MP4 is compressed with loss"),
+        FileFormat::Png | FileFormat::WebP => None,
+    };
+    if let Some(why) = never_equal {
+        return Err(refuse(format!(
+            "{why}, so that it is never equal to what was drawn; give the PNG, the APNG or the WebP"
+        )));
     }
     if (shape.width, shape.height) != own {
         return Err(refuse(format!(
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_animation_that_is_damaged_endless_or_a_gif_is_told_of() {
+    fn an_animation_that_is_damaged_endless_a_gif_or_a_video_is_told_of() {
         let picture = RgbImage::from_fn(9, 9, |x, y| Rgb([x as u8 * 20, y as u8 * 20, 9]));
         for animation in
             [apng(&[picture.clone(), picture.clone()]), webp(std::slice::from_ref(&picture))]
@@ -213,5 +216,10 @@ mod tests {
         let gif = b"GIF89a\x09\0\x09\0\0\0\0\x3b";
         let said = largest_difference(gif, &picture).unwrap_err();
         assert!(said.message.contains("256 colours"), "{said:?}");
+        let size = [0, 9, 0, 0, 0, 9, 0, 0];
+        let track = [b"\0\0\0\x18trak\0\0\0\x10tkhd", &size[..]].concat();
+        let video = [b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x20moov", &track[..]].concat();
+        let said = largest_difference(&video, &picture).unwrap_err();
+        assert!(said.message.contains("with loss"), "{said:?}");
     }
 }

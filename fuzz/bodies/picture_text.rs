@@ -5,11 +5,12 @@ use var_dd_protocol::{FileParameters, FileShape, PictureParameters, SheetParamet
 
 pub(crate) fn run(bytes: &[u8]) {
     // As long as any file here, so that WebP does not stop at its size.
-    let starts: [&[u8]; 4] = [
+    let starts: [&[u8]; 5] = [
         b"",
         b"\x89PNG\r\n\x1a\n",
         b"RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0",
         b"GIF89a\x01\0\x01\0\0\0\0",
+        b"\0\0\0\x10ftypisom\0\0\0\0",
     ];
     for start in starts {
         let file = [start, bytes].concat();

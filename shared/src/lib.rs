@@ -72,7 +72,7 @@ pub use model::{ModelInfo, ResultPage, ServerInfo};
 pub use object::from_json_object;
 pub use parameters::{
     FileFormat, FileParameters, FileShape, PARAMETERS_KEYWORD, ParametersError, PictureParameters,
-    SHEET_PICTURES, SheetParameters, Verification, WALK_KEYWORD, with_texts,
+    SHEET_PICTURES, SheetParameters, Verification, WALK_KEYWORD, XMP_BOX, with_texts,
 };
 pub use seed::seed_of;
 pub use var_dd_plan::{

@@ -1,4 +1,4 @@
-//! A closed walk between the corners of a blend, as one animated file.
+//! A closed walk between the corners of a blend, as one animated file or video.
 
 use std::ops::RangeInclusive;
 
@@ -25,7 +25,7 @@ pub struct WalkRequest {
     #[serde(deserialize_with = "crate::object::object")]
     pub request: GenerateRequest,
     /// 2 to 96 pictures in their order, each by the weights of the corners, which take the place of
-    /// those in `request`. The animation begins anew after the last one.
+    /// those in `request`. An animation begins anew after the last one.
     #[cfg_attr(feature = "openapi", schema(min_items = 2, max_items = 96))]
     pub weights: Vec<Vec<f64>>,
     /// What kind of file.
@@ -36,7 +36,7 @@ pub struct WalkRequest {
     pub picture_ms: u32,
 }
 
-/// A kind of animated file.
+/// A kind of animated file, or a video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +45,8 @@ pub enum WalkFormat {
     Gif,
     /// All colours, lossless.
     Apng,
+    /// The smallest by far, compressed with loss; whether it begins anew is up to its player.
+    Mp4,
 }
 
 impl WalkFormat {
@@ -53,6 +55,7 @@ impl WalkFormat {
         match self {
             Self::Gif => "image/gif",
             Self::Apng => "image/apng",
+            Self::Mp4 => "video/mp4",
         }
     }
 
@@ -61,6 +64,7 @@ impl WalkFormat {
         match self {
             Self::Gif => "gif",
             Self::Apng => "png",
+            Self::Mp4 => "mp4",
         }
     }
 }

@@ -25,12 +25,12 @@ const MOST_BYTES: u64 = 64 << 20;
 Pictures, animations and sheets that the playground's page downloads and those of `var-dd sample` \
 carry their request as text. It is printed as JSON, as `POST /api/jobs` takes it under \
 \"request\"; of a sheet, all of them under \"requests\". Of an animation, the last picture is \
-verified.\n\n\
+verified; a GIF or an MP4 is never equal to what was drawn.\n\n\
 Examples:\n  \
 var-dd read snowman_seed-42_2-steps.png\n  \
 var-dd read snowman_seed-42_2-steps.png --verify --model models/d16")]
 pub struct ReadArgs {
-    /// A PNG, WebP or GIF file.
+    /// A PNG, WebP, GIF or MP4 file.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Draw it again and say whether both are equal; code 1 if they are not.

@@ -138,7 +138,7 @@ pub(super) async fn encode(
     path = "/api/verify",
     tag = "jobs",
     request_body(content((Vec<u8> = "image/png"), (Vec<u8> = "image/apng"),
-        (Vec<u8> = "image/webp"), (Vec<u8> = "image/gif")),
+        (Vec<u8> = "image/webp"), (Vec<u8> = "image/gif"), (Vec<u8> = "video/mp4")),
         description = "A picture or an animation of at most 16 MiB with the text `parameters` that \
         downloads have; of an animation, the last picture is compared"),
     responses(
@@ -150,7 +150,7 @@ pub(super) async fn encode(
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The picture has too many bytes", body = ErrorBody),
         (status = 422, description = "It does not say how it was drawn, that cannot be drawn here, \
-            or it is a GIF, which has too few colours to be equal", body = ErrorBody),
+            or it is a GIF or an MP4, which are never equal to what was drawn", body = ErrorBody),
         (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
@@ -160,7 +160,8 @@ pub(super) async fn verify(
     payload: web::Payload,
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
-    check_media_type(&request, &["image/png", "image/apng", "image/webp", "image/gif"])?;
+    let types = ["image/png", "image/apng", "image/webp", "image/gif", "video/mp4"];
+    check_media_type(&request, &types)?;
     site.limits.job(site.client(&request))?;
     let timeout = site.config.timeouts.request;
     let bytes = read_bytes(&request, payload, upload::MAX_BYTES, timeout).await?;

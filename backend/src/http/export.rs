@@ -12,8 +12,11 @@ use anyhow::Context;
 use image::{RgbImage, imageops};
 use quick_cache::{Weighter, sync::Cache};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
-use var_dd_protocol::{ErrorBody, ErrorCode, FrameEntry, JobId, JobState, JobView, with_texts};
+use var_dd_protocol::{
+    ErrorBody, ErrorCode, FrameEntry, JobId, JobState, JobView, XMP_BOX, with_texts,
+};
 use webp_animation::{ColorMode, Encoder, EncoderOptions};
 
 use super::{
@@ -47,6 +50,8 @@ enum Kind {
     Apng,
     /// The scales one after the other, lossless, smaller than as APNG.
     Webp,
+    /// The scales one after the other as a video (AV1), compressed with loss: the smallest by far.
+    Mp4,
     /// The scales side by side.
     Filmstrip,
     /// All pictures of the result side by side.
@@ -81,8 +86,8 @@ pub(super) struct ExportQuery {
     picture: u32,
 }
 
-/// A finished result as one file: animated (it loops, and holds the finished picture), or side by
-/// side. The request is in it as text.
+/// A finished result as one file: animated (it loops, and holds the finished picture), a video, or
+/// side by side. The request is in it as text.
 #[utoipa::path(
     get,
     path = "/api/results/{id}/export",
@@ -91,7 +96,7 @@ pub(super) struct ExportQuery {
     responses(
         (status = 200, description = "The file", content(
             (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "image/webp"),
-            (Vec<u8> = "image/png"))),
+            (Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"))),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No such kind or pace", body = ErrorBody),
         (status = 403, description = "Host refused", body = ErrorBody),
@@ -100,6 +105,7 @@ pub(super) struct ExportQuery {
             description = "No such finished result or picture (any more)",
             body = ErrorBody
         ),
+        (status = 413, description = "Too many pixels for a video", body = ErrorBody),
         (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
@@ -118,10 +124,15 @@ pub(super) async fn export(
         );
         return Err(ApiError::new(ErrorCode::NotFound, message));
     }
+    if kind == Kind::Mp4 {
+        let check = var_dd_video::check(scales(&view, picture).len().min(SCALES), view.image_size);
+        check.map_err(|message| ApiError::new(ErrorCode::TooLarge, message))?;
+    }
     let (media_type, ending) = match kind {
         Kind::Gif => ("image/gif", "gif"),
         Kind::Apng => ("image/apng", "png"),
         Kind::Webp => ("image/webp", "webp"),
+        Kind::Mp4 => ("video/mp4", "mp4"),
         Kind::Filmstrip | Kind::Sheet => ("image/png", "png"),
     };
     let name = results::file_name(&view, picture, ending);
@@ -148,6 +159,7 @@ struct Key {
 /// Exports that were made lately, within a bound of memory.
 pub(super) struct Exports {
     made: Cache<Key, Bytes, Length>,
+    turns: Semaphore,
 }
 
 impl Exports {
@@ -157,9 +169,14 @@ impl Exports {
     /// Bytes of all that are kept.
     const BYTES: u64 = 64 << 20;
 
+    /// How many are made at once; others wait their turn, so that they leave cores to everybody
+    /// else.
+    const AT_ONCE: usize = 2;
+
     /// None made so far.
     pub(super) fn new() -> Self {
-        Self { made: Cache::with_weighter(Self::COUNT, Self::BYTES, Length) }
+        let made = Cache::with_weighter(Self::COUNT, Self::BYTES, Length);
+        Self { made, turns: Semaphore::new(Self::AT_ONCE) }
     }
 
     /// Forgets those of a result.
@@ -199,6 +216,7 @@ async fn make(
     }
     let texts = results::parameters(view, picture);
     let side = view.image_size;
+    let _turn = site.exports.turns.acquire().await;
     let made = web::block(move || made(kind, &shown, side, &texts)).await;
     let made = made.map_err(|_| {
         ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
@@ -265,6 +283,7 @@ fn made(
         Kind::Gif => gif(&pictures, &holds, side, texts),
         Kind::Apng => Ok(with_texts(&apng(&pictures, &holds, side)?, texts)),
         Kind::Webp => webp(&pictures, &holds, side, texts),
+        Kind::Mp4 => mp4(&pictures, &holds, side, texts),
         Kind::Filmstrip => {
             let strip = picture_file::in_rows(&pictures, pictures.len());
             Ok(with_texts(&picture_file::png(&strip, &[])?, texts))
@@ -348,16 +367,7 @@ fn webp(
 fn described(webp: &[u8], texts: &[(&'static str, String)]) -> Vec<u8> {
     /// Where the flags of the first chunk are, and the one that says that there is XMP.
     const FLAGS: (usize, u8) = (20, 0x04);
-    let lines: Vec<_> = texts.iter().map(|(keyword, text)| format!("{keyword}: {text}")).collect();
-    let text = lines.join("\n");
-    let xmp = format!(
-        "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"><rdf:RDF \
-         xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\"><rdf:Description \
-         rdf:about=\"\" xmlns:dc=\"http://purl.org/dc/elements/1.1/\"><dc:description><rdf:Alt>\
-         <rdf:li xml:lang=\"x-default\">{}</rdf:li></rdf:Alt></dc:description>\
-         </rdf:Description></rdf:RDF></x:xmpmeta>",
-        html_escape::encode_text(&text)
-    );
+    let xmp = xmp(texts);
     let mut file = webp.to_vec();
     let Some(flags) = file.get_mut(FLAGS.0).filter(|_| webp.get(12..16) == Some(b"VP8X")) else {
         return file;
@@ -372,6 +382,40 @@ fn described(webp: &[u8], texts: &[(&'static str, String)]) -> Vec<u8> {
     let size = (file.len() - 8) as u32;
     file[4..8].copy_from_slice(&size.to_le_bytes());
     file
+}
+
+/// A video, with texts in its XMP, which is a box of its own at its end (XMP specification, part 3,
+/// "MPEG-4").
+///
+/// # Errors
+/// As [`var_dd_video::mp4`].
+pub(super) fn mp4(
+    pictures: &[RgbImage],
+    holds: &[Duration],
+    side: u16,
+    texts: &[(&'static str, String)],
+) -> anyhow::Result<Vec<u8>> {
+    let mut file = var_dd_video::mp4(pictures, holds, side)?;
+    let xmp = xmp(texts);
+    let size = u32::try_from(8 + XMP_BOX.len() + xmp.len())?;
+    file.extend_from_slice(&size.to_be_bytes());
+    file.extend_from_slice(b"uuid");
+    file.extend_from_slice(&XMP_BOX);
+    file.extend_from_slice(xmp.as_bytes());
+    Ok(file)
+}
+
+/// Texts as the lines of a description (XMP specification, part 1).
+fn xmp(texts: &[(&'static str, String)]) -> String {
+    let lines: Vec<_> = texts.iter().map(|(keyword, text)| format!("{keyword}: {text}")).collect();
+    format!(
+        "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"><rdf:RDF \
+         xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\"><rdf:Description \
+         rdf:about=\"\" xmlns:dc=\"http://purl.org/dc/elements/1.1/\"><dc:description><rdf:Alt>\
+         <rdf:li xml:lang=\"x-default\">{}</rdf:li></rdf:Alt></dc:description>\
+         </rdf:Description></rdf:RDF></x:xmpmeta>",
+        html_escape::encode_text(&lines.join("\n"))
+    )
 }
 
 #[cfg(test)]

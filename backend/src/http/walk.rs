@@ -1,4 +1,4 @@
-//! A closed walk between corners as one animated file.
+//! A closed walk between corners as one animated file or video.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) const AT_ONCE: usize = 2;
     request_body = WalkRequest,
     responses(
         (status = 200, description = "The animation", content(
-            (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"))),
+            (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "video/mp4"))),
         (status = 400, description = "Not the JSON that is expected", body = ErrorBody),
         (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 404, description = "A parent is not there (any more)", body = ErrorBody),
@@ -57,6 +57,12 @@ pub(super) async fn walk(
     let wanted: WalkRequest =
         read_json(&request, payload, config.message_bytes, config.timeouts.request).await?;
     site.limits.job(site.client(&request))?;
+    if wanted.format == WalkFormat::Mp4 {
+        let side = site.scheduler.model(wanted.request.model.as_deref())?.image_size;
+        var_dd_video::check(wanted.weights.len(), side).map_err(|message| {
+            ErrorBody::new(ErrorCode::InvalidExplore, format!("weights: {message}")).at("weights")
+        })?;
+    }
     let deadline_ms = wanted.request.deadline_ms.unwrap_or(MAX_WALK_MS).min(MAX_WALK_MS);
     let draw = async {
         let _turn = site.walks.acquire().await;
@@ -104,5 +110,6 @@ fn made(
     match walk.format {
         WalkFormat::Gif => export::gif(pictures, &holds, side, &texts),
         WalkFormat::Apng => Ok(with_texts(&export::apng(pictures, &holds, side)?, &texts)),
+        WalkFormat::Mp4 => export::mp4(pictures, &holds, side, &texts),
     }
 }

@@ -7,6 +7,10 @@ use image::{
 };
 use reqwest::{Method, header};
 use serde_json::json;
+use shiguredo_mp4::{
+    boxes::SampleEntry,
+    demux::{Input, Mp4FileDemuxer},
+};
 use var_dd_protocol::{ErrorCode, FileShape, JobView, PictureParameters};
 
 use crate::server::{Server, refusal, wish, wish_with};
@@ -87,6 +91,49 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
     assert!(shape.is_animated && shape.width == view.image_size, "{shape:?}");
 }
 
+/// Size, and how long each picture of a video is shown, in milliseconds.
+fn video(file: &[u8]) -> ((u16, u16), Vec<u32>) {
+    let mut demuxer = Mp4FileDemuxer::new();
+    demuxer.handle_input(Input { position: 0, data: file });
+    let tracks = demuxer.tracks().unwrap().to_vec();
+    assert_eq!((tracks.len(), tracks[0].timescale.get()), (1, 1000));
+    let mut size = (0, 0);
+    let mut times = Vec::new();
+    while let Some(sample) = demuxer.next_sample().unwrap() {
+        if let Some(entry) = sample.sample_entry {
+            let SampleEntry::Av01(entry) = entry else { panic!("not AV1: {entry:?}") };
+            size = (entry.visual.width, entry.visual.height);
+        }
+        times.push(sample.duration);
+    }
+    assert_eq!(tracks[0].duration, times.iter().map(|time| u64::from(*time)).sum::<u64>());
+    (size, times)
+}
+
+#[tokio::test]
+async fn a_video_has_every_scale_and_holds_the_finished_picture() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish_with(json!({"count": 2}))).await;
+    let response = server.get(&at(&view, "as=mp4&pace=even&picture=1")).await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "video/mp4");
+    let name = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
+    assert!(name.ends_with(".mp4\""), "{name}");
+    let bytes = response.bytes().await.unwrap();
+    let (size, times) = video(&bytes);
+    let mut expected = vec![400; view.patch_nums.len()];
+    expected[view.patch_nums.len() - 1] = 2000;
+    let side = view.image_size.max(16) as u16;
+    assert_eq!((size, times), ((side, side), expected));
+    let kept = PictureParameters::of(&bytes).unwrap();
+    assert_eq!((&kept.request, kept.picture), (&view.request, 1));
+    let shape = FileShape::of(&bytes).unwrap();
+    assert!(shape.is_animated && shape.width == u32::from(side), "{shape:?}");
+
+    let drawn = server.get(&at(&view, "as=mp4")).await.bytes().await.unwrap();
+    let (_, times) = video(&drawn);
+    assert_eq!((times.len(), times.last()), (view.patch_nums.len(), Some(&2000)));
+}
+
 #[tokio::test]
 async fn an_export_is_the_same_each_time_and_gone_with_its_result() {
     let server = Server::start(&[]).await;
@@ -129,7 +176,7 @@ async fn an_export_is_asked_about_for_free_and_refused_where_there_is_none() {
     assert_eq!(again.status(), 304);
     for (query, status, code) in [
         ("", 400, ErrorCode::MalformedBody),
-        ("as=mp4", 400, ErrorCode::MalformedBody),
+        ("as=mov", 400, ErrorCode::MalformedBody),
         ("as=gif&pace=slow", 400, ErrorCode::MalformedBody),
         ("as=gif&loops=1", 400, ErrorCode::MalformedBody),
         ("as=gif&picture=-1", 400, ErrorCode::MalformedBody),

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
-use var_dd_protocol::{ErrorCode, PictureParameters};
+use var_dd_protocol::{ErrorCode, FileShape, PictureParameters};
 
 use crate::server::{Server, refusal, wish_with};
 
@@ -72,6 +72,14 @@ async fn a_walk_is_an_animation_without_end_that_says_how_it_was_drawn() {
     }
     assert_eq!((delays, decoder.repeat()), (vec![12; 3], gif::Repeat::Infinite));
     assert!(String::from_utf8_lossy(&gif).contains("parameters: {\"request\""));
+
+    let mp4 = sent(&server, &body("mp4")).await;
+    assert_eq!(mp4.headers()[header::CONTENT_TYPE], "video/mp4");
+    assert_eq!(mp4.headers()[header::CONTENT_DISPOSITION], "attachment; filename=\"walk.mp4\"");
+    let mp4 = mp4.bytes().await.unwrap();
+    assert_eq!(PictureParameters::of(&mp4).unwrap().request, kept.request);
+    let shape = FileShape::of(&mp4).unwrap();
+    assert!(shape.is_animated && shape.is_walk, "{shape:?}");
 }
 
 #[tokio::test]
@@ -103,7 +111,7 @@ async fn a_walk_out_of_bounds_is_refused_by_field() {
         assert_eq!(error.field.as_deref(), Some(field), "{body}");
         assert!(error.message.starts_with(field), "{}", error.message);
     }
-    for wrong in [with("/format", json!("mp4")), with("/weights/0", json!([null, 1.0]))] {
+    for wrong in [with("/format", json!("mov")), with("/weights/0", json!([null, 1.0]))] {
         let (status, error) = refusal(sent(&server, &wrong).await).await;
         assert_eq!((status, error.code), (400, ErrorCode::MalformedBody), "{wrong}");
     }

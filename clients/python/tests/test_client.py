@@ -88,6 +88,7 @@ def test_a_walk_is_an_animation_the_same_by_both_clients(client, shared_server):
 
     assert asyncio.run(again()) == animation
     assert client.walk(corners, points).startswith(b"GIF89a")
+    assert client.walk(corners, points, format="mp4")[4:8] == b"ftyp"
     with pytest.raises(ValueError, match="two corners"):
         client.walk(corners[:1], points)
     with pytest.raises(Refused) as refused:

@@ -162,10 +162,11 @@ fn exports(id: &JobId, picture: usize, several: bool) -> Html {
         ("gif", "Animation (GIF)"),
         ("apng", "Animation (APNG)"),
         ("webp", "Animation (WebP)"),
+        ("mp4", "Video (MP4)"),
         ("filmstrip", "All scales (PNG)"),
         ("sheet", "All pictures (PNG)"),
     ];
-    let shown = if several { &kinds[..] } else { &kinds[..4] };
+    let shown = if several { &kinds[..] } else { &kinds[..5] };
     html! {
         <>
             { for shown.iter().map(|&(kind, name)| html! {

@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// The kinds of files and what they are called.
-const FORMATS: [(WalkFormat, &str); 2] = [(WalkFormat::Gif, "GIF"), (WalkFormat::Apng, "APNG")];
+const FORMATS: [(WalkFormat, &str); 3] =
+    [(WalkFormat::Gif, "GIF"), (WalkFormat::Apng, "APNG"), (WalkFormat::Mp4, "MP4")];
 
 /// Properties of [`WalkView`].
 #[derive(PartialEq, Properties)]

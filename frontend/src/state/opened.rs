@@ -15,7 +15,8 @@ use super::{
 pub(crate) const MOST_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 
 /// Files that say how they were drawn, by their media types.
-pub(crate) const MEDIA_TYPES: [&str; 4] = ["image/png", "image/apng", "image/webp", "image/gif"];
+pub(crate) const MEDIA_TYPES: [&str; 5] =
+    ["image/png", "image/apng", "image/webp", "image/gif", "video/mp4"];
 
 /// What a file says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +35,8 @@ impl Opened {
         let parameters = FileParameters::of(bytes).map_err(|error| match error {
             // Whoever opens a file here need not have got it here.
             ParametersError::OtherFormat => {
-                "Only PNG, WebP and GIF files say how they were drawn, and this is none.".to_owned()
+                "Only PNG, WebP, GIF and MP4 files say how they were drawn, and this is none."
+                    .to_owned()
             }
             ParametersError::None => "It does not say how it was drawn. Programs that edit, copy \
                 or send pictures often drop that."
@@ -141,12 +143,16 @@ impl Opened {
         };
         let FileShape { format, width, height, .. } = self.shape;
         let side = model.image_size;
-        if format == FileFormat::Gif {
-            return Some(
-                "A GIF has at most 256 colours, so that it is never equal to what was drawn. The \
-                    APNG and the WebP can be verified."
-                    .into(),
-            );
+        let never_equal = match format {
+            FileFormat::Gif => Some("A GIF has at most 256 colours"),
+            FileFormat::Mp4 => Some("An MP4 is compressed with loss"),
+            FileFormat::Png | FileFormat::WebP => None,
+        };
+        if let Some(why) = never_equal {
+            return Some(format!(
+                "{why}, so that it is never equal to what was drawn. The APNG and the WebP can be \
+                    verified."
+            ));
         }
         ((width, height) != (side, side)).then(|| {
             format!(
@@ -226,6 +232,7 @@ mod tests {
             (opened(128, 64, FileFormat::Png), Some("side by side")),
             (opened(130, 66, FileFormat::Png), Some("130 × 66")),
             (opened(64, 64, FileFormat::Gif), Some("256 colours")),
+            (opened(64, 64, FileFormat::Mp4), Some("with loss")),
         ] {
             let told = file.cannot_verify(&models);
             assert_eq!(told.is_some(), part.is_some(), "{told:?}");

@@ -1,7 +1,8 @@
 //! What a downloaded file says of itself: the request or the requests that it was drawn by, as text
-//! in a PNG, a WebP or a GIF.
+//! in a PNG, a WebP, a GIF or an MP4.
 
 mod gif;
+mod mp4;
 mod png;
 mod webp;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GenerateRequest, from_json_object};
 
+pub use mp4::XMP_BOX;
 pub use png::with_texts;
 
 /// Keyword of the text that holds the parameters.
@@ -57,7 +59,7 @@ pub enum FileParameters {
 pub enum ParametersError {
     /// It does not begin as a file does that is read here.
     #[error(
-        "this is no PNG, WebP or GIF file; give a picture that was downloaded here, as it was \
+        "this is no PNG, WebP, GIF or MP4 file; give a picture that was downloaded here, as it was \
          downloaded"
     )]
     OtherFormat,
@@ -118,8 +120,8 @@ impl Verification {
 }
 
 impl FileParameters {
-    /// Reads the parameters in a PNG, WebP or GIF file. Nothing is decoded or unpacked, and no byte
-    /// is trusted.
+    /// Reads the parameters in a PNG, WebP, GIF or MP4 file. Nothing is decoded or unpacked, and no
+    /// byte is trusted.
     ///
     /// # Errors
     /// When there are none, or the file is not whole.
@@ -128,6 +130,7 @@ impl FileParameters {
             FileFormat::Png => png::parameters(bytes)?,
             FileFormat::WebP => webp::parameters(bytes)?,
             FileFormat::Gif => gif::parameters(bytes)?,
+            FileFormat::Mp4 => mp4::parameters(bytes)?,
         };
         let text = text.ok_or(ParametersError::None)?;
         if text.len() > MAX_TEXT {
@@ -173,6 +176,8 @@ pub enum FileFormat {
     WebP,
     /// GIF.
     Gif,
+    /// MP4.
+    Mp4,
 }
 
 impl FileFormat {
@@ -182,6 +187,9 @@ impl FileFormat {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Self::Png),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
+            // By its first brand: pictures (AVIF, HEIC) are such files, too.
+            [_, _, _, _, b'f', b't', b'y', b'p', b'i', b's', b'o', _, ..]
+            | [_, _, _, _, b'f', b't', b'y', b'p', b'm', b'p', b'4', _, ..] => Some(Self::Mp4),
             _ => None,
         }
     }
@@ -193,6 +201,7 @@ impl std::fmt::Display for FileFormat {
             Self::Png => "PNG",
             Self::WebP => "WebP",
             Self::Gif => "GIF",
+            Self::Mp4 => "MP4",
         })
     }
 }
@@ -222,6 +231,7 @@ impl FileShape {
             FileFormat::Png => png::shape(bytes),
             FileFormat::WebP => webp::shape(bytes),
             FileFormat::Gif => gif::shape(bytes),
+            FileFormat::Mp4 => mp4::shape(bytes),
         }
     }
 }

@@ -55,19 +55,28 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8; 4], &'a [u8])> {
 }
 
 /// The parameters among the lines of a description, with its signs of XML taken back.
-fn of_xmp(data: &[u8]) -> Result<Option<String>, ParametersError> {
-    let Ok(xmp) = std::str::from_utf8(data) else { return Ok(None) };
-    let keyword = format!("{PARAMETERS_KEYWORD}: ");
-    let begins_line = |at: usize| at == 0 || matches!(xmp.as_bytes()[at - 1], b'>' | b'\n');
-    let found = xmp.match_indices(&keyword).find(|&(at, _)| begins_line(at));
-    let Some((at, _)) = found else { return Ok(None) };
-    let text = &xmp[at + keyword.len()..];
+pub(super) fn of_xmp(data: &[u8]) -> Result<Option<String>, ParametersError> {
+    let Some(text) = after_keyword(data, PARAMETERS_KEYWORD) else { return Ok(None) };
     // A line, or what comes before the next tag: in a text such a sign is written `&lt;`.
     let text = text.split(['<', '\n', '\r']).next().unwrap_or_default();
     if text.len() > MAX_TEXT {
         return Err(ParametersError::TooLong(text.len()));
     }
     unescaped(text).map(Some).ok_or(ParametersError::Damaged)
+}
+
+/// Whether a line of a description begins with a keyword.
+pub(super) fn has_line(data: &[u8], keyword: &str) -> bool {
+    after_keyword(data, keyword).is_some()
+}
+
+/// All that comes after a keyword that begins a line.
+fn after_keyword<'a>(data: &'a [u8], keyword: &str) -> Option<&'a str> {
+    let xmp = std::str::from_utf8(data).ok()?;
+    let keyword = format!("{keyword}: ");
+    let begins_line = |at: usize| at == 0 || matches!(xmp.as_bytes()[at - 1], b'>' | b'\n');
+    let (at, _) = xmp.match_indices(&keyword).find(|&(at, _)| begins_line(at))?;
+    Some(&xmp[at + keyword.len()..])
 }
 
 /// A text of XML as it was before; nothing if a sign in it is none.

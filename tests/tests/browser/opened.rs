@@ -146,6 +146,7 @@ async fn exports_bring_their_settings_back_and_animations_are_verified_by_their_
             ("webp", "image/webp", None),
             ("apng", "image/apng", None),
             ("gif", "image/gif", Some("256 colours")),
+            ("mp4", "video/mp4", Some("with loss")),
             ("sheet", "image/png", Some("side by side")),
             ("filmstrip", "image/png", Some("side by side")),
         ]
@@ -250,7 +251,7 @@ async fn a_file_without_settings_is_told_plainly_and_one_can_go_on_from_it() -> 
             playground.wait_until_ready().await?;
             let before = settings(&playground).await?;
             open(&playground, "return 'no picture'", "text/plain", WAYS[1]).await?;
-            playground.page.wait_for_text("Only PNG, WebP and GIF files say").await?;
+            playground.page.wait_for_text("Only PNG, WebP, GIF and MP4 files say").await?;
             let link = "return document.querySelector('[data-testid=opened-go-on]') === null";
             ensure!(playground.page.value(link).await? == true, "a text to go on from");
 

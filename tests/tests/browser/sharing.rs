@@ -22,7 +22,8 @@ async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
         playground.wait_until_shown().await?;
         playground.choose("downloads").await?;
         let fetched = "const found = []; \
-            for (const name of ['export-gif', 'export-apng', 'export-webp', 'export-filmstrip', \
+            for (const name of ['export-gif', 'export-apng', 'export-webp', 'export-mp4', \
+                'export-filmstrip', \
                 'export-sheet', 'qr']) { \
                 const link = document.querySelector(`[data-testid=${name}]`); \
                 const response = await fetch(link.href); \
@@ -36,12 +37,83 @@ async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
                     "200 image/gif",
                     "200 image/apng",
                     "200 image/webp",
+                    "200 video/mp4",
                     "200 image/png",
                     "200 image/png",
                     "200 image/svg+xml"
                 ]),
             "{found}"
         );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_video_plays_and_ends_with_the_finished_picture() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        // As addresses of their own data, for another page: this one allows no video.
+        let data = format!(
+            "const data = async path => {{ \
+                const blob = await (await fetch(path)).blob(); \
+                return await new Promise(done => {{ \
+                    const reader = new FileReader(); \
+                    reader.onload = () => done(reader.result); \
+                    reader.readAsDataURL(blob); }}); }}; \
+             return await Promise.all([ \
+                '/api/results/{job}/export?as=mp4&pace=even', \
+                '/api/results/{job}/pictures/0.png'].map(data))"
+        );
+        let files = playground.page.value(&data).await?;
+        playground.page.goto("about:blank").await?;
+        let played = format!(
+            "const [video_data, picture_data] = {files}; \
+             const video = document.createElement('video'); \
+             const event = name => new Promise((done, fail) => {{ \
+                video.addEventListener(name, done, {{ once: true }}); \
+                video.addEventListener('error', () => fail(video.error.message)); }}); \
+             const loaded = event('loadeddata'); \
+             video.muted = true; video.src = video_data; await loaded; \
+             const pixels = source => {{ \
+                const canvas = document.createElement('canvas'); \
+                canvas.width = video.videoWidth; canvas.height = video.videoHeight; \
+                const context = canvas.getContext('2d'); \
+                context.drawImage(source, 0, 0); \
+                return context.getImageData(0, 0, canvas.width, canvas.height).data; }}; \
+             const picture = new Image(); picture.src = picture_data; await picture.decode(); \
+             const off = () => {{ \
+                const [one, other] = [pixels(video), pixels(picture)]; \
+                let sum = 0; \
+                for (let at = 0; at < one.length; at++) sum += Math.abs(one[at] - other[at]); \
+                return sum / one.length * 4 / 3; }}; \
+             const seek = async time => {{ \
+                const sought = event('seeked'); video.currentTime = time; await sought; }}; \
+             await seek(0.1); \
+             const first = off(); \
+             await seek(video.duration - 0.5); \
+             const last = off(); \
+             const ended = event('ended'); await video.play(); await ended; \
+             return {{ width: video.videoWidth, height: video.videoHeight, \
+                natural: picture.naturalWidth, ms: Math.round(video.duration * 1000), \
+                first, last, end: off() }}"
+        );
+        let played = playground.page.value(&played).await?;
+        let info = program.info().await?;
+        let model = &info.models[0];
+        let side = json!(model.image_size);
+        ensure!(played["width"] == side && played["height"] == side, "{played}");
+        ensure!(played["natural"] == side, "{played}");
+        let ms = 400 * (model.patch_nums.len() - 1) + 2000;
+        ensure!(played["ms"] == json!(ms), "{ms} ms: {played}");
+        let off = |name: &str| played[name].as_f64().unwrap_or(f64::MAX);
+        ensure!(off("last") < 6.0 && off("end") < 6.0, "another picture at its end: {played}");
+        ensure!(off("first") > 3.0 * off("last"), "the first scale is the last: {played}");
         Ok(())
     })
     .await

@@ -120,12 +120,13 @@ class Client:
         picture_ms: int = 80,
         deadline_s: float | None = None,
     ) -> bytes:
-        """A closed walk between corners as an animated file that begins anew after its last point.
+        """A closed walk between corners as an animation that begins anew after its last point.
 
         ``corners`` are two to four classes with a seed each, ``points`` the weights of the corners
-        for each picture (2 to 96 of them, each adding up to 1), ``format`` is ``"gif"`` or
-        ``"apng"``. The server keeps nothing. Raises ``ValueError`` for names that there are none of,
-        ``Refused`` where the server refuses or the deadline passes.
+        for each picture (2 to 96 of them, each adding up to 1), ``format`` is ``"gif"``,
+        ``"apng"`` or ``"mp4"`` (a video, which its player repeats or not). The server keeps
+        nothing. Raises ``ValueError`` for names that there are none of, ``Refused`` where the
+        server refuses or the deadline passes.
         """
         of = self.model(model)
         body = wire.walk(
