@@ -2,7 +2,7 @@
 
 use var_dd_protocol::{Axis, Comparison, Grid, JobState, JobView, ModelInfo, Plan};
 
-use super::results;
+use super::{link::Asked, results};
 
 /// What a result shows.
 pub(super) fn title(view: &JobView, picture: Option<usize>) -> String {
@@ -64,6 +64,16 @@ pub(super) fn pictures(count: usize) -> String {
 pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo) -> String {
     let names: Vec<_> = comparison.plans.iter().map(|plan| plan_name(plan, model)).collect();
     format!("{}: {}", class_name(comparison, model), names.join(" against "))
+}
+
+/// How a link asks for a picture to be drawn, in two lines.
+pub(super) fn of_asked(asked: &Asked) -> Vec<String> {
+    let how = match &asked.plan {
+        Some(plan) => format!("To be drawn by {}", plan_name(plan, &asked.model)),
+        None => "To be drawn scale by scale".to_owned(),
+    };
+    let seed = asked.seed.map(|seed| format!(" · seed {seed}")).unwrap_or_default();
+    vec![how, format!("{}{seed}", asked.model.name)]
 }
 
 /// What a grid shows, in a sentence.

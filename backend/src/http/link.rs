@@ -4,7 +4,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use serde::Deserialize;
 use url::form_urlencoded;
 use utoipa::IntoParams;
-use var_dd_protocol::{Comparison, Grid, JobView, ModelInfo};
+use var_dd_protocol::{Axis, Comparison, GenerateRequest, Grid, JobView, ModelInfo, Plan};
 
 use super::{Site, security::Authority};
 
@@ -72,6 +72,68 @@ pub(super) fn gridded(site: &Site, query: &str) -> Option<(Grid, ModelInfo)> {
     Some((grid, model.clone()))
 }
 
+/// What a link to the playground asks to be drawn: a class, and of the rest what it says.
+pub(super) struct Asked {
+    pub(super) model: ModelInfo,
+    pub(super) class: u32,
+    pub(super) plan: Option<Plan>,
+    pub(super) seed: Option<u64>,
+    /// The settings as a query, without what else was in the link.
+    pub(super) query: String,
+}
+
+impl Asked {
+    /// The name of the class.
+    pub(super) fn class_name(&self) -> String {
+        let name = self.model.classes.get(self.class as usize).cloned();
+        name.unwrap_or_else(|| format!("class {}", self.class))
+    }
+}
+
+/// What the query of a link to the playground asks for, if it names a class and all of it can be
+/// drawn here.
+pub(super) fn asked(site: &Site, query: &str) -> Option<Asked> {
+    asked_of(query, &site.scheduler.models())
+}
+
+fn asked_of(query: &str, models: &[ModelInfo]) -> Option<Asked> {
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+    // `top_k` is as good as `top-k`; of a name that stands twice, the last one counts.
+    let value = |name: &str| {
+        pairs.iter().rfind(|(other, _)| other.replace('_', "-") == name).map(|(_, value)| value)
+    };
+    let model = match value("model") {
+        Some(name) => models.iter().find(|model| model.name == **name)?,
+        None => models.first()?,
+    };
+    value("class")?;
+    let mut request = GenerateRequest::new(0, model.plans.first()?.plan.clone());
+    let mut settings = form_urlencoded::Serializer::new(String::new());
+    let mut has_plan = false;
+    // All of them, in their order: the plan comes before what changes a part of it.
+    for axis in Axis::ALL {
+        if let Some(text) = value(axis.name()) {
+            axis.set(text, &mut request, model).ok()?;
+            has_plan |= !matches!(axis, Axis::Class | Axis::Seed);
+            settings.append_pair(axis.name(), text);
+        }
+    }
+    if let Some(name) = value("model") {
+        settings.append_pair("model", name);
+    }
+    request.plan.validate(model.scales()).ok()?;
+    if request.plan.needs_teacher() && !model.has_teacher {
+        return None;
+    }
+    Some(Asked {
+        model: model.clone(),
+        class: request.class,
+        plan: has_plan.then_some(request.plan),
+        seed: request.seed,
+        query: settings.finish(),
+    })
+}
+
 /// The address of the server as people see it, without a slash at its end.
 pub(super) fn base(request: &HttpRequest, site: &Site) -> String {
     let extensions = request.extensions();
@@ -90,6 +152,35 @@ pub(super) fn root_of(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generator::fake;
+
+    #[test]
+    fn a_link_asks_for_what_its_words_say_and_for_nothing_if_one_of_them_is_wrong() {
+        let models = [fake::model("first"), fake::model("second")];
+        let of = |query: &str| asked_of(query, &models);
+        let asked = of("class=class-3&plan=2-steps&seed=5&utm_source=mail&model=second").unwrap();
+        assert_eq!((asked.model.name.as_str(), asked.class, asked.seed), ("second", 3, Some(5)));
+        assert_eq!(asked.plan, Some(fake::few_step(&[0, 1])));
+        assert_eq!(asked.query, "class=class-3&seed=5&plan=2-steps&model=second");
+        assert_eq!(asked.class_name(), "class 3");
+        let bare = of("class=1&class=2").unwrap();
+        assert_eq!((bare.class, bare.plan, bare.seed), (2, None, None));
+        let part = of("class=2&steps=1").unwrap().plan;
+        assert!(matches!(part, Some(Plan::FewStep { ref t_list, .. }) if t_list.len() == 1));
+        for query in [
+            "",
+            "plan=2-steps&seed=5",
+            "class=unheard-of",
+            "class=8",
+            "class=1&plan=none",
+            "class=1&seed=-5",
+            "class=1&steps=99",
+            "class=1&model=third",
+            "class=%FF%00",
+        ] {
+            assert!(of(query).is_none(), "{query}");
+        }
+    }
 
     #[test]
     fn the_way_back_to_the_page_is_as_long_as_the_path() {

@@ -10,7 +10,7 @@ use var_dd_protocol::{Comparison, Grid, JobState, JobView, ModelInfo};
 use super::{
     caption::{self, class_name, lines, plan_name, title},
     card,
-    link::picture_query,
+    link::{Asked, picture_query},
     results,
 };
 
@@ -121,6 +121,28 @@ pub(super) fn of_playground(base: &str, has_example: bool) -> Extra {
     let told =
         Told { title: NAME, description: PURPOSE, url: &url, card: Some(&card), alternative };
     Extra { title: NAME.to_owned(), tags: told.tags(), without_scripts: String::new() }
+}
+
+/// Of a link to the playground that asks for a picture.
+pub(super) fn of_asked(asked: &Asked, base: &str) -> Extra {
+    let title = asked.class_name();
+    let lines = caption::of_asked(asked);
+    let description = format!("{}. Watch it come into focus, scale by scale.", lines.join(", "));
+    let url = format!("{base}/?{}", asked.query);
+    let card = format!("{base}/card.jpg?{}", asked.query);
+    let told = Told {
+        title: &title,
+        description: &description,
+        url: &url,
+        card: Some(&card),
+        alternative: &format!("{title}, as far as it has been drawn, and the scales of the model"),
+    };
+    let without_scripts = format!(
+        "<main class=\"unscripted\"><h1>{}</h1><p>{}</p></main>",
+        encode_text(&title),
+        encode_text(&lines.join(", "))
+    );
+    Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
 }
 
 /// Of a comparison.

@@ -20,7 +20,7 @@ use super::{
     Site,
     body::{Caching, answer, reads},
     error::ApiError,
-    link::{Chosen, GridQuery, base, compared, gridded, root_of},
+    link::{Chosen, GridQuery, asked, base, compared, gridded, root_of},
     open_graph::{self, Extra},
 };
 
@@ -161,6 +161,11 @@ pub(super) async fn page(
     }
     if let Some(response) = file(&request, &site.config.page, name) {
         return Ok(response);
+    }
+    if path == "/"
+        && let Some(asked) = asked(&site, request.query_string())
+    {
+        return shell(&request, &site, &open_graph::of_asked(&asked, &base(&request, &site)));
     }
     if PLACES.contains(&path) {
         return place(&request, &site);

@@ -50,6 +50,11 @@ impl Default for Thumbnails {
 }
 
 impl Thumbnails {
+    /// The one of a class of a model, if it was drawn before: a JPEG.
+    pub(super) fn of(&self, model: &ModelInfo, class: u32) -> Option<Bytes> {
+        self.get(&(model.name.clone(), class))
+    }
+
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }

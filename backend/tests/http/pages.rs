@@ -292,6 +292,67 @@ async fn the_card_of_a_grid_shows_those_of_its_pictures_that_are_results() {
 }
 
 #[tokio::test]
+async fn a_link_to_the_playground_tells_what_it_asks_for() {
+    let server = Server::start(&[]).await;
+    let query = "class=class-2&plan=2-steps&seed=5";
+    let html = server.get(&format!("/?{query}&utm_source=mail")).await.text().await.unwrap();
+    let asked = "class=class-2&amp;seed=5&amp;plan=2-steps";
+    for part in [
+        "<title>class 2 · VAR-DD playground</title>".to_owned(),
+        "<meta property=\"og:title\" content=\"class 2\">".to_owned(),
+        "content=\"To be drawn by 2 steps, stand-in · seed 5. Watch it come".to_owned(),
+        format!("<meta property=\"og:url\" content=\"{}?{asked}\">", server.url("/")),
+        format!("<meta property=\"og:image\" content=\"{}?{asked}\">", server.url("/card.jpg")),
+        "<meta property=\"og:image:width\" content=\"1200\">".to_owned(),
+        "src=\"./assets/app-1a2b.js\"".to_owned(),
+    ] {
+        assert!(html.contains(&part), "{part} is missing in\n{html}");
+    }
+    for query in
+        ["class=words+of+a+stranger", "class=2&plan=stranger", "class=2&seed=stranger", "seed=5"]
+    {
+        let response = server.get(&format!("/?{query}")).await;
+        assert_eq!(response.status(), 200, "{query}");
+        let html = response.text().await.unwrap();
+        assert!(html.contains("<title>VAR-DD playground<"), "{query}: {html}");
+        assert!(!html.contains("stranger"), "{html}");
+    }
+    let hostile = format!("class={HOSTILE_CLASS}&seed=\"><b>&x=\"><b>");
+    let html = server.get(&format!("/?{hostile}")).await.text().await.unwrap();
+    assert!(!html.contains("\"><b>"), "{html}");
+    let html = server.get(&format!("/?class={HOSTILE_CLASS}")).await.text().await.unwrap();
+    assert!(html.contains("og:title") && !html.contains("<script>alert"), "{html}");
+}
+
+#[tokio::test]
+async fn the_card_of_a_link_to_the_playground_shows_what_is_there_and_draws_nothing() {
+    let server = Server::start(&[]).await;
+    let card = async |query: &str| {
+        let response = server.get(&format!("/card.jpg?{query}")).await;
+        assert_eq!(response.status(), 200, "{query}");
+        let bytes = response.bytes().await.unwrap();
+        assert!(bytes.len() <= 300_000, "{query}: {} bytes", bytes.len());
+        image::load_from_memory(&bytes).unwrap().to_rgb8()
+    };
+    let plain = card("").await;
+    assert_eq!(card("class=unheard-of").await, plain);
+    let asked = "class=2&plan=1-step&seed=8";
+    let empty = card(asked).await;
+    assert_eq!(empty.dimensions(), (1200, 630));
+    assert!(empty != plain, "it is the one of the playground");
+    let drawn = server.get("/api/results").await.text().await.unwrap();
+    assert!(!drawn.contains("\"id\""), "something was drawn: {drawn}");
+    server.get("/api/classes/2/thumbnail").await;
+    let class = card(asked).await;
+    assert!(class != empty, "what the class looks like is not in it");
+    server.finished(wish_with(json!({"class": 2, "seed": 8}))).await;
+    let result = card(asked).await;
+    assert!(result != class, "the result is not in it");
+    assert_eq!(card("class=2&plan=1-step&seed=9").await.dimensions(), (1200, 630));
+    assert!(card("class=2&plan=2-steps&seed=8").await != result, "another plan");
+}
+
+#[tokio::test]
 async fn a_public_address_with_a_path_works_whether_the_proxy_passes_the_path_on_or_not() {
     let server = Server::start(&["--public-url=https://draw.example/play"]).await;
     let (view, _) = server.finished(wish()).await;

@@ -14,7 +14,7 @@ use super::{
     body::{Caching, answer},
     caption,
     error::ApiError,
-    link::{self, Chosen, GridQuery},
+    link::{self, Asked, Chosen, GridQuery},
 };
 use draw::{Column, Several, Single, Table, Tile};
 
@@ -60,11 +60,16 @@ pub(super) async fn of_result(
     send(&request, caching, move || draw::single(&card)).await
 }
 
-/// The card of the playground itself: what it shows to begin with.
+/// The card of the playground itself: what it shows to begin with, or the class that a link asks
+/// for, with its picture if that is among the recent results. Nothing is drawn for it.
 #[utoipa::path(
     get,
     path = "/card.jpg",
     tag = "page",
+    params(
+        ("class" = Option<String>, Query, description = "As in a link to the playground, where \
+            plan, steps, split, cfg, top-k, top-p, seed and model may stand, too"),
+    ),
     responses(
         (
             status = 200,
@@ -81,6 +86,10 @@ pub(super) async fn of_playground(
     request: HttpRequest,
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
+    if let Some(asked) = link::asked(&site, request.query_string()) {
+        let card = of_asked(&site, &asked).await?;
+        return send(&request, Caching::Ask, move || draw::single(&card)).await;
+    }
     let title = "Watch a picture come into focus".to_owned();
     let lines = vec!["Scale by scale, in one or two network passes".to_owned()];
     let view = match site.scheduler.example() {
@@ -96,6 +105,31 @@ pub(super) async fn of_playground(
         }
     };
     send(&request, Caching::Ask, move || draw::single(&card)).await
+}
+
+/// The card of what a link asks for: the result of that request if it is among the recent ones,
+/// else what the class looks like if that was drawn before, else empty token maps.
+async fn of_asked(site: &Site, asked: &Asked) -> Result<Single, ErrorBody> {
+    let title = writable(asked.class_name(), asked.class);
+    if let (Some(plan), Some(seed)) = (&asked.plan, asked.seed) {
+        let wanted = GenerateRequest {
+            model: Some(asked.model.name.clone()),
+            seed: Some(seed),
+            ..GenerateRequest::new(asked.class, plan.clone())
+        };
+        let drawn = site.scheduler.recent(RECENT, None).await?.results;
+        if let Some(view) = drawn.iter().find(|view| begins_with(view, &wanted)) {
+            return single(site, view, Some(0), title, caption::lines(view)).await;
+        }
+    }
+    let thumbnail = site.thumbnails.of(&asked.model, asked.class);
+    let picture = thumbnail.and_then(|thumbnail| image::load_from_memory(&thumbnail).ok());
+    Ok(Single {
+        pictures: picture.into_iter().collect(),
+        title,
+        lines: caption::of_asked(asked),
+        strip: empty_strip(&asked.model),
+    })
 }
 
 /// The card of a comparison, with the pictures that were drawn for it, as far as they are among
