@@ -79,7 +79,8 @@ pub const MAX_CRASHES: u32 = 8;
 /// Bounds and times of a scheduler.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
-    /// Most jobs waiting; one more is refused with [`ErrorCode::QueueFull`].
+    /// Most jobs waiting; one more is refused with [`ErrorCode::QueueFull`], and so is one more of
+    /// an address that has three quarters of what others leave.
     pub queue_limit: usize,
     /// Most pictures in one batch, at least 1.
     pub max_batch: usize,
@@ -200,7 +201,7 @@ impl Scheduler {
             return before;
         }
         let valid = ValidJob::new(self.with_parents(request).await?, &self.drawing.0.models)?;
-        let place = self.drawing.0.reserve()?;
+        let place = self.drawing.0.reserve(client)?;
         let salt = job::new_salt()?;
         let owner_token = match &key {
             Some(key) => key.owner_token(&salt),

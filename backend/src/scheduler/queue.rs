@@ -1,7 +1,10 @@
 //! The jobs that wait: bounded, clients in turn, each client's in the order of acceptance, each
 //! with its viewers. Pure; the clock is an argument.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use var_dd_engine::sample::{Frames, plan::Plan};
 use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
@@ -82,8 +85,8 @@ pub(super) struct Queue {
     limit: usize,
     limits: Limits,
     grace_ms: f64,
-    /// Places promised to jobs that are being written to disk.
-    reserved: usize,
+    /// For whom places are promised: those whose jobs are being written to disk.
+    reserved: Vec<Option<IpAddr>>,
     last_model: Option<usize>,
     /// Nothing begins any more; what has begun goes on.
     draining: bool,
@@ -102,7 +105,7 @@ impl Queue {
             limit,
             limits,
             grace_ms,
-            reserved: 0,
+            reserved: Vec::new(),
             last_model: None,
             draining: false,
             turns: Turns::default(),
@@ -123,26 +126,54 @@ impl Queue {
         self.limit
     }
 
-    /// Promises a place; [`Queue::unreserve`] gives it up. `batch_ms` is what a batch takes, if
-    /// known.
+    /// Promises a place to whoever asks from an address (`None`: the server itself), unless this
+    /// address has its [`share`] already; [`Queue::unreserve`] gives it up. `batch_ms` is what a
+    /// batch takes, if known.
     ///
     /// # Errors
     /// [`ErrorCode::QueueFull`], with the seconds after which a place is likely to be free.
-    pub(super) fn reserve(&mut self, batch_ms: Option<f64>) -> Result<(), ErrorBody> {
-        let taken = self.depth() + self.reserved;
-        if taken >= self.limit {
+    pub(super) fn reserve(
+        &mut self,
+        address: Option<IpAddr>,
+        batch_ms: Option<f64>,
+    ) -> Result<(), ErrorBody> {
+        let taken = self.depth() + self.reserved.len();
+        let full = |message: String| {
             let seconds = retry_after_s(batch_ms);
-            let message =
-                format!("the queue holds {taken} of {} jobs; try again in {seconds} s", self.limit);
-            return Err(ErrorBody::new(ErrorCode::QueueFull, message).retry_after(seconds));
+            let message = format!("{message} in {seconds} s");
+            Err(ErrorBody::new(ErrorCode::QueueFull, message).retry_after(seconds))
+        };
+        if taken >= self.limit {
+            return full(format!("the queue holds {taken} of {} jobs; try again", self.limit));
         }
-        self.reserved += 1;
+        if address.is_some() {
+            let own = self.held_by(address);
+            let others = taken - own;
+            let most = share(self.limit, others);
+            if own >= most {
+                return full(format!(
+                    "{own} jobs of this address wait; with {others} of others in a queue of {}, \
+                     {most} of one address may, so wait for some or cancel them, and try again",
+                    self.limit
+                ));
+            }
+        }
+        self.reserved.push(address);
         Ok(())
     }
 
-    /// Gives a promised place up, whether it was used or not.
-    pub(super) fn unreserve(&mut self) {
-        self.reserved = self.reserved.saturating_sub(1);
+    /// Gives a place up that was promised to an address, whether it was used or not.
+    pub(super) fn unreserve(&mut self, address: Option<IpAddr>) {
+        if let Some(at) = self.reserved.iter().position(|of| *of == address) {
+            self.reserved.swap_remove(at);
+        }
+    }
+
+    /// Places that an address holds, with those that are promised to it.
+    fn held_by(&self, address: Option<IpAddr>) -> usize {
+        let waiting = self.places.iter().filter(|place| !place.begun);
+        let promised = self.reserved.iter().filter(|of| **of == address).count();
+        waiting.filter(|place| place.client.address == address).count() + promised
     }
 
     /// Adds a job at its place in the order of turns. Nobody watches it yet.
@@ -176,7 +207,7 @@ impl Queue {
     }
 
     /// How many clients of each address have something waiting or running.
-    fn siblings(&self) -> HashMap<Option<std::net::IpAddr>, usize> {
+    fn siblings(&self) -> HashMap<Option<IpAddr>, usize> {
         let waiting = self.places.iter().map(|place| place.client);
         let active: HashSet<Client> = waiting.chain(self.running.keys().copied()).collect();
         let mut siblings = HashMap::new();
@@ -393,6 +424,14 @@ fn retry_after_s(batch_ms: Option<f64>) -> u32 {
     (batch_ms.unwrap_or(UNKNOWN_MS) / 1000.0).ceil().clamp(1.0, 120.0) as u32
 }
 
+/// Most places of a queue that one address may hold beside `others` of other addresses: three
+/// quarters of what those leave. Whoever asks first can have most of the queue, and a quarter of
+/// what is free is always kept for the next one.
+fn share(limit: usize, others: usize) -> usize {
+    // A queue of a few places would otherwise be no queue.
+    (limit.saturating_sub(others) * 3).div_ceil(4)
+}
+
 #[cfg(test)]
 mod tests {
     use var_dd_engine::sample::Frames;
@@ -471,7 +510,7 @@ mod tests {
     }
 
     fn client(number: u8) -> Client {
-        Client { address: Some(std::net::IpAddr::from([192, 0, 2, number])), conversation: 0 }
+        Client { address: Some(IpAddr::from([192, 0, 2, number])), conversation: 0 }
     }
 
     fn ran(queue: &mut Queue, taken: &[Taken], ms: f64) {
@@ -532,11 +571,75 @@ mod tests {
     fn promised_places_count_until_they_are_given_up() {
         let mut queue = queue(2);
         push(&mut queue, 1, 1, false, 0.0);
-        assert!(queue.reserve(None).is_ok());
-        let full = queue.reserve(Some(4200.0)).unwrap_err();
+        assert!(queue.reserve(None, None).is_ok());
+        let full = queue.reserve(None, Some(4200.0)).unwrap_err();
         assert_eq!((full.code, full.retry_after_s), (ErrorCode::QueueFull, Some(5)));
-        queue.unreserve();
-        assert!(queue.reserve(None).is_ok());
+        queue.unreserve(client(1).address);
+        assert!(queue.reserve(None, None).is_err(), "a place that another one gave up");
+        queue.unreserve(None);
+        assert!(queue.reserve(None, None).is_ok());
+    }
+
+    /// Lets jobs of an address wait until it is refused: how many, and the refusal.
+    fn flood(queue: &mut Queue, client: Client, number: &mut i64) -> (usize, ErrorBody) {
+        for taken in 0.. {
+            if let Err(refused) = queue.reserve(client.address, Some(900.0)) {
+                return (taken, refused);
+            }
+            *number += 1;
+            // Conversations of an address count together.
+            let client = Client { conversation: *number as u64, ..client };
+            push_of(queue, client, *number, 1, false, 0.0);
+            queue.unreserve(client.address);
+        }
+        unreachable!("a queue without end");
+    }
+
+    #[test]
+    fn no_address_takes_what_is_left_for_the_next_one() {
+        let mut queue = queue(64);
+        let mut number = 0;
+        for (address, places, others) in [(1, 48, 0), (2, 12, 48), (3, 3, 60)] {
+            let (taken, refused) = flood(&mut queue, client(address), &mut number);
+            assert_eq!(taken, places, "address {address}");
+            assert_eq!((refused.code, refused.retry_after_s), (ErrorCode::QueueFull, Some(1)));
+            for said in [format!("{places} jobs of this address"), format!("with {others} of")] {
+                assert!(refused.message.contains(&said), "{}", refused.message);
+            }
+        }
+        // The first one has more than its share by now, the last place is the next one's.
+        assert!(queue.reserve(client(1).address, None).is_err());
+        assert_eq!(flood(&mut queue, client(4), &mut number).0, 1);
+        assert!(queue.reserve(client(5).address, None).unwrap_err().message.contains("64 of 64"));
+    }
+
+    #[test]
+    fn places_that_are_promised_count_and_so_do_those_that_come_free() {
+        let mut queue = queue(4);
+        for _ in 0..3 {
+            assert!(queue.reserve(client(1).address, None).is_ok());
+        }
+        assert!(queue.reserve(client(1).address, None).is_err());
+        assert!(queue.reserve(None, None).is_ok(), "the server's own jobs have no share");
+        queue.unreserve(None);
+        queue.unreserve(client(1).address);
+        assert!(queue.reserve(client(1).address, None).is_ok());
+        // What has begun waits no more.
+        let mut queue = Queue::new(2, Limits { max_batch: 2, window_ms: 0.0 }, 100.0);
+        push_of(&mut queue, client(1), 1, 3, false, 0.0);
+        push_of(&mut queue, client(1), 2, 1, false, 0.0);
+        assert!(queue.reserve(client(1).address, None).is_err());
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 0..2)]);
+        assert!(queue.reserve(client(1).address, None).is_ok());
+    }
+
+    #[test]
+    fn a_queue_of_any_size_has_a_place_for_whoever_comes_while_one_is_free() {
+        for limit in 1..200 {
+            for others in 0..limit {
+                assert!((1..=limit - others).contains(&share(limit, others)), "{limit} {others}");
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,7 +27,7 @@ use super::{
     queue::{NewJob, Next, Queue, Ran, Taken},
 };
 use crate::{
-    jobs::Stats,
+    jobs::{Client, Stats},
     storage::{Ending, Ends, StoreError},
 };
 
@@ -92,12 +93,12 @@ pub(super) struct Dispatch {
     pub(super) look_again_ms: Option<f64>,
 }
 
-/// A place in the queue for a job that is being written to disk; given up on drop.
-pub(super) struct Reservation(Arc<Shared>);
+/// A place in the queue for a job of an address that is being written to disk; given up on drop.
+pub(super) struct Reservation(Arc<Shared>, Option<IpAddr>);
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.0.state().queue.unreserve();
+        self.0.state().queue.unreserve(self.1);
     }
 }
 
@@ -196,11 +197,11 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Promises a job a place in the queue.
+    /// Promises a job of a client a place in the queue.
     ///
     /// # Errors
-    /// When the queue is full or the server shuts down.
-    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, ErrorBody> {
+    /// When the queue is full, the client's address has its share, or the server shuts down.
+    pub(super) fn reserve(self: &Arc<Self>, client: Client) -> Result<Reservation, ErrorBody> {
         if self.is_refusing() {
             let message =
                 "the server is shutting down and takes no more jobs; try again when it is back";
@@ -208,8 +209,8 @@ impl Shared {
         }
         let mut state = self.state();
         let batch_ms = state.batch_ms;
-        state.queue.reserve(batch_ms)?;
-        Ok(Reservation(self.clone()))
+        state.queue.reserve(client.address, batch_ms)?;
+        Ok(Reservation(self.clone(), client.address))
     }
 
     /// Lets a job wait that is on disk.

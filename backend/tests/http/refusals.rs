@@ -223,6 +223,32 @@ async fn a_full_queue_says_when_to_try_again() {
 }
 
 #[tokio::test]
+async fn one_address_that_floods_the_queue_leaves_places_for_others() {
+    let flags = ["--queue-limit=8", "--max-batch=1", "--trusted-proxy=127.0.0.1"];
+    let server = Server::held(&flags).await;
+    let post = async |address: &str| {
+        let request = server.request(Method::POST, "/api/jobs").header("x-forwarded-for", address);
+        request.json(&wish()).send().await.unwrap()
+    };
+    let mut taken = 0;
+    let (status, error) = loop {
+        let response = post("192.0.2.1").await;
+        if response.status() != 202 {
+            break refusal(response).await;
+        }
+        taken += 1;
+        assert!(taken < 20, "the queue of eight takes {taken}");
+    };
+    // Three quarters, and what is on the device.
+    assert!(taken >= 6, "alone it has only {taken}");
+    assert_eq!((status, error.code), (429, ErrorCode::QueueFull));
+    assert!(error.message.contains("6 jobs of this address wait"), "{}", error.message);
+    assert!(error.retry_after_s.is_some());
+    assert_eq!(post("192.0.2.2").await.status(), 202);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn too_many_jobs_of_one_address_must_wait() {
     let server = Server::start(&["--jobs-per-minute=2"]).await;
     for _ in 0..2 {

@@ -20,7 +20,7 @@ async fn ask(scheduler: &Scheduler, of: Client, request: GenerateRequest) -> Job
 async fn a_second_client_waits_for_one_batch_and_not_for_sixty_jobs() {
     let gate = Gate::closed();
     let generator = generator().with_gate(&gate);
-    let limits = SchedulerConfig { max_batch: 1, ..config() };
+    let limits = SchedulerConfig { max_batch: 1, queue_limit: 100, ..config() };
     let (scheduler, _directory) = start(limits, &generator).await;
     for _ in 0..60 {
         ask(&scheduler, client(1), request(1, few_step(&[0]), 1)).await;
