@@ -219,8 +219,17 @@ mod tests {
         times.iter().map(|ms| Duration::from_millis(*ms)).collect()
     }
 
-    /// Width, height, ticks in all, and each sample's ticks and whether it is a key.
-    fn read(file: &[u8]) -> Result<(u16, u16, u64, Vec<(u32, bool)>), DemuxError> {
+    /// What a player makes of a file.
+    #[derive(Debug, PartialEq)]
+    struct Played {
+        size: (u16, u16),
+        /// Ticks in all.
+        duration: u64,
+        /// Of each sample its ticks, and whether it is a key.
+        samples: Vec<(u32, bool)>,
+    }
+
+    fn read(file: &[u8]) -> Result<Played, DemuxError> {
         let mut demuxer = Mp4FileDemuxer::new();
         demuxer.handle_input(Input { position: 0, data: file });
         let tracks = demuxer.tracks()?.to_vec();
@@ -238,14 +247,15 @@ mod tests {
             assert!(units.iter().all(|unit| unit.obu_type != Av1ObuType::TemporalDelimiter));
             samples.push((sample.duration, sample.keyframe));
         }
-        Ok((size.0, size.1, tracks[0].duration, samples))
+        Ok(Played { size, duration: tracks[0].duration, samples })
     }
 
     #[test]
     fn each_picture_is_a_sample_of_av1_that_is_held_as_long_as_it_is_said() {
         let file = mp4(&pictures(64), &ms(&[20, 400, 5000, 2000]), 64).unwrap();
-        let samples = [(20, true), (400, false), (5000, false), (2000, false)];
-        assert_eq!(read(&file).unwrap(), (64, 64, 7420, samples.to_vec()));
+        let samples = vec![(20, true), (400, false), (5000, false), (2000, false)];
+        let expected = Played { size: (64, 64), duration: 7420, samples };
+        assert_eq!(read(&file).unwrap(), expected);
         let at = |name: &[u8]| file.windows(4).position(|window| window == name).unwrap();
         assert!(at(b"moov") < at(b"mdat"), "what is needed to play does not come first");
         assert_eq!(mp4(&pictures(64), &ms(&[20, 400, 5000, 2000]), 64).unwrap(), file);
@@ -255,8 +265,8 @@ mod tests {
     fn an_odd_or_tiny_side_grows_to_one_that_can_be_coded() {
         for (side, coded) in [(8, 16), (33, 34)] {
             let file = mp4(&pictures(side), &ms(&[9; 4]), side as u16).unwrap();
-            let (width, height, _, samples) = read(&file).unwrap();
-            assert_eq!((width, height, samples.len()), (coded, coded, 4), "{side}");
+            let Played { size, samples, .. } = read(&file).unwrap();
+            assert_eq!((size, samples.len()), ((coded, coded), 4), "{side}");
         }
     }
 
