@@ -424,12 +424,15 @@ fn retry_after_s(batch_ms: Option<f64>) -> u32 {
     (batch_ms.unwrap_or(UNKNOWN_MS) / 1000.0).ceil().clamp(1.0, 120.0) as u32
 }
 
+/// Places from which on a queue is shared out among addresses.
+const SHARED_OUT: usize = 8;
+
 /// Most places of a queue that one address may hold beside `others` of other addresses: three
 /// quarters of what those leave. Whoever asks first can have most of the queue, and a quarter of
-/// what is free is always kept for the next one.
+/// what is free is always kept for the next one. A queue too short for that is not shared out.
 fn share(limit: usize, others: usize) -> usize {
-    // A queue of a few places would otherwise be no queue.
-    (limit.saturating_sub(others) * 3).div_ceil(4)
+    let left = limit.saturating_sub(others);
+    if limit < SHARED_OUT { left } else { (left * 3).div_ceil(4) }
 }
 
 #[cfg(test)]
@@ -615,8 +618,8 @@ mod tests {
 
     #[test]
     fn places_that_are_promised_count_and_so_do_those_that_come_free() {
-        let mut queue = queue(4);
-        for _ in 0..3 {
+        let mut queue = queue(8);
+        for _ in 0..6 {
             assert!(queue.reserve(client(1).address, None).is_ok());
         }
         assert!(queue.reserve(client(1).address, None).is_err());
@@ -631,6 +634,13 @@ mod tests {
         assert!(queue.reserve(client(1).address, None).is_err());
         assert_eq!(taken(queue.take(0.0)), [(id(1), 0..2)]);
         assert!(queue.reserve(client(1).address, None).is_ok());
+    }
+
+    #[test]
+    fn a_short_queue_is_not_shared_out() {
+        let mut queue = queue(7);
+        let mut number = 0;
+        assert_eq!(flood(&mut queue, client(1), &mut number).0, 7);
     }
 
     #[test]
