@@ -112,6 +112,9 @@ fn a_whole_run_can_be_rehearsed_and_carried_on_from_an_unfinished_stage() {
     for stage in ["eye", "vae", "teacher", "student", "decoder", "judge"] {
         let lines = fs::read_to_string(short.join(stage).join("metrics.jsonl")).unwrap();
         assert_eq!(lines.lines().count(), 2, "{stage}");
+        // It begins with the second step.
+        let is_judged = lines.lines().nth(1).is_some_and(|line| line.contains("discriminator"));
+        assert_eq!(is_judged, ["vae", "decoder"].contains(&stage), "{stage}: {lines}");
     }
     // Each checkpoint leaves the averaged weights, and a run that has only those of the VAE begins
     // the other networks anew.

@@ -7,6 +7,8 @@ use tch::{Kind, Tensor};
 
 use super::{
     Outcome, TrainError, Watch, Workplace,
+    checkpoint::Checkpoint,
+    discriminator::Discriminator,
     feed::{Drawn, Feed},
     metrics::Figures,
     parameters::Layout,
@@ -14,7 +16,7 @@ use super::{
     recipe::Recipe,
     sheet::to_network,
     stage::{Exam, Lesson, Stage, outcome},
-    vae::{Likeness, examine, seen, shown, stream},
+    vae::{LAST_LAYER, Likeness, examine, seen, shown, stream, whole},
 };
 use crate::{config::Config, net::vae::Vae, weights::StateDict};
 
@@ -54,11 +56,11 @@ pub fn train(
     let stage = Stage {
         name: "decoder",
         place,
-        run: decoder,
+        run: &decoder.run,
         settings: json!({
             "common": product::common_settings(recipe, place.kind),
             "decoder": decoder,
-            "likeness": [recipe.vae.gradient_loss, recipe.vae.look_loss, recipe.vae.prefix_share],
+            "likeness": [recipe.vae.gradient_loss, recipe.vae.look_loss],
             "vae": vae.fingerprint,
             "start": start.as_ref().map(|start| start.1),
         }),
@@ -68,16 +70,20 @@ pub fn train(
         })
         .only(learns),
         seed: recipe.seed,
-        curves: &["loss", "pixels", "look", "held_out_mse"],
+        curves: &["loss", "pixels", "look", "discriminator", "held_out_mse"],
     };
+    let discriminator = decoder.discriminator.as_ref().map(|discriminator| {
+        Discriminator::new(discriminator, decoder.run.steps, place, recipe.seed)
+    });
     let stream = stream(recipe, &config);
     // Pictures after those that the VAE has seen.
-    let seen_before = recipe.vae.run.steps * recipe.vae.run.batch as u64 / decoder.batch as u64 + 1;
+    let seen_before =
+        recipe.vae.run.steps * recipe.vae.run.batch as u64 / decoder.run.batch as u64 + 1;
     let held_out = stream.held_out().draw(0, recipe.vae.held_out)?;
     let weights = stage.run(watch, |begin| {
         Ok(DecoderLesson {
             recipe: recipe.clone(),
-            feed: Feed::new(stream, seen_before + begin, decoder.batch),
+            feed: Feed::new(stream, seen_before + begin, decoder.run.batch),
             fixed: fixed
                 .iter()
                 .map(|(name, tensor)| (name.clone(), tensor.to_device(place.device)))
@@ -87,6 +93,8 @@ pub fn train(
             place: place.clone(),
             vae: vae.network,
             likeness,
+            prefix_share: decoder.prefix_share,
+            discriminator,
         })
     })?;
     let weights = weights.map(|learned| together(&fixed, learned));
@@ -120,26 +128,48 @@ struct DecoderLesson {
     /// Weights that do not learn.
     fixed: StateDict,
     likeness: Likeness,
+    prefix_share: f64,
+    discriminator: Option<Discriminator>,
 }
 
 impl Lesson for DecoderLesson {
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
         let drawn = self.feed.next()?;
         let x = to_network(&drawn.pictures, self.config.image_size(), self.place.device);
+        let (scales, share) = (self.config.scales(), self.prefix_share);
+        let shown = shown(self.recipe.seed, STAGE, share, (x.size()[0], scales), step);
         let f_hat = {
             let _no_grad = tch::no_grad_guard();
             let quantize = &self.vae.quantize;
             let codes = Tensor::cat(&self.vae.tokenize(&x), 1);
-            let shown = shown(&self.recipe, STAGE, x.size()[0], self.config.scales(), step);
             seen(&quantize.partial_sums(&quantize.lookup(&codes)), &shown)
         };
+        let last_layer = weights.get(LAST_LAYER).map(Tensor::shallow_clone);
         let weights = together(&self.fixed, weights);
         let vae =
             build(weights, &self.place.ops(), self.place.kind, |at| Vae::load(at, &self.config));
-        Ok(self.likeness.loss(&vae.decode_unclamped(&f_hat), &x))
+        let pictures = vae.decode_unclamped(&f_hat);
+        let (mut loss, mut figures) = self.likeness.loss(&pictures, &x);
+        if let (Some(discriminator), Some(last_layer)) = (&mut self.discriminator, last_layer) {
+            let whole = whole(&shown, scales);
+            let own = discriminator.judge(loss, (&pictures, &x), &whole, &last_layer, step)?;
+            loss = own.0;
+            figures.extend(own.1);
+        }
+        Ok((loss, figures))
     }
 
     fn examine(&mut self, weights: StateDict) -> Result<Exam, TrainError> {
         examine(together(&self.fixed, weights), &self.held_out, &self.config, &self.place)
+    }
+
+    fn memory(&self) -> Vec<(String, Tensor)> {
+        self.discriminator.iter().flat_map(Discriminator::memory).collect()
+    }
+
+    fn remember(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        self.discriminator
+            .iter_mut()
+            .try_for_each(|discriminator| discriminator.remember(checkpoint))
     }
 }

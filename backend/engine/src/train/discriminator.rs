@@ -13,6 +13,7 @@ use tch::{Kind, Tensor};
 use super::{
     OptimizerRecipe, TrainError, Workplace,
     checkpoint::Checkpoint,
+    metrics::Figures,
     optimizer::{Optimizer, learning_rate},
     parameters::{Layout, Parameters, build},
 };
@@ -144,26 +145,68 @@ impl Discriminator {
         Self { recipe: recipe.clone(), steps, place: place.clone(), parameters, optimizer }
     }
 
-    /// Whether it takes part in step `step`.
-    pub(super) fn takes_part(&self, step: u64) -> bool {
-        step >= self.recipe.start
-    }
-
     fn network(&self, weights: StateDict) -> Network {
         let channels = &self.recipe.channels;
         build(weights, &self.place.ops(), self.place.kind, |at| Network::load(at, channels))
     }
 
+    /// Whether it takes part in step `step`.
+    fn takes_part(&self, step: u64) -> bool {
+        step >= self.recipe.start
+    }
+
+    /// Takes part in a decoder's step: its share of the loss of `pictures` `[B, 3, side, side]`
+    /// against the drawn `x`, with the figures of its own, after which it has learned a step.
+    /// `whole` are the rows whose pictures lack no scale: one that does is soft rightly, and told
+    /// that it is not, the decoder invents edges of its own there. `last_layer` is the decoder's.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(super) fn judge(
+        &mut self,
+        loss: Tensor,
+        (pictures, x): (&Tensor, &Tensor),
+        whole: &[i64],
+        last_layer: &Tensor,
+        step: u64,
+    ) -> Result<(Tensor, Figures), TrainError> {
+        if !self.takes_part(step) || whole.is_empty() {
+            return Ok((loss, Figures::new()));
+        }
+        let whole = Tensor::from_slice(whole).to_device(self.place.device);
+        let whole_of = |pictures: &Tensor| pictures.index_select(0, &whole);
+        let own = self.loss_of_maker(&whole_of(pictures));
+        let [of_others, of_own] = [&loss, &own].map(|loss| gradient(loss, pictures));
+        let length = |of_pictures: &Tensor| -> Result<f64, TrainError> {
+            let through = (pictures * of_pictures).sum(Kind::Float);
+            Ok(gradient(&through, last_layer)?.norm().double_value(&[]))
+        };
+        let (of_others, of_own) = (of_others?, of_own?);
+        let weight = self.weight(step, length(&of_others)?, length(&of_own)?);
+        let fooled = own.double_value(&[]);
+        // Both gradients are at hand: no second way back through classifier and discriminator. The
+        // value stays that of the other losses, so that the curve goes on.
+        let way = (pictures * (of_others + of_own * weight)).sum(Kind::Float);
+        let loss = &way - way.detach() + loss.detach();
+        let own_loss = self.learn(&whole_of(x), &whole_of(pictures), step)?;
+        let figures = vec![
+            ("discriminator", own_loss),
+            ("discriminator_weight", weight),
+            ("discriminator_score", -fooled),
+        ];
+        Ok((loss, figures))
+    }
+
     /// What a decoder loses by being seen through, `[]`: less the more drawn its pictures look. Its
     /// gradient goes to the pictures alone.
-    pub(super) fn loss_of_maker(&self, pictures: &Tensor) -> Tensor {
+    fn loss_of_maker(&self, pictures: &Tensor) -> Tensor {
         let fixed = self.parameters.live();
         let fixed = fixed.into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
         -self.network(fixed).forward(pictures).mean(Kind::Float)
     }
 
     /// The weight of that loss at `step`, from the lengths of both gradients at the last layer.
-    pub(super) fn weight(&self, step: u64, length_of_others: f64, length_of_own: f64) -> f64 {
+    fn weight(&self, step: u64, length_of_others: f64, length_of_own: f64) -> f64 {
         let since = (step + 1).saturating_sub(self.recipe.start) as f64;
         let risen = (since / self.recipe.rise.max(1) as f64).min(1.0);
         let even = (length_of_others / (length_of_own + LEAST)).clamp(0.0, MOST);
@@ -174,12 +217,7 @@ impl Discriminator {
     ///
     /// # Errors
     /// When the device fails.
-    pub(super) fn learn(
-        &mut self,
-        drawn: &Tensor,
-        made: &Tensor,
-        step: u64,
-    ) -> Result<f64, TrainError> {
+    fn learn(&mut self, drawn: &Tensor, made: &Tensor, step: u64) -> Result<f64, TrainError> {
         let network = self.network(self.parameters.live());
         let both = network.forward(&Tensor::cat(&[drawn, &made.detach()], 0));
         let count = drawn.size()[0];
@@ -218,6 +256,12 @@ impl Discriminator {
         }
         Ok(())
     }
+}
+
+/// The gradient of a loss at a tensor on the way to it. The way stays for others.
+fn gradient(loss: &Tensor, at: &Tensor) -> Result<Tensor, TrainError> {
+    let found = Tensor::f_run_backward(&[loss], &[at], true, false)?;
+    Ok(found.into_iter().next().unwrap_or_else(|| at.zeros_like()))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub struct Recipe {
     pub student: StudentRecipe,
     /// How the decoder learns on at the end, by the VAE's losses; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decoder: Option<Steps>,
+    pub decoder: Option<DecoderRecipe>,
     /// The judge's training.
     pub judge: JudgeRecipe,
 }
@@ -99,6 +99,19 @@ pub struct VaeRecipe {
     pub revive_until: u64,
     /// Held-out pictures that figures are of.
     pub held_out: usize,
+}
+
+/// How the decoder learns on, by the VAE's losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderRecipe {
+    /// Steps.
+    pub run: Steps,
+    /// A discriminator of its pictures, another one than the VAE's; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<DiscriminatorRecipe>,
+    /// Share of pictures that it sees from a prefix of the scales.
+    pub prefix_share: f64,
 }
 
 /// The teacher's training.
@@ -205,6 +218,17 @@ impl Recipe {
     }
 
     fn demo() -> Self {
+        let discriminator = |start, rise, weight| DiscriminatorRecipe {
+            start,
+            rise,
+            weight,
+            channels: vec![32, 64, 64],
+            optimizer: OptimizerRecipe {
+                weight_decay: 0.0,
+                betas: [0.5, 0.9],
+                ..optimizer(4e-4, 100, 0.0)
+            },
+        };
         Self {
             name: "demo-128".into(),
             seed: 1,
@@ -233,17 +257,7 @@ impl Recipe {
                 gradient_loss: 0.5,
                 look_loss: 0.2,
                 codebook_averaging: 0.99,
-                discriminator: Some(DiscriminatorRecipe {
-                    start: 3000,
-                    rise: 500,
-                    weight: 0.4,
-                    channels: vec![32, 64, 64],
-                    optimizer: OptimizerRecipe {
-                        weight_decay: 0.0,
-                        betas: [0.5, 0.9],
-                        ..optimizer(4e-4, 100, 0.0)
-                    },
-                }),
+                discriminator: Some(discriminator(3000, 500, 0.4)),
                 prefix_share: 0.1,
                 revive_every: 50,
                 revive_until: 4500,
@@ -284,12 +298,16 @@ impl Recipe {
                 balance: 0.5,
                 held_out: 256,
             },
-            decoder: Some(Steps {
-                steps: 1000,
-                batch: 16,
-                optimizer: optimizer(4e-4, 100, 0.998),
-                examine_every: 500,
-                checkpoint_every: 50,
+            decoder: Some(DecoderRecipe {
+                run: Steps {
+                    steps: 1000,
+                    batch: 16,
+                    optimizer: optimizer(4e-4, 100, 0.998),
+                    examine_every: 500,
+                    checkpoint_every: 50,
+                },
+                discriminator: Some(discriminator(0, 200, 0.25)),
+                prefix_share: 0.3,
             }),
             judge: JudgeRecipe {
                 run: Steps {
@@ -313,6 +331,13 @@ impl Recipe {
             examine_every: steps,
             checkpoint_every: 4,
         };
+        let discriminator = |start, rise| DiscriminatorRecipe {
+            start,
+            rise,
+            weight: 0.3,
+            channels: vec![8, 8],
+            optimizer: OptimizerRecipe { betas: [0.5, 0.9], ..optimizer(1e-3, 2, 0.0) },
+        };
         Self {
             name: "smoke".into(),
             seed: 1,
@@ -335,13 +360,7 @@ impl Recipe {
                 gradient_loss: 0.5,
                 look_loss: 0.1,
                 codebook_averaging: 0.9,
-                discriminator: Some(DiscriminatorRecipe {
-                    start: 5,
-                    rise: 8,
-                    weight: 0.3,
-                    channels: vec![8, 8],
-                    optimizer: OptimizerRecipe { betas: [0.5, 0.9], ..optimizer(1e-3, 2, 0.0) },
-                }),
+                discriminator: Some(discriminator(5, 8)),
                 prefix_share: 0.1,
                 revive_every: 4,
                 revive_until: 20,
@@ -370,7 +389,11 @@ impl Recipe {
                 balance: 0.5,
                 held_out: 32,
             },
-            decoder: Some(run(8, 16, 1e-3)),
+            decoder: Some(DecoderRecipe {
+                run: run(8, 16, 1e-3),
+                discriminator: Some(discriminator(2, 3)),
+                prefix_share: 0.3,
+            }),
             judge: JudgeRecipe { run: run(24, 32, 5e-3), channels: vec![16, 32], held_out: 64 },
         }
     }
@@ -389,13 +412,11 @@ impl Recipe {
             ..run
         };
         let few = EXAMPLES as u64;
+        let early = |discriminator| DiscriminatorRecipe { start: 1, ..discriminator };
         Self {
             vae: VaeRecipe {
                 run: cut(self.vae.run),
-                discriminator: self
-                    .vae
-                    .discriminator
-                    .map(|discriminator| DiscriminatorRecipe { start: 1, ..discriminator }),
+                discriminator: self.vae.discriminator.map(early),
                 revive_every: 1,
                 held_out: EXAMPLES,
                 ..self.vae
@@ -413,7 +434,11 @@ impl Recipe {
                 ..self.trajectories
             },
             student: StudentRecipe { run: cut(self.student.run), held_out: few, ..self.student },
-            decoder: self.decoder.map(cut),
+            decoder: self.decoder.map(|decoder| DecoderRecipe {
+                run: cut(decoder.run),
+                discriminator: decoder.discriminator.map(early),
+                ..decoder
+            }),
             judge: JudgeRecipe { run: cut(self.judge.run), held_out: 2 * EXAMPLES, ..self.judge },
             ..self
         }
@@ -516,7 +541,7 @@ impl Recipe {
             ("judge", &self.judge.run),
         ]
         .into_iter()
-        .chain(self.decoder.iter().map(|run| ("decoder", run)))
+        .chain(self.decoder.iter().map(|decoder| ("decoder", &decoder.run)))
         {
             if run.steps == 0
                 || run.batch < 2
@@ -539,6 +564,10 @@ impl Recipe {
             ("vae.codebook_averaging", self.vae.codebook_averaging),
             ("teacher.class_dropout", self.teacher.class_dropout),
             ("student.second_share", self.student.second_share),
+            (
+                "decoder.prefix_share",
+                self.decoder.as_ref().map_or(0.0, |decoder| decoder.prefix_share),
+            ),
         ] {
             if !(0.0..1.0).contains(&share) {
                 return refuse(format!("{name} is {share}; it must be at least 0 and below 1"));
@@ -569,14 +598,18 @@ impl Recipe {
                 self.vae.look_loss
             ));
         }
-        if let Some(discriminator) = &self.vae.discriminator {
+        let of_decoder = self.decoder.as_ref().and_then(|decoder| decoder.discriminator.as_ref());
+        for (stage, discriminator) in
+            [("vae", self.vae.discriminator.as_ref()), ("decoder", of_decoder)]
+        {
+            let Some(discriminator) = discriminator else { continue };
             let levels = discriminator.channels.len();
             if levels == 0
                 || side >> levels < 2
                 || discriminator.channels.iter().any(|&n| n < 8 || n % 8 != 0)
             {
                 return refuse(format!(
-                    "vae.discriminator.channels is {:?}; it must be one or more multiples of 8, \
+                    "{stage}.discriminator.channels is {:?}; it must be one or more multiples of 8, \
                      and each halves the side of {side}, down to at least 2",
                     discriminator.channels
                 ));
@@ -585,7 +618,7 @@ impl Recipe {
             let weight = discriminator.weight;
             if !(rate > 0.0 && rate.is_finite() && weight >= 0.0 && weight.is_finite()) {
                 return refuse(format!(
-                    "vae.discriminator: the learning rate is {rate} and the weight {weight}; they \
+                    "{stage}.discriminator: the learning rate is {rate} and the weight {weight}; they \
                      must be above 0, and 0 or more"
                 ));
             }

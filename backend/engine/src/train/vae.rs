@@ -251,15 +251,15 @@ fn steepness(pictures: &Tensor) -> Tensor {
 /// Up to which scale the decoder sees each picture of a batch: the last, and for some pictures an
 /// earlier one.
 pub(super) fn shown(
-    recipe: &Recipe,
+    seed: u64,
     stage: u64,
-    batch: i64,
-    scales: usize,
+    prefix_share: f64,
+    (batch, scales): (i64, usize),
     step: u64,
 ) -> Vec<usize> {
-    let chances = product::chances(recipe.seed, stage, 2 * step, 2 * batch as usize);
+    let chances = product::chances(seed, stage, 2 * step, 2 * batch as usize);
     let prefix = |pair: &[f64]| {
-        let shortened = pair[0] < recipe.vae.prefix_share;
+        let shortened = pair[0] < prefix_share;
         if shortened {
             ((pair[1] * (scales - 1) as f64) as usize).min(scales - 2)
         } else {
@@ -267,6 +267,11 @@ pub(super) fn shown(
         }
     };
     chances.chunks_exact(2).map(prefix).collect()
+}
+
+/// The pictures of a batch that are shown with all scales.
+pub(super) fn whole(shown: &[usize], scales: usize) -> Vec<i64> {
+    (0..).zip(shown).filter(|row| *row.1 == scales - 1).map(|row| row.0).collect()
 }
 
 /// What the decoder sees: of each picture the sum of the scales up to the one that is `shown`.
@@ -279,7 +284,7 @@ pub(super) fn seen(sums: &[Tensor], shown: &[usize]) -> Tensor {
 }
 
 /// The layer whose gradients tell how the discriminator's part is weighed.
-const LAST_LAYER: &str = "decoder.conv_out.weight";
+pub(super) const LAST_LAYER: &str = "decoder.conv_out.weight";
 
 impl Lesson for VaeLesson {
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
@@ -301,41 +306,17 @@ impl Lesson for VaeLesson {
         };
         let quantizer = sums.iter().map(distance).sum::<Tensor>() / scales as f64;
         // Straight through: the decoder sees codewords, the encoder its gradient.
-        let shown = shown(&self.recipe, STAGE, x.size()[0], scales, step);
+        let (seed, share) = (self.recipe.seed, recipe.prefix_share);
+        let shown = shown(seed, STAGE, share, (x.size()[0], scales), step);
         let seen = seen(&sums, &shown);
         let pictures = vae.decode_unclamped(&(&latent + (seen - &latent).detach()));
         let (mut loss, mut figures) = self.likeness.loss(&pictures, &x);
         figures.push(("quantizer", quantizer.double_value(&[])));
-        if let (Some(discriminator), Some(last_layer)) = (&mut self.discriminator, last_layer)
-            && discriminator.takes_part(step)
-            && shown.contains(&(scales - 1))
-        {
-            // A picture that lacks scales is soft rightly: told that it is not, the decoder invents
-            // edges of its own there.
-            let whole: Vec<i64> =
-                (0..).zip(&shown).filter(|row| *row.1 == scales - 1).map(|row| row.0).collect();
-            let whole = Tensor::from_slice(&whole).to_device(self.place.device);
-            let whole_of = |pictures: &Tensor| pictures.index_select(0, &whole);
-            let own = discriminator.loss_of_maker(&whole_of(&pictures));
-            let [of_others, of_own] = [&loss, &own].map(|loss| gradient(loss, &pictures));
-            let length = |of_pictures: &Tensor| -> Result<f64, TrainError> {
-                let through = (&pictures * of_pictures).sum(Kind::Float);
-                Ok(gradient(&through, &last_layer)?.norm().double_value(&[]))
-            };
-            let (of_others, of_own) = (of_others?, of_own?);
-            let weight = discriminator.weight(step, length(&of_others)?, length(&of_own)?);
-            let fooled = own.double_value(&[]);
-            // Both gradients are at hand: no second way back through classifier and discriminator.
-            // The value stays that of the other losses, so that the curve goes on.
-            let way = (&pictures * (of_others + of_own * weight)).sum(Kind::Float);
-            loss = &way - way.detach() + loss.detach();
-            let discriminator_loss =
-                discriminator.learn(&whole_of(&x), &whole_of(&pictures), step)?;
-            figures.extend([
-                ("discriminator", discriminator_loss),
-                ("discriminator_weight", weight),
-                ("discriminator_score", -fooled),
-            ]);
+        if let (Some(discriminator), Some(last_layer)) = (&mut self.discriminator, last_layer) {
+            let whole = whole(&shown, scales);
+            let own = discriminator.judge(loss, (&pictures, &x), &whole, &last_layer, step)?;
+            loss = own.0;
+            figures.extend(own.1);
         }
         loss += quantizer;
         Ok((loss, figures))
@@ -368,12 +349,6 @@ impl Lesson for VaeLesson {
     }
 }
 
-/// The gradient of a loss at a tensor on the way to it. The way stays for others.
-fn gradient(loss: &Tensor, at: &Tensor) -> Result<Tensor, TrainError> {
-    let found = Tensor::f_run_backward(&[loss], &[at], true, false)?;
-    Ok(found.into_iter().next().unwrap_or_else(|| at.zeros_like()))
-}
-
 #[cfg(test)]
 mod tests {
     use tch::Device;
@@ -382,9 +357,9 @@ mod tests {
 
     #[test]
     fn the_decoder_sees_each_picture_up_to_the_scale_that_is_shown() {
-        let recipe = Recipe::preset("smoke").unwrap();
-        let all = shown(&recipe, STAGE, 1000, 3, 7);
-        assert_eq!(all, shown(&recipe, STAGE, 1000, 3, 7));
+        let all = shown(1, STAGE, 0.1, (1000, 3), 7);
+        assert_eq!(all, shown(1, STAGE, 0.1, (1000, 3), 7));
+        assert_eq!(whole(&all, 3).len(), all.iter().filter(|&&scale| scale == 2).count());
         let shortened = all.iter().filter(|&&scale| scale < 2).count();
         assert!((60..140).contains(&shortened), "a tenth is {shortened} of 1000");
         assert!(all.contains(&0) && all.contains(&1) && all.iter().all(|&scale| scale <= 2));
