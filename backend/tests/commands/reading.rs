@@ -59,7 +59,7 @@ fn a_file_that_does_not_say_how_it_was_drawn_is_told_of_as_what_it_is() {
     for (name, bytes, words) in [
         ("plain.png", Some(plain), "does not say how it was drawn"),
         ("half.png", Some(half), "cut off"),
-        ("text.png", Some(b"hello".to_vec()), "no PNG, WebP or GIF file"),
+        ("text.png", Some(b"hello".to_vec()), "no PNG, WebP, GIF or MP4 file"),
         ("missing.png", None, "No such file"),
     ] {
         if let Some(bytes) = bytes {
