@@ -50,6 +50,12 @@ pub(crate) fn path(of: &str) -> String {
     root() + of
 }
 
+/// Whether the address is the playground's own.
+pub(crate) fn is_at_playground() -> bool {
+    let here = web_sys::window().and_then(|window| window.location().pathname().ok());
+    here.is_some_and(|here| here == root())
+}
+
 /// The whole address of a result, for sending it to others; with the picture of several that is
 /// meant, by its index.
 pub(crate) fn link(job: &JobId, picture: Option<usize>) -> String {

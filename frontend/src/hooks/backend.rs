@@ -250,7 +250,16 @@ async fn learn_what_is_offered(store: UseReducerDispatcher<Store>) {
     for _ in 0..EXAMPLE_TRIES {
         let info = api::info().await;
         let complete = info.as_ref().map_or(true, |info| info.example.is_some());
+        // The first picture that anyone sees: with it at hand the page is built once, not twice.
+        let example = info.as_ref().ok().and_then(|info| info.example.clone());
+        let view = match example.filter(|_| api::is_at_playground()) {
+            Some(example) => api::view(example.as_str()).await.ok(),
+            None => None,
+        };
         store.dispatch(Action::Info(info.map(Rc::new)));
+        if let Some(view) = view.filter(|view| view.state.is_final()) {
+            store.dispatch(Action::View(Rc::new(view)));
+        }
         if complete {
             return;
         }
