@@ -41,8 +41,8 @@ async fn main() -> Result<()> {
 /// A place between four classes, and a walk through pins.
 const EXPLORED: &str = "/explore?corners=12-5_3-7_8-21_16-4&at=62-34&pins=20-25_62-34_75-80_30-70";
 
-/// The playground after a job, the page of its result, a grid of several pictures, and a
-/// comparison.
+/// The playground after a job, the page of its result, a grid of several pictures, a comparison,
+/// and a lesson.
 async fn take(
     browsers: &Browsers,
     program: &Program,
@@ -79,7 +79,17 @@ async fn take(
         'finished') && \
             (columns[0].scrollIntoView({ block: 'center' }), true)";
     playground.page.wait_for("finished columns", done).await?;
-    save(&playground, &path("compare")).await
+    save(&playground, &path("compare")).await?;
+
+    playground.goto("/learn").await?;
+    for lesson in ["1", "2"] {
+        playground.wait_for_attribute("lesson", "lesson", lesson).await?;
+        playground.wait_for_attribute("lesson-figure", "followed", "true").await?;
+        if lesson == "1" {
+            playground.choose("lesson-on").await?;
+        }
+    }
+    save(&playground, &path("learn")).await
 }
 
 /// A class whose pictures show well what happens.
