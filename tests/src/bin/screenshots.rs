@@ -39,7 +39,7 @@ async fn main() -> Result<()> {
 }
 
 /// A place between four classes, and a walk through pins.
-const EXPLORED: &str = "/explore?corners=12-5_3-7_8-21_16-4&at=62-34&pins=20-25_62-34_75-80_30-70";
+const EXPLORED: &str = "/explore?corners=9-5_13-7_1-21_5-4&at=68-72&pins=20-25_70-20_68-72_25-75";
 
 /// The playground after a job, the page of its result, a grid of several pictures, a comparison,
 /// and a lesson.
