@@ -52,6 +52,11 @@ pub(crate) fn Explore() -> Html {
         let pairs = location.as_ref()?.query::<Vec<(String, String)>>().ok()?;
         Pad::of_query(&pairs, models)
     });
+    // The link of a server with other models, or one that was cut.
+    let is_strange = pad.is_none() && of_address.is_none() && {
+        let query = web_sys::window().and_then(|window| window.location().search().ok());
+        query.is_some_and(|query| query.contains("corners="))
+    };
     let named = of_address.as_ref().as_ref().map(|(name, _)| name.clone());
     let model = match named {
         Some(name) => controls.models.iter().find(|model| model.name == name).cloned().map(Rc::new),
@@ -209,6 +214,12 @@ pub(crate) fn Explore() -> Html {
                 <h1>{ "Walk between four pictures" }</h1>
                 <p>{ "Each corner is a class and a seed. Drag over the map, or use the arrow keys: \
                     the picture is drawn anew at every place, in one step." }</p>
+                if is_strange {
+                    <p class="problem" role="status" data-testid="pad-link">{
+                        "This link names a model, a class or a place that is not here, so the \
+                         corners are others than it meant."
+                    }</p>
+                }
             </div>
             <datalist id="pad-classes">{ class_options(&model) }</datalist>
             <div class="pad-table">

@@ -43,6 +43,29 @@ async fn drag(playground: &Playground, to: &[(f64, f64)]) -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_link_to_a_pad_that_is_not_here_says_so() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let path = "/explore?corners=0-1_1-2_2-3_999-4&at=50-50";
+        let playground = Playground::open(browsers, &program, Look::NARROW, path).await?;
+        playground.wait_for_attribute("pad", "followed", "true").await?;
+        playground.element_appears("pad-link").await?;
+        check(&playground, "a strange link").await?;
+        // What one then does has an address of its own.
+        drag(&playground, &[(0.5, 0.5), (0.6, 0.5)]).await?;
+        let gone = "return document.querySelector('[data-testid=pad-link]') === null";
+        playground.page.wait_for("the pad as one's own", gone).await?;
+
+        let path = "/explore?corners=0-1_1-2_2-3_3-4&at=50-50";
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, path).await?;
+        playground.wait_for_attribute("pad", "followed", "true").await?;
+        ensure!(playground.page.value(gone).await? == true, "a link that is right");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_picture_follows_the_finger_over_the_pad_and_its_link_brings_it_back() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
