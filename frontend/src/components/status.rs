@@ -4,7 +4,14 @@ use gloo_timers::callback::Timeout;
 use var_dd_protocol::{JobId, JobState};
 use yew::prelude::*;
 
-use crate::state::{job::Job, store::Answer, words};
+use crate::{
+    hooks::use_backend,
+    state::{
+        job::Job,
+        store::{Answer, Connection},
+        words,
+    },
+};
 
 /// What the line says.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,17 +73,24 @@ pub(crate) struct StatusLineProps {
 /// Passes of a fast machine are not read out one by one: what does not stay this long is not said.
 const SAID_AFTER_MS: u32 = 600;
 
+/// Of a job that is not heard of any more.
+const INTERRUPTED: &str = "Interrupted: it goes on once the connection is back";
+
 /// The line. What stays is read out.
 #[component]
 pub(crate) fn StatusLine(props: &StatusLineProps) -> Html {
     let Status { state, words, job, is_trouble } = &props.status;
+    // Whatever the server does meanwhile, nobody here knows.
+    let is_lost = use_backend().store.connection == Connection::Lost;
+    let is_interrupted = is_lost && matches!(*state, "queued" | "running");
+    let words = if is_interrupted { INTERRUPTED } else { words.as_str() };
     let said = use_state_eq(String::new);
     {
         let said = said.setter();
         let is_final = props.status.is_final();
         // Of a job that runs, its state is said and not each of its passes.
-        let what = (*state, job.clone(), is_final.then(|| words.clone()));
-        let words = words.clone();
+        let what = (*state, job.clone(), is_interrupted, is_final.then(|| words.to_owned()));
+        let words = words.to_owned();
         use_effect_with(what, move |_| {
             let later = Timeout::new(SAID_AFTER_MS, move || said.set(words));
             move || drop(later)
@@ -88,7 +102,7 @@ pub(crate) fn StatusLine(props: &StatusLineProps) -> Html {
                 data-testid="job-state"
                 data-state={*state}
                 data-job={job.as_ref().map(|job| job.to_string())}
-            >{ words }</p>
+            >{ words.to_owned() }</p>
             <p class="unseen" role="status" data-testid="said">{ &*said }</p>
             { props.children.clone() }
         </div>

@@ -36,6 +36,7 @@ async fn a_job_whose_server_is_killed_finishes_in_the_page_after_the_restart() -
         let job = playground.generate().await?;
         program.kill()?;
         playground.wait_for_attribute("connection", "connection", "lost").await?;
+        playground.page.wait_for_text("Interrupted: it goes on once the connection").await?;
         program.restart()?;
         playground.wait_for_state(&job, "finished").await
     })
