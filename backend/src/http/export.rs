@@ -126,7 +126,7 @@ pub(super) async fn export(
     }
     if kind == Kind::Mp4 {
         let check = var_dd_video::check(scales(&view, picture).len().min(SCALES), view.image_size);
-        check.map_err(|message| ApiError::new(ErrorCode::TooLarge, message))?;
+        check.map_err(|error| ApiError::new(ErrorCode::TooLarge, error.to_string()))?;
     }
     let (media_type, ending) = match kind {
         Kind::Gif => ("image/gif", "gif"),

@@ -59,8 +59,8 @@ pub(super) async fn walk(
     site.limits.job(site.client(&request))?;
     if wanted.format == WalkFormat::Mp4 {
         let side = site.scheduler.model(wanted.request.model.as_deref())?.image_size;
-        var_dd_video::check(wanted.weights.len(), side).map_err(|message| {
-            ErrorBody::new(ErrorCode::InvalidExplore, format!("weights: {message}")).at("weights")
+        var_dd_video::check(wanted.weights.len(), side).map_err(|error| {
+            ErrorBody::new(ErrorCode::InvalidExplore, format!("weights: {error}")).at("weights")
         })?;
     }
     let deadline_ms = wanted.request.deadline_ms.unwrap_or(MAX_WALK_MS).min(MAX_WALK_MS);

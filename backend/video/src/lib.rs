@@ -48,14 +48,14 @@ const LEVELS: [(u64, u8); 4] =
 const MOST_RATE: u64 = 50;
 
 /// Square pictures of `side` pixels as a video, each shown for its time in `holds`. A side that is
-/// odd or less than 16 grows by repeating its last pixels. It ends with the last picture; whether it
-/// begins anew is up to whoever plays it.
+/// odd or less than 16 grows by repeating its last pixels. It ends with the last picture; whether
+/// it begins anew is up to whoever plays it.
 ///
 /// # Errors
 /// When there is no picture, one is not of this side, or all together have too many pixels.
 pub fn mp4(pictures: &[RgbImage], holds: &[Duration], side: u16) -> anyhow::Result<Vec<u8>> {
     let count = pictures.len();
-    check(count, side.into()).map_err(anyhow::Error::msg)?;
+    check(count, side.into())?;
     let coded = u32::from(side).next_multiple_of(2).max(LEAST_SIDE);
     let mut encoder = encoder(coded)?;
     for picture in pictures {
@@ -78,20 +78,38 @@ pub fn mp4(pictures: &[RgbImage], holds: &[Duration], side: u16) -> anyhow::Resu
     muxed(&packets, holds)
 }
 
+/// Why no video can be made of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// There is none.
+    #[error("there is no picture to make a video of")]
+    NoPicture,
+    /// They have more pixels than are coded.
+    #[error(
+        "a video of {count} pictures of {side} × {side} has {pixels} pixels, and at most \
+         {MOST_PIXELS} are coded; take an animation instead"
+    )]
+    TooManyPixels {
+        /// Pictures.
+        count: usize,
+        /// Side of each, in pixels.
+        side: u32,
+        /// Pixels of all together.
+        pixels: u64,
+    },
+}
+
 /// Whether a video can be made of so many pictures of a side in pixels.
 ///
 /// # Errors
-/// Why not, in words: there is none, or they have too many pixels.
-pub fn check(count: usize, side: u32) -> Result<(), String> {
+/// When there is none, or they have too many pixels.
+pub fn check(count: usize, side: u32) -> Result<(), SizeError> {
     if count == 0 {
-        return Err("there is no picture to make a video of".to_owned());
+        return Err(SizeError::NoPicture);
     }
     let pixels = (count as u64).saturating_mul(u64::from(side) * u64::from(side));
     if pixels > MOST_PIXELS {
-        return Err(format!(
-            "a video of {count} pictures of {side} × {side} has {pixels} pixels, and at most \
-             {MOST_PIXELS} are coded; take an animation instead"
-        ));
+        return Err(SizeError::TooManyPixels { count, side, pixels });
     }
     Ok(())
 }

@@ -48,15 +48,14 @@ pub(crate) fn Explore() -> Html {
     let length = use_state_eq(|| LENGTHS[1]);
     // The picture of the walk that is shown, while it is played.
     let step = use_state_eq(|| None::<usize>);
+    let names_corners =
+        location.as_ref().is_some_and(|location| location.query_str().contains("corners="));
     let of_address = use_memo((location, controls.models.clone()), |(location, models)| {
         let pairs = location.as_ref()?.query::<Vec<(String, String)>>().ok()?;
         Pad::of_query(&pairs, models)
     });
     // The link of a server with other models, or one that was cut.
-    let is_strange = pad.is_none() && of_address.is_none() && {
-        let query = web_sys::window().and_then(|window| window.location().search().ok());
-        query.is_some_and(|query| query.contains("corners="))
-    };
+    let is_strange = pad.is_none() && of_address.is_none() && names_corners;
     let named = of_address.as_ref().as_ref().map(|(name, _)| name.clone());
     let model = match named {
         Some(name) => controls.models.iter().find(|model| model.name == name).cloned().map(Rc::new),

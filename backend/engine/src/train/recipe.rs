@@ -609,8 +609,8 @@ impl Recipe {
                 || discriminator.channels.iter().any(|&n| n < 8 || n % 8 != 0)
             {
                 return refuse(format!(
-                    "{stage}.discriminator.channels is {:?}; it must be one or more multiples of 8, \
-                     and each halves the side of {side}, down to at least 2",
+                    "{stage}.discriminator.channels is {:?}; it must be one or more multiples of \
+                     8, and each halves the side of {side}, down to at least 2",
                     discriminator.channels
                 ));
             }
@@ -618,8 +618,8 @@ impl Recipe {
             let weight = discriminator.weight;
             if !(rate > 0.0 && rate.is_finite() && weight >= 0.0 && weight.is_finite()) {
                 return refuse(format!(
-                    "{stage}.discriminator: the learning rate is {rate} and the weight {weight}; they \
-                     must be above 0, and 0 or more"
+                    "{stage}.discriminator: the learning rate is {rate} and the weight {weight}; \
+                     they must be above 0, and 0 or more"
                 ));
             }
         }
