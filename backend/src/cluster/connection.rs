@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
+use async_nats::{
+    Client, ConnectOptions, Event, ServerAddr,
+    jetstream::{self, message::PublishMessage},
+};
+use bytes::Bytes;
 use clap::{Args, value_parser};
 use object_store::{
     ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem,
@@ -15,6 +19,7 @@ use var_dd_protocol::{JobEvent, JobId};
 use super::{
     ClusterError,
     entry::{Entry, Posted, What},
+    failover::answered,
     journal::{Appended, Journal},
     names::{self, Sizes},
     recent::Recent,
@@ -287,9 +292,14 @@ impl Connection {
     pub(super) async fn announce(&self, news: &Recent) -> Result<(), ClusterError> {
         let payload =
             serde_json::to_vec(news).map_err(|error| ClusterError::format("a result", error))?;
-        let published = self.jetstream.publish(names::RECENT_SUBJECT, payload.into()).await;
-        published.map_err(ClusterError::broker)?.await.map_err(ClusterError::broker)?;
-        Ok(())
+        let payload = Bytes::from(payload);
+        let published = answered(|| async {
+            // Under its name it is told once, however often it is sent.
+            let message =
+                PublishMessage::build().payload(payload.clone()).message_id(news.message_id());
+            self.jetstream.send_publish(names::RECENT_SUBJECT, message).await?.await
+        });
+        published.await.map(drop).map_err(ClusterError::broker)
     }
 
     /// Tells whoever draws a job that it is over.

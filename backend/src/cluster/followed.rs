@@ -10,15 +10,16 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio::sync::watch;
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, Frame, FrameHeader, JobEvent, JobState, JobView, MediaType,
+    ErrorBody, ErrorCode, Frame, FrameHeader, JobEvent, JobId, JobState, JobView, MediaType,
 };
 
 use super::{
     ClusterError, Connection,
     entry::{Entry, Posted, Told, What},
+    journal,
+    reader::Reader,
 };
 use crate::{
     jobs::{Events, ViewerEvent},
@@ -41,8 +42,8 @@ pub(super) struct Followed {
 struct Progress {
     log: Log,
     state: JobState,
-    /// Entries that were read.
-    entries: u64,
+    /// Whether something was read.
+    is_known: bool,
     /// Nothing more will come.
     closed: bool,
 }
@@ -54,7 +55,7 @@ impl Followed {
             progress: Mutex::new(Progress {
                 log: Log::new(posted.record.id.clone(), 0),
                 state: JobState::Queued,
-                entries: 0,
+                is_known: false,
                 closed: false,
             }),
             posted,
@@ -93,7 +94,7 @@ impl Followed {
     pub(super) async fn known(&self, limit: Duration) {
         let mut changed = self.changed.subscribe();
         let known = async {
-            while self.progress().entries == 0 {
+            while !self.progress().is_known {
                 // The sender is ours.
                 let _ = changed.changed().await;
             }
@@ -133,7 +134,7 @@ impl Followed {
     /// Reads an entry; the pictures that it names are fetched before.
     fn apply(&self, entry: &Entry, pictures: Vec<(u64, Bytes)>) {
         self.tell(|progress| {
-            progress.entries += 1;
+            progress.is_known = true;
             match &entry.what {
                 What::Accepted { posted } => {
                     let position = posted.position;
@@ -173,11 +174,10 @@ impl Followed {
 
 /// Reads the log of a job until it ends or nobody follows it any more.
 async fn read(connection: Connection, followed: Weak<Followed>) {
-    let mut done = 0;
-    while let Some(live) = followed.upgrade() {
-        let job = live.posted.record.id.clone();
-        drop(live);
-        match read_once(&connection, &followed, &mut done).await {
+    let Some(job) = followed.upgrade().map(|live| live.posted.record.id.clone()) else { return };
+    let mut reader = connection.journal.follow(&job);
+    loop {
+        match read_on(&connection, &mut reader, &job, &followed).await {
             Ok(()) => return,
             Err(error) => tracing::warn!(%job, %error, "a job cannot be followed; trying again"),
         }
@@ -185,46 +185,43 @@ async fn read(connection: Connection, followed: Weak<Followed>) {
     }
 }
 
-/// Reads on after `done` entries.
-async fn read_once(
+async fn read_on(
     connection: &Connection,
+    reader: &mut Reader,
+    job: &JobId,
     followed: &Weak<Followed>,
-    done: &mut u64,
 ) -> Result<(), ClusterError> {
-    let Some(live) = followed.upgrade() else { return Ok(()) };
-    let job = live.posted.record.id.clone();
-    drop(live);
-    let mut entries = Box::pin(connection.journal.follow(&job).await?);
-    let mut at = 0;
     loop {
-        // Looks up now and then whether anybody still wants to know.
-        let next = tokio::time::timeout(Duration::from_secs(5), entries.next()).await;
+        let next = reader.next().await;
         let Some(live) = followed.upgrade() else { return Ok(()) };
-        let entry = match next {
-            Err(_) => continue,
-            Ok(None) => return Err(ClusterError::Broker("the log broke off".into())),
-            Ok(Some(entry)) => entry?,
-        };
-        at += 1;
-        if at <= *done {
-            continue;
-        }
-        let mut pictures = Vec::new();
-        if let What::Told { events } = &entry.what {
-            for told in events {
-                if let Told::Frame { seq, .. } = told
-                    && let Some(wire) = connection.journal.frame(&job, *seq).await?
-                {
-                    pictures.push((*seq, wire));
-                }
-            }
-        }
-        *done = at;
+        let Some((_, message)) = next? else { continue };
+        let (entry, pictures) =
+            read_entry(connection, job, &message.payload).await.inspect_err(|_| reader.again())?;
         live.apply(&entry, pictures);
         if live.is_closed() {
             return Ok(());
         }
     }
+}
+
+/// An entry with the pictures that it names and the broker has.
+async fn read_entry(
+    connection: &Connection,
+    job: &JobId,
+    payload: &[u8],
+) -> Result<(Entry, Vec<(u64, Bytes)>), ClusterError> {
+    let entry = journal::read(payload)?;
+    let mut pictures = Vec::new();
+    if let What::Told { events } = &entry.what {
+        for told in events {
+            if let Told::Frame { seq, .. } = told
+                && let Some(wire) = connection.journal.frame(job, *seq).await?
+            {
+                pictures.push((*seq, wire));
+            }
+        }
+    }
+    Ok((entry, pictures))
 }
 
 /// Called when the last viewer of a job has gone.

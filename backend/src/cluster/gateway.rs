@@ -11,11 +11,7 @@ use std::{
 
 use async_nats::{
     connection::State,
-    jetstream::{
-        consumer::{DeliverPolicy, pull::OrderedConfig},
-        context::PublishErrorKind,
-        message::PublishMessage,
-    },
+    jetstream::{consumer::DeliverPolicy, message::PublishMessage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,9 +33,11 @@ use super::{
     ask::{self, Answer, Question, ask},
     connection::Ended,
     entry::{Entry, Posted, VERSION, What},
+    failover::answered,
     followed::{Followed, FollowedEvents, picture_of},
     journal::Appended,
     names::{self, JOBS, MODELS, OVER, Priority},
+    reader::Reader,
     recent::{Recent, RecentList},
     results::Kept,
 };
@@ -59,8 +57,6 @@ use crate::{
 
 /// Attempts to write to a log that others write to as well.
 const ATTEMPTS: usize = 50;
-/// Attempts to put a job into the queue when the broker gives no answer.
-const POST_ATTEMPTS: usize = 3;
 /// How long a viewer waits for the beginning of a log.
 const BEGINNING: Duration = Duration::from_secs(5);
 /// A job that somebody asked for is followed so long, since they may ask again and again.
@@ -364,36 +360,24 @@ impl Gateway {
         let payload: Bytes = serde_json::to_vec(posted)
             .map_err(|error| ClusterError::format("a job", error))?
             .into();
-        let mut refusal = None;
-        for _ in 0..POST_ATTEMPTS {
+        let published = answered(|| async {
+            // An attempt whose answer was lost may have put it there; under its name it is there
+            // once.
             let message = PublishMessage::build()
                 .payload(payload.clone())
                 .message_id(record.id.as_str())
                 .expected_stream(JOBS);
-            let published =
-                match self.0.connection.jetstream.send_publish(subject.clone(), message).await {
-                    Ok(acknowledged) => acknowledged.await,
-                    Err(error) => Err(error),
-                };
-            let error = match published {
-                Ok(_) => return Ok(true),
-                Err(error) => error,
-            };
-            let text = error_text(&error);
-            if text.contains("maximum messages exceeded") {
-                let most = self.0.queue_limit.load(Ordering::Relaxed);
-                let message = format!("{most} jobs wait or run already; try again in a moment");
-                refusal = Some(ErrorBody::new(ErrorCode::QueueFull, message).retry_after(5));
-                break;
-            }
-            if !matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe) {
-                refusal = Some(ClusterError::Broker(text).into());
-                break;
-            }
-            // It may be in the queue or not; under its name it is there once.
-            refusal = Some(ClusterError::Broker(text).into());
-        }
-        let refusal = refusal.unwrap_or_else(|| internal("a job was not tried to be queued"));
+            self.0.connection.jetstream.send_publish(subject.clone(), message).await?.await
+        });
+        let Err(error) = published.await else { return Ok(true) };
+        let text = error_text(&error);
+        let refusal = if text.contains("maximum messages exceeded") {
+            let most = self.0.queue_limit.load(Ordering::Relaxed);
+            let message = format!("{most} jobs wait or run already; try again in a moment");
+            ErrorBody::new(ErrorCode::QueueFull, message).retry_after(5)
+        } else {
+            ClusterError::Broker(text).into()
+        };
         // Nobody is told of it, so it ends here; if that fails, a log that nobody knows ages out.
         let ended = What::Ended { seq: 1, event: JobEvent::Failed { error: refusal.clone() } };
         if let Err(error) = self.journal().append(&record.id, at, &accepted.then(ended)).await {
@@ -501,15 +485,11 @@ async fn learn_models(gateway: Weak<Inner>) {
 
 async fn read_models(connection: &Connection, gateway: &Weak<Inner>) -> Result<(), ClusterError> {
     let stream = connection.jetstream.get_stream(MODELS).await.map_err(ClusterError::broker)?;
-    let config = OrderedConfig {
-        deliver_policy: DeliverPolicy::LastPerSubject,
-        filter_subject: "models.*".into(),
-        ..OrderedConfig::default()
-    };
-    let consumer = stream.create_consumer(config).await.map_err(ClusterError::broker)?;
-    let mut messages = consumer.messages().await.map_err(ClusterError::broker)?;
-    while let Some(message) = messages.next().await {
-        let message = message.map_err(ClusterError::broker)?;
+    let mut reader = Reader::new(stream, "models.*", DeliverPolicy::LastPerSubject);
+    loop {
+        let next = reader.next().await?;
+        let Some(inner) = gateway.upgrade() else { return Ok(()) };
+        let Some((_, message)) = next else { continue };
         let model: ModelInfo = match serde_json::from_slice(&message.payload) {
             Ok(model) => model,
             Err(error) => {
@@ -517,7 +497,6 @@ async fn read_models(connection: &Connection, gateway: &Weak<Inner>) -> Result<(
                 continue;
             }
         };
-        let Some(inner) = gateway.upgrade() else { return Ok(()) };
         let mut models = inner.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> =
             models.iter().filter(|other| other.name != model.name).cloned().collect();
@@ -526,7 +505,6 @@ async fn read_models(connection: &Connection, gateway: &Weak<Inner>) -> Result<(
         *models = all.into();
         inner.has_model.send_replace(true);
     }
-    Ok(())
 }
 
 /// Forgets jobs that are over.

@@ -6,20 +6,21 @@ use async_nats::{
     StatusCode,
     jetstream::{
         Context,
-        consumer::{DeliverPolicy, pull::OrderedConfig},
+        consumer::DeliverPolicy,
         context::{PublishError, PublishErrorKind},
         message::PublishMessage,
         stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream},
     },
 };
 use bytes::Bytes;
-use futures_util::{Stream as EventStream, StreamExt};
 use var_dd_protocol::JobId;
 
 use super::{
     ClusterError,
     entry::Entry,
+    failover::answered,
     names::{self, EVENTS, FRAMES},
+    reader::Reader,
 };
 
 /// Between two attempts to reach a broker that does not answer.
@@ -69,10 +70,13 @@ impl Journal {
         let payload =
             serde_json::to_vec(entry).map_err(|error| ClusterError::format("an entry", error))?;
         let payload = Bytes::from(payload);
-        let message = PublishMessage::build()
-            .payload(payload.clone())
-            .expected_last_subject_sequence(expected);
-        match self.publish(names::events_subject(job), message).await {
+        let published = answered(|| {
+            let message = PublishMessage::build()
+                .payload(payload.clone())
+                .expected_last_subject_sequence(expected);
+            self.publish(names::events_subject(job), message)
+        });
+        match published.await {
             Ok(number) => Ok(Appended::At(number)),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 // It may be our own, whose acknowledgement was lost.
@@ -116,7 +120,8 @@ impl Journal {
 
     async fn last_message(&self, job: &JobId) -> Result<Option<(u64, Bytes)>, ClusterError> {
         // From the leader: a copy that lags would tell of the past.
-        match self.events.get_last_raw_message_by_subject(&names::events_subject(job)).await {
+        let subject = names::events_subject(job);
+        match answered(|| self.events.get_last_raw_message_by_subject(&subject)).await {
             Ok(message) => Ok(Some((message.sequence, message.payload))),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
                 Ok(None)
@@ -140,7 +145,7 @@ impl Journal {
     /// As [`Journal::last`].
     pub(super) async fn first(&self, job: &JobId) -> Result<Option<Entry>, ClusterError> {
         let subject = names::events_subject(job);
-        match self.events.get_first_raw_message_by_subject(&subject, 1).await {
+        match answered(|| self.events.get_first_raw_message_by_subject(&subject, 1)).await {
             Ok(message) => Ok(Some(read(&message.payload)?)),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
                 Ok(None)
@@ -149,22 +154,9 @@ impl Journal {
         }
     }
 
-    /// The log of a job from its first entry on, for ever; what is no entry comes as an error.
-    ///
-    /// # Errors
-    /// When the broker gives no answer.
-    pub(super) async fn follow(
-        &self,
-        job: &JobId,
-    ) -> Result<impl EventStream<Item = Result<Entry, ClusterError>> + use<>, ClusterError> {
-        let config = OrderedConfig {
-            filter_subject: names::events_subject(job),
-            deliver_policy: DeliverPolicy::All,
-            ..OrderedConfig::default()
-        };
-        let consumer = self.events.create_consumer(config).await.map_err(ClusterError::broker)?;
-        let messages = consumer.messages().await.map_err(ClusterError::broker)?;
-        Ok(messages.map(|message| read(&message.map_err(ClusterError::broker)?.payload)))
+    /// The log of a job from its first entry on, for ever.
+    pub(super) fn follow(&self, job: &JobId) -> Reader {
+        Reader::new(self.events.clone(), names::events_subject(job), DeliverPolicy::All)
     }
 
     /// Lets viewers have a picture; `wire` is the binary message to them.
@@ -224,6 +216,10 @@ fn is_gone(error: &DirectGetErrorKind) -> bool {
     }
 }
 
-fn read(payload: &[u8]) -> Result<Entry, ClusterError> {
+/// An entry as it lies in the broker.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn read(payload: &[u8]) -> Result<Entry, ClusterError> {
     serde_json::from_slice(payload).map_err(|error| ClusterError::format("the log of a job", error))
 }

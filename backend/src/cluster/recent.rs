@@ -2,21 +2,19 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use async_nats::jetstream::{
-    Context,
-    consumer::{DeliverPolicy, pull::OrderedConfig},
-};
-use futures_util::StreamExt;
+use async_nats::jetstream::{Context, consumer::DeliverPolicy};
 use serde::{Deserialize, Serialize};
 use var_dd_protocol::{JobId, JobView};
 
 use super::{
     ClusterError,
     names::{RECENT, RECENT_SUBJECT},
+    reader::Reader,
 };
 
 /// A message about results.
@@ -32,6 +30,16 @@ pub(super) enum Recent {
     },
     /// A result was deleted.
     Deleted(JobId),
+}
+
+impl Recent {
+    /// The name by which the broker knows it when it comes twice.
+    pub(super) fn message_id(&self) -> String {
+        match self {
+            Self::Finished { view, .. } => format!("finished-{}", view.id),
+            Self::Deleted(job) => format!("deleted-{job}"),
+        }
+    }
 }
 
 /// Results kept in mind; older ones are still there for whoever knows their names.
@@ -59,32 +67,23 @@ impl RecentList {
     /// Reads what there is and goes on reading, until dropped with the task that it runs on.
     pub(super) async fn follow(self, jetstream: Context) {
         loop {
-            if let Err(error) = self.read(&jetstream).await {
-                tracing::warn!(%error, "the list of results cannot be read; trying again");
-            }
+            let Err(error) = self.read(&jetstream).await;
+            tracing::warn!(%error, "the list of results cannot be read; trying again");
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn read(&self, jetstream: &Context) -> Result<(), ClusterError> {
+    async fn read(&self, jetstream: &Context) -> Result<Infallible, ClusterError> {
         let stream = jetstream.get_stream(RECENT).await.map_err(ClusterError::broker)?;
-        let config = OrderedConfig {
-            filter_subject: RECENT_SUBJECT.to_owned(),
-            deliver_policy: DeliverPolicy::All,
-            ..OrderedConfig::default()
-        };
-        let consumer = stream.create_consumer(config).await.map_err(ClusterError::broker)?;
-        let mut messages = consumer.messages().await.map_err(ClusterError::broker)?;
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(ClusterError::broker)?;
-            let number = message.info().map_err(ClusterError::broker)?.stream_sequence;
+        let mut reader = Reader::new(stream, RECENT_SUBJECT, DeliverPolicy::All);
+        loop {
+            let Some((number, message)) = reader.next().await? else { continue };
             match serde_json::from_slice(&message.payload) {
                 Ok(news) => self.learn(number, news),
                 // A newer program may say more.
                 Err(error) => tracing::warn!(%error, "news that cannot be read"),
             }
         }
-        Ok(())
     }
 
     fn learn(&self, number: u64, news: Recent) {

@@ -31,6 +31,7 @@ use super::{
     ClusterError, Connection, ask,
     connection::Ended,
     entry::{Entry, Posted, Told, VERSION, What},
+    failover::answered,
     intake::{Intake, Place, Room},
     journal::Appended,
     names::{self, CALLED_OFF, JOBS, Priority},
@@ -222,8 +223,11 @@ impl Worker {
             let told = serde_json::to_vec(model)?;
             let subject = names::model_subject(&model.name);
             let jetstream = &worker.0.connection.jetstream;
-            let published = jetstream.publish(subject, told.into()).await;
-            published.map_err(ClusterError::broker)?.await.map_err(ClusterError::broker)?;
+            let told = Bytes::from(told);
+            let published = answered(|| async {
+                jetstream.publish(subject.clone(), told.clone()).await?.await
+            });
+            published.await.map_err(ClusterError::broker)?;
         }
         let WorkerConfig { scheduler, standing, .. } = &worker.0.config;
         let (room, most) = (worker.0.room.clone(), scheduler.max_batch.max(1));

@@ -89,6 +89,13 @@ async fn of_three_brokers_the_leader_may_be_killed() {
     // Two of three go on as before.
     let next = submit(&setting.jobs, 4).await;
     assert!(matches!(last(&watched(&setting.jobs, &next.job).await), JobEvent::Finished { .. }));
+    accepted.push(next);
+    let all_are_listed = async {
+        while setting.jobs.recent(10, None).await.unwrap().results.len() < accepted.len() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_are_listed).await.expect("no result is missing in the list");
 }
 
 /// As a page does it: again and again until there is an answer.
