@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -107,16 +108,18 @@ fn prepare(shared: &Arc<Shared>, batch: Batch, tasks: &Handle, outer: bool) -> O
         .collect();
     let first = pictures.first()?.job.clone();
     let now_ms = shared.clock.now_ms();
-    let mut numbers = Vec::new();
+    let mut started = Vec::new();
     for picture in &pictures {
         if let Some(queue_ms) = picture.job.started(now_ms) {
             shared.metrics.queue.observe(queue_ms / 1000.0);
-            numbers.push(picture.job.number);
+            started.push(picture.job.clone());
         }
     }
     shared.metrics.batch_pictures.observe(pictures.len() as f64);
     let marked = shared.clone();
     shared.adopt(tasks.spawn(async move {
+        let numbers: Vec<i64> =
+            join_all(started.iter().map(|job| job.kept())).await.into_iter().flatten().collect();
         if let Err(error) = marked.ends.started(&numbers).await {
             tracing::warn!(%error, "jobs cannot be marked as running");
         }

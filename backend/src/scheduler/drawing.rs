@@ -104,6 +104,7 @@ impl Drawing {
         let valid = ValidJob::new(record.request.clone(), &self.0.models)?;
         let client = Client::default();
         let job = Arc::new(LiveJob::new(valid, record, number, attempt, client));
+        job.set_kept(Some(number));
         self.0.enqueue(&job);
         self.0.live_for_viewer(&job.record.id);
         Ok(Viewer::new(Live::new(self.0.clone(), job, None)))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use var_dd_engine::sample::Frames;
 use var_dd_protocol::{
     ErrorBody, ErrorCode, Explore, FrameHeader, FramePosition, JobEvent, JobState, JobView,
@@ -56,12 +56,14 @@ pub(super) struct LiveJob {
     pub(super) model: usize,
     /// In which order its frames come.
     pub(super) frames: Frames,
-    /// Order of acceptance.
+    /// Its place in the order of the queue.
     pub(super) number: i64,
     /// Who asked for it.
     pub(super) client: Client,
     /// Whether nothing more is wanted of it; read on the device thread.
     over: AtomicBool,
+    /// The number under which its acceptance is kept; `None` if it never will be.
+    kept: SetOnce<Option<i64>>,
     progress: Mutex<Progress>,
     changed: watch::Sender<()>,
 }
@@ -102,6 +104,7 @@ impl LiveJob {
             number,
             client,
             over: AtomicBool::new(false),
+            kept: SetOnce::new(),
             progress: Mutex::new(Progress {
                 log,
                 state: JobState::Queued,
@@ -118,6 +121,17 @@ impl LiveJob {
             }),
             changed: watch::Sender::new(()),
         }
+    }
+
+    /// Its acceptance is kept under this number, or never will be. Whether that was open until now.
+    pub(super) fn set_kept(&self, number: Option<i64>) -> bool {
+        self.kept.set(number).is_ok()
+    }
+
+    /// The number under which its acceptance is kept, once it is; `None` if it never will be, so
+    /// that the job is none.
+    pub(super) async fn kept(&self) -> Option<i64> {
+        *self.kept.wait().await
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

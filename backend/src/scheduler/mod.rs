@@ -1,11 +1,13 @@
 //! Jobs from request to result: queue, batches, the device, every viewer.
 //!
 //! ```text
-//! submit → job (valid) → storage → queue ─ batch ─→ worker (one thread, owns the device)
-//!                                                      │ reports, bounded
-//!              viewers ← log of the job ← draw ← encode ┘
-//!                            └→ storage at the end
+//! submit → job (valid) → queue ─ batch ─→ worker (one thread, owns the device)
+//!             └→ storage → answer          │ reports, bounded
+//!             viewers ← log of the job ← draw ← encode ┘
+//!                           └→ storage at the end
 //! ```
+//! A job may be drawn while its acceptance is written to disk; its name is told after that, so
+//! nobody sees a picture of a job that a crash would take back, and its end waits for it too.
 //! `job`, `queue`, `batch` and `log` are pure: clock and limits are arguments. `state` puts them
 //! behind one lock, `dispatch` feeds the device, `draw` follows each batch until its jobs have
 //! ended.
@@ -222,6 +224,9 @@ impl Scheduler {
         // A task of its own: a caller that gives up must not leave a job on disk that is in no
         // queue.
         uninterrupted(async move {
+            // The device need not wait for the disk: what it draws is shown to nobody before.
+            let number = shared.next_number();
+            let job = shared.begin(LiveJob::new(valid, record.clone(), number, 0, client));
             let number = match &key {
                 None => store.accept(&record).await?,
                 Some(key) => match store.accept_once(&record, key, &salt).await? {
@@ -233,7 +238,7 @@ impl Scheduler {
                     }
                 },
             };
-            shared.enqueue(&Arc::new(LiveJob::new(valid, record, number, 0, client)));
+            job.kept(number);
             shared.metrics.accepted.inc();
             drop((place, turn));
             Ok(accepted)
@@ -489,6 +494,7 @@ async fn resume(shared: &Arc<Shared>, store: &Store, job: UnfinishedJob) -> Resu
         Ok(valid) => {
             let client = Client::default();
             let live = LiveJob::new(valid, job.record, job.number, job.attempt, client);
+            live.set_kept(Some(job.number));
             shared.enqueue(&Arc::new(live));
         }
         Err(error) => {

@@ -6,7 +6,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -55,6 +55,7 @@ pub(super) struct Shared {
     closing: AtomicBool,
     /// Jobs whose end could not be kept yet.
     not_kept: AtomicUsize,
+    next_number: AtomicI64,
     /// Tasks of batches.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Never held across an await. Taken before the lock of a job, never within.
@@ -102,6 +103,27 @@ impl Drop for Reservation {
     }
 }
 
+/// A job that may be drawn already and is none yet: dropped, it is forgotten.
+pub(super) struct Beginning {
+    shared: Arc<Shared>,
+    job: Arc<LiveJob>,
+}
+
+impl Beginning {
+    /// Its acceptance is on disk, under this number.
+    pub(super) fn kept(self, number: i64) {
+        self.job.set_kept(Some(number));
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if self.job.set_kept(None) {
+            self.shared.forget(&self.job.record.id);
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(
         config: SchedulerConfig,
@@ -126,6 +148,7 @@ impl Shared {
             refusing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             not_kept: AtomicUsize::new(0),
+            next_number: AtomicI64::new(0),
             tasks: Mutex::default(),
             state: Mutex::new(State {
                 queue: Queue::new(config.queue_limit, limits, grace_ms),
@@ -213,8 +236,22 @@ impl Shared {
         Ok(Reservation(self.clone(), client.address))
     }
 
-    /// Lets a job wait that is on disk.
+    /// Lets a job begin while its acceptance is written to disk. Nobody knows its name before that
+    /// is there, so nobody sees anything of it.
+    pub(super) fn begin(self: &Arc<Self>, job: LiveJob) -> Beginning {
+        let job = Arc::new(job);
+        self.enqueue(&job);
+        Beginning { shared: self.clone(), job }
+    }
+
+    /// The place of the next job in the order of the queue.
+    pub(super) fn next_number(&self) -> i64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets a job wait.
     pub(super) fn enqueue(&self, job: &Arc<LiveJob>) {
+        self.next_number.fetch_max(job.number + 1, Ordering::Relaxed);
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
         let passes = job.passes().len();
@@ -363,6 +400,9 @@ impl Shared {
             if state.queue.remove(id) {
                 self.announce(&state);
             }
+        }
+        if job.kept().await.is_none() {
+            return None;
         }
         let begun_ms = self.clock.now_ms();
         let mut retry = Retry::default();

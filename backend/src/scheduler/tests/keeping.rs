@@ -2,9 +2,11 @@
 
 use std::{fs, path::PathBuf};
 
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use var_dd_protocol::JobState;
 
 use super::*;
+use crate::generator::fake::Gate;
 
 fn patient() -> SchedulerConfig {
     SchedulerConfig { keep_for: Duration::from_secs(600), ..config() }
@@ -93,6 +95,54 @@ async fn a_directory_that_was_removed_takes_no_job_and_is_not_ready() {
     assert!(scheduler.can_keep().await.is_ok());
     let (accepted, viewer) = submit_and_watch(&scheduler, request(1, few_step(&[0]), 1)).await;
     assert_drawn(&accepted.request, &all(viewer).await);
+}
+
+/// Another connection to the database, which nobody writes to until it is closed.
+async fn hold(directory: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(directory.join("var-dd.db"));
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn a_job_is_drawn_while_its_acceptance_is_written_and_shown_to_nobody_before() {
+    let gate = Gate::closed();
+    let generator = generator().with_gate(&gate);
+    let (scheduler, directory) = start(config(), &generator).await;
+    let held = hold(directory.path()).await;
+    let asked = request(1, few_step(&[0]), 1);
+    let accepting = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move { scheduler.submit(asked, Unwatched::Stays).await }
+    });
+    let device = gate.clone();
+    tokio::task::spawn_blocking(move || device.wait_for_device()).await.unwrap();
+    gate.open();
+    while generator.batches().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!accepting.is_finished(), "what is not on disk is not accepted");
+    held.close().await.unwrap();
+    let accepted = accepting.await.unwrap().unwrap();
+    let events = all(scheduler.watch(&accepted.job, None).await.unwrap()).await;
+    assert_drawn(&accepted.request, &events);
+    assert_eq!(all(scheduler.watch(&accepted.job, None).await.unwrap()).await, events);
+}
+
+#[tokio::test]
+async fn a_job_whose_acceptance_cannot_be_written_is_none_though_it_was_drawn() {
+    let (scheduler, directory) = start(config(), &generator()).await;
+    let away = directory.path().with_extension("away");
+    fs::rename(directory.path(), &away).unwrap();
+    let refused = scheduler.submit(request(1, few_step(&[0]), 1), Unwatched::Stays).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::StorageFailed);
+    let stats = scheduler.stats();
+    assert_eq!((stats.queued, stats.running, stats.not_kept), (0, 0, 0));
+    fs::rename(&away, directory.path()).unwrap();
+    let (accepted, viewer) = submit_and_watch(&scheduler, request(2, few_step(&[0]), 1)).await;
+    assert_drawn(&accepted.request, &all(viewer).await);
+    assert_eq!(scheduler.recent(10, None).await.unwrap().results.len(), 1);
 }
 
 #[tokio::test]
