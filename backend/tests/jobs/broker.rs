@@ -95,7 +95,8 @@ impl Broker {
         panic!("nats-server does not listen on {}:\n{}", self.port, self.log());
     }
 
-    fn log(&self) -> String {
+    /// What it has said.
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(log_file(self.directory.path())).unwrap_or_default()
     }
 

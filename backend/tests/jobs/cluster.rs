@@ -173,6 +173,9 @@ async fn what_one_worker_cannot_draw_yet_is_left_to_another() {
     assert_eq!((setting.generator.batches().len(), generator.batches().len()), (1, 1));
 }
 
+/// So long readers wait for a message before they look for one.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// The rights of each role, as docs/scale.md lists them.
 const RIGHTS: &str = r#"
 accounts { PLAYGROUND {
@@ -183,6 +186,7 @@ accounts { PLAYGROUND {
             publish: [
                 "jobs.queue.>", "events.*", "recent", "called-off", "over", "ask.*",
                 "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.EVENTS",
+                "$JS.API.STREAM.MSG.GET.RECENT", "$JS.API.STREAM.MSG.GET.MODELS",
                 "$JS.API.STREAM.MSG.GET.FRAMES", "$JS.API.DIRECT.GET.FRAMES",
                 "$JS.API.DIRECT.GET.FRAMES.>",
                 "$JS.API.CONSUMER.CREATE.EVENTS", "$JS.API.CONSUMER.CREATE.EVENTS.>",
@@ -218,6 +222,10 @@ async fn each_role_does_with_its_rights_alone() {
     assert_eq!(pictures(&events).len(), FRAMES);
     setting.jobs.preview(accepted.request.clone()).await.unwrap();
     setting.jobs.delete(&accepted.job, &accepted.owner_token).await.unwrap();
+    // Readers that hear nothing for a while ask whether there is something.
+    sleep(2 * SILENCE).await;
+    let log = setting.cluster.as_ref().unwrap().brokers[0].log();
+    assert!(!log.contains("Violation"), "{log}");
     let page = include_str!("../../../docs/scale.md");
     for subject in RIGHTS.split('"').skip(1).step_by(2) {
         assert!(page.contains(subject), "docs/scale.md does not list {subject}");
