@@ -203,7 +203,6 @@ impl Scheduler {
             return before;
         }
         let valid = ValidJob::new(self.with_parents(request).await?, &self.drawing.0.models)?;
-        let place = self.drawing.0.reserve(client)?;
         let salt = job::new_salt()?;
         let owner_token = match &key {
             Some(key) => key.owner_token(&salt),
@@ -221,12 +220,12 @@ impl Scheduler {
         let accepted =
             Accepted { job: record.id.clone(), owner_token, request: record.request.clone() };
         let (shared, store) = (self.drawing.0.clone(), self.store.clone());
+        let number = shared.next_number();
+        // The device need not wait for the disk: what it draws is shown to nobody before.
+        let job = shared.begin(LiveJob::new(valid, record.clone(), number, 0, client))?;
         // A task of its own: a caller that gives up must not leave a job on disk that is in no
         // queue.
         uninterrupted(async move {
-            // The device need not wait for the disk: what it draws is shown to nobody before.
-            let number = shared.next_number();
-            let job = shared.begin(LiveJob::new(valid, record.clone(), number, 0, client));
             let number = match &key {
                 None => store.accept(&record).await?,
                 Some(key) => match store.accept_once(&record, key, &salt).await? {
@@ -240,7 +239,7 @@ impl Scheduler {
             };
             job.kept(number);
             shared.metrics.accepted.inc();
-            drop((place, turn));
+            drop(turn);
             Ok(accepted)
         })
         .await

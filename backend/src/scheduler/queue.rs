@@ -85,8 +85,6 @@ pub(super) struct Queue {
     limit: usize,
     limits: Limits,
     grace_ms: f64,
-    /// For whom places are promised: those whose jobs are being written to disk.
-    reserved: Vec<Option<IpAddr>>,
     last_model: Option<usize>,
     /// Nothing begins any more; what has begun goes on.
     draining: bool,
@@ -105,7 +103,6 @@ impl Queue {
             limit,
             limits,
             grace_ms,
-            reserved: Vec::new(),
             last_model: None,
             draining: false,
             turns: Turns::default(),
@@ -126,18 +123,17 @@ impl Queue {
         self.limit
     }
 
-    /// Promises a place to whoever asks from an address (`None`: the server itself), unless this
-    /// address has its [`share`] already; [`Queue::unreserve`] gives it up. `batch_ms` is what a
-    /// batch takes, if known.
+    /// Whether there is a place for one job more from an address (`None`: the server itself), and the
+    /// address has not its [`share`] already. `batch_ms` is what a batch takes, if known.
     ///
     /// # Errors
     /// [`ErrorCode::QueueFull`], with the seconds after which a place is likely to be free.
-    pub(super) fn reserve(
-        &mut self,
+    pub(super) fn admit(
+        &self,
         address: Option<IpAddr>,
         batch_ms: Option<f64>,
     ) -> Result<(), ErrorBody> {
-        let taken = self.depth() + self.reserved.len();
+        let taken = self.depth();
         let full = |message: String| {
             let seconds = retry_after_s(batch_ms);
             let message = format!("{message} in {seconds} s");
@@ -147,7 +143,8 @@ impl Queue {
             return full(format!("the queue holds {taken} of {} jobs; try again", self.limit));
         }
         if address.is_some() {
-            let own = self.held_by(address);
+            let waiting = self.places.iter().filter(|place| !place.begun);
+            let own = waiting.filter(|place| place.client.address == address).count();
             let others = taken - own;
             let most = share(self.limit, others);
             if own >= most {
@@ -158,22 +155,7 @@ impl Queue {
                 ));
             }
         }
-        self.reserved.push(address);
         Ok(())
-    }
-
-    /// Gives a place up that was promised to an address, whether it was used or not.
-    pub(super) fn unreserve(&mut self, address: Option<IpAddr>) {
-        if let Some(at) = self.reserved.iter().position(|of| *of == address) {
-            self.reserved.swap_remove(at);
-        }
-    }
-
-    /// Places that an address holds, with those that are promised to it.
-    fn held_by(&self, address: Option<IpAddr>) -> usize {
-        let waiting = self.places.iter().filter(|place| !place.begun);
-        let promised = self.reserved.iter().filter(|of| **of == address).count();
-        waiting.filter(|place| place.client.address == address).count() + promised
     }
 
     /// Adds a job at its place in the order of turns. Nobody watches it yet.
@@ -571,29 +553,27 @@ mod tests {
     }
 
     #[test]
-    fn promised_places_count_until_they_are_given_up() {
+    fn a_full_queue_takes_no_more_until_one_begins() {
         let mut queue = queue(2);
         push(&mut queue, 1, 1, false, 0.0);
-        assert!(queue.reserve(None, None).is_ok());
-        let full = queue.reserve(None, Some(4200.0)).unwrap_err();
+        assert!(queue.admit(None, None).is_ok());
+        push(&mut queue, 2, 3, false, 0.0);
+        let full = queue.admit(None, Some(4200.0)).unwrap_err();
         assert_eq!((full.code, full.retry_after_s), (ErrorCode::QueueFull, Some(5)));
-        queue.unreserve(client(1).address);
-        assert!(queue.reserve(None, None).is_err(), "a place that another one gave up");
-        queue.unreserve(None);
-        assert!(queue.reserve(None, None).is_ok());
+        assert_eq!(taken(queue.take(0.0)), [(id(1), 0..1)]);
+        assert!(queue.admit(None, None).is_ok());
     }
 
     /// Lets jobs of an address wait until it is refused: how many, and the refusal.
     fn flood(queue: &mut Queue, client: Client, number: &mut i64) -> (usize, ErrorBody) {
         for taken in 0.. {
-            if let Err(refused) = queue.reserve(client.address, Some(900.0)) {
+            if let Err(refused) = queue.admit(client.address, Some(900.0)) {
                 return (taken, refused);
             }
             *number += 1;
             // Conversations of an address count together.
             let client = Client { conversation: *number as u64, ..client };
             push_of(queue, client, *number, 1, false, 0.0);
-            queue.unreserve(client.address);
         }
         unreachable!("a queue without end");
     }
@@ -611,29 +591,22 @@ mod tests {
             }
         }
         // The first one has more than its share by now, the last place is the next one's.
-        assert!(queue.reserve(client(1).address, None).is_err());
+        assert!(queue.admit(client(1).address, None).is_err());
         assert_eq!(flood(&mut queue, client(4), &mut number).0, 1);
-        assert!(queue.reserve(client(5).address, None).unwrap_err().message.contains("64 of 64"));
+        assert!(queue.admit(client(5).address, None).unwrap_err().message.contains("64 of 64"));
     }
 
     #[test]
-    fn places_that_are_promised_count_and_so_do_those_that_come_free() {
+    fn the_servers_own_jobs_have_no_share_and_what_has_begun_counts_no_more() {
         let mut queue = queue(8);
-        for _ in 0..6 {
-            assert!(queue.reserve(client(1).address, None).is_ok());
+        for number in 0..6 {
+            assert!(queue.admit(client(1).address, None).is_ok());
+            push_of(&mut queue, client(1), number, 1, false, 0.0);
         }
-        assert!(queue.reserve(client(1).address, None).is_err());
-        assert!(queue.reserve(None, None).is_ok(), "the server's own jobs have no share");
-        queue.unreserve(None);
-        queue.unreserve(client(1).address);
-        assert!(queue.reserve(client(1).address, None).is_ok());
-        // What has begun waits no more.
-        let mut queue = Queue::new(2, Limits { max_batch: 2, window_ms: 0.0 }, 100.0);
-        push_of(&mut queue, client(1), 1, 3, false, 0.0);
-        push_of(&mut queue, client(1), 2, 1, false, 0.0);
-        assert!(queue.reserve(client(1).address, None).is_err());
-        assert_eq!(taken(queue.take(0.0)), [(id(1), 0..2)]);
-        assert!(queue.reserve(client(1).address, None).is_ok());
+        assert!(queue.admit(client(1).address, None).is_err());
+        assert!(queue.admit(None, None).is_ok());
+        assert_eq!(taken(queue.take(0.0)), [(id(0), 0..1), (id(1), 0..1)]);
+        assert!(queue.admit(client(1).address, None).is_ok());
     }
 
     #[test]

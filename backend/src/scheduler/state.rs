@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -27,7 +26,7 @@ use super::{
     queue::{NewJob, Next, Queue, Ran, Taken},
 };
 use crate::{
-    jobs::{Client, Stats},
+    jobs::Stats,
     storage::{Ending, Ends, StoreError},
 };
 
@@ -92,15 +91,6 @@ pub(super) struct Dispatch {
     pub(super) batch: Batch,
     /// Then look again at this time, if nothing wakes it before.
     pub(super) look_again_ms: Option<f64>,
-}
-
-/// A place in the queue for a job of an address that is being written to disk; given up on drop.
-pub(super) struct Reservation(Arc<Shared>, Option<IpAddr>);
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.0.state().queue.unreserve(self.1);
-    }
 }
 
 /// A job that may be drawn already and is none yet: dropped, it is forgotten.
@@ -220,28 +210,22 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Promises a job of a client a place in the queue.
+    /// Lets a job begin while its acceptance is written to disk. Nobody knows its name before that
+    /// is there, so nobody sees anything of it.
     ///
     /// # Errors
     /// When the queue is full, the client's address has its share, or the server shuts down.
-    pub(super) fn reserve(self: &Arc<Self>, client: Client) -> Result<Reservation, ErrorBody> {
+    pub(super) fn begin(self: &Arc<Self>, job: LiveJob) -> Result<Beginning, ErrorBody> {
         if self.is_refusing() {
             let message =
                 "the server is shutting down and takes no more jobs; try again when it is back";
             return Err(ErrorBody::new(ErrorCode::ShuttingDown, message).retry_after(5));
         }
-        let mut state = self.state();
-        let batch_ms = state.batch_ms;
-        state.queue.reserve(client.address, batch_ms)?;
-        Ok(Reservation(self.clone(), client.address))
-    }
-
-    /// Lets a job begin while its acceptance is written to disk. Nobody knows its name before that
-    /// is there, so nobody sees anything of it.
-    pub(super) fn begin(self: &Arc<Self>, job: LiveJob) -> Beginning {
         let job = Arc::new(job);
-        self.enqueue(&job);
-        Beginning { shared: self.clone(), job }
+        let state = self.state();
+        state.queue.admit(job.client.address, state.batch_ms)?;
+        self.put(state, &job);
+        Ok(Beginning { shared: self.clone(), job })
     }
 
     /// The place of the next job in the order of the queue.
@@ -249,11 +233,14 @@ impl Shared {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets a job wait.
+    /// Lets a job wait that was accepted before, whatever waits already.
     pub(super) fn enqueue(&self, job: &Arc<LiveJob>) {
         self.next_number.fetch_max(job.number + 1, Ordering::Relaxed);
+        self.put(self.state(), job);
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State>, job: &Arc<LiveJob>) {
         let now_ms = self.clock.now_ms();
-        let mut state = self.state();
         let passes = job.passes().len();
         let cost_ms = state.queue.cost_ms(job.model, job.plan(), job.frames, passes);
         let entry = NewJob {
