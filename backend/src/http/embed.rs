@@ -98,14 +98,12 @@ static STYLE: LazyLock<(String, String)> = LazyLock::new(|| {
             content_type = "text/html"
         ),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (
             status = 404,
             description = "A page that says so; there is no such result (any more)",
             body = String,
             content_type = "text/html"
         ),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn player(
@@ -258,10 +256,8 @@ pub(super) struct Player {
             body = Oembed),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No link, or not a number", body = ErrorBody),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No link of a finished result, a comparison or a grid here",
             body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
         (status = 501, description = "Another format than JSON", body = ErrorBody),
     )
 )]
@@ -361,9 +357,7 @@ fn linked(path: &str, url: &Url) -> Option<(JobId, Chosen)> {
             content_type = "image/svg+xml"
         ),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such result (any more)", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn qr(

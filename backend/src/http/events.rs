@@ -44,9 +44,7 @@ const DRAIN: Duration = Duration::from_secs(1);
     responses(
         (status = 101, description = "Say hello"),
         (status = 400, description = "Not a WebSocket handshake", body = ErrorBody),
-        (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 426, description = "Another version of WebSockets than 13", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
         (status = 503, description = "Shutting down", body = ErrorBody),
     )
 )]

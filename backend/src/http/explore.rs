@@ -35,10 +35,8 @@ pub(super) struct TokensQuery {
     responses(
         (status = 200, description = "The tokens of each scale", body = TokenReport),
         (status = 400, description = "Unknown query", body = ErrorBody),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such result or picture (any more)", body = ErrorBody),
         (status = 422, description = "The model that drew it is not loaded", body = ErrorBody),
-        (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
 )]
@@ -64,12 +62,10 @@ pub(super) async fn tokens(
         (status = 200, description = "The first picture of the request", body = Vec<u8>,
             content_type = "image/jpeg"),
         (status = 400, description = "Not the JSON that is expected", body = ErrorBody),
-        (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 404, description = "A parent is not there (any more)", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 422, description = "A value is out of its bounds", body = ErrorBody),
-        (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
 )]
@@ -106,12 +102,10 @@ pub(super) struct EncodeQuery {
         (status = 200, description = "Its tokens, and the picture up to each scale",
             body = TokenizedPicture),
         (status = 400, description = "Not sent as a picture", body = ErrorBody),
-        (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The picture has too many bytes", body = ErrorBody),
         (status = 422, description = "No picture, out of bounds, or no such model",
             body = ErrorBody),
-        (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
 )]
@@ -145,13 +139,11 @@ pub(super) async fn encode(
         (status = 200, description = "Whether both are equal, and how it was drawn",
             body = Verification),
         (status = 400, description = "Not sent as a picture", body = ErrorBody),
-        (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 404, description = "A parent is not there (any more)", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The picture has too many bytes", body = ErrorBody),
         (status = 422, description = "It does not say how it was drawn, that cannot be drawn here, \
             or it is a GIF or an MP4, which are never equal to what was drawn", body = ErrorBody),
-        (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
 )]

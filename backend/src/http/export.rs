@@ -99,14 +99,12 @@ pub(super) struct ExportQuery {
             (Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"))),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "No such kind or pace", body = ErrorBody),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (
             status = 404,
             description = "No such finished result or picture (any more)",
             body = ErrorBody
         ),
         (status = 413, description = "Too many pixels for a video", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn export(

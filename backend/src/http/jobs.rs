@@ -26,8 +26,6 @@ use crate::jobs::{Asking, Client, Unwatched};
             description = "Models, plans, limits and a finished example",
             body = ServerInfo
         ),
-        (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn info(
@@ -72,7 +70,6 @@ pub(super) struct Submitted {
             headers(("Location" = String, description = "Path of the job: GET it until its state \
                 is final"))),
         (status = 400, description = "Not the JSON that is expected", body = ErrorBody),
-        (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 422, description = "A value is out of its bounds, or another request has this \
@@ -149,7 +146,6 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
         ),
         (status = 404, description = "No such job", body = ErrorBody),
         (status = 409, description = "It has ended", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
         (status = 503, description = "It is stopped, which cannot be kept yet", body = ErrorBody),
     )
 )]

@@ -3,7 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 use var_dd_protocol::{ClientMessage, ServerMessage};
 
@@ -38,7 +41,7 @@ use super::{
         (name = "results", description = "Pictures that were drawn"),
         (name = "page", description = "The page in the browser"),
     ),
-    modifiers(&OwnerTokenScheme),
+    modifiers(&OwnerTokenScheme, &GuardsAnswers),
 )]
 struct Document;
 
@@ -55,6 +58,42 @@ impl Modify for OwnerTokenScheme {
             .get_or_insert_default()
             .add_security_scheme("owner_token", SecurityScheme::Http(scheme));
     }
+}
+
+/// What the guards before the handlers answer, where an operation has no words of its own for it.
+struct GuardsAnswers;
+
+impl Modify for GuardsAnswers {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let guarded = document.paths.paths.iter_mut().filter(|(path, _)| !is_unguarded(path));
+        for (path, item) in guarded {
+            let origin = "Host or origin refused";
+            // Only pages of this site may speak over the WebSocket.
+            let of_get = if path.as_str() == "/api/ws" { origin } else { "Host refused" };
+            for (operation, refused) in
+                [(&mut item.get, of_get), (&mut item.post, origin), (&mut item.delete, origin)]
+            {
+                let Some(operation) = operation else { continue };
+                let answers = &mut operation.responses.responses;
+                for (status, words) in
+                    [("403", refused), ("429", "Too many requests or connections")]
+                {
+                    answers.entry(status.to_owned()).or_insert_with(|| error(words).into());
+                }
+            }
+        }
+    }
+}
+
+/// What tells how the server is has no guards before it.
+fn is_unguarded(path: &str) -> bool {
+    ["/livez", "/readyz", "/metrics"].contains(&path)
+}
+
+fn error(words: &str) -> Response {
+    let body = RefOr::Ref(Ref::from_schema_name("ErrorBody"));
+    let content = ContentBuilder::new().schema(Some(body)).build();
+    ResponseBuilder::new().description(words).content("application/json", content).build()
 }
 
 /// This document.

@@ -191,14 +191,12 @@ pub(super) async fn page(
             body = String,
             content_type = "text/html"
         ),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (
             status = 404,
             description = "The page; there is no such result (any more)",
             body = String,
             content_type = "text/html"
         ),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn result(
@@ -235,14 +233,12 @@ pub(super) async fn result(
             body = String,
             content_type = "text/html"
         ),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (
             status = 404,
             description = "The page; this is no comparison that can be drawn here",
             body = String,
             content_type = "text/html"
         ),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn comparison(
@@ -272,8 +268,6 @@ pub(super) async fn comparison(
             body = String,
             content_type = "text/html"
         ),
-        (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn grid(

@@ -42,8 +42,6 @@ pub(super) struct RecentQuery {
             description = "Not a number from 1 to 100, or not a `next` of an earlier page",
             body = ErrorBody
         ),
-        (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn recent(
@@ -65,9 +63,7 @@ pub(super) async fn recent(
     responses(
         (status = 200, description = "State, request, frames and pictures", body = JobView),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such result (any more)", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn view(
@@ -98,7 +94,6 @@ pub(super) async fn view(
         ),
         (status = 404, description = "No such result (any more)", body = ErrorBody),
         (status = 409, description = "It has not ended", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn delete(
@@ -124,9 +119,7 @@ pub(super) async fn delete(
         (status = 200, description = "The encoded picture", content(
             (Vec<u8> = "image/png"), (Vec<u8> = "image/webp"), (Vec<u8> = "image/jpeg"))),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such frame (any more)", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn frame(
@@ -174,9 +167,7 @@ pub(super) struct PictureQuery {
             body = Vec<u8>, content_type = "image/png"),
         (status = 304, description = "As the client has it"),
         (status = 400, description = "Unknown query", body = ErrorBody),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such picture (yet, or any more)", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn picture(

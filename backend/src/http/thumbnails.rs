@@ -89,10 +89,8 @@ pub(super) struct ThumbnailQuery {
         (status = 200, description = "A picture of the class", body = Vec<u8>,
             content_type = "image/jpeg"),
         (status = 400, description = "Unknown query", body = ErrorBody),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "The class is no number", body = ErrorBody),
         (status = 422, description = "No such class or model", body = ErrorBody),
-        (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, or no memory", body = ErrorBody),
     )
 )]

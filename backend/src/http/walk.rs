@@ -38,12 +38,10 @@ pub(super) const AT_ONCE: usize = 2;
         (status = 200, description = "The animation", content(
             (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "video/mp4"))),
         (status = 400, description = "Not the JSON that is expected", body = ErrorBody),
-        (status = 403, description = "Host or origin refused", body = ErrorBody),
         (status = 404, description = "A parent is not there (any more)", body = ErrorBody),
         (status = 408, description = "The body took too long", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 422, description = "A value is out of its bounds", body = ErrorBody),
-        (status = 429, description = "Too many requests", body = ErrorBody),
         (status = 503, description = "Shutting down, no memory, or the deadline passed",
             body = ErrorBody),
     )

@@ -41,9 +41,7 @@ pub(super) const SIZE: (u32, u32) = (draw::WIDTH, draw::HEIGHT);
             content_type = "image/jpeg"
         ),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "No such result (any more)", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn of_result(
@@ -78,8 +76,6 @@ pub(super) async fn of_result(
             content_type = "image/jpeg"
         ),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn of_playground(
@@ -147,13 +143,11 @@ async fn of_asked(site: &Site, asked: &Asked) -> Result<Single, ErrorBody> {
             content_type = "image/jpeg"
         ),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (
             status = 404,
             description = "This is no comparison that can be drawn here",
             body = ErrorBody
         ),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn of_comparison(
@@ -205,9 +199,7 @@ pub(super) async fn of_comparison(
             content_type = "image/jpeg"
         ),
         (status = 304, description = "As the client has it"),
-        (status = 403, description = "Host refused", body = ErrorBody),
         (status = 404, description = "This is no grid that can be drawn here", body = ErrorBody),
-        (status = 429, description = "Too many requests or connections", body = ErrorBody),
     )
 )]
 pub(super) async fn of_grid(
