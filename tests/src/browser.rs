@@ -94,6 +94,18 @@ impl Browsers {
     /// # Errors
     /// When Chromium does not start.
     pub async fn open(&self, look: Look) -> Result<Page> {
+        self.open_with(look, &["--hide-scrollbars"]).await
+    }
+
+    /// The same with scroll bars that take room, as on most desktops.
+    ///
+    /// # Errors
+    /// When Chromium does not start.
+    pub async fn open_with_scroll_bars(&self, look: Look) -> Result<Page> {
+        self.open_with(look, &[]).await
+    }
+
+    async fn open_with(&self, look: Look, arguments: &[&str]) -> Result<Page> {
         let profile = TempDir::new()?;
         let mut capabilities = DesiredCapabilities::chrome();
         if let Some(path) = ["/usr/bin/chromium", "/usr/bin/chromium-browser"]
@@ -112,9 +124,11 @@ impl Browsers {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            "--hide-scrollbars",
             &format!("--user-data-dir={}", profile.path().display()),
-        ] {
+        ]
+        .iter()
+        .chain(arguments)
+        {
             capabilities.add_arg(argument)?;
         }
         capabilities.set("goog:loggingPrefs", json!({"browser": "ALL"}))?;

@@ -146,6 +146,23 @@ impl Playground {
         Ok(playground)
     }
 
+    /// Opens a path of the server in a fresh profile whose scroll bars take room.
+    ///
+    /// # Errors
+    /// When the page does not load.
+    pub async fn open_with_scroll_bars(
+        browsers: &Browsers,
+        program: &Program,
+        look: Look,
+        path: &str,
+    ) -> Result<Self> {
+        let page = browsers.open_with_scroll_bars(look).await?;
+        page.before_every_document(include_str!("recorder.js")).await?;
+        let playground = Self { page, origin: program.url("") };
+        playground.goto(path).await?;
+        Ok(playground)
+    }
+
     /// Waits until the new picture has come into focus, or skips what is left of it.
     ///
     /// # Errors

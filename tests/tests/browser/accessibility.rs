@@ -169,3 +169,65 @@ async fn nothing_jumps_while_the_page_loads_and_a_picture_comes() -> Result<()> 
     })
     .await
 }
+
+#[tokio::test]
+async fn a_scroll_bar_moves_no_place_sideways() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let look = Look { width: 1366, height: 768, ..Look::DESKTOP };
+        let open = Playground::open_with_scroll_bars;
+        let playground = open(browsers, &program, look, "/").await?;
+        playground.wait_until_ready().await?;
+        playground.wait_for_attribute("job-state", "state", "finished").await?;
+        // Places are long and short: the bar comes and goes, and what stands on all of them stays.
+        let stands = "const box = document.querySelector('.page').getBoundingClientRect(); \
+            const root = document.documentElement; \
+            return [root.scrollHeight > root.clientHeight, box.left, box.right]";
+        let mut seen = vec![playground.page.value(stands).await?];
+        for (place, sign) in [
+            ("compare", "main.compare:not(.grid-page)"),
+            ("explore", "main.explore"),
+            ("grid", "main.grid-page"),
+            ("history", "main.history"),
+            ("learn", "main.learn"),
+        ] {
+            let link = format!("nav a[href='/{place}']");
+            playground.goes_to(&link, &format!("/{place}")).await?;
+            playground.page.element(sign).await?;
+            seen.push(playground.page.value(stands).await?);
+        }
+        let is_long = |place: &serde_json::Value| place[0] == true;
+        ensure!(seen.iter().any(is_long) && !seen.iter().all(is_long), "all alike: {seen:?}");
+        ensure!(
+            seen.iter().all(|place| (&place[1], &place[2]) == (&seen[0][1], &seen[0][2])),
+            "places stand elsewhere: {seen:?}"
+        );
+
+        // What lies over the whole window fits beside the bar, and so does a narrow page.
+        for width in [320, 390, 768] {
+            playground.page.look(Look { width, ..look }).await?;
+            playground.goto("/").await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            let fits = "const root = document.documentElement; \
+                return root.scrollWidth <= root.clientWidth";
+            ensure!(playground.page.value(fits).await? == true, "{width}: it scrolls sideways");
+            playground.choose("look-closer").await?;
+            playground.element_appears("lightbox").await?;
+            let fits = "const dialog = document.querySelector('[data-testid=lightbox]'); \
+                return dialog.getBoundingClientRect().right <= \
+                    document.documentElement.clientWidth && \
+                    dialog.scrollWidth <= dialog.clientWidth";
+            ensure!(playground.page.value(fits).await? == true, "{width}: the dialog is too wide");
+        }
+
+        // A phone's bars take no room, and none is kept for them.
+        let phone =
+            Playground::open_with_scroll_bars(browsers, &program, Look::NARROW, "/").await?;
+        phone.wait_until_ready().await?;
+        let whole = "return document.documentElement.clientWidth === innerWidth";
+        ensure!(phone.page.value(whole).await? == true, "a phone loses room to a bar");
+        Ok(())
+    })
+    .await
+}
