@@ -6,7 +6,7 @@ use std::rc::Rc;
 use web_sys::{HtmlDialogElement, HtmlElement};
 use yew::prelude::*;
 
-use super::{Layers, share::use_share};
+use super::{Layers, Sign, share::use_share, sign};
 use crate::{
     hooks::Playing,
     state::{job::Job, words},
@@ -237,13 +237,13 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                             data-testid="previous-picture"
                             disabled={picture == 0}
                             onclick={press(&step_picture, -1)}
-                        >{ "‹ Picture" }</button>
+                        >{ sign(Sign::Back) }{ "Picture" }</button>
                         <button
                             type="button"
                             data-testid="next-picture"
                             disabled={picture + 1 == count}
                             onclick={press(&step_picture, 1)}
-                        >{ "Picture ›" }</button>
+                        >{ "Picture" }{ sign(Sign::On) }</button>
                     </div>
                 }
                 <div class="steps" role="group" aria-label="Scales">
@@ -252,13 +252,13 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                         data-testid="previous-scale"
                         disabled={drawn < 2}
                         onclick={press(&step_scale, -1)}
-                    >{ "‹ Scale" }</button>
+                    >{ sign(Sign::Back) }{ "Scale" }</button>
                     <button
                         type="button"
                         data-testid="next-scale"
                         disabled={drawn < 2}
                         onclick={press(&step_scale, 1)}
-                    >{ "Scale ›" }</button>
+                    >{ "Scale" }{ sign(Sign::On) }</button>
                 </div>
             </div>
             { share.card }

@@ -3,6 +3,7 @@
 
 use yew::prelude::*;
 
+use super::{Sign, sign};
 use crate::{
     hooks::use_backend,
     state::{
@@ -93,7 +94,11 @@ pub(super) fn in_notices(message: Html) -> Html {
 
 /// Takes a message away.
 pub(crate) fn close_button(onclick: Callback<MouseEvent>) -> Html {
-    html! { <button type="button" class="quiet" {onclick} aria-label="Close this message">{ "×" }</button> }
+    html! {
+        <button type="button" class="quiet" {onclick} aria-label="Close this message">
+            { sign(Sign::Close) }
+        </button>
+    }
 }
 
 fn is_offline() -> bool {

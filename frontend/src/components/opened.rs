@@ -9,7 +9,7 @@ use web_sys::{Element, File, HtmlElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::file_button;
+use super::{Sign, file_button, sign};
 use crate::{
     api,
     hooks::{Controls, hand_over, use_backend, use_files},
@@ -185,7 +185,7 @@ fn head(file_name: &str, close: Callback<MouseEvent>) -> Html {
                 data-testid="opened-close"
                 aria-label="Close what is told of this file"
                 onclick={close}
-            >{ "×" }</button>
+            >{ sign(Sign::Close) }</button>
         </div>
     }
 }

@@ -6,7 +6,7 @@ use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Difference, Layers, Status, Wipe, explain_as};
+use super::{Difference, Layers, Sign, Status, Wipe, explain_as, sign};
 use crate::{
     route::Route,
     state::{
@@ -104,7 +104,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                     disabled={is_still}
                     onclick={step(-1)}
                     aria-label="One change back"
-                >{ "‹" }</button>
+                >{ sign(Sign::Back) }</button>
                 <button
                     type="button"
                     data-testid="compare-play"
@@ -119,7 +119,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                     disabled={is_still}
                     onclick={step(1)}
                     aria-label="One change on"
-                >{ "›" }</button>
+                >{ sign(Sign::On) }</button>
                 <input
                     type="range"
                     data-testid="compare-scrubber"

@@ -3,7 +3,7 @@
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-use super::explain_as;
+use super::{Sign, explain_as, sign};
 use crate::{
     hooks::{Key, use_keys},
     state::{custom_plan::Problem, glossary::Term},
@@ -68,13 +68,7 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
                     aria-label="New seed"
                     title="New seed (r)"
                 >
-                    <svg class="sign" viewBox="0 0 20 20" aria-hidden="true">
-                        <path fill-rule="evenodd" d="M5 2h10a3 3 0 0 1 3 3v10a3 3 0 0 1-3 3H5a3 3 \
-                            0 0 1-3-3V5a3 3 0 0 1 3-3zm0 1.6A1.4 1.4 0 0 0 3.6 5v10A1.4 1.4 0 0 0 \
-                            5 16.4h10a1.4 1.4 0 0 0 1.4-1.4V5A1.4 1.4 0 0 0 15 3.6z" />
-                        <circle cx="6.5" cy="6.5" r="1.3" /><circle cx="13.5" cy="6.5" r="1.3" /><circle cx="10" cy="10" r="1.3" />
-                        <circle cx="6.5" cy="13.5" r="1.3" /><circle cx="13.5" cy="13.5" r="1.3" />
-                    </svg>
+                    { sign(Sign::Dice) }
                 </button>
                 <button
                     type="button"

@@ -7,6 +7,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
+use super::{Sign, sign};
 use crate::{api, hooks::copy_text, state::job::Job};
 
 /// How long the link stays in sight after it was copied.
@@ -78,7 +79,7 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
                         />
                     </label>
                     <button type="button" class="quiet" onclick={close} aria-label="Close">
-                        { "×" }
+                        { sign(Sign::Close) }
                     </button>
                 </div>
             }

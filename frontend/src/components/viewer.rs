@@ -9,8 +9,8 @@ use web_sys::Element;
 use yew::prelude::*;
 
 use super::{
-    Actions, DeskView, Inspector, Lightbox, Status, StatusLine, Strip, SwipeView, family::family,
-    player_bar::player_bar, stage::Stage, times::times,
+    Actions, DeskView, Inspector, Lightbox, Sign, Status, StatusLine, Strip, SwipeView,
+    family::family, player_bar::player_bar, sign, stage::Stage, times::times,
 };
 use crate::{
     hooks::{
@@ -262,7 +262,7 @@ fn which_picture(
     let Some(picture) = forward.filter(|&picture| count > 1 && picture < count) else {
         return Html::default();
     };
-    let to = |testid: &'static str, name: &'static str, sign: &'static str, to: Option<usize>| {
+    let to = |testid: &'static str, name: &'static str, face: Html, to: Option<usize>| {
         html! {
             <button
                 type="button"
@@ -270,15 +270,20 @@ fn which_picture(
                 data-testid={testid}
                 aria-label={name}
                 onclick={on_forward.reform(move |_: MouseEvent| to)}
-            >{ sign }</button>
+            >{ face }</button>
         }
     };
     html! {
         <p class="which-picture" data-testid="which-picture">
-            { to("picture-before", "The picture before", "‹", Some((picture + count - 1) % count)) }
+            { to(
+                "picture-before",
+                "The picture before",
+                sign(Sign::Back),
+                Some((picture + count - 1) % count),
+            ) }
             <span>{ format!("Picture {} of {count}", picture + 1) }</span>
-            { to("picture-after", "The next picture", "›", Some((picture + 1) % count)) }
-            { to("all-pictures", "Show all pictures", "All", None) }
+            { to("picture-after", "The next picture", sign(Sign::On), Some((picture + 1) % count)) }
+            { to("all-pictures", "Show all pictures", html! { "All" }, None) }
         </p>
     }
 }

@@ -8,6 +8,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{HtmlAnchorElement, HtmlElement, HtmlSelectElement};
 use yew::prelude::*;
 
+use super::{Sign, sign};
 use crate::{
     api,
     state::{
@@ -126,15 +127,18 @@ pub(crate) fn WalkView(props: &WalkViewProps) -> Html {
                         }) }
                     </select>
                 </label>
-                { for FORMATS.map(|(format, name)| html! {
-                    <button
-                        type="button"
-                        data-testid={format!("walk-{}", name.to_lowercase())}
-                        aria-label={format!("Save the walk as {name}")}
-                        disabled={!is_walk || is_saving || !props.is_usable}
-                        onclick={save(format)}
-                    >{ format!("Save {name}") }</button>
-                }) }
+                <div class="saves" role="group" aria-labelledby="walk-save">
+                    <span id="walk-save">{ "Save" }</span>
+                    { for FORMATS.map(|(format, name)| html! {
+                        <button
+                            type="button"
+                            data-testid={format!("walk-{}", name.to_lowercase())}
+                            aria-label={format!("Save the walk as {name}")}
+                            disabled={!is_walk || is_saving || !props.is_usable}
+                            onclick={save(format)}
+                        >{ name }</button>
+                    }) }
+                </div>
             </div>
             <p
                 class={classes!("walk-told", if is_refused { "problem" } else { "hint" })}
@@ -167,7 +171,7 @@ fn draw_pin(props: &WalkViewProps, at: usize) -> Html {
                 data-testid={format!("unpin-{at}")}
                 aria-label={format!("Take pin {number} away")}
                 onclick={to(pad.without_pin(at))}
-            >{ "×" }</button>
+            >{ sign(Sign::Close) }</button>
         </li>
     }
 }

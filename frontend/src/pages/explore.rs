@@ -11,7 +11,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{PadAction, PadView, WalkView},
+    components::{PadAction, PadView, Sign, WalkView, sign},
     hooks::{
         Current, copy_text, random_below, use_album, use_backend, use_controls, use_current,
         use_preview, use_rested, use_title,
@@ -346,7 +346,7 @@ fn draw_corner(at: usize, end: End, model: &Rc<ModelInfo>, set: Callback<End>) -
                 title={format!("seed {}", end.seed)}
                 aria-label={format!("New seed at the {}, now {}", Pad::NAMES[at], end.seed)}
                 onclick={on_dice}
-            >{ "↻" }</button>
+            >{ sign(Sign::Dice) }</button>
         </div>
     }
 }

@@ -11,7 +11,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{Wipe, file_button},
+    components::{Sign, Wipe, file_button, sign},
     hooks::{archive, download, use_backend, use_title},
     route::Route,
     state::{
@@ -469,7 +469,7 @@ fn Item(props: &ItemProps) -> Html {
                     aria-label={format!("Star of {name}")}
                     aria-pressed={starred.to_string()}
                     onclick={on_star}
-                >{ if starred { "★" } else { "☆" } }</button>
+                >{ sign(if starred { Sign::StarFilled } else { Sign::Star }) }</button>
             </div>
             <p class="what">{ &own.class_name }</p>
             <p class="how">{ &own.plan }</p>

@@ -12,6 +12,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
+    components::{Sign, sign},
     hooks::{
         keep_preference, preference_names::LEARNED, use_backend, use_controls, use_preview,
         use_recent, use_result, use_title,
@@ -116,25 +117,24 @@ pub(crate) fn Learn() -> Html {
     let is_followed = wanted.is_none() || drawn.of == wanted;
     let before = lesson.number().checked_sub(2).and_then(|at| Lesson::ALL.get(at)).copied();
     let after = Lesson::ALL.get(lesson.number()).copied();
-    let step =
-        |testid: &'static str, (sign, name): (&'static str, &'static str), to: Option<Lesson>| {
-            let go = go.clone();
-            html! {
-                <button
-                    type="button"
-                    data-testid={testid}
-                    disabled={to.is_none()}
-                    onclick={Callback::from(move |_: MouseEvent| {
-                        if let Some(to) = to {
-                            go.emit(to);
-                        }
-                    })}
-                >
-                    <span class="step-sign" aria-hidden="true">{ sign }</span>
-                    <span class="step-name">{ name }</span>
-                </button>
-            }
-        };
+    let step = |testid: &'static str, (face, name): (Sign, &'static str), to: Option<Lesson>| {
+        let go = go.clone();
+        html! {
+            <button
+                type="button"
+                data-testid={testid}
+                disabled={to.is_none()}
+                onclick={Callback::from(move |_: MouseEvent| {
+                    if let Some(to) = to {
+                        go.emit(to);
+                    }
+                })}
+            >
+                <span class="step-sign" >{ sign(face) }</span>
+                <span class="step-name">{ name }</span>
+            </button>
+        }
+    };
     html! {
         <main class="learn" id="main" tabindex="-1">
             <p class="hint" data-testid="lesson" data-lesson={lesson.number().to_string()}>
@@ -181,7 +181,7 @@ pub(crate) fn Learn() -> Html {
                 </div>
             </div>
             <nav class="lesson-steps" aria-label="Lessons">
-                { step("lesson-back", ("‹", "Back"), before) }
+                { step("lesson-back", (Sign::Back, "Back"), before) }
                 <ol>
                     { for Lesson::ALL.into_iter().map(|other| {
                         let go = go.clone();
@@ -203,7 +203,7 @@ pub(crate) fn Learn() -> Html {
                     }) }
                 </ol>
                 if after.is_some() {
-                    { step("lesson-on", ("›", "Next"), after) }
+                    { step("lesson-on", (Sign::On, "Next"), after) }
                 } else {
                     <Link<Route> to={Route::Playground} classes="button">
                         <span class="step-sign" aria-hidden="true">{ "Draw" }</span>

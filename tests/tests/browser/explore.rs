@@ -721,3 +721,32 @@ async fn a_picture_is_pasted_or_dropped_and_crossed_with_a_result() -> Result<()
     })
     .await
 }
+
+#[tokio::test]
+async fn a_walk_is_saved_from_one_row_of_buttons_and_signs_are_of_one_set() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let path = "/explore?corners=9-5_13-7_1-21_5-4&at=68-72&pins=20-25_70-20";
+        let wide = |width, height| Look { width, height, ..Look::DESKTOP };
+        for look in [Look::NARROW, Look::PHONE, wide(768, 1024), wide(1366, 768)] {
+            let playground = Playground::open(browsers, &program, look, path).await?;
+            playground.element_appears("walk-mp4").await?;
+            let rows = "return ['gif', 'apng', 'mp4'].map(kind => document.querySelector( \
+                `[data-testid=walk-${kind}]`).getBoundingClientRect()) \
+                .map(box => [box.top, box.left >= 0 && box.right <= innerWidth])";
+            let rows = playground.page.value(rows).await?;
+            ensure!(
+                rows[0][1] == true && rows[0] == rows[1] && rows[0] == rows[2],
+                "{look:?}: {rows}"
+            );
+            // A button without words has a drawn sign, whatever fonts there are.
+            let glyphs = "return [...document.querySelectorAll('button')] \
+                .filter(button => /^[^\\p{L}\\p{N}?]+$/u.test(button.textContent.trim())) \
+                .map(button => button.outerHTML)";
+            let glyphs = playground.page.value(glyphs).await?;
+            ensure!(glyphs == json!([]), "{look:?}: {glyphs}");
+        }
+        Ok(())
+    })
+    .await
+}
