@@ -7,8 +7,8 @@ use crate::{
     api,
     components::{Header, KeysDialog, Notices, explanations},
     hooks::{
-        BackendProvider, Key, SessionProvider, focus_main, use_backend, use_keys,
-        use_settings_of_address,
+        BackendProvider, Key, SessionProvider, focus_main, use_backend, use_closing_by_focus,
+        use_keys, use_settings_of_address,
     },
     pages::{Fetched, Missing, Part, Playground, ResultPage},
     route::Route,
@@ -57,6 +57,7 @@ fn Frame() -> Html {
         }));
     }
     use_focus_of_place();
+    use_closing_by_focus();
     let skip = Callback::from(|event: MouseEvent| {
         event.prevent_default();
         focus_main();

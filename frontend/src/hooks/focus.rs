@@ -1,7 +1,9 @@
-//! The focus on the main part of a place.
+//! The focus: on the main part of a place, and away from what lies open over it.
 
+use gloo_events::EventListener;
 use wasm_bindgen::JsCast;
-use web_sys::{Document, HtmlElement};
+use web_sys::{Document, Element, HtmlElement, Node};
+use yew::prelude::*;
 
 fn document() -> Option<Document> {
     web_sys::window().and_then(|window| window.document())
@@ -20,4 +22,44 @@ pub(crate) fn focus_main() {
 pub(crate) fn has_main_focus() -> bool {
     let focused = document().and_then(|document| document.active_element());
     focused.is_some_and(|element| element.tag_name().eq_ignore_ascii_case("main"))
+}
+
+/// What the browser shows over the page. One that knows no popovers knows none that are open.
+const OPEN_POPOVERS: &str = ":popover-open";
+
+/// Whether an explanation, a menu or the like lies over the page.
+pub(super) fn has_open_popover() -> bool {
+    let open = document().and_then(|document| document.query_selector(OPEN_POPOVERS).ok());
+    open.flatten().is_some()
+}
+
+/// Closes what lies open over the page once the focus has left it: it would hide where the focus
+/// is. The browser closes it by itself for `Esc` and a click elsewhere only.
+#[hook]
+pub(crate) fn use_closing_by_focus() {
+    use_effect_with((), |()| {
+        let listener = document().map(|document| {
+            EventListener::new(&document, "focusin", |event| {
+                if let Some(focused) = event.target().and_then(|target| target.dyn_into().ok()) {
+                    close_left(&focused);
+                }
+            })
+        });
+        move || drop(listener)
+    });
+}
+
+/// Closes every popover that neither holds the element with the focus nor is opened by it.
+fn close_left(focused: &Element) {
+    let open = document().and_then(|document| document.query_selector_all(OPEN_POPOVERS).ok());
+    let Some(open) = open else { return };
+    let popovers = (0..open.length()).filter_map(|at| open.get(at)?.dyn_into::<HtmlElement>().ok());
+    for popover in popovers {
+        let is_inside = popover.contains(Some(focused.unchecked_ref::<Node>()));
+        let opens_it = focused.get_attribute("popovertarget").is_some_and(|id| id == popover.id());
+        if !is_inside && !opens_it {
+            // It is shown, as it was found by that.
+            let _ = popover.hide_popover();
+        }
+    }
 }

@@ -5,7 +5,10 @@ use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlElement, KeyboardEvent};
 use yew::prelude::*;
 
-use super::memory::{keep_preference, preference, preference_names::LETTERS};
+use super::{
+    focus::has_open_popover,
+    memory::{keep_preference, preference, preference_names::LETTERS},
+};
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,10 @@ impl Key {
             return None;
         }
         let key = Self::named(&event.key(), &event.code())?;
+        // What lies open over the page closes first.
+        if key == Self::Cancel && has_open_popover() {
+            return None;
+        }
         if key.is_letter() && !letters_are_keys() {
             return None;
         }

@@ -10,7 +10,33 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::set_up;
+use crate::{set_up, slowest_plan};
+
+#[tokio::test]
+async fn what_lies_over_the_page_closes_before_anything_else_is_done() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (_, slow) = slowest_plan(&program).await?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, slow, 8).await?;
+        let job = playground.generate().await?;
+        playground.element_appears("cancel").await?;
+        let is_open = "return document.querySelector(':popover-open') !== null";
+        let is_shut = "return document.querySelector(':popover-open') === null";
+        playground.click("explain-student").await?;
+        ensure!(playground.page.value(is_open).await? == true, "no explanation");
+        // Escape is for what is open, and the job goes on.
+        playground.page.keys(ESCAPE).await?;
+        playground.page.wait_for("the explanation to close", is_shut).await?;
+        // Whoever goes on by keyboard does not look for the focus under it.
+        playground.page.keys(ENTER).await?;
+        playground.page.wait_for("the explanation again", is_open).await?;
+        playground.page.keys(TAB).await?;
+        playground.page.wait_for("the explanation to close", is_shut).await?;
+        playground.wait_for_state(&job, "finished").await
+    })
+    .await
+}
 
 #[tokio::test]
 async fn words_of_the_trade_explain_themselves_by_tap_and_by_keyboard() -> Result<()> {
