@@ -1,21 +1,21 @@
-//! Where the time went: a bar that opens to its parts.
+//! Where the time went: a bar, and its parts over the picture once they are asked for.
 
 use std::rc::Rc;
 
 use yew::prelude::*;
 
 use crate::state::{
-    job::Job,
+    job::{Job, TimePart},
     words::{duration, part_of_time},
 };
 
-/// The time of a finished job as a bar of its parts; opened, the parts in words.
+/// The time of a finished job as a bar of its parts, and a button for the parts in words.
 pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
-    let Some(parts) = job.and_then(|job| job.parts_of_time()) else {
+    let Some((job, parts)) = job.and_then(|job| Some((job, job.parts_of_time()?))) else {
         return Html::default();
     };
     // Of a job that this page did not ask for, nobody here knows the click.
-    let since = match job.and_then(|job| job.clicked_ms()) {
+    let since = match job.clicked_ms() {
         Some(_) => "from click to last frame",
         None => "from acceptance to last frame",
     };
@@ -35,9 +35,34 @@ pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
             />
         }
     });
+    let drawing = parts.iter().filter(|(part, _)| part.is_drawing());
+    let drawing: f64 = drawing.map(|&(_, ms)| ms).sum();
+    let line = |number: usize, (part, ms): (TimePart, f64)| {
+        html! {
+            <div key={number} class={part.is_drawing().then_some("inner")}>
+                <dt>
+                    <i class={format!("swatch part-{number}")} aria-hidden="true" />
+                    { part_of_time(part) }
+                </dt>
+                <dd>{ duration(ms) }</dd>
+            </div>
+        }
+    };
+    let lines = |of_drawing: bool| {
+        let those = parts.iter().copied().enumerate();
+        let those = those.filter(|(_, (part, _))| part.is_drawing() == of_drawing);
+        those.map(|(number, part)| line(number, part)).collect::<Html>()
+    };
+    // Another job's are shown when they are asked for.
+    let key = job.id().to_string();
     html! {
-        <details class="times" data-testid="times">
-            <summary>
+        <div {key} class="times" data-testid="times">
+            <button
+                type="button"
+                class="quiet"
+                data-testid="times-open"
+                popovertarget="parts-of-time"
+            >
                 <svg
                     class="time-bar"
                     viewBox="0 0 100 8"
@@ -45,19 +70,24 @@ pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
                     aria-hidden="true"
                 >{ for bar }</svg>
                 <span>{ "where it went" }</span>
-            </summary>
-            <dl>
-                { for parts.iter().enumerate().map(|(number, &(part, ms))| html! {
-                    <div key={number}>
-                        <dt>
-                            <i class={format!("swatch part-{number}")} aria-hidden="true" />
-                            { part_of_time(part) }
-                        </dt>
-                        <dd>{ duration(ms) }</dd>
+            </button>
+            <div
+                id="parts-of-time"
+                class="parts-of-time"
+                popover="auto"
+                role="note"
+                aria-label="Where the time went"
+            >
+                <dl>
+                    { lines(false) }
+                    <div class="drawing">
+                        <dt>{ "drawing, as in the strip" }</dt>
+                        <dd>{ duration(drawing) }</dd>
                     </div>
-                }) }
-                <div class="total"><dt>{ since }</dt><dd>{ duration(total) }</dd></div>
-            </dl>
-        </details>
+                    { lines(true) }
+                    <div class="total"><dt>{ since }</dt><dd>{ duration(total) }</dd></div>
+                </dl>
+            </div>
+        </div>
     }
 }

@@ -138,6 +138,13 @@ pub(crate) enum TimePart {
     Encoding,
 }
 
+impl TimePart {
+    /// Whether it is a part of the drawing, by which the strip counts.
+    pub(crate) fn is_drawing(self) -> bool {
+        matches!(self, Self::Transformer | Self::Decoder | Self::Encoding)
+    }
+}
+
 /// A job as seen so far.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Job {

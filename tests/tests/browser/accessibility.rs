@@ -36,11 +36,13 @@ async fn no_page_has_a_fault_on_any_screen_in_any_colours() -> Result<()> {
             check(&playground, "a picture that comes into focus", look).await?;
             playground.wait_until_shown().await?;
             check(&playground, "a finished job", look).await?;
-            playground.page.click("[data-testid=times] summary").await?;
+            playground.click("times-open").await?;
+            check(&playground, "where the time went", look).await?;
+            playground.page.keys("\u{e00c}").await?;
             playground.choose("share").await?;
             playground.element_appears("share-link").await?;
             playground.choose("downloads").await?;
-            check(&playground, "link, times and menu open", look).await?;
+            check(&playground, "link and menu open", look).await?;
             playground.choose("downloads").await?;
             playground.choose("plan-custom").await?;
             playground.choose("plan-numbers").await?;

@@ -267,7 +267,7 @@ async fn the_true_time_is_told_with_its_parts_and_a_fast_job_is_read_out_once() 
         ensure!(count.as_u64().is_some_and(|count| count <= 3), "it spoke {count} times");
 
         // One total: what the line says is what the parts make.
-        playground.page.click("[data-testid=times] summary").await?;
+        playground.click("times-open").await?;
         let shown = playground
             .page
             .value("return document.querySelector('[data-testid=times] .total dd').textContent")

@@ -12,6 +12,61 @@ use var_dd_tests::{
 
 use crate::{set_up, slowest_plan};
 
+/// The break-down of a time, where it is seen.
+const PARTS: &str = "[...document.querySelectorAll('[data-testid=times] dl')] \
+    .find(list => list.checkVisibility())";
+
+#[tokio::test]
+async fn where_the_time_went_hides_no_tool_and_closes_when_it_is_left() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let wide = |width, height| Look { width, height, ..Look::DESKTOP };
+        for look in [Look::NARROW, Look::PHONE, wide(768, 1024), wide(1366, 768)] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            let open = async || {
+                playground.click("times-open").await?;
+                let opened = format!("return {PARTS} !== undefined");
+                playground.page.wait_for("the parts of the time", &opened).await
+            };
+            let is_shut = async |after: &str| {
+                let shut = format!("return {PARTS} === undefined");
+                playground.page.wait_for(&format!("it to close after {after}"), &shut).await
+            };
+            open().await?;
+            let place = format!(
+                "const box = {PARTS}.parentElement.getBoundingClientRect(); \
+                 const total = {PARTS}.querySelector('.total dd').getBoundingClientRect(); \
+                 const over = [...document.querySelectorAll( \
+                     '.tools button, .tools label, .tile, .generate, [data-testid=times-open]')] \
+                     .filter(tool => {{ \
+                         const its = tool.getBoundingClientRect(); \
+                         return its.width > 0 && its.left < box.right && its.right > box.left && \
+                             its.top < box.bottom && its.bottom > box.top; \
+                     }}).map(tool => tool.textContent); \
+                 return {{ over, \
+                     is_whole: box.left >= 0 && box.top >= 0 && box.right <= innerWidth && \
+                         box.bottom <= innerHeight && total.right <= box.right - 8 }}"
+            );
+            let place = playground.page.value(&place).await?;
+            ensure!(place["over"] == json!([]), "{look:?}: it hides {place}");
+            ensure!(place["is_whole"] == true, "{look:?}: not all of it is in sight");
+
+            playground.page.keys(ESCAPE).await?;
+            is_shut("Escape").await?;
+            open().await?;
+            playground.page.click("h1").await?;
+            is_shut("a click elsewhere").await?;
+            open().await?;
+            playground.page.keys(TAB).await?;
+            is_shut("the focus has left").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn what_lies_over_the_page_closes_before_anything_else_is_done() -> Result<()> {
     let program = Program::start(&[])?;
