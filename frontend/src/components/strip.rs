@@ -10,7 +10,7 @@ use super::frame::token_grid;
 use crate::{
     hooks::Playing,
     state::{
-        job::Job,
+        job::{Frame, Job},
         timeline::{Group, Tile},
         words,
     },
@@ -86,33 +86,38 @@ pub(crate) fn Strip(props: &StripProps) -> Html {
             aria-valuemin="0"
             aria-valuemax={last.to_string()}
             aria-valuenow={playing.tile.unwrap_or(0).to_string()}
-            aria-valuetext={in_words(playing)}
+            aria-valuetext={in_words(playing, props.job.as_deref())}
             aria-disabled={playing.tile.is_none().to_string()}
             data-testid="strip"
             {onclick}
             {onpointermove}
             {onkeydown}
         >
-            { for timeline.groups.iter().map(|group| draw_group(group, playing, whose)) }
+            { for timeline.groups.iter().map(|group| draw_group(group, props, whose)) }
         </div>
     }
 }
 
-fn in_words(playing: &Playing) -> String {
+fn in_words(playing: &Playing, job: Option<&Job>) -> String {
     let timeline = &playing.timeline;
     let Some(at) = playing.tile else { return "nothing drawn yet".into() };
     let group = timeline.groups.iter().find(|group| group.tiles.contains(&at));
     let who = group.map(|group| words::group(group, timeline));
-    let side = timeline.tiles.get(at).map_or(0, |tile| tile.side);
+    let tile = timeline.tiles.get(at);
+    let size = words::size(tile.map_or(0, |tile| tile.side));
+    let drawn = tile.and_then(|tile| tile.frame.as_ref()).zip(job).map(|(frame, job)| {
+        format!(", {} after drawing began", words::duration(job.drawn_after_ms(frame)))
+    });
+    let drawn = drawn.unwrap_or_default();
     match who {
-        Some((who, which)) => format!("{}, {who}, {which}", words::size(side)),
-        None => words::size(side),
+        Some((who, which)) => format!("{size}, {who}, {which}{drawn}"),
+        None => format!("{size}{drawn}"),
     }
 }
 
 /// `whose` is the picture whose scales these are, if there are several.
-fn draw_group(group: &Group, playing: &Playing, whose: Option<usize>) -> Html {
-    let timeline = &playing.timeline;
+fn draw_group(group: &Group, props: &StripProps, whose: Option<usize>) -> Html {
+    let timeline = &props.playing.timeline;
     let (who, which) = words::group(group, timeline);
     let class = classes!("pass", who, group.superseded.then_some("superseded"));
     let mut note = String::new();
@@ -121,6 +126,10 @@ fn draw_group(group: &Group, playing: &Playing, whose: Option<usize>) -> Html {
     }
     if let Some(picture) = whose.filter(|_| group.pass == 0) {
         note.push_str(&format!(" · picture {}", picture + 1));
+    }
+    // Once, where the times begin.
+    if group.pass == 0 {
+        note.push_str(" · times since drawing began");
     }
     html! {
         <div key={group.pass} class={class} aria-hidden="true">
@@ -131,16 +140,18 @@ fn draw_group(group: &Group, playing: &Playing, whose: Option<usize>) -> Html {
                 <em>{ note }</em>
             </p>
             <div class="tiles">
-                { for group.tiles.clone().map(|at| draw_tile(at, &timeline.tiles[at], playing)) }
+                { for group.tiles.clone().map(|at| draw_tile(at, &timeline.tiles[at], props)) }
             </div>
         </div>
     }
 }
 
-fn draw_tile(at: usize, tile: &Tile, playing: &Playing) -> Html {
+fn draw_tile(at: usize, tile: &Tile, props: &StripProps) -> Html {
+    let playing = &props.playing;
     let (pass, scale) = tile.place;
     let frame = tile.frame.as_ref();
     let current = playing.tile == Some(at);
+    let drawn_after_ms = |frame: &Frame| props.job.as_ref().map(|job| job.drawn_after_ms(frame));
     // While a picture comes into focus, the strip fills in step with the stage.
     let seen = frame.filter(|_| !playing.is_focusing() || playing.tile >= Some(at));
     html! {
@@ -153,7 +164,7 @@ fn draw_tile(at: usize, tile: &Tile, playing: &Playing) -> Html {
             data-scale={scale.to_string()}
             data-drawn={frame.is_some().to_string()}
             data-seq={frame.map(|frame| frame.seq.to_string())}
-            data-ms={frame.map(|frame| format!("{:.1}", frame.ms))}
+            data-ms={frame.and_then(drawn_after_ms).map(|ms| format!("{ms:.1}"))}
             data-current={current.to_string()}
             data-seen={seen.is_some().to_string()}
         >
@@ -166,7 +177,7 @@ fn draw_tile(at: usize, tile: &Tile, playing: &Playing) -> Html {
             </div>
             <span class="side">{ words::size(tile.side) }</span>
             <span class="ms">
-                { seen.map(|frame| words::duration(frame.ms)).unwrap_or_default() }
+                { seen.and_then(drawn_after_ms).map(words::duration).unwrap_or_default() }
             </span>
         </div>
     }

@@ -191,9 +191,8 @@ impl Comparing {
 /// Milliseconds from the start of a job on the device to each tile; absent where a tile is not
 /// drawn.
 fn since_start(job: &Job, timeline: &Timeline) -> Vec<Option<f64>> {
-    let queue_ms = job.timings.map_or(0.0, |timings| timings.queue_ms);
-    let since = |at_ms: f64| (at_ms - queue_ms).max(0.0);
-    timeline.tiles.iter().map(|tile| tile.frame.as_ref().map(|frame| since(frame.at_ms))).collect()
+    let frames = timeline.tiles.iter().map(|tile| tile.frame.as_ref());
+    frames.map(|frame| frame.map(|frame| job.drawn_after_ms(frame))).collect()
 }
 
 /// The tile that a job had come to `ms` after it began on the device.

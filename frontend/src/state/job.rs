@@ -153,6 +153,8 @@ pub(crate) struct Job {
     /// Jobs ahead of it while it waits.
     pub(crate) position: Option<u32>,
     pub(crate) running: Option<RunningPass>,
+    /// When its first pass began, in milliseconds since acceptance, by the server's clock.
+    first_pass_ms: Option<f64>,
     /// How long each pass took that was seen to end, in milliseconds.
     pub(crate) pass_ms: Vec<(PassKind, f64)>,
     pub(crate) timings: Option<Timings>,
@@ -174,6 +176,7 @@ impl Job {
             state: JobState::Queued,
             position: None,
             running: None,
+            first_pass_ms: None,
             pass_ms: Vec::new(),
             timings: None,
             error: None,
@@ -251,6 +254,14 @@ impl Job {
         ])
     }
 
+    /// Milliseconds from when drawing began to a frame of this job, by the server's clock: what
+    /// neither the queue nor the way to this page has a part in. Until the job has ended, drawing
+    /// began with its first pass.
+    pub(crate) fn drawn_after_ms(&self, frame: &Frame) -> f64 {
+        let began_ms = self.timings.map(|timings| timings.queue_ms).or(self.first_pass_ms);
+        (frame.at_ms - began_ms.unwrap_or(0.0)).max(0.0)
+    }
+
     /// When the person clicked on this page, by the clock of this document.
     pub(crate) fn clicked_ms(&self) -> Option<f64> {
         self.clicked_ms
@@ -280,6 +291,7 @@ impl Job {
                 self.about.request = request;
             }
             JobEvent::PassBegan { pass, of, passes, at_ms } => {
+                self.first_pass_ms.get_or_insert(at_ms);
                 self.running = Some(RunningPass { pass, passes, of, began_ms: at_ms });
             }
             JobEvent::PassEnded { pass, at_ms } => {
@@ -329,6 +341,7 @@ impl Job {
     fn clear(&mut self) {
         self.position = None;
         self.running = None;
+        self.first_pass_ms = None;
         self.pass_ms.clear();
         self.timings = None;
         self.frames.iter_mut().for_each(BTreeMap::clear);
@@ -461,6 +474,26 @@ pub(crate) mod tests {
         let mut others = job(two_steps(), 1);
         others.frame(1, &header(0, (0, 0), 5.0), Picture::at("a"), 150.0);
         assert_eq!(others.frames[0][&(0, 0)].ms, 5.0);
+    }
+
+    #[test]
+    fn scales_are_timed_from_when_drawing_began_whoever_waited_how_long() {
+        let began = |at_ms: f64| {
+            let of = Pass { kind: PassKind::Student, first_scale: 0, end_scale: 4 };
+            JobEvent::PassBegan { pass: 0, of, passes: 1, at_ms }
+        };
+        let mut job = Job::new(job(two_steps(), 1).about, Some(100.0));
+        job.event(1, began(700.0));
+        job.frame(2, &header(0, (0, 0), 705.0), Picture::at("a"), 950.0);
+        let drawn = |job: &Job| job.drawn_after_ms(&job.frames[0][&(0, 0)]);
+        assert_eq!(drawn(&job), 5.0, "while it runs");
+        let timings = Timings { queue_ms: 699.0, ..Timings::default() };
+        job.event(3, JobEvent::Finished { timings });
+        assert_eq!(drawn(&job), 6.0, "as the parts of its time say");
+        job.event(1000, JobEvent::Queued { position: 0 });
+        job.event(1001, began(2000.0));
+        job.frame(1002, &header(0, (0, 0), 2007.0), Picture::at("b"), 3000.0);
+        assert_eq!(drawn(&job), 7.0, "started over");
     }
 
     #[test]

@@ -94,6 +94,54 @@ async fn what_lies_over_the_page_closes_before_anything_else_is_done() -> Result
 }
 
 #[tokio::test]
+async fn scales_are_timed_from_when_drawing_began_and_the_parts_say_so() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (_, slow) = slowest_plan(&program).await?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        // One that is in the way, so that the next one waits.
+        set_up(&playground, slow, 8).await?;
+        playground.generate().await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.wait_until_shown().await?;
+        let url = program.url(&format!("/api/results/{job}"));
+        let view: JobView = reqwest::get(url).await?.error_for_status()?.json().await?;
+        let timings = view.timings.context("no timings")?;
+        ensure!(timings.queue_ms > 5.0, "it did not wait: {timings:?}");
+
+        let told = "return [...document.querySelectorAll('[data-testid=tile][data-drawn=true]')] \
+            .map(tile => Number(tile.dataset.ms))";
+        let told: Vec<f64> = serde_json::from_value(playground.page.value(told).await?)?;
+        let drawn: Vec<f64> =
+            view.frames.iter().map(|frame| frame.header.at_ms - timings.queue_ms).collect();
+        let is_near = told.iter().zip(&drawn).all(|(told, drawn)| (told - drawn).abs() < 0.2);
+        ensure!(told.len() == drawn.len() && is_near, "the strip says {told:?} for {drawn:?}");
+        playground.page.wait_for_text("since drawing began").await?;
+
+        // What was drawn, and the waiting before it, are told apart in the parts of the total.
+        playground.click("times-open").await?;
+        let parts = format!(
+            "return [{PARTS}.querySelector('.drawing dd').textContent, \
+             [...document.querySelectorAll('[data-testid=tile] .ms')].at(-1).textContent.trim()]"
+        );
+        let parts = playground.page.value(&parts).await?;
+        ensure!(parts[0] == parts[1], "the parts say {} and the strip {}", parts[0], parts[1]);
+
+        // Whoever sees it later is told the same.
+        playground.goto(&format!("/r/{job}")).await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let later = "return [...document.querySelectorAll('[data-testid=tile][data-drawn=true]')] \
+            .map(tile => Number(tile.dataset.ms))";
+        let later: Vec<f64> = serde_json::from_value(playground.page.value(later).await?)?;
+        ensure!(later == told, "later the strip says {later:?}, and not {told:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn words_of_the_trade_explain_themselves_by_tap_and_by_keyboard() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
