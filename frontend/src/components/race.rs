@@ -10,7 +10,7 @@ use super::{Difference, Layers, Sign, Status, Wipe, explain_as, sign};
 use crate::{
     route::Route,
     state::{
-        comparison::{self, Column, Spread},
+        comparison::{self, Column, Spread, Standing},
         glossary::Term,
         job::Job,
         store::Answer,
@@ -29,6 +29,8 @@ pub(crate) struct RaceViewProps {
     pub(crate) fids: Vec<Option<f64>>,
     /// What became of each column's request.
     pub(crate) answers: Vec<Option<Answer>>,
+    /// Whether nothing more comes that could change how the plans stand.
+    pub(crate) is_settled: bool,
     /// Milliseconds since each began; absent while everything shows its newest.
     pub(crate) elapsed_ms: Option<f64>,
     /// Milliseconds that the longest took.
@@ -78,7 +80,12 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     html! {
         <>
             <div
-                class={classes!("columns", format!("of-{count}"), wiped_now.is_some().then_some("wiped"))}
+                class={classes!(
+                    "columns",
+                    format!("of-{count}"),
+                    wiped_now.is_some().then_some("wiped"),
+                    props.fids.iter().any(Option::is_some).then_some("with-fids"),
+                )}
             >
                 if let Some((left, right)) = wiped_now {
                     <div class="wiped-pair">
@@ -97,6 +104,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                 }
                 { for (0..count).map(|index| draw_column(props, index, wiped_now.is_none(), against_now)) }
             </div>
+            { verdict(props) }
             <div class="clock">
                 <button
                     type="button"
@@ -162,6 +170,20 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                 { props.children.clone() }
             </div>
         </>
+    }
+}
+
+/// Which plan was faster, in words. Whatever it will be, there is room for it from the beginning.
+fn verdict(props: &RaceViewProps) -> Html {
+    let told = Standing::of(&props.columns).filter(|_| props.is_settled);
+    let told = told.map(|standing| words::standing(&standing)).unwrap_or_default();
+    let possible = Standing::possible(&props.columns);
+    let longest = possible.iter().map(words::standing).max_by_key(|words| words.chars().count());
+    html! {
+        <p class="verdict">
+            <span class="kept-place" aria-hidden="true">{ longest.unwrap_or_default() }</span>
+            <span role="status" data-testid="compare-verdict">{ told }</span>
+        </p>
     }
 }
 
@@ -266,7 +288,7 @@ fn draw_column(
                 <dl class="race-times">
                     { time("network", column.network_ms(), column.runs()) }
                     { time("pictures", column.pictures_ms(), column.runs()) }
-                    { time("in all", column.total_ms(), column.runs()) }
+                    { time(IN_ALL, column.total_ms(), column.runs()) }
                     if let Some(Some(fid)) = props.fids.get(index) {
                         <div>
                             <dt>{ explain_as(Term::Fid, "FID") }{ ", published" }</dt>
@@ -303,11 +325,14 @@ fn steps(drawn: usize, tiles: usize, scale: Option<String>) -> String {
     }
 }
 
+/// The time that plans are told apart by.
+const IN_ALL: &str = "in all";
+
 fn time(name: &'static str, spread: Option<Spread>, runs: usize) -> Html {
     let Some(Spread { median, least, most }) = spread else { return Html::default() };
     let words = words::duration(median);
     html! {
-        <div>
+        <div class={classes!((name == IN_ALL).then_some("in-all"))}>
             <dt>{ name }</dt>
             <dd key={words.clone()}>
                 { words }

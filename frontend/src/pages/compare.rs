@@ -277,6 +277,7 @@ pub(crate) fn Compare() -> Html {
                         jobs={shown_jobs.clone()}
                         fids={published(models, drawn)}
                         answers={drawn.comparing.columns.iter().map(|column| column.shown.and_then(|tag| store.answer(tag).cloned())).collect::<Vec<_>>()}
+                        is_settled={all_there || drawn.comparing.is_over()}
                         {elapsed_ms}
                         {length_ms}
                         is_playing={matches!(*clock, Clock::Runs { .. })}
@@ -306,14 +307,13 @@ pub(crate) fn Compare() -> Html {
                             data-testid="compare-share"
                             onclick={share.reform(|_: MouseEvent| ())}
                         >{ "Copy link" }</button>
-                        if running {
-                            <button
-                                type="button"
-                                class="quiet"
-                                data-testid="cancel"
-                                onclick={stop.reform(|_: MouseEvent| ())}
-                            >{ "Stop" }</button>
-                        }
+                        // It keeps its place when it goes, and the others theirs.
+                        <button
+                            type="button"
+                            class={classes!("quiet", (!running).then_some("kept-place"))}
+                            data-testid={running.then_some("cancel")}
+                            onclick={stop.reform(|_: MouseEvent| ())}
+                        >{ "Stop" }</button>
                     </RaceView>
                     <p class="hint">{ "Network: in the transformer, which draws the tokens. \
                                        Pictures: in the decoder, \

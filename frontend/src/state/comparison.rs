@@ -74,12 +74,36 @@ impl Column {
 
     /// From the device to the last picture.
     pub(crate) fn total_ms(&self) -> Option<Spread> {
-        self.spread(|timings| (timings.last_frame_ms - timings.queue_ms).max(0.0))
+        self.spread(drawing_ms)
+    }
+
+    /// Whether it took longer than another by more than measurements differ by themselves. Single
+    /// runs that were held up do not count: the middle halves of both must lie apart.
+    fn is_slower_than(&self, other: &Self) -> bool {
+        let middle = |column: &Self| {
+            let sorted = column.sorted(drawing_ms);
+            let cut = sorted.len().checked_sub(1)? / 4;
+            Some((*sorted.get(cut)?, *sorted.get(sorted.len() - 1 - cut)?))
+        };
+        let medians = self.total_ms().zip(other.total_ms());
+        let (Some((own, others)), Some(own_middle), Some(others_middle)) =
+            (medians, middle(self), middle(other))
+        else {
+            return false;
+        };
+        let is_single = self.runs().min(other.runs()) == 1;
+        let noise = if is_single { NOISE_OF_RUNS } else { NOISE_OF_MEDIANS };
+        own.median >= others.median * noise && own_middle.0 > others_middle.1
+    }
+
+    fn sorted(&self, of: impl Fn(&Timings) -> f64) -> Vec<f64> {
+        let mut sorted: Vec<f64> = self.times.iter().map(of).collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
 
     fn spread(&self, of: impl Fn(&Timings) -> f64) -> Option<Spread> {
-        let mut sorted: Vec<f64> = self.times.iter().map(of).collect();
-        sorted.sort_by(f64::total_cmp);
+        let sorted = self.sorted(of);
         let middle = sorted.len() / 2;
         let median = match sorted.len() % 2 {
             1 => sorted[middle],
@@ -87,6 +111,10 @@ impl Column {
         };
         Some(Spread { median, least: *sorted.first()?, most: *sorted.last()? })
     }
+}
+
+fn drawing_ms(timings: &Timings) -> f64 {
+    (timings.last_frame_ms - timings.queue_ms).max(0.0)
 }
 
 /// Plans that are drawn one after the other, so that none takes time from another.
@@ -188,6 +216,49 @@ impl Comparing {
     }
 }
 
+/// What is no further apart than this is within what two runs of one plan differ by, when each was
+/// run once.
+const NOISE_OF_RUNS: f64 = 1.1;
+/// The same of the medians of several runs.
+const NOISE_OF_MEDIANS: f64 = 1.05;
+
+/// How plans stand to each other by their time in all.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Standing<'a> {
+    /// The fastest, and those that the measurement does not tell from it.
+    pub(crate) fastest: Vec<&'a str>,
+    /// The others with how many times as fast as each the fastest was, nearest first.
+    pub(crate) slower: Vec<(&'a str, f64)>,
+}
+
+impl<'a> Standing<'a> {
+    /// Of all plans that were measured; nothing while there are fewer than two.
+    pub(crate) fn of(columns: &'a [Column]) -> Option<Self> {
+        let measured =
+            columns.iter().filter_map(|column| Some((column, column.total_ms()?.median)));
+        let mut measured: Vec<_> = measured.collect();
+        measured.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        let &(first, first_ms) = measured.first().filter(|_| measured.len() > 1)?;
+        let mut standing = Self { fastest: Vec::new(), slower: Vec::new() };
+        for (column, ms) in measured {
+            match column.is_slower_than(first) {
+                true => standing.slower.push((&column.name, ms / first_ms.max(0.01))),
+                false => standing.fastest.push(&column.name),
+            }
+        }
+        Some(standing)
+    }
+
+    /// What can come of plans that are not measured yet: one ahead of all, and all alike.
+    pub(crate) fn possible(columns: &'a [Column]) -> [Self; 2] {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let behind = names.iter().skip(1).map(|&name| (name, 99.9));
+        let ahead =
+            Self { fastest: names.iter().take(1).copied().collect(), slower: behind.collect() };
+        [ahead, Self { fastest: names, slower: Vec::new() }]
+    }
+}
+
 /// Milliseconds from the start of a job on the device to each tile; absent where a tile is not
 /// drawn.
 fn since_start(job: &Job, timeline: &Timeline) -> Vec<Option<f64>> {
@@ -223,9 +294,12 @@ mod tests {
     use var_dd_protocol::JobEvent;
 
     use super::*;
-    use crate::state::job::{
-        Picture,
-        tests::{header, job, two_steps},
+    use crate::state::{
+        job::{
+            Picture,
+            tests::{header, job, two_steps},
+        },
+        words,
     };
 
     fn timings(transformer_ms: f64) -> Timings {
@@ -317,6 +391,44 @@ mod tests {
             times: [4.0, 1.0, 2.0, 9.0].map(timings).to_vec(),
         };
         assert_eq!(column.network_ms().unwrap().median, 3.0);
+    }
+
+    /// A column of runs that took so long in all.
+    fn took(name: &str, all_ms: &[f64]) -> Column {
+        let times = all_ms.iter().map(|ms| timings(ms / 2.0));
+        let (plan, name) = (two_steps(), name.to_owned());
+        Column { plan, name, shown: None, times: times.collect() }
+    }
+
+    #[test]
+    fn the_fastest_is_told_with_how_many_times_as_fast_it_was() {
+        let told = |columns: &[Column]| words::standing(&Standing::of(columns).unwrap());
+        let (fast, slow) = (took("1 step", &[100.0]), took("2 steps", &[184.0]));
+        assert_eq!(told(&[slow.clone(), fast.clone()]), "1 step was 1.8× as fast as 2 steps.");
+        let slowest = took("teacher, 6 steps", &[1230.0]);
+        assert_eq!(
+            told(&[slowest, slow, fast.clone()]),
+            "1 step was the fastest: 1.8× as fast as 2 steps, 12× as fast as “teacher, 6 steps”."
+        );
+        assert_eq!(Standing::of(&[fast, took("2 steps", &[])]), None, "one alone");
+    }
+
+    #[test]
+    fn what_lies_within_the_noise_is_called_equally_fast() {
+        let told = |columns: &[Column]| words::standing(&Standing::of(columns).unwrap());
+        let once = [took("student", &[108.0]), took("teacher", &[100.0])];
+        assert_eq!(told(&once), "Teacher and student were about equally fast.");
+        // The same distance is told where many runs agree on it, and not where they do not.
+        let often = |ms: f64| [ms, ms + 1.0, ms - 1.0, ms, ms + 60.0];
+        let steady = [took("student", &often(108.0)), took("teacher", &often(100.0))];
+        assert_eq!(told(&steady), "Teacher was 1.1× as fast as student.");
+        let wide = [
+            took("student", &[90.0, 95.0, 108.0, 130.0, 140.0]),
+            took("teacher", &[80.0, 90.0, 100.0, 110.0, 120.0]),
+        ];
+        assert_eq!(told(&wide), "Teacher and student were about equally fast.");
+        let three = [took("a", &[100.0]), took("b", &[105.0]), took("c", &[300.0])];
+        assert_eq!(told(&three), "A and b were about equally fast, and 3.0× as fast as c.");
     }
 
     fn two_frames() -> Job {

@@ -3,6 +3,7 @@
 use var_dd_protocol::{ErrorBody, ErrorCode, JobState, PassKind, Plan};
 
 use super::{
+    comparison::Standing,
     job::{About, Job, TimePart},
     timeline::{Group, Tile, Timeline},
 };
@@ -199,6 +200,32 @@ pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
         None => return format!("{} · {}", size(tile.side), tokens(count)),
     };
     format!("{} · {} · {how}", size(tile.side), tokens(count))
+}
+
+/// How plans stand to each other, in one sentence.
+pub(crate) fn standing(standing: &Standing) -> String {
+    let named = |name: &str| match name.contains(',') {
+        true => format!("“{name}”"),
+        false => name.to_owned(),
+    };
+    let times =
+        |ratio: f64| if ratio < 9.95 { format!("{ratio:.1}×") } else { format!("{ratio:.0}×") };
+    let slower = standing.slower.iter();
+    let slower: Vec<_> = slower
+        .map(|&(name, ratio)| format!("{} as fast as {}", times(ratio), named(name)))
+        .collect();
+    let slower = slower.join(", ");
+    let sentence_of = match &standing.fastest[..] {
+        [] => return String::new(),
+        [one] if standing.slower.len() == 1 => format!("{} was {slower}.", named(one)),
+        [one] => format!("{} was the fastest: {slower}.", named(one)),
+        [all @ .., last] => {
+            let all: Vec<_> = all.iter().map(|name| named(name)).collect();
+            let alike = format!("{} and {} were about equally fast", all.join(", "), named(last));
+            if slower.is_empty() { format!("{alike}.") } else { format!("{alike}, and {slower}.") }
+        }
+    };
+    sentence(&sentence_of)
 }
 
 /// What one sees while another picture is waited for.

@@ -1,12 +1,15 @@
 //! Places and their links: the comparison, chosen pictures, what is not there, the focus.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use tempfile::TempDir;
 use var_dd_protocol::{Comparison, JobView, Plan};
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
-    program::Program,
+    program::{Program, demo_model},
 };
 
 use crate::set_up;
@@ -241,6 +244,91 @@ async fn the_buttons_of_a_comparison_are_in_sight_and_stay_where_they_are() -> R
             let [bottom, height] = [1, 2].map(|at| done[at].as_f64().unwrap_or(f64::NAN));
             ensure!(bottom <= height - 32.0, "{look:?}: at the very bottom, {done}");
         }
+        Ok(())
+    })
+    .await
+}
+
+/// The demo model with a published FID for each plan.
+fn with_published_fids() -> Result<TempDir> {
+    let folder = TempDir::new()?;
+    for file in fs::read_dir(demo_model())? {
+        let file = file?;
+        fs::copy(file.path(), folder.path().join(file.file_name()))?;
+    }
+    let path = folder.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
+    for plan in config["plans"].as_array_mut().context("the plans of the demo model")? {
+        plan["fid"] = json!(7.82);
+    }
+    fs::write(&path, config.to_string())?;
+    Ok(folder)
+}
+
+#[tokio::test]
+async fn nothing_moves_while_a_comparison_with_published_numbers_is_drawn_and_measured()
+-> Result<()> {
+    let model = with_published_fids()?;
+    let program = Program::start_with(model.path(), &[])?;
+    with_browsers(async |browsers| {
+        for look in [Look { height: 768, ..LAPTOP }, Look::PHONE, Look::NARROW.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/compare").await?;
+            playground.element_appears("compare-start").await?;
+            playground.choose("compare-start").await?;
+            playground.element_appears("compare-share").await?;
+            let place = "return ['compare-play', 'compare-again', 'compare-share'].map(name => \
+                document.querySelector(`[data-testid=${name}]`).getBoundingClientRect().top \
+                    + scrollY)";
+            let running = playground.page.value(place).await?;
+            drawn(&playground, &program).await?;
+            playground.element_appears("race-fid").await?;
+            let done = playground.page.value(place).await?;
+            ensure!(running == done, "{look:?}: drawn, they move from {running} to {done}");
+            playground.choose("compare-again").await?;
+            playground.page.wait_for_text("median of 5 runs").await?;
+            let measured = playground.page.value(place).await?;
+            ensure!(done == measured, "{look:?}: measured, they move from {done} to {measured}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_comparison_says_in_words_which_plan_is_faster() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/compare").await?;
+        playground.element_appears("compare-start").await?;
+        let said = "return document.querySelector('[data-testid=compare-verdict]') \
+            ?.innerText.trim() || null";
+        // One step against all of the teacher's, which are further apart than runs of either.
+        for plan in ["1", "3"] {
+            playground.choose(&format!("compare-plan-{plan}")).await?;
+        }
+        playground.choose("compare-start").await?;
+        let views = drawn(&playground, &program).await?;
+        let told = playground.page.wait_for("what came of it", said).await?;
+        let told = told.as_str().unwrap_or_default();
+        let took = |view: &JobView| {
+            view.timings.map_or(f64::NAN, |timings| timings.last_frame_ms - timings.queue_ms)
+        };
+        ensure!(views.len() == 2, "{} plans", views.len());
+        let (first, second) = (&model.plans[0].name, &model.plans[3].name);
+        let ratio = took(&views[1]) / took(&views[0]);
+        let expected = match ratio {
+            ratio if ratio >= 1.1 => format!("{first} was {ratio:.1}× as fast as {second}."),
+            ratio if ratio <= 1.0 / 1.1 => {
+                format!("{second} was {:.1}× as fast as {first}.", ratio.recip())
+            }
+            _ => "about equally fast".to_owned(),
+        };
+        // The first letter of the sentence is large, and a name with a comma is quoted.
+        let plain = told.replace(['“', '”'], "").to_lowercase();
+        ensure!(plain.contains(&expected.to_lowercase()), "{told:?}, and not {expected:?}");
+        let problems = playground.page.accessibility_problems().await?;
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(())
     })
     .await
