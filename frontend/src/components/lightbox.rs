@@ -206,9 +206,12 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                 <button type="button" data-testid="share-this" onclick={press_share}>
                     { "Share this one" }
                 </button>
-                <button type="button" data-testid="lightbox-close" onclick={close}>
-                    { "Close" }
-                </button>
+                <button
+                    type="button"
+                    class="lightbox-close"
+                    data-testid="lightbox-close"
+                    onclick={close}
+                >{ "Close" }</button>
             </div>
             <div
                 class={classes!("lightbox-picture", props.crisp.then_some("crisp"), size.is_some().then_some("enlarged"))}

@@ -142,6 +142,28 @@ async fn scales_are_timed_from_when_drawing_began_and_the_parts_say_so() -> Resu
 }
 
 #[tokio::test]
+async fn a_large_picture_is_closed_from_the_corner_on_a_phone() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::NARROW, Look::PHONE.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            playground.choose("look-closer").await?;
+            playground.element_appears("lightbox").await?;
+            let place = "const close = document.querySelector('[data-testid=lightbox-close]') \
+                .getBoundingClientRect(); \
+                return { top: close.top, beside: innerWidth - close.right }";
+            let place = playground.page.value(place).await?;
+            let [top, beside] = ["top", "beside"].map(|at| place[at].as_f64().unwrap_or(f64::NAN));
+            ensure!(top <= 24.0 && beside <= 24.0, "{look:?}: {place}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn words_of_the_trade_explain_themselves_by_tap_and_by_keyboard() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
