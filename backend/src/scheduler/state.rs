@@ -388,9 +388,7 @@ impl Shared {
                 self.announce(&state);
             }
         }
-        if job.kept().await.is_none() {
-            return None;
-        }
+        job.kept().await?;
         let begun_ms = self.clock.now_ms();
         let mut retry = Retry::default();
         let mut not_kept = None;
