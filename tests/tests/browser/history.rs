@@ -11,6 +11,10 @@ use var_dd_tests::{
 
 use crate::{set_up, slowest_plan};
 
+/// Whether a result has its star.
+const STARRED: &str = "return document.querySelector( \
+    '[data-testid=history-item-star][aria-pressed=true] svg:not(.outlined)') !== null";
+
 /// Keeps what the page hands to the browser as a download.
 const CATCH: &str = "window.kept = []; const make = URL.createObjectURL; \
     URL.createObjectURL = blob => { \
@@ -99,10 +103,7 @@ async fn results_are_found_starred_and_compared() -> Result<()> {
 
             // A star stays over a reload.
             press(&playground, &one, "history-item-star").await?;
-            playground
-                .page
-                .wait_for("a star", "return document.body.innerText.includes('★')")
-                .await?;
+            playground.page.wait_for("a star", STARRED).await?;
             playground.page.reload().await?;
             found(&playground, 2).await?;
             playground.tick("history-starred").await?;
@@ -176,7 +177,7 @@ async fn results_are_taken_to_another_browser_and_their_pictures_as_one_file() -
         let [one, _] = drawn(playground).await?;
         open(playground, 2).await?;
         press(playground, &one, "history-item-star").await?;
-        playground.page.wait_for("a star", "return document.body.innerText.includes('★')").await?;
+        playground.page.wait_for("a star", STARRED).await?;
         playground.choose("history-export").await?;
         let text = "return window.kept[0] ? await window.kept[0].text() : null";
         let text = playground.page.wait_for("the file", text).await?;
@@ -198,7 +199,7 @@ async fn results_are_taken_to_another_browser_and_their_pictures_as_one_file() -
         found(other, 2).await?;
         other.page.wait_for_text("2 results added").await?;
         ensure!(listed(other).await? == listed(playground).await?, "another order");
-        ensure!(other.page.text().await?.contains('★'), "the star stayed behind");
+        ensure!(other.page.value(STARRED).await? == true, "the star stayed behind");
         other.page.value(&import("mine.json", &text)).await?;
         other.page.wait_for_text("2 were here already").await?;
         // What came along can be deleted: the secret came too.
@@ -263,8 +264,11 @@ async fn without_storage_the_history_lasts_as_long_as_the_tab_and_says_so() -> R
             open(&playground, 2).await.with_context(|| storage.to_owned())?;
             playground.element_appears("history-unkept").await?;
             press(&playground, &one, "history-item-star").await?;
-            let star = "return document.body.innerText.includes('★')";
-            playground.page.wait_for("a star", star).await.with_context(|| storage.to_owned())?;
+            playground
+                .page
+                .wait_for("a star", STARRED)
+                .await
+                .with_context(|| storage.to_owned())?;
             check(&playground, "a history without storage").await?;
         }
         Ok(())
