@@ -224,6 +224,15 @@ impl Job {
         pictures?.into_iter().max_by_key(|frame| frame.seq)
     }
 
+    /// Milliseconds on the device until the pictures were there, of a finished job. The steps may
+    /// come after them.
+    pub(crate) fn drawn_ms(&self) -> Option<f64> {
+        let timings = self.timings?;
+        let pictures_ms =
+            self.last_picture().map_or(timings.last_frame_ms, |picture| picture.at_ms);
+        Some((pictures_ms - timings.queue_ms).max(0.0))
+    }
+
     /// Milliseconds to the finished pictures, and to the last frame of all, of a finished job:
     /// since the click where this page saw it, else since acceptance.
     pub(crate) fn totals(&self) -> Option<(f64, f64)> {

@@ -20,6 +20,9 @@ pub(crate) struct Own {
     /// Side of a picture in pixels.
     pub(crate) image_size: u32,
     pub(crate) request: GenerateRequest,
+    /// Milliseconds on the device until its pictures were there, once it is finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drawn_ms: Option<f64>,
 }
 
 impl Own {
@@ -32,6 +35,7 @@ impl Own {
             plan: words::plan(&job.about),
             image_size: job.about.image_size,
             request: job.about.request.clone(),
+            drawn_ms: job.drawn_ms(),
         }
     }
 }

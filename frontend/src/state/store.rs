@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
+    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, Plan,
     ResultPage, ServerInfo,
 };
 
@@ -206,41 +206,49 @@ impl Store {
         named.or(models.first()).map_or(&[], |model| &model.patch_nums)
     }
 
-    /// What a request will cost on the device, by what others cost there, in milliseconds.
-    /// Never less than what a part of its plan took here, nor more than what a plan took of which
-    /// it is a part.
+    /// What a request will cost on the device, by what others cost there, in milliseconds: at the
+    /// pace of the newest own job, never less than what a part of its plan took here, nor more than
+    /// what a plan took of which it is a part.
     pub(crate) fn estimated_ms(&self, like: &GenerateRequest, scales: u32) -> Option<f64> {
-        let newest_first = || self.order.iter().rev().filter_map(|id| self.jobs.get(id));
-        let estimate = cost::estimate_ms(newest_first().map(Rc::as_ref), like, scales)?;
-        let measured = newest_first().filter_map(|job| {
-            let other = GenerateRequest { plan: job.about.request.plan.clone(), ..like.clone() };
-            Some((self.measured_ms(&other)?, other.plan))
+        let jobs = || self.newest_first().map(Rc::as_ref);
+        let mut plans: Vec<&Plan> = Vec::new();
+        let own = self.mine.iter().map(|own| &own.request.plan);
+        for plan in own.chain(jobs().map(|job| &job.about.request.plan)) {
+            if !plans.contains(&plan) {
+                plans.push(plan);
+            }
+        }
+        let with = |plan: &Plan| GenerateRequest { plan: plan.clone(), ..like.clone() };
+        let measured: Vec<(f64, Plan)> = plans
+            .into_iter()
+            .filter_map(|plan| Some((self.measured_ms(&with(plan))?, plan.clone())))
+            .collect();
+        let estimate = |like: &GenerateRequest| cost::estimate_ms(jobs(), like, scales);
+        // What is known of single passes may be of other hours.
+        let pace = measured.first().and_then(|(ms, plan)| {
+            let estimated = estimate(&with(plan)).filter(|&estimated| estimated > 0.0)?;
+            Some(ms / estimated)
         });
-        Some(cost::between_neighbours(estimate, &like.plan, scales, measured))
+        let estimate = estimate(like)? * pace.unwrap_or(1.0);
+        Some(cost::between_neighbours(estimate, &like.plan, scales, measured.into_iter()))
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Rc<Job>> {
+        self.order.iter().rev().filter_map(|id| self.jobs.get(id))
     }
 
     /// How long finished jobs of this kind took on the device for their pictures, in milliseconds:
-    /// the median of the newest, so that one that met with other work does not count alone.
+    /// the median of the newest, so that one that met with other work does not count alone. Own
+    /// jobs, also those before a reload, or others' where there are none: the example may have
+    /// been drawn when the machine had nothing else to do.
     pub(crate) fn measured_ms(&self, like: &GenerateRequest) -> Option<f64> {
-        let alike = |job: &Job| {
-            let request = &job.about.request;
-            request.plan == like.plan
-                && request.explore == like.explore
-                && request.model == like.model
-                && request.count == like.count
-                && request.last_frame_first == like.last_frame_first
+        let of_jobs = |are_own: bool| {
+            let jobs = self.newest_first().filter(move |job| self.is_own(job.id()) == are_own);
+            jobs.map(|job| (&job.about.request, job.drawn_ms()))
         };
-        let jobs = self.order.iter().rev().filter_map(|id| self.jobs.get(id));
-        let times = jobs.filter(|job| alike(job)).filter_map(|job| {
-            let timings = job.timings?;
-            // The steps may come after the pictures.
-            let pictures_ms =
-                job.last_picture().map_or(timings.last_frame_ms, |picture| picture.at_ms);
-            Some((pictures_ms - timings.queue_ms).max(0.0))
-        });
-        let mut times: Vec<f64> = times.take(JOBS_OF_A_MEDIAN).collect();
-        times.sort_by(f64::total_cmp);
-        times.get(times.len().saturating_sub(1) / 2).copied()
+        let before = self.mine.iter().filter(|own| !self.jobs.contains_key(&own.id));
+        let before = before.map(|own| (&own.request, own.drawn_ms));
+        median_ms(of_jobs(true).chain(before), like).or_else(|| median_ms(of_jobs(false), like))
     }
 
     /// The state after something happened.
@@ -369,6 +377,24 @@ impl Store {
         let own = self.own.iter().filter_map(|id| self.job(id));
         own.filter(|job| job.state == JobState::Finished).count()
     }
+}
+
+/// The median of the newest jobs (newest first) that are like one.
+fn median_ms<'a>(
+    jobs: impl Iterator<Item = (&'a GenerateRequest, Option<f64>)>,
+    like: &GenerateRequest,
+) -> Option<f64> {
+    let alike = |request: &GenerateRequest| {
+        request.plan == like.plan
+            && request.explore == like.explore
+            && request.model == like.model
+            && request.count == like.count
+            && request.last_frame_first == like.last_frame_first
+    };
+    let times = jobs.filter(|(request, _)| alike(request)).filter_map(|(_, ms)| ms);
+    let mut times: Vec<f64> = times.take(JOBS_OF_A_MEDIAN).collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len().saturating_sub(1) / 2).copied()
 }
 
 #[cfg(test)]
@@ -548,6 +574,25 @@ mod tests {
         let store = took(&took(&store, 6, 9000.0), 7, 260.0);
         assert_eq!(store.measured_ms(&request(two_steps(), 1)), Some(260.0), "the median");
         assert_eq!(store.measured_ms(&request(two_steps(), 2)), None);
+    }
+
+    #[test]
+    fn own_times_count_before_those_of_others_also_after_a_reload() {
+        let finished = |store: Store, bits: u128, ms: f64| {
+            let timings = var_dd_protocol::Timings { last_frame_ms: ms, ..Default::default() };
+            event(&store, bits, 1, JobEvent::Finished { timings })
+        };
+        // The example, seen before anything else.
+        let view = JobView { id: id(9), ..view_of(&request(two_steps(), 1)) };
+        let example = finished(store().after(Action::View(Rc::new(view))), 9, 100.0);
+        let like = request(two_steps(), 1);
+        assert_eq!(example.measured_ms(&like), Some(100.0), "nothing else is known");
+        let drawn = finished(accepted(&example, 1, 5), 5, 700.0);
+        assert_eq!(drawn.measured_ms(&like), Some(700.0));
+        let mut mine = Mine::default();
+        drawn.own_news().into_iter().for_each(|own| mine.note(own));
+        let reloaded = example.after(Action::Mine(Rc::new(mine)));
+        assert_eq!(reloaded.measured_ms(&like), Some(700.0));
     }
 
     #[test]
