@@ -7,8 +7,8 @@ use crate::{
     api,
     components::{Header, KeysDialog, Notices, explanations},
     hooks::{
-        BackendProvider, Key, SessionProvider, focus_main, use_backend, use_closing_by_focus,
-        use_keys, use_settings_of_address,
+        BackendProvider, Key, SessionProvider, focus_main, open_place, use_backend,
+        use_closing_by_focus, use_keys, use_settings_of_address,
     },
     pages::{Fetched, Missing, Part, Playground, ResultPage},
     route::Route,
@@ -92,7 +92,7 @@ fn use_focus_of_place() {
     use_effect_with(place, move |place| {
         let before = before.replace(place.clone());
         if before.is_some() && before != *place {
-            focus_main();
+            open_place();
         }
     });
 }

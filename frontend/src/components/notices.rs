@@ -65,8 +65,10 @@ pub(crate) fn Notices() -> Html {
                 if !deleting.is_empty() {
                     <p class="notice" data-testid="undo-notice">
                         { match deleting.len() {
-                            1 => "The result and its link are deleted.".to_owned(),
-                            count => format!("{} are deleted.", counted(count, "result", "results")),
+                            1 => "The result and its link will be deleted.".to_owned(),
+                            count => {
+                                format!("{} will be deleted.", counted(count, "result", "results"))
+                            }
                         } }
                         <button type="button" data-testid="undo" onclick={undo}>{ "Undo" }</button>
                     </p>

@@ -2,19 +2,41 @@
 
 use gloo_events::EventListener;
 use wasm_bindgen::JsCast;
-use web_sys::{Document, Element, HtmlElement, Node};
+use web_sys::{
+    Document, Element, FocusOptions, HtmlElement, Node, ScrollBehavior, ScrollToOptions,
+};
 use yew::prelude::*;
 
 fn document() -> Option<Document> {
     web_sys::window().and_then(|window| window.document())
 }
 
+/// The main part of the place at hand. It can have the focus: every place says so.
+fn main_part() -> Option<HtmlElement> {
+    let main = document()?.query_selector("main").ok().flatten();
+    main?.dyn_into().ok()
+}
+
 /// Puts the focus on the place at hand.
 pub(crate) fn focus_main() {
-    let main = document().and_then(|document| document.query_selector("main").ok().flatten());
-    if let Some(main) = main.and_then(|main| main.dyn_into::<HtmlElement>().ok()) {
-        // It can have the focus: every place says so.
+    if let Some(main) = main_part() {
         let _ = main.focus();
+    }
+}
+
+/// Opens a place from its top on, with the focus on its main part.
+pub(crate) fn open_place() {
+    if let Some(main) = main_part() {
+        // The main part alone would be scrolled to, and the header out of sight.
+        let options = FocusOptions::new();
+        options.set_prevent_scroll(true);
+        let _ = main.focus_with_options(&options);
+    }
+    if let Some(window) = web_sys::window() {
+        let top = ScrollToOptions::new();
+        top.set_top(0.0);
+        top.set_behavior(ScrollBehavior::Instant);
+        window.scroll_to_with_scroll_to_options(&top);
     }
 }
 

@@ -9,7 +9,7 @@ use wasm_split_helpers::{SplitLoaderError, wasm_split};
 use yew::prelude::*;
 
 use super::{AtHand, Compare, Explore, GridPage, History, Learn};
-use crate::hooks::{focus_main, has_main_focus};
+use crate::hooks::{has_main_focus, open_place};
 
 /// A place drawn, or that its code did not arrive.
 type Drawn = Result<Html, SplitLoaderError>;
@@ -106,7 +106,7 @@ pub(crate) fn Fetched(props: &FetchedProps) -> Html {
     // The place takes the focus along that waited for it.
     use_effect_with(drawn.is_some(), move |_| {
         if had_focus.take() {
-            focus_main();
+            open_place();
         }
     });
     match &*drawn {

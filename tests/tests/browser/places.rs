@@ -195,6 +195,28 @@ async fn a_link_to_one_picture_of_several_shows_that_one() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_place_is_opened_at_its_top() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
+        playground.wait_until_ready().await?;
+        for (place, words) in
+            [("/explore", "Explore"), ("/compare", "Compare"), ("/", "Playground")]
+        {
+            playground.click("more-places").await?;
+            playground.page.click(&format!("#places a[href='{place}']")).await?;
+            let opened =
+                format!("return location.pathname === '{place}' && !!document.querySelector('h1')");
+            playground.page.wait_for(words, &opened).await?;
+            let top = playground.page.value("return scrollY").await?;
+            ensure!(top == 0, "{words} is opened {top} pixels down");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_place_that_is_opened_has_the_focus_a_title_and_its_mark() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {

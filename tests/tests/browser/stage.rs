@@ -17,6 +17,35 @@ const PARTS: &str = "[...document.querySelectorAll('[data-testid=times] dl')] \
     .find(list => list.checkVisibility())";
 
 #[tokio::test]
+async fn what_has_the_focus_never_lies_behind_the_button_at_the_foot() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::NARROW, Look { width: 1366, height: 768, ..Look::DESKTOP }] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            let mut seen = 0;
+            for _ in 0..60 {
+                playground.page.keys(TAB).await?;
+                // Scrolling takes its time.
+                let script = "const focused = document.activeElement; \
+                     const foot = document.querySelector('.generate-bar'); \
+                     if (focused === document.body || foot.contains(focused)) return 'foot'; \
+                     const [its, bar] = [focused, foot].map(of => of.getBoundingClientRect()); \
+                     const hidden = its.bottom > bar.top && its.top < bar.bottom && \
+                         its.right > bar.left && its.left < bar.right; \
+                     return hidden ? null : 'in sight'";
+                let place = playground.page.wait_for("the focus to be in sight", script).await?;
+                seen += usize::from(place == "in sight");
+            }
+            ensure!(seen > 20, "only {seen} had the focus");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn where_the_time_went_hides_no_tool_and_closes_when_it_is_left() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
