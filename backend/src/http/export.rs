@@ -128,10 +128,12 @@ pub(super) async fn export(
     }
     let (media_type, ending) = match kind {
         Kind::Gif => ("image/gif", "gif"),
-        Kind::Apng => ("image/apng", "png"),
+        // Several of them may lie in one folder, beside the picture itself.
+        Kind::Apng => ("image/apng", "animation.png"),
         Kind::Webp => ("image/webp", "webp"),
         Kind::Mp4 => ("video/mp4", "mp4"),
-        Kind::Filmstrip | Kind::Sheet => ("image/png", "png"),
+        Kind::Filmstrip => ("image/png", "scales.png"),
+        Kind::Sheet => ("image/png", "pictures.png"),
     };
     let name = results::file_name(&view, picture, ending);
     let key = Key { result: id.into_inner(), kind, pace, picture };

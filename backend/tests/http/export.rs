@@ -31,6 +31,18 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
     assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
     let name = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
     assert!(name.starts_with("attachment; filename=\"class-0_seed-7_") && name.ends_with(".png\""));
+    let mut names = vec![name];
+    for kind in ["as=filmstrip", "as=sheet", "as=gif", "as=webp"] {
+        let response = server.get(&at(&view, &format!("{kind}&picture=1"))).await;
+        let name = &response.headers()[header::CONTENT_DISPOSITION];
+        names.push(name.to_str().unwrap().to_owned());
+    }
+    let picture = server.get(&view.pictures[1]).await;
+    names.push(picture.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned());
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count, "in one folder: {names:?}");
     let bytes = response.bytes().await.unwrap();
     let kept = PictureParameters::of(&bytes).unwrap();
     assert_eq!((&kept.request, kept.picture), (&view.request, 1));
