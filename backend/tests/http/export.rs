@@ -37,7 +37,7 @@ async fn an_animation_has_every_scale_loops_and_holds_the_finished_picture() {
         let name = &response.headers()[header::CONTENT_DISPOSITION];
         names.push(name.to_str().unwrap().to_owned());
     }
-    let picture = server.get(&view.pictures[1]).await;
+    let picture = server.get(&format!("{}?download", view.pictures[1])).await;
     names.push(picture.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned());
     let count = names.len();
     names.sort();
