@@ -123,8 +123,8 @@ impl Queue {
         self.limit
     }
 
-    /// Whether there is a place for one job more from an address (`None`: the server itself), and the
-    /// address has not its [`share`] already. `batch_ms` is what a batch takes, if known.
+    /// Whether there is a place for one job more from an address (`None`: the server itself), and
+    /// the address has not its [`share`] already. `batch_ms` is what a batch takes, if known.
     ///
     /// # Errors
     /// [`ErrorCode::QueueFull`], with the seconds after which a place is likely to be free.

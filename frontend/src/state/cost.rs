@@ -78,8 +78,7 @@ impl Costs {
             true => 1,
             false => job.about.request.plan.frames(job.scales()).len(),
         };
-        let pictures_ms = job.last_picture().map_or(timings.last_frame_ms, |last| last.at_ms);
-        let rest = pictures_ms - timings.queue_ms - timings.transformer_ms;
+        let rest = job.drawn_ms()? - timings.transformer_ms;
         let mean = |wanted: fn(PassKind) -> bool| {
             let times: Vec<f64> =
                 job.pass_ms.iter().filter(|(kind, _)| wanted(*kind)).map(|&(_, ms)| ms).collect();
