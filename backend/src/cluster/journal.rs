@@ -67,16 +67,31 @@ impl Journal {
         expected: u64,
         entry: &Entry,
     ) -> Result<Appended, ClusterError> {
-        let payload =
-            serde_json::to_vec(entry).map_err(|error| ClusterError::format("an entry", error))?;
-        let payload = Bytes::from(payload);
-        let published = answered(|| {
-            let message = PublishMessage::build()
-                .payload(payload.clone())
-                .expected_last_subject_sequence(expected);
-            self.publish(names::events_subject(job), message)
-        });
-        match published.await {
+        let payload = payload_of(entry)?;
+        let published = answered(|| self.publish_entry(job, expected, &payload)).await;
+        self.appended(job, payload, published).await
+    }
+
+    fn publish_entry(
+        &self,
+        job: &JobId,
+        expected: u64,
+        payload: &Bytes,
+    ) -> impl Future<Output = Result<u64, PublishError>> {
+        let message = PublishMessage::build()
+            .payload(payload.clone())
+            .expected_last_subject_sequence(expected);
+        self.publish(names::events_subject(job), message)
+    }
+
+    /// What became of an entry, by what the broker said of it.
+    async fn appended(
+        &self,
+        job: &JobId,
+        payload: Bytes,
+        published: Result<u64, PublishError>,
+    ) -> Result<Appended, ClusterError> {
+        match published {
             Ok(number) => Ok(Appended::At(number)),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 // It may be our own, whose acknowledgement was lost.
@@ -99,7 +114,13 @@ impl Journal {
     ) -> Option<Appended> {
         let mut said = false;
         loop {
-            match self.append(job, expected, entry).await {
+            // One attempt at a time: whoever gives up does not wait for more of them.
+            let appended = async {
+                let payload = payload_of(entry)?;
+                let published = self.publish_entry(job, expected, &payload).await;
+                self.appended(job, payload, published).await
+            };
+            match appended.await {
                 Ok(appended) => return Some(appended),
                 Err(error) => {
                     if !std::mem::replace(&mut said, true) {
@@ -214,6 +235,12 @@ fn is_gone(error: &DirectGetErrorKind) -> bool {
         DirectGetErrorKind::ErrorResponse(status, _) => *status == StatusCode::NO_RESPONDERS,
         _ => false,
     }
+}
+
+fn payload_of(entry: &Entry) -> Result<Bytes, ClusterError> {
+    let payload =
+        serde_json::to_vec(entry).map_err(|error| ClusterError::format("an entry", error))?;
+    Ok(payload.into())
 }
 
 /// An entry as it lies in the broker.
