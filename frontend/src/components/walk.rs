@@ -37,8 +37,6 @@ pub(crate) struct WalkViewProps {
     pub(crate) is_usable: bool,
     /// Another place, or other pins.
     pub(crate) on_pad: Callback<Pad>,
-    /// Another number of pictures.
-    pub(crate) on_length: Callback<usize>,
     pub(crate) on_play: Callback<()>,
 }
 
@@ -63,10 +61,25 @@ pub(crate) fn WalkView(props: &WalkViewProps) -> Html {
         use_effect_with((pad.pins.clone(), pad.corners), move |_| saving.set(Saving::Idle));
     }
     let is_walk = !props.places.is_empty();
-    let on_length = props.on_length.reform(|event: Event| {
-        let list: HtmlSelectElement = event.target_unchecked_into();
-        LENGTHS.get(list.selected_index().max(0) as usize).copied().unwrap_or(LENGTHS[0])
-    });
+    let lengths = use_node_ref();
+    {
+        // A browser does not choose by the attribute any more once a person has chosen.
+        let lengths = lengths.clone();
+        use_effect_with(pad.length, move |length| {
+            let at = LENGTHS.iter().position(|other| other == length);
+            if let Some((lengths, at)) = lengths.cast::<HtmlSelectElement>().zip(at) {
+                lengths.set_selected_index(at as i32);
+            }
+        });
+    }
+    let on_length = {
+        let pad = pad.clone();
+        props.on_pad.reform(move |event: Event| {
+            let list: HtmlSelectElement = event.target_unchecked_into();
+            let length = LENGTHS.get(list.selected_index().max(0) as usize).copied();
+            Pad { length: length.unwrap_or(pad.length), ..pad.clone() }
+        })
+    };
     let save = |format: WalkFormat| {
         let (pad, model, places) = (pad.clone(), props.model.clone(), props.places.clone());
         let saving = saving.setter();
@@ -119,9 +132,9 @@ pub(crate) fn WalkView(props: &WalkViewProps) -> Html {
                 >{ if props.is_playing { "Stop" } else { "Play the walk" } }</button>
                 <label>
                     <span class="unseen">{ "How long it takes" }</span>
-                    <select data-testid="walk-length" onchange={on_length}>
+                    <select ref={lengths} data-testid="walk-length" onchange={on_length}>
                         { for LENGTHS.into_iter().map(|length| html! {
-                            <option key={length} selected={length == props.places.len()}>
+                            <option key={length} selected={length == pad.length}>
                                 { format!("{:.0} s", f64::from(PICTURE_MS) * length as f64 / 1e3) }
                             </option>
                         }) }

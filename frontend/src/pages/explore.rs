@@ -18,10 +18,10 @@ use crate::{
     },
     route::Route,
     state::{
-        pad::{End, Pad},
+        pad::{End, Linked, Pad},
         settings::PICKED_SEEDS,
         store::Connection,
-        walk::{self, LENGTHS, PICTURE_MS},
+        walk::{self, PICTURE_MS},
         words,
     },
 };
@@ -45,29 +45,29 @@ pub(crate) fn Explore() -> Html {
     let chance = use_mut_ref(|| None::<Pad>);
     let copied = use_state_eq(|| None::<bool>);
     let is_held = use_state_eq(|| false);
-    let length = use_state_eq(|| LENGTHS[1]);
     // The picture of the walk that is shown, while it is played.
     let step = use_state_eq(|| None::<usize>);
-    let names_corners =
-        location.as_ref().is_some_and(|location| location.query_str().contains("corners="));
-    let of_address = use_memo((location, controls.models.clone()), |(location, models)| {
-        let pairs = location.as_ref()?.query::<Vec<(String, String)>>().ok()?;
-        Pad::of_query(&pairs, models)
+    let linked = use_memo((location, controls.models.clone()), |(location, models)| {
+        let pairs = location.as_ref().map(|location| location.query::<Vec<(String, String)>>());
+        let pairs = pairs.and_then(Result::ok).filter(|_| !models.is_empty());
+        pairs.map(|pairs| Linked::of_query(&pairs, models)).unwrap_or_default()
     });
     // The link of a server with other models, or one that was cut.
-    let is_strange = pad.is_none() && of_address.is_none() && names_corners;
-    let named = of_address.as_ref().as_ref().map(|(name, _)| name.clone());
-    let model = match named {
-        Some(name) => controls.models.iter().find(|model| model.name == name).cloned().map(Rc::new),
+    let is_strange = pad.is_none() && !linked.left_out.is_empty();
+    let model = match &linked.model {
+        Some(name) => {
+            controls.models.iter().find(|model| model.name == *name).cloned().map(Rc::new)
+        }
         None => controls.model.clone(),
     };
     let now = model.as_ref().map(|model| {
         let by_chance = || {
             let mut chance = chance.borrow_mut();
-            chance.get_or_insert_with(|| Pad::new(model.classes.len(), random_below)).clone()
+            let chance =
+                chance.get_or_insert_with(|| Pad::new(model.classes.len(), random_below)).clone();
+            chance.linked(&linked)
         };
-        let of_address = of_address.as_ref().as_ref().map(|(_, pad)| pad.clone());
-        (*pad).clone().or(of_address).unwrap_or_else(by_chance)
+        (*pad).clone().unwrap_or_else(by_chance)
     });
     let wanted = now.as_ref().zip(model.as_ref()).and_then(|(now, model)| now.request(model));
     let usable = backend.store.connection.is_usable();
@@ -83,7 +83,8 @@ pub(crate) fn Explore() -> Html {
         Rc::new(of.map(|(pad, model)| walk::map_requests(&pad, model)).unwrap_or_default())
     });
     let pins = now.as_ref().map(|now| now.pins.clone()).unwrap_or_default();
-    let places = use_memo((pins, *length), |(pins, length)| walk::places(pins, *length));
+    let length = now.as_ref().map_or(0, |now| now.length);
+    let places = use_memo((pins, length), |(pins, length)| walk::places(pins, *length));
     let walked =
         use_memo((now.as_ref().map(|now| now.corners), model.clone(), places.clone()), |of| {
             let (Some(corners), Some(model), places) = of else { return Rc::default() };
@@ -214,10 +215,13 @@ pub(crate) fn Explore() -> Html {
                 <p>{ "Each corner is a class and a seed. Drag over the map, or use the arrow keys: \
                     the picture is drawn anew at every place, in one step." }</p>
                 if is_strange {
-                    <p class="problem" role="status" data-testid="pad-link">{
-                        "This link names a model, a class or a place that is not here, so the \
-                         corners are others than it meant."
-                    }</p>
+                    <p class="problem" role="status" data-testid="pad-link">
+                        { format!(
+                            "Not all of this link could be used as it stands: {}. What else it says is \
+                             here; set the rest on the pad, or ask for the link again.",
+                            linked.left_out.join("; ")
+                        ) }
+                    </p>
                 }
             </div>
             <datalist id="pad-classes">{ class_options(&model) }</datalist>
@@ -290,13 +294,6 @@ pub(crate) fn Explore() -> Html {
                     {is_playing}
                     is_usable={usable}
                     on_pad={change}
-                    on_length={{
-                        let (length, step) = (length.setter(), step.setter());
-                        Callback::from(move |pictures| {
-                            length.set(pictures);
-                            step.set(None);
-                        })
-                    }}
                     on_play={play}
                 />
             </div>

@@ -2,13 +2,16 @@
 
 use var_dd_protocol::{Corner, Explore, GenerateRequest, MAX_SEED, ModelInfo};
 
-use super::settings::PICKED_SEEDS;
+use super::{settings::PICKED_SEEDS, walk::LENGTHS};
 
 /// Steps from one edge of the pad to the other.
 pub(crate) const STEPS: u32 = 100;
 
 /// Most pins of a walk.
 pub(crate) const MAX_PINS: usize = 8;
+
+/// Pictures of a walk until somebody says otherwise.
+const LENGTH: usize = LENGTHS[1];
 
 /// One corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub(crate) struct End {
     pub(crate) seed: u64,
 }
 
-/// Four corners, row by row, a place between them, and the pins of a walk.
+/// Four corners, row by row, a place between them, and a walk by its pins and its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pad {
     pub(crate) corners: [End; 4],
@@ -26,6 +29,22 @@ pub(crate) struct Pad {
     pub(crate) y: u32,
     /// Places of a closed walk, in its order.
     pub(crate) pins: Vec<(u32, u32)>,
+    /// Pictures of the walk, one of [`LENGTHS`], however many pins there are.
+    pub(crate) length: usize,
+}
+
+/// What a link says of a pad, as far as it can be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Linked {
+    /// The model that it is for, one of those that are loaded; absent where it says nothing of
+    /// corners.
+    pub(crate) model: Option<String>,
+    corners: Option<[End; 4]>,
+    at: Option<(u32, u32)>,
+    pins: Option<Vec<(u32, u32)>>,
+    length: Option<usize>,
+    /// What could not be taken, in words.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Pad {
@@ -41,12 +60,12 @@ impl Pad {
             class: (first + at * classes.div_ceil(4)) % classes,
             seed: pick(PICKED_SEEDS),
         });
-        Self { corners, x: 40, y: 40, pins: Vec::new() }
+        Self { corners, x: 40, y: 40, pins: Vec::new(), length: LENGTH }
     }
 
     /// The middle between four corners.
     pub(crate) fn between(corners: [End; 4]) -> Self {
-        Self { corners, x: STEPS / 2, y: STEPS / 2, pins: Vec::new() }
+        Self { corners, x: STEPS / 2, y: STEPS / 2, pins: Vec::new(), length: LENGTH }
     }
 
     /// With another place; one beyond the edge is at the edge.
@@ -139,50 +158,121 @@ impl Pad {
         let place = |&(x, y): &(u32, u32)| format!("{x}-{y}");
         let pins: Vec<_> = self.pins.iter().map(place).collect();
         let pins = (!pins.is_empty()).then(|| ("pins", pins.join("_")));
+        let length = (self.length != LENGTH).then(|| ("pictures", self.length.to_string()));
         let pairs = [
             ("model", model.to_owned()),
             ("corners", corners.join("_")),
             ("at", place(&(self.x, self.y))),
         ];
-        pairs.into_iter().chain(pins).map(|(name, value)| (name.to_owned(), value)).collect()
+        let pairs = pairs.into_iter().chain(pins).chain(length);
+        pairs.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The pad of an address, for the model that it names (the first one if it names none); nothing
-    /// if it says none that a loaded model can draw.
-    pub(crate) fn of_query(
-        pairs: &[(String, String)],
-        models: &[ModelInfo],
-    ) -> Option<(String, Self)> {
+    /// With everything that a link says.
+    pub(crate) fn linked(self, link: &Linked) -> Self {
+        let (x, y) = link.at.unwrap_or((self.x, self.y));
+        Self {
+            corners: link.corners.unwrap_or(self.corners),
+            x,
+            y,
+            pins: link.pins.clone().unwrap_or(self.pins),
+            length: link.length.unwrap_or(self.length),
+        }
+    }
+}
+
+impl Linked {
+    /// Reads the pairs of a query. Names that are none of a pad are passed over; of a name that
+    /// stands twice, the last one counts. Corners are of the model that is named, else of the first
+    /// one.
+    pub(crate) fn of_query(pairs: &[(String, String)], models: &[ModelInfo]) -> Self {
         let value = |name: &str| {
             pairs.iter().rfind(|(other, _)| other == name).map(|(_, value)| value.as_str())
-        };
-        let model = match value("model") {
-            Some(name) => models.iter().find(|model| model.name == name)?,
-            None => models.first()?,
         };
         let pair = |text: &str| -> Option<(u64, u64)> {
             let (first, second) = text.split_once('-')?;
             Some((first.parse().ok()?, second.parse().ok()?))
         };
-        let end = |text: &str| {
-            let (class, seed) = pair(text)?;
-            let class = usize::try_from(class).ok()?;
-            (class < model.classes.len() && seed <= MAX_SEED).then_some(End { class, seed })
-        };
-        let corners: Option<Vec<End>> = value("corners")?.split('_').map(end).collect();
-        let corners: [End; 4] = corners?.try_into().ok()?;
         let within = |at: u64| u32::try_from(at).ok().filter(|&at| at <= STEPS);
         let place = |text: &str| {
             let (x, y) = pair(text)?;
             Some((within(x)?, within(y)?))
         };
-        let (x, y) = place(value("at")?)?;
-        let pins: Vec<(u32, u32)> = match value("pins") {
-            Some(pins) => pins.split('_').map(place).collect::<Option<_>>()?,
-            None => Vec::new(),
+        let mut link = Self::default();
+        let model = match value("model") {
+            Some(name) => models.iter().find(|model| model.name == name),
+            None => models.first().filter(|_| value("corners").is_some()),
         };
-        let pad = Self { corners, x, y, pins };
-        (pad.pins.len() <= MAX_PINS).then_some((model.name.clone(), pad))
+        link.model = model.map(|model| model.name.clone());
+        match (value("model"), model) {
+            (Some(name), None) => {
+                let corners = value("corners").map_or("", |_| ", and the corners are of that one");
+                link.left_out.push(format!("there is no model “{}” here{corners}", short(name)));
+            }
+            _ => {
+                let classes = model.map_or(0, |model| model.classes.len());
+                let end = |text: &str| {
+                    let (class, seed) = pair(text)?;
+                    let class = usize::try_from(class).ok()?;
+                    (class < classes && seed <= MAX_SEED).then_some(End { class, seed })
+                };
+                let ends = |text: &str| -> Option<[End; 4]> {
+                    text.split('_').map(end).collect::<Option<Vec<_>>>()?.try_into().ok()
+                };
+                link.corners = link.read(value("corners"), ends, || {
+                    let last = classes.saturating_sub(1);
+                    format!(
+                        "are not four corners, each a class from 0 to {last} and a seed, as in \
+                         0-11_1-22_2-33_3-44"
+                    )
+                });
+            }
+        }
+        link.at = link.read(value("at"), place, || {
+            format!("is no place, which is two numbers from 0 to {STEPS}, as in 40-60")
+        });
+        let pins = |text: &str| -> Option<Vec<(u32, u32)>> {
+            let pins: Vec<_> = text.split('_').map(place).collect::<Option<_>>()?;
+            (pins.len() <= MAX_PINS).then_some(pins)
+        };
+        link.pins = link.read(value("pins"), pins, || {
+            format!(
+                "are no pins, which are 1 to {MAX_PINS} places of two numbers from 0 to {STEPS}, \
+                 as in 10-90_50-20"
+            )
+        });
+        let length = |text: &str| {
+            let length = text.parse().ok()?;
+            LENGTHS.contains(&length).then_some(length)
+        };
+        link.length = link.read(value("pictures"), length, || {
+            let [short, middle, long] = LENGTHS;
+            format!("is no length of a walk, which has {short}, {middle} or {long} pictures")
+        });
+        link
+    }
+
+    /// A value, if it is there and can be read; what one that cannot is not is noted.
+    fn read<T>(
+        &mut self,
+        value: Option<&str>,
+        read: impl Fn(&str) -> Option<T>,
+        is_not: impl Fn() -> String,
+    ) -> Option<T> {
+        let text = value?;
+        let read = read(text);
+        if read.is_none() {
+            self.left_out.push(format!("“{}” {}", short(text), is_not()));
+        }
+        read
+    }
+}
+
+/// A value of a link, not longer than a line.
+fn short(value: &str) -> String {
+    match value.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 
@@ -216,11 +306,24 @@ mod tests {
     }
 
     #[test]
-    fn its_address_brings_it_back_and_a_wrong_one_is_none() {
+    fn its_address_brings_it_back() {
         let models = [model("a", 8), model("b", 8)];
         let pad = pad().at(3, 4).pinned().at(12, 93).pinned();
-        let query = pad.query("b");
-        assert_eq!(Pad::of_query(&query, &models), Some(("b".into(), pad.clone())));
+        for length in LENGTHS {
+            let pad = Pad { length, ..pad.clone() };
+            let link = Linked::of_query(&pad.query("b"), &models);
+            assert_eq!(link.model.as_deref(), Some("b"));
+            assert_eq!((self::pad().linked(&link), link.left_out), (pad, vec![]));
+        }
+        let nothing = [("utm_source".to_owned(), "x".to_owned())];
+        assert_eq!(Linked::of_query(&nothing, &models), Linked::default());
+    }
+
+    #[test]
+    fn what_reads_of_an_address_is_taken_and_what_does_not_is_told_with_its_value() {
+        let models = [model("a", 8), model("b", 8)];
+        let pad = pad().at(3, 4).pinned().at(12, 93).pinned();
+        let other = Pad { length: LENGTHS[2], ..Pad::new(8, |_| 0).at(50, 50) };
         for (name, wrong) in [
             ("model", "gone"),
             ("corners", "1-1_2-2_3-3"),
@@ -231,14 +334,25 @@ mod tests {
             ("at", "-1-0"),
             ("at", "7"),
             ("pins", ""),
+            ("pins", "%%%"),
             ("pins", "1-1_101-1"),
             ("pins", "1-1_2-2_3-3_4-4_5-5_6-6_7-7_8-8_9-9"),
+            ("pictures", "51"),
         ] {
-            let mut query = query.clone();
+            let mut query = pad.query("b");
             query.push((name.to_owned(), wrong.to_owned()));
-            assert_eq!(Pad::of_query(&query, &models), None, "{name}={wrong}");
+            let link = Linked::of_query(&query, &models);
+            let told = &link.left_out;
+            assert!(told.len() == 1 && told[0].contains(&format!("“{wrong}”")), "{told:?}");
+            let taken = other.clone().linked(&link);
+            let (corners, at) = (taken.corners == pad.corners, (taken.x, taken.y) == (12, 93));
+            let pins = taken.pins == pad.pins;
+            let is_of_corners = matches!(name, "model" | "corners");
+            assert_eq!((corners, at, pins), (!is_of_corners, name != "at", name != "pins"));
+            assert_eq!(taken.length, LENGTHS[2], "{name}={wrong}");
         }
-        assert_eq!(Pad::of_query(&[], &models), None);
+        let long = [("at".to_owned(), "é".repeat(4000))];
+        assert!(Linked::of_query(&long, &models).left_out[0].chars().count() < 200);
     }
 
     #[test]

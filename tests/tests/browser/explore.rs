@@ -56,6 +56,23 @@ async fn a_link_to_a_pad_that_is_not_here_says_so() -> Result<()> {
         let gone = "return document.querySelector('[data-testid=pad-link]') === null";
         playground.page.wait_for("the pad as one's own", gone).await?;
 
+        // Any part of it that cannot be read is told with its value, and the others are taken.
+        let told = "return document.querySelector('[data-testid=pad-link]').textContent";
+        for (path, value, help, pins) in [
+            ("/explore?pins=%%%", "“%%%”", "as in 10-90_50-20", "0"),
+            ("/explore?pins=1-2_3-4&at=far", "“far”", "as in 40-60", "2"),
+            ("/explore?pins=1-2_3-4&corners=1", "“1”", "as in 0-11_1-22_2-33_3-44", "2"),
+            ("/explore?model=gone&pins=1-2", "“gone”", "no model", "1"),
+            ("/explore?pins=1-2_3-4&pictures=7", "“7”", "25, 50 or 96 pictures", "2"),
+        ] {
+            let playground = Playground::open(browsers, &program, Look::NARROW, path).await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+            playground.element_appears("pad-link").await?;
+            let words = playground.page.value(told).await?.to_string();
+            ensure!(words.contains(value) && words.contains(help), "{path}: {words}");
+            playground.wait_for_attribute("pad", "pins", pins).await?;
+        }
+
         let path = "/explore?corners=0-1_1-2_2-3_3-4&at=50-50";
         let playground = Playground::open(browsers, &program, Look::DESKTOP, path).await?;
         playground.wait_for_attribute("pad", "followed", "true").await?;
@@ -269,6 +286,57 @@ async fn a_walk_through_pins_is_played_on_the_pad_and_saved_as_a_file() -> Resul
             ensure!((x.as_str(), y.as_str()) == ("40", "40"), "pin 1 is at {x}, {y}");
             check(&other, "pins on the narrowest screen").await?;
         }
+        Ok(())
+    })
+    .await
+}
+
+/// The length of the walk as it is seen, by its place in the list.
+const LENGTH: &str = "return document.querySelector('[data-testid=walk-length]').selectedIndex";
+
+#[tokio::test]
+async fn the_length_of_a_walk_stays_as_chosen_whatever_becomes_of_its_pins() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/explore").await?;
+        playground.wait_for_attribute("pad", "followed", "true").await?;
+        ensure!(playground.page.value(LENGTH).await? == 1, "four seconds until one says so");
+        let choose = "const list = document.querySelector('[data-testid=walk-length]'); \
+            list.selectedIndex = 2; list.dispatchEvent(new Event('change', { bubbles: true }))";
+        playground.page.value(choose).await?;
+        let is = async |pins: &str, length: i64| {
+            playground.wait_for_attribute("pad", "pins", pins).await?;
+            let now = playground.page.value(LENGTH).await?;
+            ensure!(now == length, "{pins} pins: {now}, and not {length}");
+            anyhow::Ok(())
+        };
+        for (pins, x) in [("1", 0.2), ("2", 0.5), ("3", 0.9)] {
+            drag(&playground, &[(x, 0.4)]).await?;
+            playground.choose("pin").await?;
+            is(pins, 2).await?;
+        }
+        for (pins, button) in [("2", "unpin-0"), ("1", "unpin-0"), ("0", "unpin-0")] {
+            playground.choose(button).await?;
+            is(pins, 2).await?;
+        }
+        for (pins, x) in [("1", 0.3), ("2", 0.6)] {
+            drag(&playground, &[(x, 0.7)]).await?;
+            playground.choose("pin").await?;
+            is(pins, 2).await?;
+        }
+        // Elsewhere and back, and by its link.
+        let kept = "return location.search.includes('pictures=96') && \
+            location.search.includes('_') && location.href";
+        let address = playground.page.wait_for("a link with all of it", kept).await?;
+        playground.goes_to("nav a[href='/']", "/").await?;
+        playground.wait_until_ready().await?;
+        playground.back().await?;
+        is("2", 2).await?;
+        let address = address.as_str().context("no address")?.to_owned();
+        let path = address.strip_prefix(&program.url("")).unwrap_or_default();
+        let other = Playground::open(browsers, &program, Look::NARROW, path).await?;
+        other.wait_for_attribute("pad", "pins", "2").await?;
+        ensure!(other.page.value(LENGTH).await? == 2, "another length by the link");
         Ok(())
     })
     .await
