@@ -66,6 +66,7 @@
 //! | `pad` | the pad, a slider | `data-x`, `data-y`: its place; `data-followed`: whether its picture is of this place; `data-count`: pictures so far |
 //! | `corner-<n>`, `corner-seed-<n>` | corners of the pad | `data-class`, `data-seed` |
 //! | `pad-link` | what of a link to the pad could not be taken | |
+//! | `to-pad` | the way from a picture to its place on the pad | |
 //! | `pad-picture`, `pad-words`, `pad-rate`, `pad-keep`, `pad-share`, `pad-shared` | around the pad | |
 //! | `recent-mine`, `recent-all`, `recent-more`, `recent-reuse` | recent results | |
 //! | `open-file`, `opened`, `opened-said`, `opened-verify`, `opened-verdict`, `opened-go-on`, `opened-page`, `opened-close` | a picture file that is opened on the playground | |

@@ -15,6 +15,9 @@ pub const WALK_PICTURE_MS: RangeInclusive<u32> = 20..=5000;
 /// Longest that the drawing of a walk may take, in milliseconds.
 pub const MAX_WALK_MS: u64 = 120_000;
 
+/// Longest place in the page that a walk names, in bytes.
+const MAX_PAGE: usize = 1000;
+
 /// A walk between corners: body of `POST /api/loop`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -34,6 +37,11 @@ pub struct WalkRequest {
     #[serde(default = "picture_ms")]
     #[cfg_attr(feature = "openapi", schema(minimum = 20, maximum = 5000, default = 80))]
     pub picture_ms: u32,
+    /// The place in the page that shows the walk, without a slash at its beginning: `explore?…`.
+    /// The server only writes it into the file, by which the page finds the way back; at most 1000
+    /// bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
 }
 
 /// A kind of animated file, or a video.
@@ -112,6 +120,11 @@ impl WalkRequest {
             let message = format!("is {}; it goes from {least} to {most}", self.picture_ms);
             return wrong("picture_ms", message);
         }
+        if let Some(page) = self.page.as_ref().filter(|page| page.len() > MAX_PAGE) {
+            let message =
+                format!("has {} bytes; a place in the page has at most {MAX_PAGE}", page.len());
+            return wrong("page", message);
+        }
         let mut requests = Vec::with_capacity(self.weights.len());
         for (at, weights) in self.weights.iter().enumerate() {
             if weights.len() != corners {
@@ -148,6 +161,7 @@ mod tests {
             weights: (0..pictures).map(|at| vec![at as f64, 1.0 - at as f64]).collect(),
             format: WalkFormat::Gif,
             picture_ms: 80,
+            page: None,
         }
     }
 
@@ -193,6 +207,7 @@ mod tests {
             (with(|walk| walk.weights[2] = vec![1.0]), "weights[2]", "1 weights"),
             (with(|walk| walk.picture_ms = 19), "picture_ms", "is 19"),
             (with(|walk| walk.picture_ms = 5001), "picture_ms", "20 to 5000"),
+            (with(|walk| walk.page = Some("x".repeat(1001))), "page", "1001 bytes"),
         ] {
             assert_eq!(error.field.as_deref(), Some(field), "{error}");
             assert!(error.message.contains(says), "{error}");

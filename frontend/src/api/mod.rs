@@ -69,6 +69,14 @@ pub(crate) fn address(of: &str) -> String {
     origin.unwrap_or_default() + &path(of)
 }
 
+/// A place in the page with a query, without a slash at its beginning.
+pub(crate) fn page(place: &str, query: &[(String, String)]) -> String {
+    let pairs = query.iter().map(|(name, value)| {
+        format!("{name}={}", String::from(js_sys::encode_uri_component(value)))
+    });
+    format!("{place}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
 /// The finished picture of a result, by its index.
 pub(crate) fn picture_path(job: &JobId, picture: usize) -> String {
     path(&format!("api/results/{job}/pictures/{picture}.png"))

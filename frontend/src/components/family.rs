@@ -1,4 +1,4 @@
-//! The family of a picture: what it goes on from, and how.
+//! The family of a picture: what it goes on from or lies between, and how.
 
 use yew::prelude::*;
 use yew_router::prelude::*;
@@ -8,8 +8,9 @@ use crate::{
     route::Route,
     state::{
         desk::{Became, ancestors},
-        job::Job,
-        words::size,
+        job::{About, Job},
+        pad::Pad,
+        words::{self, size},
     },
 };
 
@@ -32,7 +33,7 @@ pub(crate) fn family(job: &Job) -> Html {
                                 width="48"
                                 height="48"
                             />
-                            <span>{ words(of.became, &job.about.patch_nums) }</span>
+                            <span>{ became(of.became, &job.about.patch_nums) }</span>
                         </Link<Route>>
                     </li>
                 }) }
@@ -41,7 +42,24 @@ pub(crate) fn family(job: &Job) -> Html {
     }
 }
 
-fn words(became: Became, sides: &[u32]) -> String {
+/// What a picture lies between, if it does: a way back to its place on the pad, if it has one.
+pub(crate) fn between(about: &About) -> Option<Html> {
+    let corners = words::corners(about)?;
+    let pad = Pad::of_request(&about.request).zip(about.request.model.as_deref());
+    Some(match pad {
+        Some((pad, model)) => html! {
+            <span data-testid="to-pad">
+                <Link<Route, Vec<(String, String)>>
+                    to={Route::Explore}
+                    query={Some(pad.query(model))}
+                >{ corners }</Link<Route, Vec<(String, String)>>>
+            </span>
+        },
+        None => html! { corners },
+    })
+}
+
+fn became(became: Became, sides: &[u32]) -> String {
     let at = |scale: u32| sides.get(scale as usize).copied().map(size);
     match became {
         Became::Shown => "the same, its scales weighed".into(),

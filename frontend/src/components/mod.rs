@@ -45,6 +45,7 @@ use desk::DeskView;
 pub(crate) use desk::{crossing, others};
 pub(crate) use difference::Difference;
 pub(crate) use explain::{explain, explain_as, explanations, help};
+pub(crate) use family::between;
 pub(crate) use file_button::file_button;
 pub(crate) use frame::Layers;
 pub(crate) use header::Header;

@@ -15,7 +15,7 @@ use crate::{
     hooks::{Controls, hand_over, use_backend, use_files},
     route::Route,
     state::{
-        opened::{MEDIA_TYPES, MOST_BYTES, Opened},
+        opened::{MEDIA_TYPES, MOST_BYTES, Opened, Place},
         words,
     },
 };
@@ -227,17 +227,7 @@ fn draw(
                     format!("Not all of it is in the controls: {}.", card.left_out.join("; "))
                 } }
             </p>
-            if let Some(page) = opened.page() {
-                <p>
-                    <a href={api::path(page)} data-testid="opened-page">
-                        { if page.starts_with("grid") {
-                            "Open the grid"
-                        } else {
-                            "Open the comparison"
-                        } }
-                    </a>
-                </p>
-            }
+            { opened.place().map(|place| onward(&place)).unwrap_or_default() }
             if cannot.is_none() {
                 <button
                     type="button"
@@ -253,6 +243,17 @@ fn draw(
             >{ told }</p>
         </>
     }
+}
+
+/// The way to the place in the page that shows the same.
+fn onward(place: &Place<'_>) -> Html {
+    let (page, words) = match place {
+        Place::Page(page) if page.starts_with("grid") => ((*page).to_owned(), "Open the grid"),
+        Place::Page(page) if page.starts_with("explore") => ((*page).to_owned(), "Open the walk"),
+        Place::Page(page) => ((*page).to_owned(), "Open the comparison"),
+        Place::Pad(model, pad) => (api::page("explore", &pad.query(model)), "Open in Explore"),
+    };
+    html! { <p><a href={api::path(&page)} data-testid="opened-page">{ words }</a></p> }
 }
 
 /// A file that does not.

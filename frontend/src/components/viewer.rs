@@ -10,7 +10,11 @@ use yew::prelude::*;
 
 use super::{
     Actions, DeskView, Inspector, Lightbox, Sign, Status, StatusLine, Strip, SwipeView,
-    family::family, player_bar::player_bar, sign, stage::Stage, times::times,
+    family::{between, family},
+    player_bar::player_bar,
+    sign,
+    stage::Stage,
+    times::times,
 };
 use crate::{
     hooks::{
@@ -292,10 +296,9 @@ fn which_picture(
 fn name(job: &Job) -> Html {
     let about = &job.about;
     let seed = about.request.seed.map(|seed| format!(" · seed {seed}")).unwrap_or_default();
-    let corners = words::corners(about).map(|corners| format!(" · between {corners}"));
-    let corners = corners.unwrap_or_default();
-    let rest = format!(" · {}{seed}{corners}", words::plan(about));
-    html! { <><strong>{ &about.class_name }</strong>{ rest }</> }
+    let rest = format!(" · {}{seed}", words::plan(about));
+    let between = between(about).map(|corners| html! { <>{ " · between " }{ corners }</> });
+    html! { <><strong>{ &about.class_name }</strong>{ rest }{ between.unwrap_or_default() }</> }
 }
 
 /// Whether the stage is scrolled out of sight on a narrow screen, where it is then shown small over

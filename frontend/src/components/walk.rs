@@ -28,6 +28,8 @@ const FORMATS: [(WalkFormat, &str); 3] =
 pub(crate) struct WalkViewProps {
     pub(crate) pad: Pad,
     pub(crate) model: Rc<ModelInfo>,
+    /// The place in the page that shows it, without a slash at its beginning.
+    pub(crate) page: String,
     /// Places of the walk; none while there is none.
     pub(crate) places: Rc<Vec<(f64, f64)>>,
     /// Pictures of the walk that are there.
@@ -82,9 +84,10 @@ pub(crate) fn WalkView(props: &WalkViewProps) -> Html {
     };
     let save = |format: WalkFormat| {
         let (pad, model, places) = (pad.clone(), props.model.clone(), props.places.clone());
-        let saving = saving.setter();
+        let (saving, page) = (saving.setter(), props.page.clone());
         Callback::from(move |_: MouseEvent| {
-            let Some(request) = walk::file_request(&pad, &model, &places, format) else { return };
+            let request = walk::file_request(&pad, &model, &places, format, &page);
+            let Some(request) = request else { return };
             let saving = saving.clone();
             saving.set(Saving::Drawing);
             spawn_local(async move {

@@ -176,18 +176,12 @@ pub(crate) fn Explore() -> Html {
             }
         })
     };
+    let page = api::page("explore", &stopped.query(&model.name));
     let copy = {
-        let (copied, query) = (copied.setter(), stopped.query(&model.name));
+        let (copied, address) = (copied.setter(), api::address(&page));
         Callback::from(move |_: MouseEvent| {
-            let (copied, query) = (copied.clone(), query.clone());
-            spawn_local(async move {
-                let pairs = query.iter().map(|(name, value)| {
-                    format!("{name}={}", String::from(js_sys::encode_uri_component(value)))
-                });
-                let pairs = pairs.collect::<Vec<_>>().join("&");
-                let address = api::address(&format!("explore?{pairs}"));
-                copied.set(Some(copy_text(&address).await));
-            });
+            let (copied, address) = (copied.clone(), address.clone());
+            spawn_local(async move { copied.set(Some(copy_text(&address).await)) });
         })
     };
     let corner = |at: usize| {
@@ -288,6 +282,7 @@ pub(crate) fn Explore() -> Html {
                 </div>
                 <WalkView
                     pad={stopped}
+                    {page}
                     model={model.clone()}
                     {places}
                     drawn={drawn_walk.drawn()}

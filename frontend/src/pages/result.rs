@@ -8,7 +8,7 @@ use yew_router::prelude::*;
 
 use super::Missing;
 use crate::{
-    components::{Status, Viewer},
+    components::{Status, Viewer, between},
     hooks::{Controls, Current, use_backend, use_controls, use_current, use_result, use_title},
     route::Route,
     state::{job::Job, words},
@@ -147,15 +147,16 @@ fn caption(job: &Job) -> Html {
         let date = js_sys::Date::new(&(ms as f64).into());
         String::from(date.to_locale_string("default", &js_sys::Object::new()))
     });
+    let plain = |text: String| html! { text };
     let lines = [
-        ("steps", Some(words::plan(about))),
-        ("cost", is_plain.then(|| words::cost(&request.plan, job.scales()))),
-        ("between", words::corners(about)),
-        ("order", request.last_frame_first.then(|| "finished picture first".to_owned())),
-        ("seed", request.seed.map(|seed| seed.to_string())),
-        ("pictures", (request.count > 1).then(|| request.count.to_string())),
-        ("model", request.model.clone()),
-        ("drawn", date),
+        ("steps", Some(plain(words::plan(about)))),
+        ("cost", is_plain.then(|| plain(words::cost(&request.plan, job.scales())))),
+        ("between", between(about)),
+        ("order", request.last_frame_first.then(|| plain("finished picture first".to_owned()))),
+        ("seed", request.seed.map(|seed| plain(seed.to_string()))),
+        ("pictures", (request.count > 1).then(|| plain(request.count.to_string()))),
+        ("model", request.model.clone().map(plain)),
+        ("drawn", date.map(plain)),
     ];
     html! {
         <div class="caption">

@@ -3,10 +3,11 @@
 
 use var_dd_protocol::{
     FileFormat, FileParameters, FileShape, GenerateRequest, ModelInfo, ParametersError,
-    PictureParameters, SheetParameters,
+    PictureParameters, SheetParameters, WalkRequest,
 };
 
 use super::{
+    pad::Pad,
     settings::Settings,
     words::{self, counted},
 };
@@ -24,6 +25,17 @@ pub(crate) struct Opened {
     pub(crate) file_name: String,
     pub(crate) parameters: FileParameters,
     shape: FileShape,
+    /// The place in the page that shows it, as the file says, if it does.
+    page: Option<String>,
+}
+
+/// Where in the page the same is seen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place<'a> {
+    /// A comparison, a grid or a walk, by its address without a slash at its beginning.
+    Page(&'a str),
+    /// On the pad of a model.
+    Pad(&'a str, Pad),
 }
 
 impl Opened {
@@ -44,7 +56,13 @@ impl Opened {
             error => words::sentence(&format!("{error}.")),
         })?;
         let shape = FileShape::of(bytes).ok_or("It has no size.")?;
-        Ok(Self { file_name, parameters, shape })
+        let page = match &parameters {
+            FileParameters::Sheet(sheet) => Some(sheet.page.clone()),
+            FileParameters::Picture(_) => {
+                WalkRequest::of_file(bytes).filter(|_| shape.is_walk).and_then(|walk| walk.page)
+            }
+        };
+        Ok(Self { file_name, parameters, shape, page })
     }
 
     /// The request of its picture, or of the first one of a sheet.
@@ -55,13 +73,21 @@ impl Opened {
         }
     }
 
-    /// Of a sheet, the place in this page that shows the same, without a slash at its beginning.
-    pub(crate) fn page(&self) -> Option<&str> {
-        let FileParameters::Sheet(sheet) = &self.parameters else { return None };
-        // A file of strangers leads to these two places alone.
-        let is_place = sheet.page.starts_with("c/") || sheet.page.starts_with("grid?");
-        let is_plain = sheet.page.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-        (is_place && is_plain && !sheet.page.contains("..")).then_some(&*sheet.page)
+    /// The place in this page that shows the same, if it is no picture of the playground.
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        // A file of strangers leads to these places alone.
+        let leads = |page: &&String| {
+            let is_place = ["c/", "grid?", "explore?"].iter().any(|place| page.starts_with(place));
+            let is_plain = page.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+            is_place && is_plain && !page.contains("..")
+        };
+        if let Some(page) = self.page.as_ref().filter(leads) {
+            return Some(Place::Page(page));
+        }
+        let FileParameters::Picture(PictureParameters { request, .. }) = &self.parameters else {
+            return None;
+        };
+        Some(Place::Pad(request.model.as_deref()?, Pad::of_request(request)?))
     }
 
     /// The model that drew it, if it is loaded.
@@ -181,6 +207,7 @@ mod tests {
             file_name: "x.png".into(),
             parameters: FileParameters::Picture(PictureParameters { request, picture: 1 }),
             shape: FileShape { format, width, height, is_animated: false, is_walk: false },
+            page: None,
         }
     }
 
@@ -252,18 +279,31 @@ mod tests {
             FileParameters::Sheet(SheetParameters { requests, page: page.into() })
         };
         file.parameters = sheet("grid?across=seed%3A41-42");
+        file.page = Some("grid?across=seed%3A41-42".into());
         let models = [model("a", 9)];
         let told: Vec<_> = file.settings(&models).into_iter().map(|(name, _)| name).collect();
         assert_eq!(told, ["Class", "Plan", "Model", "Sheet"]);
         assert_eq!(file.apply(Settings::new(1), &models).0.seed, "41", "that of the first");
         assert!(file.cannot_verify(&models).unwrap().contains("painted"));
-        assert_eq!(file.page(), Some("grid?across=seed%3A41-42"));
+        assert_eq!(file.place(), Some(Place::Page("grid?across=seed%3A41-42")));
         for elsewhere in
             ["//evil.example", "https://evil.example", "c/../api", "r/1", "c/a b", "c/\\x", ""]
         {
-            file.parameters = sheet(elsewhere);
-            assert_eq!(file.page(), None, "{elsewhere}");
+            file.page = Some(elsewhere.to_owned());
+            assert_eq!(file.place(), None, "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_walk_leads_to_its_place_and_what_was_explored_to_the_pad() {
+        let mut file = opened(64, 64, FileFormat::Gif);
+        assert_eq!(file.place(), None, "a picture of the playground");
+        let pad = Pad::new(9, |end| end / 2).at(20, 70);
+        let request = pad.request(&model("a", 9)).unwrap();
+        file.parameters = FileParameters::Picture(PictureParameters { request, picture: 0 });
+        assert_eq!(file.place(), Some(Place::Pad("a", pad)), "a walk of an earlier version");
+        file.page = Some("explore?at=20-70&pins=1-2_3-4".into());
+        assert_eq!(file.place(), Some(Place::Page("explore?at=20-70&pins=1-2_3-4")));
     }
 
     #[test]

@@ -151,6 +151,21 @@ impl Pad {
         })
     }
 
+    /// The pad that a picture lies on, with the picture's place; nothing if it lies on none.
+    pub(crate) fn of_request(request: &GenerateRequest) -> Option<Self> {
+        let explore = request.explore.as_ref().filter(|explore| explore.from.is_none())?;
+        let corners: &[Corner; 4] = explore.blend.as_slice().try_into().ok()?;
+        let weights = corners.map(|corner| corner.weight);
+        let steps = |part: f64| (part * f64::from(STEPS)).round() as i64;
+        let ends = corners.map(|corner| End { class: corner.class as usize, seed: corner.seed });
+        let pad =
+            Self::between(ends).at(steps(weights[1] + weights[3]), steps(weights[2] + weights[3]));
+        // Four weights of any other kind are nowhere on the square. A walk goes between the steps.
+        let its = Self::weights(pad.x.into(), pad.y.into());
+        let is_near = its.iter().zip(weights).all(|(its, weight)| (its - weight).abs() < 0.02);
+        is_near.then_some(pad)
+    }
+
     /// The query of its address.
     pub(crate) fn query(&self, model: &str) -> Vec<(String, String)> {
         let corners: Vec<_> =
@@ -353,6 +368,34 @@ mod tests {
         }
         let long = [("at".to_owned(), "é".repeat(4000))];
         assert!(Linked::of_query(&long, &models).left_out[0].chars().count() < 200);
+    }
+
+    #[test]
+    fn a_picture_leads_back_to_its_place_on_the_pad() {
+        let model = model("a", 8);
+        for (x, y) in [(0, 0), (100, 100), (33, 71)] {
+            let pad = Pad::between(pad().corners).at(x, y);
+            assert_eq!(Pad::of_request(&pad.request(&model).unwrap()), Some(pad));
+        }
+        let between = pad().request_at(&model, 33.4, 70.6).unwrap();
+        assert_eq!(Pad::of_request(&between).map(|pad| (pad.x, pad.y)), Some((33, 71)));
+        let with = |change: fn(&mut Explore)| {
+            let mut request = pad().request(&model).unwrap();
+            change(request.explore.as_mut().unwrap());
+            Pad::of_request(&request)
+        };
+        assert_eq!(with(|explore| explore.blend.truncate(3)), None, "three corners");
+        assert_eq!(
+            with(|explore| explore
+                .blend
+                .iter_mut()
+                .zip([0.5, 0.0, 0.0, 0.5])
+                .for_each(|(corner, weight)| corner.weight = weight)),
+            None,
+            "between two corners across"
+        );
+        let plain = GenerateRequest { explore: None, ..between };
+        assert_eq!(Pad::of_request(&plain), None);
     }
 
     #[test]

@@ -80,12 +80,14 @@ pub(crate) fn requests(
     places.iter().filter_map(|&(x, y)| pad.request_at(model, x, y)).collect()
 }
 
-/// What the server is asked for to have the walk as a file; nothing if there is no walk.
+/// What the server is asked for to have the walk as a file that leads back to its `page`; nothing
+/// if there is no walk.
 pub(crate) fn file_request(
     pad: &Pad,
     model: &ModelInfo,
     places: &[(f64, f64)],
     format: WalkFormat,
+    page: &str,
 ) -> Option<WalkRequest> {
     let &(x, y) = places.first()?;
     Some(WalkRequest {
@@ -93,6 +95,7 @@ pub(crate) fn file_request(
         weights: places.iter().map(|&(x, y)| Pad::weights(x, y).to_vec()).collect(),
         format,
         picture_ms: PICTURE_MS,
+        page: Some(page.to_owned()),
     })
 }
 
@@ -142,11 +145,12 @@ mod tests {
         for length in LENGTHS {
             let places = places(&[(0, 0), (90, 40), (20, 80)], length);
             let played = requests(&pad, &model, &places);
-            let file = file_request(&pad, &model, &places, WalkFormat::Gif).unwrap();
+            let page = "explore?at=1-2";
+            let file = file_request(&pad, &model, &places, WalkFormat::Gif, page).unwrap();
             let drawn = file.requests().unwrap();
             let blend = |of: &GenerateRequest| of.explore.clone().unwrap().blend;
             assert!(drawn.iter().map(blend).eq(played.iter().map(blend)), "{length}");
         }
-        assert!(file_request(&pad, &model, &[], WalkFormat::Gif).is_none());
+        assert!(file_request(&pad, &model, &[], WalkFormat::Gif, "explore").is_none());
     }
 }

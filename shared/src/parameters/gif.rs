@@ -1,6 +1,6 @@
 //! GIF: texts are comments (GIF89a specification, section 24).
 
-use super::{FileFormat, FileShape, MAX_TEXT, PARAMETERS_KEYWORD, ParametersError, WALK_KEYWORD};
+use super::{FileFormat, FileShape, MAX_TEXT, ParametersError, WALK_KEYWORD};
 
 /// A part of the file that is of use here.
 enum Part {
@@ -9,15 +9,15 @@ enum Part {
     Other,
 }
 
-/// The text of the parameters, if there is one.
-pub(super) fn parameters(bytes: &[u8]) -> Result<Option<String>, ParametersError> {
+/// The text of a keyword, if there is one.
+pub(super) fn text(bytes: &[u8], keyword: &str) -> Result<Option<String>, ParametersError> {
     let cut = || ParametersError::Cut(FileFormat::Gif, bytes.len());
     let (_, _, mut rest) = begin(bytes).ok_or_else(cut)?;
     let mut found = None;
     while !ends(rest) {
         let part = next(&mut rest).ok_or_else(cut)?;
         let Part::Comment(comment) = part else { continue };
-        let text = after_keyword(&comment, PARAMETERS_KEYWORD);
+        let text = after_keyword(&comment, keyword);
         if let Some(text) = text.filter(|_| found.is_none()) {
             if text.len() > MAX_TEXT {
                 return Err(ParametersError::TooLong(text.len()));

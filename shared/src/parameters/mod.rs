@@ -8,7 +8,7 @@ mod webp;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GenerateRequest, from_json_object};
+use crate::{GenerateRequest, WalkRequest, from_json_object};
 
 pub use mp4::XMP_BOX;
 pub use png::with_texts;
@@ -126,16 +126,7 @@ impl FileParameters {
     /// # Errors
     /// When there are none, or the file is not whole.
     pub fn of(bytes: &[u8]) -> Result<Self, ParametersError> {
-        let text = match FileFormat::of(bytes).ok_or(ParametersError::OtherFormat)? {
-            FileFormat::Png => png::parameters(bytes)?,
-            FileFormat::WebP => webp::parameters(bytes)?,
-            FileFormat::Gif => gif::parameters(bytes)?,
-            FileFormat::Mp4 => mp4::parameters(bytes)?,
-        };
-        let text = text.ok_or(ParametersError::None)?;
-        if text.len() > MAX_TEXT {
-            return Err(ParametersError::TooLong(text.len()));
-        }
+        let text = text(bytes, PARAMETERS_KEYWORD)?;
         // A text of others may be anything; what is wrong with it is said within bounds.
         let other = |reason: String| ParametersError::Other(reason.chars().take(200).collect());
         let of_picture = match from_json_object(text.as_bytes()) {
@@ -151,6 +142,29 @@ impl FileParameters {
             },
             Err(_) => Err(other(of_picture.to_string())),
         }
+    }
+}
+
+/// The text of a keyword in a file.
+fn text(bytes: &[u8], keyword: &str) -> Result<String, ParametersError> {
+    let text = match FileFormat::of(bytes).ok_or(ParametersError::OtherFormat)? {
+        FileFormat::Png => png::text(bytes, keyword)?,
+        FileFormat::WebP => webp::text(bytes, keyword)?,
+        FileFormat::Gif => gif::text(bytes, keyword)?,
+        FileFormat::Mp4 => mp4::text(bytes, keyword)?,
+    };
+    let text = text.ok_or(ParametersError::None)?;
+    if text.len() > MAX_TEXT {
+        return Err(ParametersError::TooLong(text.len()));
+    }
+    Ok(text)
+}
+
+impl WalkRequest {
+    /// Reads the walk in a file that is one; nothing if the file holds none that can be read. No
+    /// byte is trusted.
+    pub fn of_file(bytes: &[u8]) -> Option<Self> {
+        from_json_object(text(bytes, WALK_KEYWORD).ok()?.as_bytes()).ok()
     }
 }
 

@@ -8,14 +8,14 @@ pub const XMP_BOX: [u8; 16] = [
     0xbe, 0x7a, 0xcf, 0xcb, 0x97, 0xa9, 0x42, 0xe8, 0x9c, 0x71, 0x99, 0x94, 0x91, 0xe3, 0xaf, 0xac,
 ];
 
-/// The text of the parameters, if there is one.
-pub(super) fn parameters(bytes: &[u8]) -> Result<Option<String>, ParametersError> {
+/// The text of a keyword, if there is one.
+pub(super) fn text(bytes: &[u8], keyword: &str) -> Result<Option<String>, ParametersError> {
     let cut = || ParametersError::Cut(FileFormat::Mp4, bytes.len());
     let mut rest = bytes;
     while !rest.is_empty() {
         let part = next(&mut rest).ok_or_else(cut)?;
         if let Some(xmp) = xmp(part)
-            && let Some(text) = webp::of_xmp(xmp)?
+            && let Some(text) = webp::of_xmp(xmp, keyword)?
         {
             return Ok(Some(text));
         }

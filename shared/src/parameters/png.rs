@@ -1,14 +1,14 @@
 //! PNG: texts are chunks of their own (PNG specification, third edition, sections 5.3 and 11.3.3).
 
-use super::{FileFormat, FileShape, MAX_TEXT, PARAMETERS_KEYWORD, ParametersError, WALK_KEYWORD};
+use super::{FileFormat, FileShape, MAX_TEXT, ParametersError, WALK_KEYWORD};
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Eight bytes of signature, then the header chunk: 4 length + 4 type + 13 data + 4 checksum.
 const AFTER_HEADER: usize = 8 + 25;
 
-/// The text of the parameters, if there is one.
-pub(super) fn parameters(bytes: &[u8]) -> Result<Option<String>, ParametersError> {
+/// The text of a keyword, if there is one.
+pub(super) fn text(bytes: &[u8], keyword: &str) -> Result<Option<String>, ParametersError> {
     let mut rest = bytes.strip_prefix(SIGNATURE).ok_or(ParametersError::OtherFormat)?;
     let mut text = None;
     let mut is_first = true;
@@ -23,7 +23,7 @@ pub(super) fn parameters(bytes: &[u8]) -> Result<Option<String>, ParametersError
             return Ok(text);
         }
         if text.is_none() {
-            text = chunk.parameters()?;
+            text = chunk.text(keyword)?;
         }
     }
 }
@@ -105,9 +105,9 @@ impl<'a> Chunk<'a> {
         self.data.strip_prefix(keyword.as_bytes())?.strip_prefix(b"\0")
     }
 
-    /// The parameters, if this is the text that holds them.
-    fn parameters(&self) -> Result<Option<String>, ParametersError> {
-        let after = self.after_keyword(PARAMETERS_KEYWORD).filter(|_| self.is_text());
+    /// The text, if this is the one of the keyword.
+    fn text(&self, keyword: &str) -> Result<Option<String>, ParametersError> {
+        let after = self.after_keyword(keyword).filter(|_| self.is_text());
         let Some(after) = after else { return Ok(None) };
         if after.len() > MAX_TEXT {
             return Err(ParametersError::TooLong(after.len()));

@@ -1,19 +1,19 @@
 //! WebP: texts are in the description of its XMP (WebP container specification, "Extended File
 //! Format" and "Metadata"; XMP specification, part 1).
 
-use super::{FileFormat, FileShape, MAX_TEXT, PARAMETERS_KEYWORD, ParametersError};
+use super::{FileFormat, FileShape, MAX_TEXT, ParametersError};
 
 /// The flag of the first chunk that says that it is an animation.
 const ANIMATION: u8 = 0x02;
 
-/// The text of the parameters, if there is one.
-pub(super) fn parameters(bytes: &[u8]) -> Result<Option<String>, ParametersError> {
+/// The text of a keyword, if there is one.
+pub(super) fn text(bytes: &[u8], keyword: &str) -> Result<Option<String>, ParametersError> {
     let cut = || ParametersError::Cut(FileFormat::WebP, bytes.len());
     let mut rest = chunks(bytes).ok_or_else(cut)?;
     while !rest.is_empty() {
         let (kind, data) = next(&mut rest).ok_or_else(cut)?;
         if kind == b"XMP "
-            && let Some(text) = of_xmp(data)?
+            && let Some(text) = of_xmp(data, keyword)?
         {
             return Ok(Some(text));
         }
@@ -54,9 +54,9 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8; 4], &'a [u8])> {
     Some((kind, data))
 }
 
-/// The parameters among the lines of a description, with its signs of XML taken back.
-pub(super) fn of_xmp(data: &[u8]) -> Result<Option<String>, ParametersError> {
-    let Some(text) = after_keyword(data, PARAMETERS_KEYWORD) else { return Ok(None) };
+/// The text of a keyword among the lines of a description, with its signs of XML taken back.
+pub(super) fn of_xmp(data: &[u8], keyword: &str) -> Result<Option<String>, ParametersError> {
+    let Some(text) = after_keyword(data, keyword) else { return Ok(None) };
     // A line, or what comes before the next tag: in a text such a sign is written `&lt;`.
     let text = text.split(['<', '\n', '\r']).next().unwrap_or_default();
     if text.len() > MAX_TEXT {

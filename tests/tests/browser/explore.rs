@@ -190,7 +190,7 @@ async fn the_map_fills_while_nothing_is_held_and_begins_anew_with_another_corner
 }
 
 /// Keeps what the page would download.
-const SAVING: &str = "window.saved = []; const files = new Map(); \
+pub(super) const SAVING: &str = "window.saved = []; const files = new Map(); \
     const made = URL.createObjectURL; URL.createObjectURL = file => { \
         const at = made.call(URL, file); files.set(at, file); return at; }; \
     const press = HTMLElement.prototype.click; \
@@ -337,6 +337,31 @@ async fn the_length_of_a_walk_stays_as_chosen_whatever_becomes_of_its_pins() -> 
         let other = Playground::open(browsers, &program, Look::NARROW, path).await?;
         other.wait_for_attribute("pad", "pins", "2").await?;
         ensure!(other.page.value(LENGTH).await? == 2, "another length by the link");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_picture_kept_from_the_pad_leads_back_to_its_place_there() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let path = "/explore?corners=0-11_1-22_2-33_3-44&at=20-70";
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, path).await?;
+        playground.wait_for_attribute("pad", "followed", "true").await?;
+        playground.choose("pad-keep").await?;
+        let job = playground.accepted_after(0).await?;
+        playground.wait_for_state(&job, "finished").await?;
+        for (look, place) in [(Look::DESKTOP, ".caption"), (Look::NARROW.dark(), ".on-stage")] {
+            let other = Playground::open(browsers, &program, look, &format!("/r/{job}")).await?;
+            other.wait_for_state(&job, "finished").await?;
+            check(&other, "a result between corners").await?;
+            other.page.click(&format!("{place} [data-testid=to-pad] a")).await?;
+            other.wait_for_attribute("pad", "followed", "true").await?;
+            other.wait_for_attribute("pad", "x", "20").await?;
+            other.wait_for_attribute("pad", "y", "70").await?;
+            other.wait_for_attribute("corner-2", "seed", "33").await?;
+        }
         Ok(())
     })
     .await

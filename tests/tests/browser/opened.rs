@@ -243,6 +243,47 @@ async fn a_sheet_of_a_comparison_or_a_grid_leads_back_to_it() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_saved_walk_opens_again_with_its_pins_and_its_length() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let path = "/explore?corners=0-11_1-22_2-33_3-44&at=20-70&pins=20-70_90-10_50-50\
+            &pictures=25";
+        let scripts = [crate::explore::SAVING];
+        let giver =
+            Playground::open_prepared(browsers, &program, Look::DESKTOP, path, &scripts).await?;
+        giver.wait_for_attribute("pad", "pins", "3").await?;
+        for (kind, media_type, look) in [
+            ("gif", "image/gif", Look::DESKTOP),
+            ("apng", "image/apng", Look::NARROW.dark()),
+            ("mp4", "video/mp4", Look::PHONE),
+        ] {
+            giver.page.value("saved.length = 0").await?;
+            giver.choose(&format!("walk-{kind}")).await?;
+            let bytes = "if (!saved.length) return null; \
+                return [...new Uint8Array(await saved[0].file.arrayBuffer())]";
+            let bytes = giver.page.wait_for("the walk", bytes).await?;
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            let bytes = format!("return new Uint8Array({bytes})");
+            open(&playground, &bytes, media_type, WAYS[1]).await?;
+            playground.page.wait_for_text("Open the walk").await?;
+            check(&playground, &format!("a walk as {kind}, {look:?}")).await?;
+            playground.choose("opened-page").await?;
+            playground.wait_for_attribute("pad", "pins", "3").await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
+            let seen = "const at = name => document.querySelector(`[data-testid=${name}]`); \
+                return [at('pad').dataset.x, at('pad').dataset.y, at('corner-3').dataset.seed, \
+                    at('pin-1').title, at('walk-length').selectedIndex]";
+            let seen = playground.page.value(seen).await?;
+            let expected = json!(["20", "70", "44", "90 % across, 10 % down", 0]);
+            ensure!(seen == expected, "{kind}: {seen}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_file_without_settings_is_told_plainly_and_one_can_go_on_from_it() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
