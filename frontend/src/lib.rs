@@ -30,6 +30,8 @@
 //! | `model` | choice of model, if there are several | |
 //! | `generate` | the button | |
 //! | `generate-reason` | why the button is grey | |
+//! | `link-note`, `link-undo` | what became of a link with settings, and the way back | |
+//! | `visit`, `visit-keep` | that a place has the settings of its link, and the way to take them | |
 //! | `job-state` | line of words under the stage | `data-state`: `none`, `asking`, `queued`, `running`, `finished`, `failed`, `cancelled`, `expired`, `refused`; `data-job`: its name |
 //! | `connection` | on the body of the page | `data-connection`: `connecting`, `open`, `http`, `lost`, `refused` |
 //! | `said` | what is read out of it | |

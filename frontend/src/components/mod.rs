@@ -35,6 +35,7 @@ mod strip;
 mod swipe;
 mod times;
 mod viewer;
+mod visit_note;
 mod walk;
 mod wipe;
 
@@ -69,5 +70,6 @@ use status::StatusLine;
 use strip::Strip;
 use swipe::SwipeView;
 pub(crate) use viewer::Viewer;
+pub(crate) use visit_note::visit_note;
 pub(crate) use walk::WalkView;
 pub(crate) use wipe::Wipe;

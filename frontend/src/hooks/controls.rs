@@ -34,7 +34,15 @@ pub(crate) enum Current {
 struct Session {
     settings: UseStateHandle<Settings>,
     current: UseStateHandle<Current>,
-    link_note: UseStateHandle<Option<String>>,
+    link_note: UseStateHandle<Option<LinkNote>>,
+}
+
+/// What there is to say of the link that brought the person here.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LinkNote {
+    pub(crate) words: String,
+    /// The person's own settings before, if there were any.
+    pub(crate) before: Option<Settings>,
 }
 
 /// Properties of [`SessionProvider`].
@@ -95,13 +103,13 @@ pub(crate) fn use_current() -> UseStateHandle<Current> {
     use_session().current
 }
 
-/// What of the link that brought the person here could not be taken, in words. It stays until it is
-/// closed: who generates at once has not read it yet.
+/// What became of the link that brought the person here. It stays until it is closed: who generates
+/// at once has not read it yet.
 ///
 /// # Panics
 /// Outside [`SessionProvider`].
 #[hook]
-pub(crate) fn use_link_note() -> UseStateHandle<Option<String>> {
+pub(crate) fn use_link_note() -> UseStateHandle<Option<LinkNote>> {
     use_session().link_note
 }
 
@@ -143,6 +151,11 @@ impl Controls {
 #[hook]
 pub(crate) fn use_controls() -> Controls {
     let settings = use_session().settings;
+    use_controls_of(settings)
+}
+
+#[hook]
+fn use_controls_of(settings: UseStateHandle<Settings>) -> Controls {
     let info = use_backend().store.info.clone();
     let models = use_memo(info, |info| {
         Rc::new(info.as_ref().map(|info| info.models.clone()).unwrap_or_default())
@@ -151,6 +164,53 @@ pub(crate) fn use_controls() -> Controls {
         settings.model(models).cloned().map(Rc::new)
     });
     Controls { models: (*models).clone(), model: (*model).clone(), settings }
+}
+
+/// A look at what somebody else drew: the place has the settings of its link, and the person's own
+/// are left alone.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Visit {
+    own: UseStateHandle<Settings>,
+    of_place: UseStateHandle<Settings>,
+    is_on: UseStateHandle<bool>,
+}
+
+impl Visit {
+    /// Whether the place has settings of its own.
+    pub(crate) fn is_on(&self) -> bool {
+        *self.is_on
+    }
+
+    /// Gives the place settings of its own.
+    pub(crate) fn begin(&self, settings: Settings) {
+        self.of_place.set(settings);
+        self.is_on.set(true);
+    }
+
+    /// Gives the place the person's own settings.
+    pub(crate) fn end(&self) {
+        self.is_on.set(false);
+    }
+
+    /// Makes the settings of the place the person's own.
+    pub(crate) fn keep(&self) {
+        self.own.set(Settings { chosen: true, ..(*self.of_place).clone() });
+        self.end();
+    }
+}
+
+/// The controls of a place whose address may bring settings of its own, and the visit by which it
+/// has them.
+///
+/// # Panics
+/// Outside [`SessionProvider`].
+#[hook]
+pub(crate) fn use_visited_controls() -> (Controls, Visit) {
+    let own = use_session().settings;
+    let of_place = use_state_eq(|| (*own).clone());
+    let is_on = use_state_eq(|| false);
+    let controls = use_controls_of(if *is_on { of_place.clone() } else { own.clone() });
+    (controls, Visit { own, of_place, is_on })
 }
 
 /// Keeps the controls in step with what is shown before anything was chosen: `example` is on the
@@ -184,16 +244,22 @@ pub(crate) fn use_settings_of_address() {
     let due = (is_here && !address.is_empty() && !controls.models.is_empty()).then_some(address);
     use_effect_with(due, move |due| {
         let (Some(address), Some(navigator)) = (due, navigator) else { return };
-        let settings = (*controls.settings).clone();
-        let (settings, left_out) = address.apply(settings, &controls.models);
+        let before = (*controls.settings).clone();
+        let (settings, left_out) = address.apply(before.clone(), &controls.models);
+        // What nobody chose is nothing to go back to.
+        let is_other = before.chosen && settings != before;
         controls.settings.set(settings);
-        note.set((!left_out.is_empty()).then(|| {
+        let words = if left_out.is_empty() {
+            "The controls have the settings of the link.".to_owned()
+        } else {
             format!(
                 "Not all of this link could be used as it stands: {}. The controls say what will \
                  be drawn.",
                 left_out.join("; ")
             )
-        }));
+        };
+        let is_news = is_other || !left_out.is_empty();
+        note.set(is_news.then(|| LinkNote { words, before: is_other.then_some(before) }));
         navigator.replace(&Route::Playground);
     });
 }

@@ -23,8 +23,8 @@ pub(crate) use album::{use_album, use_rested};
 pub(crate) use backend::{Backend, BackendProvider, use_backend, use_recent, use_result};
 pub(crate) use clipboard::copy_text;
 pub(crate) use controls::{
-    Controls, Current, SessionProvider, use_controls, use_current, use_link_note,
-    use_settings_of_address, use_settings_of_example,
+    Controls, Current, LinkNote, SessionProvider, Visit, use_controls, use_current, use_link_note,
+    use_settings_of_address, use_settings_of_example, use_visited_controls,
 };
 pub(crate) use download::download;
 pub(crate) use files::{hand_over, take_handed_over, use_files};

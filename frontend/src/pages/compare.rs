@@ -14,10 +14,10 @@ use yew_router::{
 
 use crate::{
     api::{self, now_ms},
-    components::{RaceView, explain, help, pickers},
+    components::{RaceView, explain, help, pickers, visit_note},
     hooks::{
         Backend, Controls, Key, Sheet, copy_text, prefers_stillness, save_sheet, use_backend,
-        use_clock, use_controls, use_keys, use_title,
+        use_clock, use_keys, use_title, use_visited_controls,
     },
     route::Route,
     state::{
@@ -58,7 +58,7 @@ struct Drawn {
 pub(crate) fn Compare() -> Html {
     let backend = use_backend();
     let store = &backend.store;
-    let controls = use_controls();
+    let (controls, visit) = use_visited_controls();
     let Controls { settings, models, model } = &controls;
     let drawn = use_state_eq(|| None::<Drawn>);
     let clock = use_state_eq(|| Clock::Free);
@@ -103,7 +103,7 @@ pub(crate) fn Compare() -> Html {
         })
     };
 
-    // An address that names a comparison: its settings are taken over, and it is drawn.
+    // An address that names a comparison: the place has its settings, and it is drawn.
     let address = use_location().map(|location| location.path().to_owned()).unwrap_or_default();
     let address = address.strip_prefix(&api::root()).unwrap_or_default().to_owned();
     let arrived = use_state_eq(String::new);
@@ -111,8 +111,12 @@ pub(crate) fn Compare() -> Html {
         let (controls, drawn, arrived) = (controls.clone(), drawn.clone(), arrived.clone());
         let is_usable = store.connection.is_usable();
         let (store, begin) = (store.dispatcher(), begin.clone());
+        let (visit, wanted) = (visit.clone(), wanted.clone());
         let due = address.starts_with("c/") && *arrived != address && !models.is_empty();
         use_effect_with((due && is_usable, address.clone()), move |(due, address)| {
+            if !address.starts_with("c/") {
+                visit.end();
+            }
             if !due {
                 return;
             }
@@ -120,8 +124,14 @@ pub(crate) fn Compare() -> Html {
             if drawn.as_ref().is_some_and(|drawn| drawn.of.to_string() == *address) {
                 return;
             }
-            match take_over(&controls, address) {
-                Ok(comparison) => begin.emit(comparison),
+            match of_address(&controls, address) {
+                Ok((settings, comparison)) => {
+                    // One's own comes back after a reload as one's own.
+                    if wanted.is_none_or(|(own, _)| own != comparison.0) {
+                        visit.begin(settings);
+                    }
+                    begin.emit(comparison);
+                }
                 Err(words) => store.dispatch(Action::Notice(Some(words))),
             }
         });
@@ -334,6 +344,7 @@ pub(crate) fn Compare() -> Html {
             </section>
             <aside class="rail" aria-label="What to compare">
                 if let Some(model) = model {
+                    { visit_note(&visit) }
                     { pickers(&controls, seed.as_ref().err(), Html::default()) }
                     { plans(&controls, model, &offered, &chosen) }
                     <div class="generate-bar">
@@ -461,8 +472,11 @@ fn job_of(backend: &Backend, tag: u32) -> Option<Rc<Job>> {
     }
 }
 
-/// Takes the settings of an address over; what is to be drawn, or why it cannot be.
-fn take_over(controls: &Controls, address: &str) -> Result<(Comparison, String), String> {
+/// The settings of an address and what is to be drawn, or why it cannot be.
+fn of_address(
+    controls: &Controls,
+    address: &str,
+) -> Result<(Settings, (Comparison, String)), String> {
     let comparison: Comparison = address
         .parse()
         .map_err(|error| format!("This link to a comparison cannot be read: {error}."))?;
@@ -499,13 +513,11 @@ fn take_over(controls: &Controls, address: &str) -> Result<(Comparison, String),
         class,
         ..(*controls.settings).clone().for_model(model)
     };
-    controls.settings.set(settings.typed_seed(comparison.seed.to_string()));
+    let settings = settings.with_seed(comparison.seed.to_string());
     // As the page itself would write it, so that it is told from others by its parts.
     let plans = comparison.plans;
-    Ok((
-        Comparison::new(&model.name, comparison.class, &class_name, comparison.seed, plans),
-        class_name,
-    ))
+    let of = Comparison::new(&model.name, comparison.class, &class_name, comparison.seed, plans);
+    Ok((settings, (of, class_name)))
 }
 
 /// Plans to choose from, with their names: the presets, the one in the editor, and what an address

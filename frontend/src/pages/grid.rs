@@ -14,8 +14,8 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    components::{help, pickers},
-    hooks::{Sheet, cells, copy_text, save_sheet, use_backend, use_controls, use_title},
+    components::{help, pickers, visit_note},
+    hooks::{Sheet, cells, copy_text, save_sheet, use_backend, use_title, use_visited_controls},
     route::Route,
     state::{
         address::Address,
@@ -86,7 +86,7 @@ impl Reducible for Filled {
 #[component]
 pub(crate) fn GridPage() -> Html {
     let backend = use_backend();
-    let controls = use_controls();
+    let (controls, visit) = use_visited_controls();
     let model = controls.model.clone();
     let sides = use_state_eq(|| None::<Sides>);
     let drawn = use_state_eq(|| None::<Drawn>);
@@ -105,20 +105,27 @@ pub(crate) fn GridPage() -> Html {
     let query = location.as_ref().map(|location| location.query_str().to_owned());
     let query = query.unwrap_or_default();
 
-    // An address that names a grid: its settings are taken over, and it is drawn.
+    // An address that names a grid: the place has its settings, and it is drawn.
     {
         let pairs = location.and_then(|location| location.query::<Vec<(String, String)>>().ok());
         let (controls, sides, drawn) = (controls.clone(), sides.setter(), drawn.clone());
         let (store, filled) = (backend.store.dispatcher(), filled.dispatcher());
+        let visit = visit.clone();
         let due = !query.is_empty() && !controls.models.is_empty();
         use_effect_with((due, query.clone()), move |(due, query)| {
+            if query.is_empty() {
+                visit.end();
+            }
             let Some(pairs) = pairs.filter(|_| *due) else { return };
             if drawn.as_ref().is_some_and(|drawn| drawn.address == *query) {
                 return;
             }
             match of_address(pairs, &controls.models, (*controls.settings).clone()) {
                 Ok((settings, named, grid)) => {
-                    controls.settings.set(settings);
+                    // One's own comes back after a reload as one's own.
+                    if !settings.draws_as(&controls.settings, &controls.models) {
+                        visit.begin(settings);
+                    }
                     sides.set(Some(named));
                     filled.dispatch(Fill::Anew);
                     drawn.set(Some(Drawn { address: query.clone(), ..grid }));
@@ -251,6 +258,7 @@ pub(crate) fn GridPage() -> Html {
             </section>
             <aside class="rail" aria-label="What to draw">
                 if let (Some(model), Some(now)) = (&model, &now) {
+                    { visit_note(&visit) }
                     { side("across", "Across", &now.across, model, &{
                         let (sides, now) = (sides.setter(), now.clone());
                         Callback::from(move |across| {

@@ -11,9 +11,9 @@ use crate::{
         order_switch, pickers, use_opened,
     },
     hooks::{
-        Controls, Current, Key, preference, preference_names::LEARNED, random_below, use_backend,
-        use_controls, use_current, use_keys, use_link_note, use_result, use_settings_of_example,
-        use_title,
+        Controls, Current, Key, LinkNote, preference, preference_names::LEARNED, random_below,
+        use_backend, use_controls, use_current, use_keys, use_link_note, use_result,
+        use_settings_of_example, use_title,
     },
     route::Route,
     state::{
@@ -189,9 +189,16 @@ pub(crate) fn Playground() -> Html {
                     }
                 </p>
                 <div class="link-notes" role="status">
-                    if let Some(words) = &*link_note {
+                    if let Some(note) = &*link_note {
                         <p class="link-note" data-testid="link-note">
-                            <span>{ words }</span>
+                            <span>{ &note.words }</span>
+                            if let Some(before) = &note.before {
+                                <button
+                                    type="button"
+                                    data-testid="link-undo"
+                                    onclick={undo_link(settings, &link_note, before)}
+                                >{ "Back to mine" }</button>
+                            }
                             { close_button(close_note) }
                         </p>
                     }
@@ -225,6 +232,19 @@ pub(crate) fn Playground() -> Html {
             <Recent />
         </main>
     }
+}
+
+/// Takes the settings of a link back.
+fn undo_link(
+    settings: &UseStateHandle<Settings>,
+    note: &UseStateHandle<Option<LinkNote>>,
+    before: &Settings,
+) -> Callback<MouseEvent> {
+    let (settings, note, before) = (settings.setter(), note.setter(), before.clone());
+    Callback::from(move |_: MouseEvent| {
+        settings.set(before.clone());
+        note.set(None);
+    })
 }
 
 /// Takes a refusal off the stage once the server would accept again.

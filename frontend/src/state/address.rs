@@ -123,7 +123,8 @@ impl Address {
         }
         if let Some(text) = &self.seed {
             match seed_of(text) {
-                Ok(seed) => settings = settings.typed_seed(seed.to_string()),
+                // It is for the next picture; whether seeds stay is the person's choice.
+                Ok(seed) => settings = settings.with_seed(seed.to_string()),
                 Err(problem) => left_out.push(problem),
             }
         }
@@ -148,9 +149,8 @@ impl Settings {
     /// The settings that gave a job, as far as a loaded model has them; the rest stays. Its seed
     /// gave pictures already.
     pub(crate) fn of_request(self, request: &GenerateRequest, models: &[ModelInfo]) -> Self {
-        let seed_locked = self.seed_locked;
         let settings = Address::of_request(request).apply(self, models).0;
-        Self { seed_locked, seed_used: true, ..settings }
+        Self { seed_used: true, ..settings }
     }
 
     /// The settings that a request says, for drawing it again, as far as a loaded model has them;
@@ -160,14 +160,12 @@ impl Settings {
         request: &GenerateRequest,
         models: &[ModelInfo],
     ) -> (Self, Vec<String>) {
-        let seed_locked = self.seed_locked;
         let mut address = Address::of_request(request);
         if models.iter().all(|model| Some(&model.name) != request.model.as_ref()) {
             // The same number may be another class of another model.
             address.class = None;
         }
-        let (settings, left_out) = address.apply(self, models);
-        (Self { seed_locked, ..settings }, left_out)
+        address.apply(self, models)
     }
 }
 
@@ -297,6 +295,18 @@ mod tests {
         let models = [model("a", 3)];
         let (settings, left_out) = written.apply(Settings::new(1), &models);
         assert_eq!((settings.plan(&models[0]), left_out), (Ok(plan), vec![]));
+    }
+
+    #[test]
+    fn the_seed_of_an_address_is_for_one_picture_unless_seeds_are_kept() {
+        let models = [model("a", 3)];
+        for seed_locked in [false, true] {
+            let now = Settings { seed_locked, seed_used: true, ..Settings::new(1) };
+            let linked = address(&[("seed", "5")]).apply(now, &models).0.ready(7);
+            assert_eq!((linked.seed.as_str(), linked.seed_locked), ("5", seed_locked));
+            let next = linked.used().ready(7);
+            assert_eq!(next.seed, if seed_locked { "5" } else { "7" });
+        }
     }
 
     #[test]

@@ -134,6 +134,15 @@ impl Settings {
         Self { plan: PlanChoice::Custom, custom: custom.unwrap_or_default(), ..self }
     }
 
+    /// Whether both draw the same picture.
+    pub(crate) fn draws_as(&self, other: &Self, models: &[ModelInfo]) -> bool {
+        let request = |settings: &Self| {
+            let alone = Self { count: 1, last_frame_first: false, ..settings.clone() };
+            alone.request(alone.model(models)?).ok()
+        };
+        request(self) == request(other)
+    }
+
     /// The seed as a number.
     ///
     /// # Errors

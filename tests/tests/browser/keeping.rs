@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use var_dd_protocol::JobId;
+use var_dd_protocol::{Comparison, JobId};
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
@@ -121,6 +121,106 @@ async fn an_address_with_settings_is_used_once_as_far_as_it_can_be_read() -> Res
         playground.page.reload().await?;
         playground.wait_until_ready().await?;
         playground.wait_for_attribute("class-search", "class", "1").await
+    })
+    .await
+}
+
+/// Whether seeds are kept from picture to picture.
+const LOCKED: &str =
+    "return document.querySelector('[data-testid=seed-lock]').getAttribute('aria-pressed')";
+
+#[tokio::test]
+async fn a_link_with_settings_keeps_no_seed_and_can_be_taken_back() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::NARROW.dark()] {
+            let path = "/?class=2&seed=5";
+            let note = "return document.querySelector('[data-testid=link-note]') !== null";
+            let stranger = Playground::open(browsers, &program, look, path).await?;
+            stranger.wait_until_ready().await?;
+            stranger.wait_for_attribute("class-search", "class", "2").await?;
+            ensure!(stranger.page.value(note).await? == false, "nothing to go back to");
+
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 1, 1).await?;
+            playground.choose_class(3).await?;
+            playground.choose("seed-dice").await?;
+            let own = settings(&playground).await?;
+            playground.goto(path).await?;
+            playground.wait_until_ready().await?;
+            playground.element_appears("link-undo").await?;
+            ensure!(settings(&playground).await? == ["2", "5"], "not those of the link");
+            ensure!(playground.page.value(LOCKED).await? == "false", "the link locks the seed");
+            let problems = playground.page.accessibility_problems().await?;
+            ensure!(problems.is_empty(), "{look:?}: {}", problems.join("\n"));
+            // Its seed is for one picture.
+            for is_linked in [true, false] {
+                let job = playground.generate().await?;
+                playground.wait_for_state(&job, "finished").await?;
+                let [_, seed] = settings(&playground).await?;
+                ensure!((seed == "5") == is_linked, "{look:?}: {seed}");
+            }
+            playground.choose("link-undo").await?;
+            playground.wait_for_attribute("class-search", "class", "3").await?;
+            ensure!(settings(&playground).await? == own, "other settings than before");
+            ensure!(playground.page.value(note).await? == false, "the note stays");
+            let plan = "return document.querySelector('[data-testid=plan-1]').checked";
+            ensure!(playground.page.value(plan).await? == true, "another plan than before");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_look_at_what_others_drew_leaves_ones_own_settings_alone() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let plans: Vec<_> = model.plans.iter().take(2).map(|preset| preset.plan.clone()).collect();
+    let comparison = Comparison::new(&model.name, 5, &model.classes[5], 4242, plans);
+    let grid = "grid?class=5&seed=4242&across=seed%3A+1-2&down=class%3A+3%2C4";
+    with_browsers(async |browsers| {
+        for (look, address, there) in [
+            (Look::DESKTOP, comparison.to_string(), "compare-column"),
+            (Look::NARROW.dark(), comparison.to_string(), "compare-column"),
+            (Look::DESKTOP, grid.to_owned(), "grid-cell"),
+        ] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            set_up(&playground, 1, 1).await?;
+            playground.choose_class(3).await?;
+            playground.choose("seed-dice").await?;
+            let own = settings(&playground).await?;
+            let visit = async || {
+                playground.goto(&format!("/{address}")).await?;
+                playground.element_appears(there).await?;
+                playground.element_appears("visit").await?;
+                let theirs = settings(&playground).await?;
+                ensure!(theirs == ["5", "4242"], "{address} shows {theirs:?}");
+                anyhow::Ok(())
+            };
+            let leave = async || {
+                let to = "document.querySelector(\"nav a[href='/']\").click()";
+                playground.page.value(to).await?;
+                playground.wait_until_ready().await
+            };
+            visit().await?;
+            let problems = playground.page.accessibility_problems().await?;
+            ensure!(problems.is_empty(), "{address}, {look:?}: {}", problems.join("\n"));
+            // What is changed there is changed there.
+            playground.choose_class(1).await?;
+            leave().await?;
+            ensure!(settings(&playground).await? == own, "{address} left its settings");
+            ensure!(playground.page.value(LOCKED).await? == "false", "{address} locks the seed");
+
+            visit().await?;
+            playground.choose("visit-keep").await?;
+            let gone = "return document.querySelector('[data-testid=visit]') === null";
+            playground.page.wait_for("the visit to be over", gone).await?;
+            leave().await?;
+            ensure!(settings(&playground).await? == ["5", "4242"], "they were not taken");
+            ensure!(playground.page.value(LOCKED).await? == "false", "{address} locks the seed");
+        }
+        Ok(())
     })
     .await
 }
