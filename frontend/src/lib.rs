@@ -25,11 +25,12 @@
 //! | `class-option-<number>` | one class in the open list | |
 //! | `plan-<index>`, `plan-custom` | radio button of a plan | |
 //! | `custom-kind`, `custom-t-list`, `custom-split`, `custom-start` | fields of the plan editor | |
-//! | `seed`, `seed-dice`, `seed-lock` | seed field and its buttons | |
+//! | `seed`, `seed-dice`, `seed-lock`, `seed-told` | seed field, its buttons, and which picture it is for | |
 //! | `count-<n>` | radio button of the number of pictures | |
 //! | `model` | choice of model, if there are several | |
 //! | `generate` | the button | |
 //! | `generate-reason` | why the button is grey | |
+//! | `to-draw` | what the button draws | |
 //! | `link-note`, `link-undo` | what became of a link with settings, and the way back | |
 //! | `visit`, `visit-keep` | that a place has the settings of its link, and the way to take them | |
 //! | `job-state` | line of words under the stage | `data-state`: `none`, `asking`, `queued`, `running`, `finished`, `failed`, `cancelled`, `expired`, `refused`; `data-job`: its name |

@@ -11,9 +11,13 @@ use crate::{
     },
 };
 
-/// Model, class and seed, with `between` after the class; nothing until the server told its models.
-/// `problem` is what is amiss with the settings.
-pub(crate) fn pickers(controls: &Controls, problem: Option<&Problem>, between: Html) -> Html {
+/// Model, class and seed; nothing until the server told its models. `problem` is what is amiss with
+/// the settings, `of_seed` which picture the seed is for.
+pub(crate) fn pickers(
+    controls: &Controls,
+    problem: Option<&Problem>,
+    of_seed: Option<&'static str>,
+) -> Html {
     let settings = &controls.settings;
     let Some(model) = &controls.model else { return Html::default() };
     html! {
@@ -28,10 +32,10 @@ pub(crate) fn pickers(controls: &Controls, problem: Option<&Problem>, between: H
                 chosen={settings.class}
                 on_choose={controls.set(|settings, class| Settings { class, ..settings })}
             />
-            { between }
             <SeedField
                 seed={settings.seed.clone()}
                 locked={settings.seed_locked}
+                told={of_seed}
                 problem={problem.filter(|problem| problem.field == Field::Seed).cloned()}
                 on_type={controls.set(|settings, seed| settings.typed_seed(seed))}
                 on_dice={controls.set(|settings, ()| settings.with_seed(random_below(PICKED_SEEDS).to_string()))}

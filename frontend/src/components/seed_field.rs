@@ -16,6 +16,8 @@ pub(crate) struct SeedFieldProps {
     pub(crate) seed: String,
     /// Whether it stays from picture to picture.
     pub(crate) locked: bool,
+    /// Which picture it is for, in words.
+    pub(crate) told: Option<&'static str>,
     pub(crate) problem: Option<Problem>,
     pub(crate) on_type: Callback<String>,
     pub(crate) on_dice: Callback<()>,
@@ -57,7 +59,11 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
                     spellcheck="false"
                     value={props.seed.clone()}
                     aria-invalid={props.problem.is_some().to_string()}
-                    aria-describedby={props.problem.is_some().then_some("seed-problem")}
+                    aria-describedby={match (&props.problem, props.told) {
+                        (Some(_), _) => Some("seed-problem"),
+                        (None, Some(_)) => Some("seed-told"),
+                        (None, None) => None,
+                    }}
                     {oninput}
                 />
                 <button
@@ -93,6 +99,8 @@ pub(crate) fn SeedField(props: &SeedFieldProps) -> Html {
             </div>
             if let Some(problem) = &props.problem {
                 <p id="seed-problem" class="problem">{ &problem.message }</p>
+            } else if let Some(told) = props.told {
+                <p id="seed-told" class="hint" data-testid="seed-told">{ told }</p>
             }
         </div>
     }

@@ -345,7 +345,7 @@ pub(crate) fn Compare() -> Html {
             <aside class="rail" aria-label="What to compare">
                 if let Some(model) = model {
                     { visit_note(&visit) }
-                    { pickers(&controls, seed.as_ref().err(), Html::default()) }
+                    { pickers(&controls, seed.as_ref().err(), None) }
                     { plans(&controls, model, &offered, &chosen) }
                     <div class="generate-bar">
                         <button

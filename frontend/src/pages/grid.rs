@@ -273,7 +273,8 @@ pub(crate) fn GridPage() -> Html {
                         { "Commas between values, or semicolons where a name has a comma; 1-4 is \
                             short for 1, 2, 3, 4. What changes here counts, whatever is chosen below." }
                     </p>
-                    { pickers(&controls, controls.settings.seed().as_ref().err(), plan(&controls, model)) }
+                    { pickers(&controls, controls.settings.seed().as_ref().err(), None) }
+                    { plan(&controls, model) }
                     <div class="generate-bar">
                         <p
                             id="grid-reason"

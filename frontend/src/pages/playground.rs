@@ -20,6 +20,7 @@ use crate::{
         glossary::Term,
         settings::{PICKED_SEEDS, PlanChoice, Settings},
         store::{Answer, Connection},
+        words,
     },
 };
 
@@ -110,16 +111,16 @@ pub(crate) fn Playground() -> Html {
         Callback::from(move |_: MouseEvent| link_note.set(None))
     };
     let reason = match &problem {
-        _ if can_ask => String::new(),
         _ if store.connection == Connection::Connecting => "Connecting…".into(),
         _ if !store.connection.is_usable() => "No connection to the server".into(),
         _ if model.is_none() => "Waiting for the server".into(),
         Some(problem) => format!("{}: {}", problem.field.name(), problem.message),
         None => "Asking the server…".into(),
     };
+    let to_draw = model.as_ref().and_then(|model| words::to_draw(settings, model));
     let side = match model {
         Some(model) => {
-            let between = html! {
+            let plan = html! {
                 <>
                     <PlanPicker
                         model={model.clone()}
@@ -149,7 +150,8 @@ pub(crate) fn Playground() -> Html {
             };
             html! {
             <>
-                { pickers(&controls, problem.as_ref(), between) }
+                { pickers(&controls, problem.as_ref(), Some(words::of_seed(settings))) }
+                { plan }
                 { count_picker(
                     store.info.as_ref().map_or(1, |info| info.max_pictures),
                     settings.count,
@@ -216,15 +218,21 @@ pub(crate) fn Playground() -> Html {
                 { opened.card }
                 { side }
                 <div class="generate-bar">
-                    <p id="generate-reason" class="reason" data-testid="generate-reason">
-                        { reason }
-                    </p>
+                    if can_ask {
+                        <p id="to-draw" class="reason to-draw" data-testid="to-draw">
+                            { to_draw }
+                        </p>
+                    } else {
+                        <p id="generate-reason" class="reason" data-testid="generate-reason">
+                            { reason }
+                        </p>
+                    }
                     <button
                         type="button"
                         class="generate"
                         data-testid="generate"
                         disabled={!can_ask}
-                        aria-describedby={(!can_ask).then_some("generate-reason")}
+                        aria-describedby={if can_ask { "to-draw" } else { "generate-reason" }}
                         onclick={generate.reform(|_: MouseEvent| ())}
                     >{ "Generate" }</button>
                 </div>

@@ -86,7 +86,7 @@ impl Settings {
 
     /// With another seed (`fresh`) if the one here gave pictures already and is not locked.
     pub(crate) fn ready(self, fresh: u64) -> Self {
-        if self.seed_used && !self.seed_locked { self.with_seed(fresh.to_string()) } else { self }
+        if self.next_seed().is_none() { self.with_seed(fresh.to_string()) } else { self }
     }
 
     /// Once the seed was asked for.
@@ -141,6 +141,11 @@ impl Settings {
             alone.request(alone.model(models)?).ok()
         };
         request(self) == request(other)
+    }
+
+    /// Which seed the next picture gets: the one that is written here, or another.
+    pub(crate) fn next_seed(&self) -> Option<&str> {
+        (self.seed_locked || !self.seed_used).then_some(&*self.seed)
     }
 
     /// The seed as a number.

@@ -1,10 +1,11 @@
 //! What the page says.
 
-use var_dd_protocol::{ErrorBody, ErrorCode, JobState, PassKind, Plan};
+use var_dd_protocol::{ErrorBody, ErrorCode, JobState, ModelInfo, PassKind, Plan};
 
 use super::{
     comparison::Standing,
     job::{About, Job, TimePart},
+    settings::Settings,
     timeline::{Group, Tile, Timeline},
 };
 
@@ -228,6 +229,30 @@ pub(crate) fn standing(standing: &Standing) -> String {
     sentence(&sentence_of)
 }
 
+/// What will be drawn, by its class, plan and seed.
+pub(crate) fn to_draw(settings: &Settings, model: &ModelInfo) -> Option<String> {
+    let request = settings.request(model).ok()?;
+    // The line is short; some classes have several names.
+    let class = model.classes.get(settings.class)?.split(',').next()?;
+    let preset = model.plans.iter().find(|preset| preset.plan == request.plan);
+    let plan = match preset {
+        Some(preset) => preset.name.clone(),
+        None => custom_plan(&request.plan, &model.patch_nums),
+    };
+    let count = (request.count > 1).then(|| format!("{} × ", request.count)).unwrap_or_default();
+    let seed = settings.next_seed().map(|seed| format!("seed {}", seed.trim()));
+    Some(format!("{count}{class} · {plan} · {}", seed.unwrap_or_else(|| "new seed".into())))
+}
+
+/// Which picture the seed in its field is for.
+pub(crate) fn of_seed(settings: &Settings) -> &'static str {
+    match settings.next_seed() {
+        Some(_) if settings.seed_locked => "For every picture, until it is unlocked.",
+        Some(_) => "For the next picture; later ones get new seeds.",
+        None => "Of the picture now; the next one gets a new seed.",
+    }
+}
+
 /// What one sees while another picture is waited for.
 pub(crate) fn before(about: &About) -> String {
     let seed = about.request.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
@@ -252,7 +277,10 @@ mod tests {
     use var_dd_protocol::{Guidance, JobEvent, Timings};
 
     use super::*;
-    use crate::state::job::tests::{hurried, job, two_steps};
+    use crate::state::{
+        job::tests::{hurried, job, two_steps},
+        settings::tests::model,
+    };
 
     #[test]
     fn times_are_short() {
@@ -319,6 +347,24 @@ mod tests {
         let timeline = Timeline::of(&job(plan.clone(), 1), None);
         assert_eq!(group(&timeline.groups[1], &timeline), ("teacher", "2×2 to 3×3".into()));
         assert_eq!(custom_plan(&plan, &[1, 2, 3, 4]), "teacher from 2×2, student at 1×1, 4×4");
+    }
+
+    #[test]
+    fn what_will_be_drawn_is_told_with_the_seed_that_it_gets() {
+        let model = model("a", 3);
+        let told = |settings: &Settings| to_draw(settings, &model).unwrap_or_default();
+        let fresh = Settings { class: 2, ..Settings::new(5) };
+        assert_eq!(told(&fresh), "class 2 · 1 step · seed 5");
+        assert!(of_seed(&fresh).starts_with("For the next picture"));
+        let used = fresh.clone().used();
+        assert_eq!(told(&used), "class 2 · 1 step · new seed");
+        assert!(of_seed(&used).contains("the next one gets a new seed"));
+        let locked = Settings { seed_locked: true, count: 4, ..used };
+        assert_eq!(told(&locked), "4 × class 2 · 1 step · seed 5");
+        assert!(of_seed(&locked).starts_with("For every picture"));
+        let own = Plan::FewStep { t_list: vec![0, 1], loss_split_t: 3 };
+        assert_eq!(told(&fresh.with_plan(&own, &model)), "class 2 · student at 1×1, 2×2 · seed 5");
+        assert_eq!(to_draw(&Settings { seed: "x".into(), ..locked }, &model), None);
     }
 
     #[test]

@@ -516,6 +516,53 @@ async fn on_a_phone_the_stage_follows_and_generate_brings_it_back() -> Result<()
 }
 
 #[tokio::test]
+async fn the_button_at_the_foot_says_what_it_draws_and_by_which_seed() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    with_browsers(async |browsers| {
+        for look in [Look::NARROW, Look::PHONE.dark(), Look { height: 768, ..Look::LAPTOP }] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            set_up(&playground, 1, 1).await?;
+            playground.choose_class(3).await?;
+            let told = "const line = document.querySelector('[data-testid=to-draw]'); \
+                const box = line.getBoundingClientRect(); \
+                return { words: line.textContent, \
+                    is_seen: box.height > 0 && box.top >= 0 && box.bottom <= innerHeight, \
+                    of_seed: document.querySelector('[data-testid=seed-told]').textContent }";
+            // The seed in the field is that of the example, and the next picture gets another.
+            let now = playground.page.value(told).await?;
+            let words = format!("{} · {} · new seed", model.classes[3], model.plans[1].name);
+            ensure!(now["words"] == words.as_str() && now["is_seen"] == true, "{look:?}: {now}");
+            let of_seed = now["of_seed"].as_str().unwrap_or_default();
+            ensure!(of_seed.contains("the next one gets a new seed"), "{look:?}: {of_seed}");
+
+            playground.choose("seed-dice").await?;
+            let named = "return document.querySelector('[data-testid=to-draw]').textContent \
+                .includes(`seed ${document.querySelector('[data-testid=seed]').value}`)";
+            playground.page.wait_for("the seed of the field", named).await?;
+            let seed = playground.attribute("seed", "value").await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            let url = program.url(&format!("/api/results/{job}"));
+            let view: JobView = reqwest::get(url).await?.error_for_status()?.json().await?;
+            let drawn = view.request.seed.map(|seed| seed.to_string());
+            ensure!(drawn.as_ref() == Some(&seed), "{look:?}: {drawn:?} and not {seed}");
+            let again = playground.page.value(told).await?;
+            ensure!(again["words"] == words.as_str(), "{look:?}: {again}");
+            // The field is not behind the bar.
+            let is_clear = "const box = name => document.querySelector(name).getBoundingClientRect(); \
+                if (innerWidth > 899) scrollTo(0, 0); \
+                else document.querySelector('#seed-told').scrollIntoView({ block: 'center' }); \
+                return box('#seed-told').bottom <= box('.generate-bar').top - 20";
+            ensure!(playground.page.value(is_clear).await? == true, "{look:?}: the seed is hidden");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_grey_button_says_why() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
@@ -528,8 +575,7 @@ async fn a_grey_button_says_why() -> Result<()> {
         ensure!(told.as_str().is_some_and(|told| told.contains("none")), "{told}");
         playground.fill("seed", "7").await?;
         playground.wait_until_ready().await?;
-        let shown =
-            "return document.querySelector('[data-testid=generate-reason]').checkVisibility()";
+        let shown = "return document.querySelector('[data-testid=generate-reason]') !== null";
         ensure!(playground.page.value(shown).await? == false, "the reason stays");
 
         // Enter in the field draws.
