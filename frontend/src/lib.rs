@@ -72,7 +72,7 @@
 //! | `to-pad` | the way from a picture to its place on the pad | |
 //! | `pad-picture`, `pad-words`, `pad-rate`, `pad-keep`, `pad-share`, `pad-shared` | around the pad | |
 //! | `recent-mine`, `recent-all`, `recent-more`, `recent-reuse` | recent results | |
-//! | `open-file`, `opened`, `opened-said`, `opened-verify`, `opened-verdict`, `opened-go-on`, `opened-page`, `opened-close` | a picture file that is opened on the playground | |
+//! | `open-file`, `opened`, `opened-said`, `opened-verify`, `opened-verdict`, `opened-go-on`, `opened-page`, `opened-close`, `opened-picture` | a picture file that is opened on the playground | |
 //! | `lesson`, `lesson-<n>`, `lesson-back`, `lesson-on` | the lesson one is at, and the way to the others | `data-lesson` |
 //! | `lesson-figure`, `lesson-slider` | its figure | `data-at`: place of the slider; `data-followed`: whether its picture is of this place |
 //! | `lesson-picture`, `lesson-map`, `lesson-flow`, `lesson-measured`, `lesson-formulae` | in it | |

@@ -27,8 +27,8 @@ use super::error::shortened;
 /// What pages of this server may load and who may frame them: nothing but their own. The player for
 /// other sites has a policy of its own.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
-     style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; manifest-src 'self'; \
-     font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     style-src 'self'; img-src 'self' blob: data:; media-src blob:; connect-src 'self'; \
+     manifest-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Headers of every response.
 pub const HEADERS: [(HeaderName, HeaderValue); 5] = [

@@ -363,8 +363,12 @@ pub(super) fn held_picture(bytes: &[u8], media_type: &str) -> Option<Picture> {
     let parts = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes));
     let options = web_sys::BlobPropertyBag::new();
     options.set_type(media_type);
-    let blob = web_sys::Blob::new_with_u8_array_sequence_and_options(&parts, &options).ok()?;
-    let url = web_sys::Url::create_object_url_with_blob(&blob).ok()?;
+    held_blob(&web_sys::Blob::new_with_u8_array_sequence_and_options(&parts, &options).ok()?)
+}
+
+/// A picture that is in the memory of the browser already.
+pub(super) fn held_blob(blob: &web_sys::Blob) -> Option<Picture> {
+    let url = web_sys::Url::create_object_url_with_blob(blob).ok()?;
     // An address that the browser does not know needs no release.
     let release = |url: &str| drop(web_sys::Url::revoke_object_url(url));
     Some(Picture::held(url, release))

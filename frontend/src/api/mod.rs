@@ -206,6 +206,11 @@ pub(crate) fn picture_of(preview: &[u8]) -> Result<Picture, ErrorBody> {
     line::held_picture(preview, "image/jpeg").ok_or_else(no_room)
 }
 
+/// A file of one's own as it is, for showing it here; nothing if the browser has no room for it.
+pub(crate) fn picture_of_file(file: &web_sys::File) -> Option<Picture> {
+    line::held_blob(file)
+}
+
 fn no_room() -> ErrorBody {
     ErrorBody::new(ErrorCode::Internal, "this browser has no room for another picture")
 }

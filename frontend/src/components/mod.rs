@@ -54,7 +54,7 @@ use inspector::Inspector;
 pub(crate) use keys_dialog::KeysDialog;
 use lightbox::Lightbox;
 pub(crate) use notices::{Notices, close_button};
-pub(crate) use opened::use_opened;
+pub(crate) use opened::{OnStage, use_opened};
 pub(crate) use order_switch::order_switch;
 pub(crate) use pad::{PadAction, PadView};
 pub(crate) use pickers::pickers;

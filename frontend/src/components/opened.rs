@@ -1,20 +1,21 @@
-//! A picture file that is opened on the playground: its settings come back into the controls, and
-//! a card tells what it is.
+//! A picture file that is opened on the playground: it is on the stage, its settings come back into
+//! the controls, and a card tells what it is.
 
 use std::rc::Rc;
 
 use var_dd_protocol::{ErrorBody, Verification};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{Element, File, HtmlElement};
+use web_sys::{Element, File, HtmlElement, HtmlImageElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use super::{Sign, file_button, sign};
 use crate::{
     api,
-    hooks::{Controls, hand_over, use_backend, use_files},
+    hooks::{Controls, Current, hand_over, use_backend, use_files},
     route::Route,
     state::{
+        job::Picture,
         opened::{MEDIA_TYPES, MOST_BYTES, Opened, Place},
         words,
     },
@@ -26,14 +27,30 @@ pub(crate) struct OpenedFile {
     pub(crate) card: Html,
     /// The button by which one is opened.
     pub(crate) button: Html,
+    /// The file as the stage shows it, until something else comes onto the stage.
+    pub(crate) on_stage: Option<OnStage>,
     /// Whether a file is being dragged over the page.
     pub(crate) is_dragged: bool,
+}
+
+/// A file that a browser can show.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OnStage {
+    pub(crate) picture: Picture,
+    pub(crate) file_name: String,
+    pub(crate) is_video: bool,
+    /// Its larger side in pixels.
+    pub(crate) side: u32,
 }
 
 /// The newest file.
 #[derive(Clone, PartialEq)]
 struct Card {
     file: File,
+    /// As it is shown, if it is a picture or a video at all.
+    shown: Option<OnStage>,
+    /// What was on the stage when it was opened.
+    over: Current,
     /// What it says of itself, or why it says nothing.
     told: Result<Rc<Opened>, String>,
     /// Which of its settings could not be taken.
@@ -50,7 +67,7 @@ enum Check {
 
 /// Takes files that are dropped, pasted or chosen.
 #[hook]
-pub(crate) fn use_opened(controls: &Controls) -> OpenedFile {
+pub(crate) fn use_opened(controls: &Controls, current: &Current) -> OpenedFile {
     let is_usable = use_backend().store.connection.is_usable();
     let card = use_state_eq(|| None::<Card>);
     let check = use_state_eq(|| Check::NotAsked);
@@ -58,13 +75,16 @@ pub(crate) fn use_opened(controls: &Controls) -> OpenedFile {
     let is_ready = !controls.models.is_empty();
     let take = {
         let (card, check, controls) = (card.setter(), check.setter(), controls.clone());
+        let over = current.clone();
         Callback::from(move |file: File| {
             if controls.models.is_empty() {
                 return;
             }
             let (card, check, controls) = (card.clone(), check.clone(), controls.clone());
+            let over = over.clone();
             spawn_local(async move {
                 let told = read(&file).await.map(Rc::new);
+                let shown = shown(&file, told.as_ref().ok()).await;
                 let mut left_out = Vec::new();
                 if let Ok(opened) = &told {
                     let taken = opened.apply((*controls.settings).clone(), &controls.models);
@@ -72,7 +92,7 @@ pub(crate) fn use_opened(controls: &Controls) -> OpenedFile {
                     left_out = taken.1;
                 }
                 check.set(Check::NotAsked);
-                card.set(Some(Card { file, told, left_out }));
+                card.set(Some(Card { file, shown, over, told, left_out }));
             });
         })
     };
@@ -125,7 +145,7 @@ pub(crate) fn use_opened(controls: &Controls) -> OpenedFile {
         let close = close.clone();
         match &card.told {
             Ok(opened) => draw(opened, &card, &check, is_usable, controls, &verify, close),
-            Err(why) => without_settings(&card.file, why, &go_on, close),
+            Err(why) => without_settings(&card, why, &go_on, close),
         }
     });
     OpenedFile {
@@ -158,8 +178,29 @@ pub(crate) fn use_opened(controls: &Controls) -> OpenedFile {
                 </p>
             </div>
         },
+        on_stage: card
+            .as_ref()
+            .filter(|card| card.over == *current)
+            .and_then(|card| card.shown.clone()),
         is_dragged,
     }
+}
+
+/// A file as the stage shows it, if the browser can.
+async fn shown(file: &File, opened: Option<&Rc<Opened>>) -> Option<OnStage> {
+    let picture = api::picture_of_file(file)?;
+    let video = opened.filter(|opened| opened.is_video());
+    let side = match video {
+        Some(video) => video.side(),
+        None => {
+            // Whatever its name says: only what can be decoded is a picture.
+            let image = HtmlImageElement::new().ok()?;
+            image.set_src(picture.url());
+            JsFuture::from(image.decode()).await.ok()?;
+            image.natural_width().max(image.natural_height())
+        }
+    };
+    Some(OnStage { picture, file_name: file.name(), is_video: video.is_some(), side })
 }
 
 /// Reads a file.
@@ -258,12 +299,13 @@ fn onward(place: &Place<'_>) -> Html {
 
 /// A file that does not.
 fn without_settings(
-    file: &File,
+    card: &Card,
     why: &str,
     go_on: &Callback<File>,
     close: Callback<MouseEvent>,
 ) -> Html {
-    let is_picture = api::ENCODED_TYPES.contains(&file.type_().as_str());
+    let file = &card.file;
+    let is_picture = card.shown.is_some() && api::ENCODED_TYPES.contains(&file.type_().as_str());
     let onclick = {
         let file = file.clone();
         go_on.reform(move |_: MouseEvent| file.clone())

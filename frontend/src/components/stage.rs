@@ -4,8 +4,11 @@ use std::rc::Rc;
 
 use yew::prelude::*;
 
-use super::{Layers, frame::token_grid};
-use crate::state::{job::Job, timeline::Timeline, words};
+use super::{Layers, OnStage, frame::token_grid};
+use crate::{
+    hooks::prefers_stillness,
+    state::{job::Job, timeline::Timeline, words},
+};
 
 /// What is on the stage.
 pub(crate) struct Stage {
@@ -115,5 +118,53 @@ impl Stage {
                 { for cells }
             </div>
         }
+    }
+}
+
+/// A file of one's own in place of what is drawn here; out of sight (`docked`), a tap leads back.
+pub(super) fn opened_stage(opened: &OnStage, docked: bool, on_tap: &Callback<()>) -> Html {
+    let src = opened.picture.url().to_owned();
+    let name = format!("The file that you opened: {}", opened.file_name);
+    let shown = if opened.is_video {
+        let moves = !prefers_stillness();
+        html! {
+            <video
+                {src}
+                aria-label={name}
+                data-testid="opened-picture"
+                controls={!docked}
+                autoplay={moves}
+                loop={moves}
+                muted=true
+                playsinline=true
+            />
+        }
+    } else {
+        html! { <img {src} alt={name} draggable="false" data-testid="opened-picture" /> }
+    };
+    html! {
+        <div
+            class={classes!(
+                "stage",
+                "of-1",
+                "opened-stage",
+                (opened.side <= 128).then_some("small-pictures"),
+                docked.then_some("docked"),
+            )}
+            data-testid="stage"
+            data-focusing="false"
+            data-docked={docked.to_string()}
+        >
+            if docked {
+                <button
+                    type="button"
+                    class="cell"
+                    aria-label="Back to the file that you opened"
+                    onclick={on_tap.reform(|_: MouseEvent| ())}
+                >{ shown }</button>
+            } else {
+                <div class="cell">{ shown }</div>
+            }
+        </div>
     }
 }

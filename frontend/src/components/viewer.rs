@@ -9,11 +9,11 @@ use web_sys::Element;
 use yew::prelude::*;
 
 use super::{
-    Actions, DeskView, Inspector, Lightbox, Sign, Status, StatusLine, Strip, SwipeView,
+    Actions, DeskView, Inspector, Lightbox, OnStage, Sign, Status, StatusLine, Strip, SwipeView,
     family::{between, family},
     player_bar::player_bar,
     sign,
-    stage::Stage,
+    stage::{Stage, opened_stage},
     times::times,
 };
 use crate::{
@@ -34,6 +34,9 @@ pub(crate) struct ViewerProps {
     /// The picture brought forward, if any.
     pub(crate) forward: Option<usize>,
     pub(crate) on_forward: Callback<Option<usize>>,
+    /// A file of one's own that is on the stage in place of a job.
+    #[prop_or_default]
+    pub(crate) opened: Option<OnStage>,
     /// More words beside the state.
     #[prop_or_default]
     pub(crate) note: AttrValue,
@@ -145,6 +148,10 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             crisp.set(chosen);
         })
     };
+    let to_stage = {
+        let slot = slot.clone();
+        Callback::from(move |()| bring_into_sight(&slot))
+    };
     let close = {
         let is_closer = is_closer.setter();
         Callback::from(move |()| is_closer.set(false))
@@ -160,9 +167,10 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         None => (job.clone(), playing.timeline.clone(), None, *forward),
     };
     let scale = tile.and_then(|at| timeline.tiles.get(at)).map(|tile| words::tile(tile, &timeline));
-    let caption = match &stage_job {
-        Some(before) if is_before => words::before(&before.about),
-        _ => scale.unwrap_or_default(),
+    let caption = match (&props.opened, &stage_job) {
+        (Some(opened), _) => format!("The file that you opened: {}", opened.file_name),
+        (None, Some(before)) if is_before => words::before(&before.about),
+        (None, _) => scale.unwrap_or_default(),
     };
     // What is told and done is of one job: of the one that is waited for, once it takes its time.
     let told_job = if is_before { job.clone() } else { stage_job.clone() };
@@ -180,7 +188,10 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
     html! {
         <section class="table" aria-label="Pictures">
             <div ref={slot} class="stage-slot">
-                { stage.draw() }
+                { match &props.opened {
+                    Some(opened) => opened_stage(opened, docked, &to_stage),
+                    None => stage.draw(),
+                } }
             </div>
             <p class="scale-caption" data-testid="scale-caption">{ caption }</p>
             <div class="told">

@@ -62,9 +62,12 @@ pub(crate) fn Playground() -> Html {
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
     use_end_of_refusal(answer.as_ref(), &current, id.clone());
     let is_example = matches!(*current, Current::Example);
-    let status = match job.as_ref().filter(|_| !is_open) {
+    let opened = use_opened(&controls, &current);
+    // A file that was opened is on the stage in its place.
+    let on_stage = job.as_ref().filter(|_| opened.on_stage.is_none());
+    let status = match on_stage.filter(|_| !is_open) {
         Some(job) => Status::of_job(job),
-        None => Status::of_answer(answer.as_ref()),
+        None => Status::of_answer(answer.as_ref().filter(|_| opened.on_stage.is_none())),
     };
     use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
     use_settings_of_example(&controls, job.as_ref().filter(|_| is_example));
@@ -103,7 +106,6 @@ pub(crate) fn Playground() -> Html {
         let forward = forward.clone();
         move |picture| forward.set(picture)
     });
-    let opened = use_opened(&controls);
     let has_learned = use_state_eq(|| preference(LEARNED).is_some());
     let link_note = use_link_note();
     let close_note = {
@@ -207,12 +209,13 @@ pub(crate) fn Playground() -> Html {
                 </div>
             </div>
             <Viewer
-                job={job.clone()}
+                job={on_stage.cloned()}
+                opened={opened.on_stage.clone()}
                 {status}
                 plays_by_itself={is_example}
                 forward={*forward}
                 {on_forward}
-                note={if id.is_some() && id == example { "an example" } else { "" }}
+                note={if on_stage.is_some() && id == example { "an example" } else { "" }}
             />
             <aside class="rail" aria-label="Controls">
                 { opened.card }

@@ -65,6 +65,16 @@ impl Opened {
         Ok(Self { file_name, parameters, shape, page })
     }
 
+    /// Whether it is a video, which no picture element shows.
+    pub(crate) fn is_video(&self) -> bool {
+        self.shape.format == FileFormat::Mp4
+    }
+
+    /// Its larger side in pixels.
+    pub(crate) fn side(&self) -> u32 {
+        self.shape.width.max(self.shape.height)
+    }
+
     /// The request of its picture, or of the first one of a sheet.
     fn request(&self) -> Option<&GenerateRequest> {
         match &self.parameters {

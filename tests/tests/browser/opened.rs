@@ -58,6 +58,11 @@ async fn check(playground: &Playground, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether the file that was opened is seen on the stage.
+const SHOWN: &str = "const shown = \
+        document.querySelector('[data-testid=stage] [data-testid=opened-picture]'); \
+    return shown?.naturalWidth > 0 || shown?.videoWidth > 0";
+
 async fn settings(playground: &Playground) -> Result<[String; 2]> {
     let class = playground.attribute("class-search", "class").await?;
     Ok([class, playground.attribute("seed", "value").await?])
@@ -81,6 +86,11 @@ async fn a_downloaded_picture_brings_its_settings_back_and_is_the_one_they_draw(
                 document.querySelector('[data-testid=count-2]').checked";
             ensure!(playground.page.value(chosen).await? == true, "{look:?}: other plan or count");
             playground.page.wait_for_text("2 of 2").await?;
+            // It is what is on the stage, and named there.
+            playground.page.wait_for("the file on the stage", SHOWN).await?;
+            playground.page.wait_for_text("The file that you opened: a picture.png").await?;
+            let others = "return document.querySelectorAll('[data-testid=stage-picture]').length";
+            ensure!(playground.page.value(others).await? == 0, "{look:?}: another picture");
             check(&playground, &format!("the card, {look:?}")).await?;
 
             // By the keyboard.
@@ -95,6 +105,7 @@ async fn a_downloaded_picture_brings_its_settings_back_and_is_the_one_they_draw(
             let left = "return document.querySelector('[data-testid=opened]') === null && \
                 document.activeElement?.dataset.testid === 'open-file'";
             playground.page.wait_for("the focus back at the button", left).await?;
+            playground.element_appears("stage-picture").await?;
             // The settings draw the same picture again.
             let again = playground.generate().await?;
             playground.wait_for_state(&again, "finished").await?;
@@ -159,6 +170,7 @@ async fn exports_bring_their_settings_back_and_animations_are_verified_by_their_
             open(&playground, &file, media_type, WAYS[way % WAYS.len()]).await?;
             playground.element_appears("opened-verdict").await?;
             ensure!(settings(&playground).await? == ["3", "99"], "{kind}: other settings");
+            playground.page.wait_for(&format!("the {kind} on the stage"), SHOWN).await?;
             match words {
                 Some(words) => {
                     playground.page.wait_for_text("It cannot be verified").await?;
@@ -173,6 +185,11 @@ async fn exports_bring_their_settings_back_and_animations_are_verified_by_their_
                 }
             }
             check(&playground, kind).await?;
+            // What is drawn next takes its place.
+            let next = playground.generate().await?;
+            playground.wait_for_state(&next, "finished").await?;
+            let gone = "return document.querySelector('[data-testid=opened-picture]') === null";
+            ensure!(playground.page.value(gone).await? == true, "{kind} stays on the stage");
         }
         Ok(())
     })
@@ -267,6 +284,7 @@ async fn a_saved_walk_opens_again_with_its_pins_and_its_length() -> Result<()> {
             let bytes = format!("return new Uint8Array({bytes})");
             open(&playground, &bytes, media_type, WAYS[1]).await?;
             playground.page.wait_for_text("Open the walk").await?;
+            playground.page.wait_for("the walk on the stage", SHOWN).await?;
             check(&playground, &format!("a walk as {kind}, {look:?}")).await?;
             playground.choose("opened-page").await?;
             playground.wait_for_attribute("pad", "pins", "3").await?;
@@ -291,10 +309,21 @@ async fn a_file_without_settings_is_told_plainly_and_one_can_go_on_from_it() -> 
             let playground = Playground::open(browsers, &program, look, "/").await?;
             playground.wait_until_ready().await?;
             let before = settings(&playground).await?;
-            open(&playground, "return 'no picture'", "text/plain", WAYS[1]).await?;
-            playground.page.wait_for_text("Only PNG, WebP, GIF and MP4 files say").await?;
-            let link = "return document.querySelector('[data-testid=opened-go-on]') === null";
-            ensure!(playground.page.value(link).await? == true, "a text to go on from");
+            // Whatever it is called: a text, and a picture that is cut off.
+            let cut = "return new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10, 0, 0])";
+            for (bytes, media_type, words) in [
+                ("return 'no picture'", "text/plain", "Only PNG, WebP, GIF and MP4 files say"),
+                ("return 'no picture'", "image/png", "Only PNG, WebP, GIF and MP4 files say"),
+                (cut, "image/png", "cut off"),
+            ] {
+                open(&playground, bytes, media_type, WAYS[1]).await?;
+                playground.page.wait_for_text(words).await?;
+                let link = "return document.querySelector('[data-testid=opened-go-on]') === null";
+                ensure!(playground.page.value(link).await? == true, "{media_type} to go on from");
+                let none = "return document.querySelector('[data-testid=opened-picture]') === null";
+                ensure!(playground.page.value(none).await? == true, "{media_type} on the stage");
+                playground.choose("opened-close").await?;
+            }
 
             let drawn = "const canvas = document.createElement('canvas'); \
                 canvas.width = 90; canvas.height = 60; \
@@ -304,6 +333,7 @@ async fn a_file_without_settings_is_told_plainly_and_one_can_go_on_from_it() -> 
             open(&playground, drawn, "image/png", WAYS[0]).await?;
             playground.page.wait_for_text("It does not say how it was drawn").await?;
             ensure!(settings(&playground).await? == before, "settings came from nowhere");
+            playground.page.wait_for("the picture on the stage", SHOWN).await?;
             check(&playground, "a file without settings").await?;
             playground.choose("opened-go-on").await?;
             playground.element_appears("bench").await?;
