@@ -44,7 +44,8 @@
 //! | `play`, `pause`, `skip` | the player's button in its three states | |
 //! | `pace-true`, `pace-slow`, `pace-scales` | player | |
 //! | `times` | where the time went | |
-//! | `cancel`, `look-closer`, `pixels`, `share`, `share-link` | actions | |
+//! | `cancel`, `look-closer`, `pixels`, `share`, `share-link`, `share-close` | actions | |
+//! | `share-code`, `share-code-picture` | the link as a QR code | |
 //! | `downloads`, `download`, `download-all`, `delete` | the menu of files | |
 //! | `lightbox` | a picture over the whole window | `data-picture`, `data-zoom` |
 //! | `lightbox-image`, `lightbox-close`, `share-this`, `next-picture`, `previous-picture`, `next-scale`, `previous-scale` | in it | |

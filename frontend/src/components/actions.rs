@@ -182,9 +182,8 @@ fn exports(id: &JobId, picture: usize, several: bool) -> Html {
                 class="button"
                 data-testid="qr"
                 href={api::qr_path(id)}
-                target="_blank"
-                rel="noopener"
-            >{ "QR code of the link" }</a>
+                download={format!("var-dd-{id}-qr.svg")}
+            >{ "QR code of the link (SVG)" }</a>
         </>
     }
 }

@@ -1,4 +1,4 @@
-//! Sharing a result: its link is copied, and shown for copying by hand.
+//! Sharing a result: its link is copied, and shown for copying by hand or as a code for a camera.
 
 use std::rc::Rc;
 
@@ -25,23 +25,29 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
     let field = use_node_ref();
     // How often it was asked for, and whether the last time the link was copied.
     let shared = use_state_eq(|| None::<(u32, bool)>);
+    let has_code = use_state_eq(|| false);
     let address = job.map(|job| api::link(job.id(), forward));
     {
-        let shared = shared.setter();
-        use_effect_with(address.clone(), move |_| shared.set(None));
+        let (shared, has_code) = (shared.setter(), has_code.setter());
+        use_effect_with(address.clone(), move |_| {
+            shared.set(None);
+            has_code.set(false);
+        });
     }
     {
         let (shared, field) = (shared.clone(), field.clone());
-        use_effect_with(*shared, move |&now| {
+        use_effect_with((*shared, *has_code), move |&(now, has_code)| {
             // To copy by hand; pressed again, it is selected again.
             if let (Some((_, copied)), Some(field)) = (now, field.cast::<HtmlInputElement>())
                 && !copied
+                && !has_code
             {
                 // It is in the document; one that cannot take the focus stays as it is.
                 let _ = field.focus();
                 field.select();
             }
-            let later = now.filter(|&(_, copied)| copied).map(|_| {
+            // Whoever is aiming a camera is given the time.
+            let later = now.filter(|&(_, copied)| copied && !has_code).map(|_| {
                 let shared = shared.setter();
                 Timeout::new(SHARED_MS, move || shared.set(None))
             });
@@ -61,8 +67,15 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
         })
     };
     let close = {
-        let shared = shared.setter();
-        Callback::from(move |_: MouseEvent| shared.set(None))
+        let (shared, has_code) = (shared.setter(), has_code.setter());
+        Callback::from(move |_: MouseEvent| {
+            shared.set(None);
+            has_code.set(false);
+        })
+    };
+    let on_code = {
+        let has_code = has_code.clone();
+        Callback::from(move |_: MouseEvent| has_code.set(!*has_code))
     };
     let card = html! {
         <div class="toasts share" role="status">
@@ -78,9 +91,27 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
                             value={address}
                         />
                     </label>
-                    <button type="button" class="quiet" onclick={close} aria-label="Close">
-                        { sign(Sign::Close) }
-                    </button>
+                    <button
+                        type="button"
+                        data-testid="share-code"
+                        aria-expanded={has_code.to_string()}
+                        onclick={on_code}
+                    >{ "QR code" }</button>
+                    <button
+                        type="button"
+                        class="quiet"
+                        data-testid="share-close"
+                        onclick={close}
+                        aria-label="Close"
+                    >{ sign(Sign::Close) }</button>
+                    if let Some(job) = job.filter(|_| *has_code) {
+                        <img
+                            class="code"
+                            src={api::qr_path(job.id())}
+                            alt="The link as a QR code"
+                            data-testid="share-code-picture"
+                        />
+                    }
                 </div>
             }
         </div>

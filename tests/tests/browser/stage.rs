@@ -563,6 +563,37 @@ async fn the_button_at_the_foot_says_what_it_draws_and_by_which_seed() -> Result
 }
 
 #[tokio::test]
+async fn a_link_is_shown_as_a_code_for_a_camera_until_it_is_closed() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::LAPTOP.dark(), Look::NARROW] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            playground.wait_for_attribute("job-state", "state", "finished").await?;
+            playground.choose("share").await?;
+            playground.click("share-code").await?;
+            let there = "const code = document.querySelector('[data-testid=share-code-picture]'); \
+                const box = code.getBoundingClientRect(); \
+                return code.complete && code.naturalWidth > 0 && box.width >= 160 && \
+                    box.left >= 0 && box.top >= 0 && box.right <= innerWidth && \
+                    box.bottom <= innerHeight";
+            playground.page.wait_for("the code in sight", there).await?;
+            let problems = playground.page.accessibility_problems().await?;
+            ensure!(problems.is_empty(), "{look:?}: {}", problems.join("\n"));
+            playground.click("share-close").await?;
+            let gone = "return !document.querySelector('[data-testid=share-code-picture]')";
+            playground.page.wait_for("the code to go", gone).await?;
+            // In the menu it is a file; none opens in place of the page.
+            let is_file = "return document.querySelector('[data-testid=qr]').download";
+            let name = playground.page.value(is_file).await?;
+            ensure!(name.as_str().is_some_and(|name| name.ends_with(".svg")), "{name}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_grey_button_says_why() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
