@@ -355,3 +355,18 @@ async fn a_comparison_says_in_words_which_plan_is_faster() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn the_icon_that_browsers_ask_for_by_themselves_is_there() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        let icon = "const answer = await fetch('/favicon.ico'); \
+            const picture = await createImageBitmap(await answer.blob()); \
+            return [answer.status, answer.headers.get('content-type'), picture.width]";
+        let icon = playground.page.value(icon).await?;
+        ensure!(icon == json!([200, "image/x-icon", 180]), "{icon}");
+        Ok(())
+    })
+    .await
+}

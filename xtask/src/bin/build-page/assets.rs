@@ -106,6 +106,13 @@ impl<'a> Assets<'a> {
         Ok(())
     }
 
+    /// Adds `favicon.ico`, which browsers and readers of links ask for whatever a page says: a PNG
+    /// of at most 256 pixels as the one picture of an icon.
+    pub(crate) fn add_favicon(&mut self, png: &Path) -> Result<()> {
+        let png = fs::read(png).with_context(|| format!("cannot read {}", png.display()))?;
+        self.write("favicon.ico", &icon(&png)?)
+    }
+
     /// Adds `index.html`, the one file that is never cached and so keeps its name.
     pub(crate) fn add_index(&mut self, template: &str) -> Result<()> {
         let page = fill(template, &self.addresses).context("in index.html")?;
@@ -183,6 +190,20 @@ fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<St
 
 /// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes
 /// `style-0123456789abcdef.css`.
+/// An icon file whose one picture is a PNG.
+fn icon(png: &[u8]) -> Result<Vec<u8>> {
+    let side = |at: usize| -> Option<u8> {
+        let side = u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?);
+        // A side of 256 is written as 0.
+        (1..=256).contains(&side).then(|| (side % 256) as u8)
+    };
+    let (width, height) = side(16).zip(side(20)).context("the icon is no PNG of 256 pixels")?;
+    let length = u32::try_from(png.len()).context("the icon is too large")?;
+    let head = [0, 0, 1, 0, 1, 0, width, height, 0, 0, 1, 0, 32, 0];
+    let after_head = 22_u32.to_le_bytes();
+    Ok([&head[..], &length.to_le_bytes(), &after_head, png].concat())
+}
+
 fn hashed_name(name: &str, content: &[u8]) -> String {
     let hash = hash(content);
     let at = name.find(['_', '.']).unwrap_or(name.len());
@@ -245,6 +266,18 @@ mod tests {
         assert!(name.starts_with("app-") && name.ends_with("_bg.wasm"), "{name}");
         assert_ne!(name, hashed_name("app_bg.wasm", b"two"));
         assert!(hashed_name("style.css", b"").ends_with(".css"));
+    }
+
+    #[test]
+    fn an_icon_is_its_png_behind_22_bytes() {
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+        png.extend([0, 0, 0, 180, 0, 0, 1, 0]);
+        let made = icon(&png).unwrap();
+        assert_eq!(made[..8], [0, 0, 1, 0, 1, 0, 180, 0]);
+        assert_eq!((made[14], made[18]), (24, 22));
+        assert_eq!(made[22..], png);
+        png[18] = 2;
+        assert!(icon(&png).is_err(), "wider than an icon may be");
     }
 
     #[test]

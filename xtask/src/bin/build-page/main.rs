@@ -42,6 +42,7 @@ fn build(wasm: &Path, sources: &Path, method: &Path, output: &Path) -> Result<()
     assets.add_program(&bindings)?;
     assets.add_text("script", "start.js", &read_text(&sources.join("start.js"))?)?;
     assets.add_directory(&sources.join("icons"), "icons")?;
+    assets.add_favicon(&sources.join("icons/apple-touch.png"))?;
     assets.add_service_worker(&read_text(&sources.join("service-worker.js"))?)?;
     let template = read_text(&sources.join("method.html"))?;
     assets.add_page("method.html", &document::page(&template, &read_text(method)?)?)?;
