@@ -42,8 +42,8 @@ pub(crate) struct ViewerProps {
     pub(crate) note: AttrValue,
 }
 
-/// After so long, the picture before is told from the one that is waited for: a fast machine has
-/// the new one there sooner, and words that only flash help nobody.
+/// After so long, the picture before fades, and what is done is done to the one that is waited for:
+/// a fast machine has the new one there sooner, and a stage that only flickers helps nobody.
 const BEFORE_AFTER_MS: u32 = 400;
 
 /// Pictures that are on the stage: a job, its tiles, and the one to show.
@@ -167,12 +167,15 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         None => (job.clone(), playing.timeline.clone(), None, *forward),
     };
     let scale = tile.and_then(|at| timeline.tiles.get(at)).map(|tile| words::tile(tile, &timeline));
+    // From the click on, nothing speaks of the picture before as if it were the one asked for.
+    let is_awaited = waits.is_some() || props.status.state == "asking";
     let caption = match (&props.opened, &stage_job) {
         (Some(opened), _) => format!("The file that you opened: {}", opened.file_name),
-        (None, Some(before)) if is_before => words::before(&before.about),
+        (None, Some(before)) if is_awaited => words::before(&before.about),
         (None, _) => scale.unwrap_or_default(),
     };
-    // What is told and done is of one job: of the one that is waited for, once it takes its time.
+    let named_job = waits.or(stage_job.as_ref());
+    // What is done is done to one job: to the one that is waited for, once it takes its time.
     let told_job = if is_before { job.clone() } else { stage_job.clone() };
     let stage = Stage {
         job: stage_job.clone(),
@@ -196,7 +199,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             <p class="scale-caption" data-testid="scale-caption">{ caption }</p>
             <div class="told">
                 <p class="on-stage" data-testid="on-stage">
-                    { told_job.as_ref().map(|job| name(job)).unwrap_or_default() }
+                    { named_job.map(|job| name(job)).unwrap_or_default() }
                     if !props.note.is_empty() {
                         <span class="note">{ &props.note }</span>
                     }

@@ -256,7 +256,7 @@ pub(crate) fn of_seed(settings: &Settings) -> &'static str {
 /// What one sees while another picture is waited for.
 pub(crate) fn before(about: &About) -> String {
     let seed = about.request.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-    format!("Still the picture before: {}{seed}", about.class_name)
+    format!("Waiting for the new picture; still seen: {}{seed}", about.class_name)
 }
 
 fn tokens(count: u32) -> String {

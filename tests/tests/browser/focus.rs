@@ -142,8 +142,25 @@ async fn while_a_picture_is_waited_for_the_one_before_is_told_from_it() -> Resul
             // Nothing of the next one comes; the show of the one before is not over.
             playground.page.value("window.pace = { everyMs: 3600000 }").await?;
             playground.fill("seed", "42").await?;
+            let unsaid = format!(
+                "window.unsaid = []; new MutationObserver(() => {{ \
+                    const of = name => document.querySelector(`[data-testid=${{name}}]`); \
+                    const state = of('job-state').dataset.state; \
+                    const caption = of('scale-caption').textContent; \
+                    if (['asking', 'queued', 'running'].includes(state) && \
+                        of('stage-picture')?.dataset.job === '{before}' && \
+                        !caption.startsWith('Waiting for the new picture')) \
+                        window.unsaid.push(`${{state}}: ${{caption}}`); \
+                 }}).observe(document.body, {{ subtree: true, childList: true, attributes: true, \
+                    characterData: true }})"
+            );
+            playground.page.value(&unsaid).await?;
             playground.generate().await?;
-            playground.page.wait_for_text("Still the picture before").await?;
+            playground.page.wait_for_text("Waiting for the new picture").await?;
+            let faded = "return document.querySelector('.stage.before') !== null";
+            playground.page.wait_for("the picture before to fade", faded).await?;
+            let unsaid = playground.page.value("return window.unsaid").await?;
+            ensure!(unsaid == json!([]), "{look:?}: the caption lags: {unsaid}");
             let told = "return ['scale-caption', 'on-stage'].map( \
                 name => document.querySelector(`[data-testid=${name}]`).textContent)";
             let told = playground.page.value(told).await?;
