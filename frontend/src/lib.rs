@@ -59,6 +59,7 @@
 //! | `missing` | words of a page without a picture | |
 //! | `compare-plan-<index>`, `compare-custom-<index>`, `compare-start`, `compare-again` | choices of the comparison | |
 //! | `compare-to-be` | the chosen plans, before anything is drawn | |
+//! | `compare-quality`, `race-fid` | published quality of the plans | |
 //! | `compare-column` | one plan | `data-job`, `data-state`, `data-tile` |
 //! | `compare-scrubber`, `compare-play`, `compare-wipe`, `compare-sheet`, `compare-share` | comparison | |
 //! | `desk`, `desk-open`, `gain-<scale>`, `mute-<scale>`, `solo-<scale>`, `reroll-<scale>` | the desk under a finished picture | |

@@ -12,7 +12,7 @@ use crate::{
     state::{
         comparison::{self, Column, Spread, Standing},
         glossary::Term,
-        job::Job,
+        job::{Job, TimePart},
         store::Answer,
         timeline::Timeline,
         words,
@@ -253,6 +253,11 @@ fn draw_column(
     let scale = now.as_ref().and_then(|now| now.side).map(|side| format!("{side}×{side}"));
     let picture = now.map(|now| now.picture);
     let is_over = column.runs() > 0;
+    let told = match (column.is_warming && !status.is_trouble, status.state == "finished") {
+        (false, _) => status.words.as_str(),
+        (true, false) => WARMING,
+        (true, true) => WARMED_UP,
+    };
     // What was only drawn to warm up is nothing to be had.
     let state = if status.state == "finished" && !is_over { "warm" } else { status.state };
     html! {
@@ -286,21 +291,24 @@ fn draw_column(
             </p>
             if is_over {
                 <dl class="race-times">
-                    { time("network", column.network_ms(), column.runs()) }
-                    { time("pictures", column.pictures_ms(), column.runs()) }
+                    { for column.parts_ms().into_iter().flatten().map(|(part, spread)| {
+                        time(name_of(part), Some(spread), column.runs())
+                    }) }
                     { time(IN_ALL, column.total_ms(), column.runs()) }
-                    if let Some(Some(fid)) = props.fids.get(index) {
+                    if props.fids.iter().any(Option::is_some) {
                         <div>
                             <dt>{ explain_as(Term::Fid, "FID") }{ ", published" }</dt>
-                            <dd data-testid="race-fid">{ fid }</dd>
+                            <dd data-testid="race-fid">
+                                { fid_of(props.fids[index]) }
+                            </dd>
                         </div>
                     }
                 </dl>
             } else {
                 <p
                     class={classes!("status-words", status.is_trouble.then_some("problem"))}
-                    key={status.words.clone()}
-                >{ &status.words }</p>
+                    key={told}
+                >{ told }</p>
             }
             if let Some(to) = against.filter(|_| with_picture) {
                 if to == index {
@@ -322,6 +330,23 @@ fn steps(drawn: usize, tiles: usize, scale: Option<String>) -> String {
         // Before the server took it, nobody knows how many there will be.
         None if tiles == 0 => "not begun".into(),
         None => format!("frame {drawn} of {tiles}"),
+    }
+}
+
+fn fid_of(published: Option<f64>) -> String {
+    published.map_or_else(|| "none".to_owned(), |fid| fid.to_string())
+}
+
+/// What is said of a plan while it is drawn only to warm up, and until the run that counts begins.
+const WARMING: &str = "Warming up, not counted";
+const WARMED_UP: &str = "Warmed up; the run that counts comes next";
+
+/// What a part of a drawing is called here.
+fn name_of(part: TimePart) -> &'static str {
+    match part {
+        TimePart::Transformer => "network",
+        TimePart::Decoder => "pictures",
+        other => words::part_of_time(other),
     }
 }
 

@@ -325,11 +325,13 @@ pub(crate) fn Compare() -> Html {
                             onclick={stop.reform(|_: MouseEvent| ())}
                         >{ "Stop" }</button>
                     </RaceView>
-                    <p class="hint">{ "Network: in the transformer, which draws the tokens. \
-                                       Pictures: in the decoder, \
-                        which turns them into what one sees, once for every step on the way. Every \
-                        plan is warmed up \
-                        first, and they are drawn one after the other." }</p>
+                    <p class="hint" data-testid="compare-quality">{ quality(models, drawn) }</p>
+                    <p class="hint">
+                        { "Network: in the transformer, which draws the tokens. Pictures: in the \
+                           decoder, which turns them into what one sees, once for every step on \
+                           the way. Encoding: the rest, as files to be sent. Every plan is warmed \
+                           up first, which is not counted, and they are drawn one after the other." }
+                    </p>
                     <p class="hint words">
                         { "What is a " }{ explain(Term::Wipe) }{ ", the " }{ explain(Term::Difference) }
                         { ", " }{ explain(Term::Measuring) }{ "?" }
@@ -413,6 +415,12 @@ fn published(models: &[ModelInfo], drawn: &Drawn) -> Vec<Option<f64>> {
     let presets = model.map(|model| &model.plans[..]).unwrap_or_default();
     let fid = |plan: &Plan| presets.iter().find(|preset| preset.plan == *plan)?.fid;
     drawn.of.plans.iter().map(fid).collect()
+}
+
+/// How good the plans are by what is published of them, in words.
+fn quality(models: &[ModelInfo], drawn: &Drawn) -> String {
+    let names = drawn.comparing.columns.iter().map(|column| column.name.as_str());
+    words::quality(&drawn.of.model, names.zip(published(models, drawn)))
 }
 
 /// Asks for run after run, and notes how each ended.
@@ -575,7 +583,7 @@ fn progress(comparing: &Comparing) -> String {
         Some((run, _)) => {
             let name = &comparing.columns[run.column].name;
             match run.purpose {
-                Purpose::WarmUp => format!("warming up {name}"),
+                Purpose::WarmUp => format!("warming up {name}, which is not counted"),
                 Purpose::Show => format!("drawing {name}"),
                 Purpose::Repeat => {
                     let number = comparing.columns[run.column].runs() + 1;

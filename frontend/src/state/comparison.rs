@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 
 use var_dd_protocol::{JobId, Plan, Timings};
 
-use super::{job::Job, timeline::Timeline};
+use super::{
+    job::{Job, TimePart, parts_of_drawing},
+    timeline::Timeline,
+};
 
 /// Runs of each plan when a median is asked for.
 pub(crate) const RUNS: usize = 5;
@@ -44,11 +47,13 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// Tag of the request that is shown.
     pub(crate) shown: Option<u32>,
+    /// Whether that was only asked for to warm up.
+    pub(crate) is_warming: bool,
     /// Times of the runs that were measured.
     times: Vec<Timings>,
 }
 
-/// A median with the least and the most, in milliseconds.
+/// What the run in the middle took, with the least and the most, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -62,54 +67,48 @@ impl Column {
         self.times.len()
     }
 
-    /// In the networks that draw tokens.
-    pub(crate) fn network_ms(&self) -> Option<Spread> {
-        self.spread(|timings| timings.transformer_ms)
-    }
-
-    /// In the decoder, for all pictures on the way and the last.
-    pub(crate) fn pictures_ms(&self) -> Option<Spread> {
-        self.spread(|timings| timings.decode_ms)
-    }
-
     /// From the device to the last picture.
     pub(crate) fn total_ms(&self) -> Option<Spread> {
         self.spread(drawing_ms)
     }
 
-    /// Whether it took longer than another by more than measurements differ by themselves. Single
-    /// runs that were held up do not count: the middle halves of both must lie apart.
+    /// The parts of that: those of the run in the middle, so that they make its whole, with the
+    /// least and the most of all runs.
+    pub(crate) fn parts_ms(&self) -> Option<[(TimePart, Spread); 3]> {
+        let part = |at: usize| {
+            let (part, _) = parts_of_drawing(self.times.first()?)[at];
+            Some((part, self.spread(|timings| parts_of_drawing(timings)[at].1)?))
+        };
+        Some([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// Whether it took longer than another by more than measurements differ by themselves: of
+    /// several runs, the fastest of this one was slower than the slowest of the other.
     fn is_slower_than(&self, other: &Self) -> bool {
-        let middle = |column: &Self| {
-            let sorted = column.sorted(drawing_ms);
-            let cut = sorted.len().checked_sub(1)? / 4;
-            Some((*sorted.get(cut)?, *sorted.get(sorted.len() - 1 - cut)?))
-        };
-        let medians = self.total_ms().zip(other.total_ms());
-        let (Some((own, others)), Some(own_middle), Some(others_middle)) =
-            (medians, middle(self), middle(other))
-        else {
-            return false;
-        };
+        let Some((own, others)) = self.total_ms().zip(other.total_ms()) else { return false };
         let is_single = self.runs().min(other.runs()) == 1;
         let noise = if is_single { NOISE_OF_RUNS } else { NOISE_OF_MEDIANS };
-        own.median >= others.median * noise && own_middle.0 > others_middle.1
+        own.median >= others.median * noise && !own.overlaps(&others)
     }
 
-    fn sorted(&self, of: impl Fn(&Timings) -> f64) -> Vec<f64> {
-        let mut sorted: Vec<f64> = self.times.iter().map(of).collect();
-        sorted.sort_by(f64::total_cmp);
-        sorted
-    }
-
+    /// Of the run in the middle by its time in all, or of the two there, with the least and the
+    /// most of all runs.
     fn spread(&self, of: impl Fn(&Timings) -> f64) -> Option<Spread> {
-        let sorted = self.sorted(of);
-        let middle = sorted.len() / 2;
-        let median = match sorted.len() % 2 {
-            1 => sorted[middle],
-            _ => (sorted.get(middle.checked_sub(1)?)? + sorted[middle]) / 2.0,
-        };
-        Some(Spread { median, least: *sorted.first()?, most: *sorted.last()? })
+        let mut runs: Vec<&Timings> = self.times.iter().collect();
+        runs.sort_by(|a, b| drawing_ms(a).total_cmp(&drawing_ms(b)));
+        let middle = [runs.get(runs.len().checked_sub(1)? / 2)?, runs.get(runs.len() / 2)?];
+        let all = || self.times.iter().map(&of);
+        Some(Spread {
+            median: middle.into_iter().map(|run| of(run)).sum::<f64>() / 2.0,
+            least: all().reduce(f64::min)?,
+            most: all().reduce(f64::max)?,
+        })
+    }
+}
+
+impl Spread {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.least <= other.most && other.least <= self.most
     }
 }
 
@@ -138,6 +137,7 @@ impl Comparing {
             plan,
             name,
             shown: None,
+            is_warming: false,
             times: Vec::new(),
         });
         Self { columns: columns.collect(), todo, running: None, spent: Vec::new() }
@@ -174,7 +174,9 @@ impl Comparing {
     pub(crate) fn asked(mut self, tag: u32) -> Self {
         if let Some(run) = self.todo.pop_front() {
             if run.purpose != Purpose::Repeat {
-                self.columns[run.column].shown = Some(tag);
+                let column = &mut self.columns[run.column];
+                column.shown = Some(tag);
+                column.is_warming = run.purpose == Purpose::WarmUp;
             }
             self.running = Some((run, tag));
         }
@@ -229,6 +231,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) fastest: Vec<&'a str>,
     /// The others with how many times as fast as each the fastest was, nearest first.
     pub(crate) slower: Vec<(&'a str, f64)>,
+    /// Whether the runs of those that are not told apart overlap.
+    pub(crate) overlap: bool,
 }
 
 impl<'a> Standing<'a> {
@@ -239,23 +243,36 @@ impl<'a> Standing<'a> {
         let mut measured: Vec<_> = measured.collect();
         measured.sort_by(|(_, a), (_, b)| a.total_cmp(b));
         let &(first, first_ms) = measured.first().filter(|_| measured.len() > 1)?;
-        let mut standing = Self { fastest: Vec::new(), slower: Vec::new() };
+        let overlap = |column: &Column| {
+            let are_several = column.runs().min(first.runs()) > 1;
+            let both = column.total_ms().zip(first.total_ms());
+            are_several && both.is_some_and(|(one, other)| one.overlaps(&other))
+        };
+        let mut standing = Self { fastest: Vec::new(), slower: Vec::new(), overlap: false };
         for (column, ms) in measured {
-            match column.is_slower_than(first) {
-                true => standing.slower.push((&column.name, ms / first_ms.max(0.01))),
-                false => standing.fastest.push(&column.name),
+            if column.is_slower_than(first) {
+                standing.slower.push((&column.name, ms / first_ms.max(0.01)));
+            } else {
+                standing.fastest.push(&column.name);
+                standing.overlap |= !std::ptr::eq(column, first) && overlap(column);
             }
         }
         Some(standing)
     }
 
-    /// What can come of plans that are not measured yet: one ahead of all, and all alike.
-    pub(crate) fn possible(columns: &'a [Column]) -> [Self; 2] {
+    /// What can come of plans that are not measured yet: one ahead of all, and all alike or not
+    /// told apart.
+    pub(crate) fn possible(columns: &'a [Column]) -> [Self; 3] {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         let behind = names.iter().skip(1).map(|&name| (name, 99.9));
-        let ahead =
-            Self { fastest: names.iter().take(1).copied().collect(), slower: behind.collect() };
-        [ahead, Self { fastest: names, slower: Vec::new() }]
+        let ahead = Self {
+            fastest: names.iter().take(1).copied().collect(),
+            slower: behind.collect(),
+            overlap: false,
+        };
+        let alike = Self { fastest: names, slower: Vec::new(), overlap: false };
+        let unclear = Self { overlap: true, ..alike.clone() };
+        [ahead, alike, unclear]
     }
 }
 
@@ -347,8 +364,8 @@ mod tests {
             ]
         );
         assert!(comparing.is_over());
-        let network = comparing.columns.iter().map(|column| column.network_ms().unwrap().median);
-        assert_eq!(network.collect::<Vec<_>>(), [3.0, 4.0, 5.0]);
+        let columns = comparing.columns.iter();
+        assert_eq!(columns.map(network_ms).collect::<Vec<_>>(), [3.0, 4.0, 5.0].map(Some));
         assert_eq!(comparing.columns[0].shown, Some(3));
         let (comparing, spent) = comparing.without_spent();
         assert_eq!(spent, [JobId::from_bits(1), JobId::from_bits(2)]);
@@ -365,9 +382,12 @@ mod tests {
             assert_eq!((column.runs(), column.shown), (RUNS, shown), "what is shown stays");
         }
         // Runs 1, then 1, 3, 5 and 7 of the repeats.
-        let network = comparing.columns[0].network_ms().unwrap();
-        assert_eq!(network, Spread { median: 3.0, least: 1.0, most: 7.0 });
-        assert_eq!(comparing.columns[0].pictures_ms().unwrap().median, 1.5);
+        let parts = comparing.columns[0].parts_ms().unwrap();
+        assert_eq!(
+            parts[0],
+            (TimePart::Transformer, Spread { median: 3.0, least: 1.0, most: 7.0 })
+        );
+        assert_eq!(parts[1].1.median, 1.5);
         assert_eq!(comparing.columns[0].total_ms().unwrap().median, 6.0);
         assert!(comparing.clone().repeated().is_over(), "five are enough");
     }
@@ -377,7 +397,7 @@ mod tests {
         let comparing = comparing(&[false, true]).asked(1).ended(Outcome::Failed);
         assert_eq!(comparing.next(), Some(Run { column: 1, purpose: Purpose::Show }));
         let (comparing, _) = drawn(comparing);
-        assert_eq!(comparing.columns[0].network_ms(), None);
+        assert_eq!(comparing.columns[0].parts_ms(), None);
         assert_eq!(comparing.columns[1].runs(), 1);
         assert!(comparing.repeated().stopped().is_over());
     }
@@ -388,16 +408,54 @@ mod tests {
             plan: two_steps(),
             name: String::new(),
             shown: None,
+            is_warming: false,
             times: [4.0, 1.0, 2.0, 9.0].map(timings).to_vec(),
         };
-        assert_eq!(column.network_ms().unwrap().median, 3.0);
+        assert_eq!(network_ms(&column), Some(3.0));
+    }
+
+    #[test]
+    fn the_parts_that_are_told_make_the_whole() {
+        let run = |transformer_ms: f64, decode_ms: f64, last_frame_ms: f64| Timings {
+            transformer_ms,
+            decode_ms,
+            last_frame_ms,
+            ..Timings::default()
+        };
+        // The medians of the parts, each by itself, would make 7 of 13.
+        let times = vec![run(1.0, 9.0, 12.0), run(9.0, 1.0, 13.0), run(3.0, 3.0, 20.0)];
+        for count in 1..=times.len() {
+            let times = times[..count].to_vec();
+            let column = Column { times, ..took("1 step", &[]) };
+            let parts = column.parts_ms().unwrap();
+            let sum: f64 = parts.iter().map(|(_, spread)| spread.median).sum();
+            assert_eq!(sum, column.total_ms().unwrap().median, "{count} runs");
+            assert!(parts.iter().all(|(_, spread)| spread.median >= spread.least));
+            assert!(parts.iter().all(|(_, spread)| spread.median <= spread.most));
+        }
+    }
+
+    #[test]
+    fn a_column_says_whether_it_is_only_warmed_up() {
+        let warming = |comparing: &Comparing| comparing.columns[0].is_warming;
+        let comparing = comparing(&[false]);
+        assert!(!warming(&comparing), "before it began");
+        let comparing = comparing.asked(1);
+        assert!(warming(&comparing));
+        let comparing = comparing.ended(Outcome::Finished(JobId::from_bits(1), timings(1.0)));
+        assert!(warming(&comparing), "until the run that counts");
+        assert!(!warming(&comparing.asked(2)));
+    }
+
+    fn network_ms(column: &Column) -> Option<f64> {
+        column.parts_ms().map(|parts| parts[0].1.median)
     }
 
     /// A column of runs that took so long in all.
     fn took(name: &str, all_ms: &[f64]) -> Column {
         let times = all_ms.iter().map(|ms| timings(ms / 2.0));
         let (plan, name) = (two_steps(), name.to_owned());
-        Column { plan, name, shown: None, times: times.collect() }
+        Column { plan, name, shown: None, is_warming: false, times: times.collect() }
     }
 
     #[test]
@@ -418,17 +476,33 @@ mod tests {
         let told = |columns: &[Column]| words::standing(&Standing::of(columns).unwrap());
         let once = [took("student", &[108.0]), took("teacher", &[100.0])];
         assert_eq!(told(&once), "Teacher and student were about equally fast.");
-        // The same distance is told where many runs agree on it, and not where they do not.
-        let often = |ms: f64| [ms, ms + 1.0, ms - 1.0, ms, ms + 60.0];
+        let close = [took("student", &[102.0, 103.0]), took("teacher", &[100.0, 101.0])];
+        assert_eq!(told(&close), "Teacher and student were about equally fast.");
+        // The same distance is told where many runs agree on it.
+        let often = |ms: f64| [ms, ms + 1.0, ms - 1.0, ms, ms + 2.0];
         let steady = [took("student", &often(108.0)), took("teacher", &often(100.0))];
         assert_eq!(told(&steady), "Teacher was 1.1× as fast as student.");
-        let wide = [
-            took("student", &[90.0, 95.0, 108.0, 130.0, 140.0]),
-            took("teacher", &[80.0, 90.0, 100.0, 110.0, 120.0]),
-        ];
-        assert_eq!(told(&wide), "Teacher and student were about equally fast.");
         let three = [took("a", &[100.0]), took("b", &[105.0]), took("c", &[300.0])];
         assert_eq!(told(&three), "A and b were about equally fast, and 3.0× as fast as c.");
+    }
+
+    #[test]
+    fn where_runs_overlap_no_difference_is_told_however_far_the_medians_are_apart() {
+        let told = |columns: &[Column]| words::standing(&Standing::of(columns).unwrap());
+        let wide = [
+            took("student", &[90.0, 195.0, 210.0, 230.0, 240.0]),
+            took("teacher", &[80.0, 90.0, 100.0, 110.0, 120.0]),
+        ];
+        assert_eq!(
+            told(&wide),
+            "No clear difference between teacher and student: their runs overlap."
+        );
+        let three = [wide.to_vec(), vec![took("c", &[300.0, 301.0])]].concat();
+        assert_eq!(
+            told(&three),
+            "No clear difference between teacher and student: their runs overlap. Teacher was \
+             3.0× as fast as c."
+        );
     }
 
     fn two_frames() -> Job {

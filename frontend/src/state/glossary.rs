@@ -177,8 +177,9 @@ impl Term {
                  (PSNR, in decibels: more is nearer)."
             }
             Self::Measuring => {
-                "One run says little. Every plan is drawn several times in turn, and the median is \
-                 told, with the least and the most."
+                "One run says little. Every plan is drawn several times in turn, and the run in \
+                 the middle is told, with the least and the most of all. Where the runs of two \
+                 plans overlap, no difference between them is clear."
             }
         }
     }

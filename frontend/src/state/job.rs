@@ -145,6 +145,20 @@ impl TimePart {
     }
 }
 
+/// Where the time from the device to the last frame goes. The parts make the whole.
+pub(crate) fn parts_of_drawing(timings: &Timings) -> [(TimePart, f64); 3] {
+    let all_ms = (timings.last_frame_ms - timings.queue_ms).max(0.0);
+    let transformer_ms = timings.transformer_ms.clamp(0.0, all_ms);
+    let decoder_ms = timings.decode_ms.clamp(0.0, all_ms - transformer_ms);
+    // Encoding runs beside the others: the rest is what it takes after them.
+    let encoding_ms = all_ms - transformer_ms - decoder_ms;
+    [
+        (TimePart::Transformer, transformer_ms),
+        (TimePart::Decoder, decoder_ms),
+        (TimePart::Encoding, encoding_ms),
+    ]
+}
+
 /// A job as seen so far.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Job {

@@ -205,10 +205,6 @@ pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
 
 /// How plans stand to each other, in one sentence.
 pub(crate) fn standing(standing: &Standing) -> String {
-    let named = |name: &str| match name.contains(',') {
-        true => format!("“{name}”"),
-        false => name.to_owned(),
-    };
     let times =
         |ratio: f64| if ratio < 9.95 { format!("{ratio:.1}×") } else { format!("{ratio:.0}×") };
     let slower = standing.slower.iter();
@@ -221,9 +217,20 @@ pub(crate) fn standing(standing: &Standing) -> String {
         [one] if standing.slower.len() == 1 => format!("{} was {slower}.", named(one)),
         [one] => format!("{} was the fastest: {slower}.", named(one)),
         [all @ .., last] => {
+            let first = named(all.first().unwrap_or(last));
             let all: Vec<_> = all.iter().map(|name| named(name)).collect();
-            let alike = format!("{} and {} were about equally fast", all.join(", "), named(last));
-            if slower.is_empty() { format!("{alike}.") } else { format!("{alike}, and {slower}.") }
+            let all = format!("{} and {}", all.join(", "), named(last));
+            match (standing.overlap, slower.is_empty()) {
+                (false, true) => format!("{all} were about equally fast."),
+                (false, false) => format!("{all} were about equally fast, and {slower}."),
+                (true, alone) => {
+                    let unclear = format!("no clear difference between {all}: their runs overlap.");
+                    match alone {
+                        true => unclear,
+                        false => format!("{unclear} {} was {slower}.", sentence(&first)),
+                    }
+                }
+            }
         }
     };
     sentence(&sentence_of)
@@ -251,6 +258,36 @@ pub(crate) fn of_seed(settings: &Settings) -> &'static str {
         Some(_) => "For the next picture; later ones get new seeds.",
         None => "Of the picture now; the next one gets a new seed.",
     }
+}
+
+/// How good plans of a model are by their published FID, the best first, in words.
+pub(crate) fn quality<'a>(
+    model: &str,
+    plans: impl Iterator<Item = (&'a str, Option<f64>)>,
+) -> String {
+    const FID: &str = "FID (Fréchet distance to real pictures, lower is better)";
+    let (known, unknown): (Vec<_>, Vec<_>) = plans.partition(|(_, fid)| fid.is_some());
+    if known.is_empty() {
+        return format!(
+            "How good these plans are was not measured: no {FID} is published for them with \
+             {model}."
+        );
+    }
+    let mut known: Vec<(f64, &str)> =
+        known.into_iter().filter_map(|(name, fid)| Some((fid?, name))).collect();
+    known.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let known: Vec<_> = known.iter().map(|(fid, name)| format!("{} {fid}", named(name))).collect();
+    let unknown: Vec<_> = unknown.iter().map(|(name, _)| named(name)).collect();
+    let rest = match unknown.is_empty() {
+        true => String::new(),
+        false => format!("; none is published for {}", unknown.join(", ")),
+    };
+    format!("How good they are, by their published {FID}: {}{rest}.", known.join(", "))
+}
+
+/// A name as a part of a sentence.
+fn named(name: &str) -> String {
+    if name.contains(',') { format!("“{name}”") } else { name.to_owned() }
 }
 
 /// What one sees while another picture is waited for.
@@ -312,6 +349,27 @@ mod tests {
         assert_eq!(state(&job), "Finished in 100 ms, all steps in 150 ms");
         job.about.request.last_frame_first = false;
         assert_eq!(state(&job), "Finished in 150 ms");
+    }
+
+    #[test]
+    fn plans_are_told_by_their_published_quality_or_that_none_is_published() {
+        let told = |fids: [Option<f64>; 2]| {
+            quality("m", ["1 step", "teacher, 6 steps"].into_iter().zip(fids))
+        };
+        assert_eq!(
+            told([Some(9.94), Some(4.19)]),
+            "How good they are, by their published FID (Fréchet distance to real pictures, lower \
+             is better): “teacher, 6 steps” 4.19, 1 step 9.94."
+        );
+        assert!(
+            told([Some(9.94), None])
+                .ends_with(": 1 step 9.94; none is published for “teacher, 6 steps”.")
+        );
+        assert_eq!(
+            told([None, None]),
+            "How good these plans are was not measured: no FID (Fréchet distance to real \
+             pictures, lower is better) is published for them with m."
+        );
     }
 
     #[test]

@@ -370,3 +370,52 @@ async fn the_icon_that_browsers_ask_for_by_themselves_is_there() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_comparison_tells_its_warm_up_the_parts_of_its_times_and_the_quality() -> Result<()> {
+    let folder = with_published_fids()?;
+    let published = Program::start_with(folder.path(), &[])?;
+    let unpublished = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for (program, quality, row) in [
+            (&published, "lower is better): 1 step 7.82, 2 steps 7.82.", Some("7.82")),
+            (&unpublished, "no FID (Fréchet distance to real pictures, lower is better)", None),
+        ] {
+            let playground = Playground::open(browsers, program, Look::DESKTOP, "/compare").await?;
+            playground.element_appears("compare-start").await?;
+            let watch = "window.said = new Set(); new MutationObserver(() => \
+                document.querySelectorAll('.column .status-words') \
+                    .forEach(words => window.said.add(words.textContent))) \
+                .observe(document.body, { childList: true, characterData: true, subtree: true });";
+            playground.page.value(watch).await?;
+            playground.choose("compare-start").await?;
+            drawn(&playground, program).await?;
+            let said = playground.page.value("return [...window.said].join()").await?;
+            let said = said.as_str().unwrap_or_default();
+            ensure!(said.contains("Warming up, not counted"), "{said}");
+
+            let told = "return document.querySelector('[data-testid=compare-quality]').textContent";
+            let told = playground.page.value(told).await?;
+            ensure!(told.as_str().is_some_and(|told| told.contains(quality)), "{told}");
+            let fid = "return document.querySelector('[data-testid=race-fid]') \
+                ?.textContent ?? null";
+            ensure!(playground.page.value(fid).await? == json!(row));
+
+            // As they are read, so that they may be off by what is rounded.
+            let times = "const ms = words => \
+                    parseFloat(words) * (words.includes(' s') ? 1000 : 1); \
+                return [...document.querySelectorAll('.race-times')].map(times => { \
+                    const read = [...times.querySelectorAll('dd:not([data-testid])')] \
+                        .map(time => ms(time.textContent)); \
+                    const all = read.pop(); \
+                    return { read, all, off: Math.abs(read.reduce((a, b) => a + b) - all) }; })";
+            let times = playground.page.value(times).await?;
+            for times in times.as_array().context("times")? {
+                let most = if times["all"].as_f64() >= Some(1000.0) { 100.0 } else { 1.6 };
+                ensure!(times["off"].as_f64() <= Some(most), "{times}");
+            }
+        }
+        Ok(())
+    })
+    .await
+}
