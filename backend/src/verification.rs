@@ -41,8 +41,8 @@ pub(crate) fn largest_difference(file: &[u8], drawn: &RgbImage) -> Result<u8, Er
     }
     if (shape.width, shape.height) != own {
         return Err(refuse(format!(
-            "the picture has {} × {} pixels and its request draws {} × {}: it was cut or scaled \
-             since; give it as it was downloaded",
+            "the picture has {} × {} pixels and its request draws {} × {}: it was cut, scaled \
+             or exported larger; give it in the size that it was drawn in",
             shape.width, shape.height, own.0, own.1
         )));
     }

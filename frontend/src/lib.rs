@@ -46,7 +46,7 @@
 //! | `times` | where the time went | |
 //! | `cancel`, `look-closer`, `pixels`, `share`, `share-link`, `share-close` | actions | |
 //! | `share-code`, `share-code-picture` | the link as a QR code | |
-//! | `downloads`, `download`, `download-all`, `delete` | the menu of files | |
+//! | `downloads`, `download-size`, `download`, `download-all`, `delete` | the menu of files | |
 //! | `lightbox` | a picture over the whole window | `data-picture`, `data-zoom` |
 //! | `lightbox-image`, `lightbox-close`, `share-this`, `next-picture`, `previous-picture`, `next-scale`, `previous-scale` | in it | |
 //! | `explain-<term>`, `explanation-<term>` | a word that explains itself, and what it opens | |

@@ -22,6 +22,7 @@ use webp_animation::{ColorMode, Encoder, EncoderOptions};
 use super::{
     Site,
     body::{Caching, answer},
+    enlarged::{Enlarged, Pixels},
     error::ApiError,
     results,
 };
@@ -84,6 +85,13 @@ pub(super) struct ExportQuery {
     /// Index of the picture whose scales are shown, from 0; 0 if absent.
     #[serde(default)]
     picture: u32,
+    /// How many times as large as they were drawn pictures are: from 1 to 8, up to a side of 1024
+    /// pixels; 1 if absent.
+    #[param(minimum = 1, maximum = 8, default = 1)]
+    scale: Option<u32>,
+    /// How the pixels of enlarged pictures look; crisp if absent.
+    #[param(inline)]
+    pixels: Option<Pixels>,
 }
 
 /// A finished result as one file: animated (it loops, and holds the finished picture), a video, or
@@ -98,13 +106,17 @@ pub(super) struct ExportQuery {
             (Vec<u8> = "image/gif"), (Vec<u8> = "image/apng"), (Vec<u8> = "image/webp"),
             (Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"))),
         (status = 304, description = "As the client has it"),
-        (status = 400, description = "No such kind or pace", body = ErrorBody),
+        (status = 400, description = "No such kind, pace, scale or pixels", body = ErrorBody),
         (
             status = 404,
             description = "No such finished result or picture (any more)",
             body = ErrorBody
         ),
-        (status = 413, description = "Too many pixels for a video", body = ErrorBody),
+        (
+            status = 413,
+            description = "Enlarged too far, or too many pixels for a video",
+            body = ErrorBody
+        ),
     )
 )]
 pub(super) async fn export(
@@ -114,7 +126,7 @@ pub(super) async fn export(
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
     let view = site.scheduler.view(&id).await?;
-    let ExportQuery { r#as: kind, pace, picture } = query.into_inner();
+    let ExportQuery { r#as: kind, pace, picture, scale, pixels } = query.into_inner();
     if view.state != JobState::Finished || picture as usize >= view.pictures.len() {
         let message = format!(
             "the result {id} has no finished picture {picture}; it has {} (counted from 0)",
@@ -122,8 +134,10 @@ pub(super) async fn export(
         );
         return Err(ApiError::new(ErrorCode::NotFound, message));
     }
+    let enlarged = Enlarged::of(view.image_size, scale, pixels)?;
     if kind == Kind::Mp4 {
-        let check = var_dd_video::check(scales(&view, picture).len().min(SCALES), view.image_size);
+        let count = scales(&view, picture).len().min(SCALES);
+        let check = var_dd_video::check(count, enlarged.side(view.image_size));
         check.map_err(|error| ApiError::new(ErrorCode::TooLarge, error.to_string()))?;
     }
     let (media_type, ending) = match kind {
@@ -135,10 +149,10 @@ pub(super) async fn export(
         Kind::Filmstrip => ("image/png", "scales.png"),
         Kind::Sheet => ("image/png", "pictures.png"),
     };
-    let name = results::file_name(&view, picture, ending);
-    let key = Key { result: id.into_inner(), kind, pace, picture };
+    let name = results::file_name(&view, picture, &enlarged.ending(ending));
+    let key = Key { result: id.into_inner(), kind, pace, picture, enlarged };
     // Whoever asks while it is made waits for the same one.
-    let making = make(&site, &view, kind, pace, picture);
+    let making = make(&site, &view, &key);
     let bytes = site.exports.made.get_or_insert_async(&key, making).await?;
     let mut response = answer(&request, media_type, Caching::Immutable, bytes);
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
@@ -154,6 +168,7 @@ struct Key {
     kind: Kind,
     pace: Pace,
     picture: u32,
+    enlarged: Enlarged,
 }
 
 /// Exports that were made lately, within a bound of memory.
@@ -197,13 +212,8 @@ impl Weighter<Key, Bytes> for Length {
 }
 
 /// Makes an export.
-async fn make(
-    site: &Site,
-    view: &JobView,
-    kind: Kind,
-    pace: Pace,
-    picture: u32,
-) -> Result<Bytes, ApiError> {
+async fn make(site: &Site, view: &JobView, key: &Key) -> Result<Bytes, ApiError> {
+    let &Key { kind, pace, picture, enlarged, .. } = key;
     let mut shown = Vec::new();
     if kind == Kind::Sheet {
         for index in 0..view.request.count {
@@ -216,8 +226,32 @@ async fn make(
     }
     let texts = results::parameters(view, picture);
     let side = view.image_size;
+    in_turn(site, move || made(kind, &shown, (side, enlarged), &texts)).await
+}
+
+/// A picture in another size than it was drawn in.
+///
+/// # Errors
+/// When it cannot be read, or the server shuts down.
+pub(super) async fn enlarged(
+    site: &Site,
+    picture: Bytes,
+    enlarged: Enlarged,
+) -> Result<Bytes, ApiError> {
+    in_turn(site, move || {
+        let picture = image::load_from_memory(&picture)?.to_rgb8();
+        picture_file::png(&enlarged.picture(picture), &[])
+    })
+    .await
+}
+
+/// Makes a file when it is its turn.
+async fn in_turn(
+    site: &Site,
+    make: impl FnOnce() -> anyhow::Result<Vec<u8>> + Send + 'static,
+) -> Result<Bytes, ApiError> {
     let _turn = site.exports.turns.acquire().await;
-    let made = web::block(move || made(kind, &shown, side, &texts)).await;
+    let made = web::block(make).await;
     let made = made.map_err(|_| {
         ApiError::new(ErrorCode::ShuttingDown, "the server is shutting down; try again later")
     })?;
@@ -257,11 +291,11 @@ fn held<'a>(frames: &[&'a FrameEntry], pace: Pace) -> Vec<(&'a FrameEntry, Durat
         .collect()
 }
 
-/// The file.
+/// The file, of pictures of a side that are enlarged.
 fn made(
     kind: Kind,
     shown: &[(Bytes, Duration)],
-    side: u32,
+    (side, enlarged): (u32, Enlarged),
     texts: &[(&'static str, String)],
 ) -> anyhow::Result<Vec<u8>> {
     let pictures = shown
@@ -269,16 +303,17 @@ fn made(
         .map(|(bytes, _)| {
             let picture = image::load_from_memory(bytes)?.to_rgb8();
             let as_it_is = picture.dimensions() == (side, side);
-            Ok(if as_it_is {
+            Ok(enlarged.picture(if as_it_is {
                 picture
             } else {
                 imageops::resize(&picture, side, side, imageops::FilterType::Triangle)
-            })
+            }))
         })
         .collect::<anyhow::Result<Vec<RgbImage>>>()
         .context("a picture of the result cannot be read")?;
     let holds: Vec<Duration> = shown.iter().map(|(_, hold)| *hold).collect();
-    let side = u16::try_from(side).context("the picture is too large for an animation")?;
+    let side =
+        u16::try_from(enlarged.side(side)).context("the picture is too large for an animation")?;
     match kind {
         Kind::Gif => gif(&pictures, &holds, side, texts),
         Kind::Apng => Ok(with_texts(&apng(&pictures, &holds, side)?, texts)),

@@ -34,6 +34,7 @@ mod card;
 mod connections;
 mod cors;
 mod embed;
+mod enlarged;
 pub mod error;
 mod events;
 mod explore;

@@ -10,7 +10,9 @@ use var_dd_protocol::{
 use super::{
     Site,
     body::{Caching, answer, json},
+    enlarged::{Enlarged, Pixels},
     error::ApiError,
+    export,
     jobs::owner_token,
 };
 
@@ -149,6 +151,13 @@ pub(super) struct PictureQuery {
     download: Option<String>,
     /// `no`: leave the parameters out of a download.
     parameters: Option<String>,
+    /// How many times as large as it was drawn: from 1 to 8, up to a side of 1024 pixels; 1 if
+    /// absent.
+    #[param(minimum = 1, maximum = 8, default = 1)]
+    scale: Option<u32>,
+    /// How the pixels of an enlarged picture look; crisp if absent.
+    #[param(inline)]
+    pixels: Option<Pixels>,
 }
 
 /// A finished picture.
@@ -163,11 +172,12 @@ pub(super) struct PictureQuery {
     ),
     responses(
         (status = 200, description = "Lossless PNG; the bytes of its last frame unless downloaded \
-            with parameters",
+            with parameters or enlarged",
             body = Vec<u8>, content_type = "image/png"),
         (status = 304, description = "As the client has it"),
-        (status = 400, description = "Unknown query", body = ErrorBody),
+        (status = 400, description = "Unknown query, or no such scale", body = ErrorBody),
         (status = 404, description = "No such picture (yet, or any more)", body = ErrorBody),
+        (status = 413, description = "Enlarged too far", body = ErrorBody),
     )
 )]
 pub(super) async fn picture(
@@ -177,18 +187,28 @@ pub(super) async fn picture(
     site: web::Data<Site>,
 ) -> Result<HttpResponse, ApiError> {
     let (id, picture) = path.into_inner();
-    let bytes = site.scheduler.picture(&id, picture).await?;
-    if query.download.is_none() {
+    let mut bytes = site.scheduler.picture(&id, picture).await?;
+    let PictureQuery { download, parameters: with_parameters, scale, pixels } = query.into_inner();
+    let mut ending = "png".to_owned();
+    if scale.is_some() || pixels.is_some() {
+        let view = site.scheduler.view(&id).await?;
+        let enlarged = Enlarged::of(view.image_size, scale, pixels)?;
+        ending = enlarged.ending(&ending);
+        if !enlarged.is_as_drawn() {
+            bytes = export::enlarged(&site, bytes, enlarged).await?;
+        }
+    }
+    if download.is_none() {
         let caching = caching_of_pictures(&site, &id).await?;
         return Ok(answer(&request, "image/png", caching, bytes));
     }
     let view = site.scheduler.view(&id).await?;
-    let bytes = if query.parameters.as_deref() == Some("no") {
+    let bytes = if with_parameters.as_deref() == Some("no") {
         bytes
     } else {
         with_texts(&bytes, &parameters(&view, picture)).into()
     };
-    let disposition = format!("attachment; filename=\"{}\"", file_name(&view, picture, "png"));
+    let disposition = format!("attachment; filename=\"{}\"", file_name(&view, picture, &ending));
     let mut response = answer(&request, "image/png", Caching::Ask, bytes);
     if let Ok(value) = header::HeaderValue::from_str(&disposition) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);

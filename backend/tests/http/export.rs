@@ -206,3 +206,70 @@ async fn an_export_is_asked_about_for_free_and_refused_where_there_is_none() {
     let missing = format!("/api/results/{}/export?as=gif", "0".repeat(32));
     assert_eq!(held.get(&missing).await.status(), 404);
 }
+
+#[tokio::test]
+async fn pictures_and_exports_are_made_larger_within_bounds() {
+    let server = Server::start(&[]).await;
+    let (view, _) = server.finished(wish_with(json!({"count": 2}))).await;
+    let side = view.image_size;
+    let picture = &view.pictures[1];
+    let drawn = server.get(picture).await.bytes().await.unwrap();
+    let drawn = image::load_from_memory(&drawn).unwrap().to_rgb8();
+
+    // A picture, with its settings or without, as squares or smooth.
+    let crisp = server.get(&format!("{picture}?download&scale=4")).await;
+    let name = crisp.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
+    assert!(name.ends_with(".4x.png\""), "{name}");
+    let crisp = crisp.bytes().await.unwrap();
+    assert_eq!(PictureParameters::of(&crisp).unwrap().picture, 1);
+    let crisp = image::load_from_memory(&crisp).unwrap().to_rgb8();
+    assert_eq!(crisp.dimensions(), (4 * side, 4 * side));
+    assert!(crisp.enumerate_pixels().all(|(x, y, pixel)| pixel == drawn.get_pixel(x / 4, y / 4)));
+    let plain = format!("{picture}?download&parameters=no&scale=4&pixels=smooth");
+    let smooth = server.get(&plain).await.bytes().await.unwrap();
+    assert!(PictureParameters::of(&smooth).is_err(), "settings that were not wanted");
+    let smooth = image::load_from_memory(&smooth).unwrap().to_rgb8();
+    assert_eq!(smooth.dimensions(), crisp.dimensions());
+    assert_ne!(smooth, crisp);
+    let shown = server.get(&format!("{picture}?scale=2&pixels=crisp")).await.bytes().await.unwrap();
+    assert_eq!(image::load_from_memory(&shown).unwrap().width(), 2 * side);
+
+    // Every kind of export.
+    let span = |count: u32| count * (2 * side + 4) + 4;
+    let scales = view.patch_nums.len() as u32;
+    for (kind, size) in [
+        ("gif", (2 * side, 2 * side)),
+        ("apng", (2 * side, 2 * side)),
+        ("webp", (2 * side, 2 * side)),
+        ("mp4", (2 * side, 2 * side)),
+        ("filmstrip", (span(scales), span(1))),
+        ("sheet", (span(2), span(2))),
+    ] {
+        let response = server.get(&at(&view, &format!("as={kind}&scale=2"))).await;
+        let bytes = response.bytes().await.unwrap();
+        let shape = FileShape::of(&bytes).unwrap();
+        assert_eq!((shape.width, shape.height), size, "{kind}");
+        assert_eq!(PictureParameters::of(&bytes).unwrap().request, view.request, "{kind}");
+    }
+    // None takes the place of another.
+    let gif = async |query: &str| {
+        let gif = server.get(&at(&view, &format!("as=gif{query}"))).await.bytes().await.unwrap();
+        (FileShape::of(&gif).unwrap().width, gif)
+    };
+    assert_eq!(gif("").await.0, side);
+    assert_ne!(gif("&scale=2&pixels=smooth").await.1, gif("&scale=2").await.1);
+
+    for (query, status, code) in [
+        ("scale=0", 400, ErrorCode::MalformedBody),
+        ("scale=9", 400, ErrorCode::MalformedBody),
+        ("scale=-1", 400, ErrorCode::MalformedBody),
+        ("scale=1.5", 400, ErrorCode::MalformedBody),
+        ("scale=99999999999", 400, ErrorCode::MalformedBody),
+        ("pixels=round", 400, ErrorCode::MalformedBody),
+    ] {
+        for path in [at(&view, &format!("as=gif&{query}")), format!("{picture}?{query}")] {
+            let (got, error) = refusal(server.get(&path).await).await;
+            assert_eq!((got, error.code), (status, code), "{path}: {}", error.message);
+        }
+    }
+}

@@ -88,15 +88,48 @@ pub(crate) fn thumbnail_path(model: &str, class: usize) -> String {
     path(&format!("api/classes/{class}/thumbnail?model={model}"))
 }
 
+/// How large a file's pictures are to be: so many times as they were drawn, with pixels as squares
+/// or smooth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FileSize {
+    pub(crate) times: u32,
+    pub(crate) crisp: bool,
+}
+
+impl FileSize {
+    /// Pictures as they were drawn.
+    pub(crate) const AS_DRAWN: Self = Self { times: 1, crisp: true };
+
+    /// What is offered of pictures of a side: as they were drawn, and larger up to what the server
+    /// makes.
+    pub(crate) fn times_of(side: u32) -> impl Iterator<Item = u32> {
+        const MOST: u32 = 1024;
+        [1, 2, 4, 8].into_iter().filter(move |times| *times == 1 || side * times <= MOST)
+    }
+
+    fn query(self) -> String {
+        match (self.times, self.crisp) {
+            (1, _) => String::new(),
+            (times, true) => format!("&scale={times}"),
+            (times, false) => format!("&scale={times}&pixels=smooth"),
+        }
+    }
+}
+
 /// Where a finished picture is downloaded.
-pub(crate) fn download_path(job: &JobId, picture: usize, with_parameters: bool) -> String {
+pub(crate) fn download_path(
+    job: &JobId,
+    picture: usize,
+    with_parameters: bool,
+    size: FileSize,
+) -> String {
     let parameters = if with_parameters { "" } else { "&parameters=no" };
-    format!("{}?download=1{parameters}", picture_path(job, picture))
+    format!("{}?download=1{parameters}{}", picture_path(job, picture), size.query())
 }
 
 /// Where a result is had as one file: `kind` as the server names it.
-pub(crate) fn export_path(job: &JobId, kind: &str, picture: usize) -> String {
-    path(&format!("api/results/{job}/export?as={kind}&picture={picture}"))
+pub(crate) fn export_path(job: &JobId, kind: &str, picture: usize, size: FileSize) -> String {
+    path(&format!("api/results/{job}/export?as={kind}&picture={picture}{}", size.query()))
 }
 
 /// Where the QR code of a result's link is.
@@ -162,7 +195,7 @@ async fn submit(request: &GenerateRequest) -> Result<Submitted, ErrorBody> {
 /// # Errors
 /// What the server says, or that it does not answer.
 pub(crate) async fn picture_bytes(job: &JobId, picture: usize) -> Result<Vec<u8>, ErrorBody> {
-    let of = download_path(job, picture, true);
+    let of = download_path(job, picture, true, FileSize::AS_DRAWN);
     let response = answer(Request::get(&of)).await?;
     response.binary().await.map_err(|error| unreadable(&error))
 }

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use gloo_timers::callback::Timeout;
 use var_dd_protocol::JobId;
 use wasm_bindgen::JsCast;
-use web_sys::{HtmlElement, HtmlInputElement};
+use web_sys::{HtmlElement, HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
 use super::{notices::in_notices, share::use_share};
 use crate::{
-    api,
+    api::{self, FileSize},
     hooks::{Key, owner_token, use_backend, use_keys},
-    state::job::Job,
+    state::{job::Job, words},
 };
 
 /// Properties of [`Actions`].
@@ -78,7 +78,12 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
                 popovertarget="download-menu"
             >{ "Download" }</button>
             if let Some(job) = job {
-                <Downloads key={job.id().to_string()} job={job.clone()} forward={props.forward} />
+                <Downloads
+                    key={job.id().to_string()}
+                    job={job.clone()}
+                    forward={props.forward}
+                    crisp={props.crisp}
+                />
             }
             { in_notices(share.card) }
         </div>
@@ -90,6 +95,7 @@ pub(crate) fn Actions(props: &ActionsProps) -> Html {
 struct DownloadsProps {
     job: Rc<Job>,
     forward: Option<usize>,
+    crisp: bool,
 }
 
 /// The menu under Download: files, what is in them, and the way to be rid of all.
@@ -108,6 +114,17 @@ fn Downloads(props: &DownloadsProps) -> Html {
         let with_parameters = with_parameters.setter();
         Callback::from(move |event: Event| {
             with_parameters.set(event.target_unchecked_into::<HtmlInputElement>().checked());
+        })
+    };
+    let times = use_state_eq(|| 1);
+    let size = FileSize { times: *times, crisp: props.crisp };
+    let sizes: Vec<u32> = FileSize::times_of(job.about.image_size).collect();
+    let on_size = {
+        let (times, sizes) = (times.setter(), sizes.clone());
+        Callback::from(move |event: Event| {
+            let list: HtmlSelectElement = event.target_unchecked_into();
+            let chosen = usize::try_from(list.selected_index()).ok();
+            times.set(chosen.and_then(|at| sizes.get(at).copied()).unwrap_or(1));
         })
     };
     let on_all = {
@@ -129,6 +146,16 @@ fn Downloads(props: &DownloadsProps) -> Html {
     html! {
         <div ref={list} id="download-menu" class="menu" popover="auto">
             if job.is_finished() {
+                <label class="file-size">
+                    <span>{ "Size" }</span>
+                    <select data-testid="download-size" onchange={on_size}>
+                        { for sizes.iter().map(|&each| html! {
+                            <option key={each} selected={each == *times}>
+                                { words::file_size(job.about.image_size, each, props.crisp) }
+                            </option>
+                        }) }
+                    </select>
+                </label>
                 if several {
                     <button type="button" data-testid="download-all" onclick={on_all}>
                         { format!("All {}", pictures.len()) }
@@ -139,11 +166,11 @@ fn Downloads(props: &DownloadsProps) -> Html {
                         key={picture}
                         class="button file"
                         data-testid={(picture == pictures[0]).then_some("download")}
-                        href={api::download_path(&id, picture, *with_parameters)}
+                        href={api::download_path(&id, picture, *with_parameters, size)}
                         download=""
                     >{ if job.frames.len() > 1 { format!("Picture {} (PNG)", picture + 1) } else { "Picture (PNG)".to_owned() } }</a>
                 }) }
-                { exports(&id, pictures.first().copied().unwrap_or(0), job.frames.len() > 1) }
+                { exports(&id, pictures.first().copied().unwrap_or(0), job.frames.len() > 1, size) }
                 <label class="tick">
                     <input type="checkbox" checked={*with_parameters} onchange={on_parameters} />
                     <span>{ "settings in the file" }</span>
@@ -157,7 +184,7 @@ fn Downloads(props: &DownloadsProps) -> Html {
 }
 
 /// A result as one file, and the code of its link.
-fn exports(id: &JobId, picture: usize, several: bool) -> Html {
+fn exports(id: &JobId, picture: usize, several: bool, size: FileSize) -> Html {
     let kinds = [
         ("gif", "Animation (GIF)"),
         ("apng", "Animation (APNG)"),
@@ -174,7 +201,7 @@ fn exports(id: &JobId, picture: usize, several: bool) -> Html {
                     key={kind}
                     class="button"
                     data-testid={format!("export-{kind}")}
-                    href={api::export_path(id, kind, picture)}
+                    href={api::export_path(id, kind, picture, size)}
                     download=""
                 >{ name }</a>
             }) }

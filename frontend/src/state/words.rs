@@ -300,6 +300,16 @@ fn tokens(count: u32) -> String {
     counted(count as usize, "token", "tokens")
 }
 
+/// How large the pictures of a file are: pictures of a side so many times enlarged.
+pub(crate) fn file_size(side: u32, times: u32, crisp: bool) -> String {
+    let pixels = side * times;
+    match (times, crisp) {
+        (1, _) => format!("{pixels} px, as drawn"),
+        (_, true) => format!("{pixels} px, crisp"),
+        (_, false) => format!("{pixels} px, smooth"),
+    }
+}
+
 /// What a picture shows, for those who do not see it.
 pub(crate) fn alternative(about: &About, picture: usize, side: Option<u32>) -> String {
     let which =

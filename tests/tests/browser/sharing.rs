@@ -50,6 +50,56 @@ async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
 }
 
 #[tokio::test]
+async fn files_are_as_large_as_is_chosen_and_crisp_or_smooth_as_the_stage() -> Result<()> {
+    let program = Program::start(&[])?;
+    let side = program.info().await?.models[0].image_size;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        playground.wait_until_ready().await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        playground.wait_until_shown().await?;
+        playground.choose("downloads").await?;
+        let file = "const load = async name => { \
+                const link = document.querySelector(`[data-testid=${name}]`); \
+                const picture = await createImageBitmap(await (await fetch(link.href)).blob()); \
+                const canvas = new OffscreenCanvas(picture.width, picture.height); \
+                const context = canvas.getContext('2d'); \
+                context.drawImage(picture, 0, 0); \
+                const colours = new Set(); \
+                const { data } = context.getImageData(0, 0, picture.width, picture.height); \
+                for (let at = 0; at < data.length; at += 4) \
+                    colours.add(data[at] << 16 | data[at + 1] << 8 | data[at + 2]); \
+                return [picture.width, colours.size]; }; \
+            return [await load('download'), await load('export-webp')]";
+        let drawn = playground.page.value(file).await?;
+        ensure!(drawn[0][0] == json!(side) && drawn[1][0] == json!(side), "{drawn}");
+        let choose = "const list = document.querySelector('[data-testid=download-size]'); \
+            list.selectedIndex = 2; \
+            list.dispatchEvent(new Event('change', { bubbles: true })); \
+            return list.options[2].textContent";
+        playground.page.value(choose).await?;
+        let larger = "return document.querySelector('[data-testid=download]') \
+            .href.includes('scale=4')";
+        playground.page.wait_for("larger files", larger).await?;
+        let smooth = playground.page.value(file).await?;
+        ensure!(smooth[0][0] == json!(4 * side) && smooth[1][0] == json!(4 * side), "{smooth}");
+        ensure!(smooth[0][1] != drawn[0][1], "as many colours as drawn: {smooth}, {drawn}");
+        playground.page.value("document.querySelector('[data-testid=pixels]').click()").await?;
+        let crisp = "return !document.querySelector('[data-testid=download]') \
+            .href.includes('smooth')";
+        playground.page.wait_for("crisp files", crisp).await?;
+        let crisp = playground.page.value(file).await?;
+        ensure!(crisp[0] == json!([4 * side, drawn[0][1]]), "{crisp}, {drawn}");
+        let problems = playground.page.accessibility_problems().await?;
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_video_plays_and_ends_with_the_finished_picture() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
