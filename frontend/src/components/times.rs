@@ -14,11 +14,6 @@ pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
     let Some((job, parts)) = job.and_then(|job| Some((job, job.parts_of_time()?))) else {
         return Html::default();
     };
-    // Of a job that this page did not ask for, nobody here knows the click.
-    let since = match job.clicked_ms() {
-        Some(_) => "from click to last frame",
-        None => "from acceptance to last frame",
-    };
     let total: f64 = parts.iter().map(|&(_, ms)| ms).sum();
     let mut at = 0.0;
     let bar = parts.iter().enumerate().map(|(number, &(_, ms))| {
@@ -85,7 +80,17 @@ pub(crate) fn times(job: Option<&Rc<Job>>) -> Html {
                         <dd>{ duration(drawing) }</dd>
                     </div>
                     { lines(true) }
-                    <div class="total"><dt>{ since }</dt><dd>{ duration(total) }</dd></div>
+                    <div class="total">
+                        <dt>{ "from acceptance to last frame" }</dt>
+                        <dd>{ duration(total) }</dd>
+                    </div>
+                    // Of a job that this page did not ask for, nobody here knows the click.
+                    if let Some(ms) = job.on_the_way_ms() {
+                        <div class="on-the-way" data-testid="times-on-the-way">
+                            <dt>{ "on top, network and browser" }</dt>
+                            <dd>{ duration(ms) }</dd>
+                        </div>
+                    }
                 </dl>
             </div>
         </div>

@@ -62,8 +62,6 @@ pub(crate) type Place = (u32, u32);
 pub(crate) struct Frame {
     /// Number of its event.
     pub(crate) seq: u64,
-    /// Milliseconds since the click, or since acceptance where this page did not see the click.
-    pub(crate) ms: f64,
     /// Milliseconds since acceptance, by the server's clock.
     pub(crate) at_ms: f64,
     pub(crate) picture: Picture,
@@ -129,8 +127,6 @@ pub(crate) struct RunningPass {
 /// A part of the time from a click to the last frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimePart {
-    /// On the way to the server and back, and in the browser.
-    Network,
     /// In the queue.
     Wait,
     Transformer,
@@ -177,6 +173,8 @@ pub(crate) struct Job {
     pub(crate) frames: Vec<BTreeMap<Place, Frame>>,
     /// When the person clicked, by the clock of this document.
     clicked_ms: Option<f64>,
+    /// When the last frame arrived that this page saw arrive, by the same clock.
+    arrived_ms: Option<f64>,
     last_seq: Option<u64>,
 }
 
@@ -196,6 +194,7 @@ impl Job {
             error: None,
             frames,
             clicked_ms,
+            arrived_ms: None,
             last_seq: None,
         }
     }
@@ -210,7 +209,7 @@ impl Job {
             job.error.clone_from(&view.error);
             for entry in &view.frames {
                 let header = &entry.header;
-                job.insert(entry.seq, header, header.at_ms, Picture::at(entry.url.clone()));
+                job.insert(entry.seq, header, Picture::at(entry.url.clone()));
             }
         }
         job
@@ -247,34 +246,28 @@ impl Job {
         Some((pictures_ms - timings.queue_ms).max(0.0))
     }
 
-    /// Milliseconds to the finished pictures, and to the last frame of all, of a finished job:
-    /// since the click where this page saw it, else since acceptance.
+    /// Milliseconds from acceptance to the finished pictures, and to the last frame of all, of a
+    /// finished job: by the server's clock, so that they are the same wherever and whenever it is
+    /// looked at.
     pub(crate) fn totals(&self) -> Option<(f64, f64)> {
-        let timings = self.timings.filter(|_| self.is_finished())?;
-        let times = self.frames.iter().flat_map(BTreeMap::values).map(|frame| frame.ms);
-        let all_ms = times.reduce(f64::max).unwrap_or(timings.last_frame_ms);
-        let pictures_ms = self.last_picture().map_or(all_ms, |picture| picture.ms);
-        Some((pictures_ms, all_ms))
+        let all_ms = self.timings.filter(|_| self.is_finished())?.last_frame_ms;
+        Some((self.last_picture().map_or(all_ms, |picture| picture.at_ms), all_ms))
     }
 
-    /// Where the time of a finished job went, from the click (else from acceptance) to its last
-    /// frame. The parts make the whole.
-    pub(crate) fn parts_of_time(&self) -> Option<[(TimePart, f64); 5]> {
-        let (timings, (_, all_ms)) = (self.timings?, self.totals()?);
-        let within = |ms: f64, left: f64| ms.clamp(0.0, left.max(0.0));
-        let server_ms = within(timings.last_frame_ms, all_ms);
-        let queue_ms = within(timings.queue_ms, server_ms);
-        let transformer_ms = within(timings.transformer_ms, server_ms - queue_ms);
-        let decode_ms = within(timings.decode_ms, server_ms - queue_ms - transformer_ms);
-        // The rest of the server's time goes to encoding, which runs beside the others.
-        let encode_ms = server_ms - queue_ms - transformer_ms - decode_ms;
-        Some([
-            (TimePart::Network, all_ms - server_ms),
-            (TimePart::Wait, queue_ms),
-            (TimePart::Transformer, transformer_ms),
-            (TimePart::Decoder, decode_ms),
-            (TimePart::Encoding, encode_ms),
-        ])
+    /// Where the time of a finished job went, from acceptance to its last frame. The parts make
+    /// the whole.
+    pub(crate) fn parts_of_time(&self) -> Option<[(TimePart, f64); 4]> {
+        let timings = self.timings.filter(|_| self.is_finished())?;
+        let wait_ms = timings.queue_ms.clamp(0.0, timings.last_frame_ms.max(0.0));
+        let [transformer, decoder, encoding] = parts_of_drawing(&timings);
+        Some([(TimePart::Wait, wait_ms), transformer, decoder, encoding])
+    }
+
+    /// Milliseconds that the way to the server and back took, and the browser, of a finished job
+    /// that was asked for on this page: from the click to the last frame, less the server's part.
+    pub(crate) fn on_the_way_ms(&self) -> Option<f64> {
+        let (_, all_ms) = self.totals()?;
+        Some((self.arrived_ms? - self.clicked_ms? - all_ms).max(0.0))
     }
 
     /// Milliseconds from when drawing began to a frame of this job, by the server's clock: what
@@ -340,18 +333,15 @@ impl Job {
     /// Notes a frame that arrived at `now_ms` by the clock of this document.
     pub(crate) fn frame(&mut self, seq: u64, header: &FrameHeader, picture: Picture, now_ms: f64) {
         if self.is_news(seq) {
-            let ms = self.clicked_ms.map_or(header.at_ms, |clicked| now_ms - clicked);
-            self.insert(seq, header, ms, picture);
+            self.arrived_ms = Some(now_ms);
+            self.insert(seq, header, picture);
         }
     }
 
-    fn insert(&mut self, seq: u64, header: &FrameHeader, ms: f64, picture: Picture) {
+    fn insert(&mut self, seq: u64, header: &FrameHeader, picture: Picture) {
         self.last_seq = self.last_seq.max(Some(seq));
         if let Some(frames) = self.frames.get_mut(header.picture as usize) {
-            frames.insert(
-                (header.pass, header.scale),
-                Frame { seq, ms, at_ms: header.at_ms, picture },
-            );
+            frames.insert((header.pass, header.scale), Frame { seq, at_ms: header.at_ms, picture });
         }
     }
 
@@ -490,13 +480,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn times_are_counted_from_the_click_where_it_was_seen() {
-        let mut own = Job::new(job(two_steps(), 1).about, Some(100.0));
-        own.frame(1, &header(0, (0, 0), 5.0), Picture::at("a"), 150.0);
-        assert_eq!(own.frames[0][&(0, 0)].ms, 50.0);
-        let mut others = job(two_steps(), 1);
-        others.frame(1, &header(0, (0, 0), 5.0), Picture::at("a"), 150.0);
-        assert_eq!(others.frames[0][&(0, 0)].ms, 5.0);
+    fn what_a_job_took_is_the_same_live_and_as_the_server_tells_it_later() {
+        let timings = Timings { queue_ms: 5.0, last_frame_ms: 85.0, ..Timings::default() };
+        let seen = |clicked_ms: Option<f64>| {
+            let mut job = Job::new(job(two_steps(), 1).about, clicked_ms);
+            job.frame(1, &header(0, (1, 3), 85.0), Picture::at("a"), 250.0);
+            assert_eq!((job.totals(), job.on_the_way_ms()), (None, None), "it has not finished");
+            job.event(2, JobEvent::Finished { timings });
+            job
+        };
+        let (own, others) = (seen(Some(100.0)), seen(None));
+        assert_eq!(own.totals(), Some((85.0, 85.0)));
+        assert_eq!(own.totals(), others.totals());
+        assert_eq!(own.parts_of_time(), others.parts_of_time());
+        assert_eq!(own.on_the_way_ms(), Some(65.0));
+        assert_eq!(others.on_the_way_ms(), None, "nobody here knows the click");
     }
 
     #[test]
@@ -521,8 +519,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_parts_of_the_time_make_the_whole() {
-        let parts = |clicked_ms: Option<f64>, transformer_ms: f64| {
-            let mut job = Job::new(job(two_steps(), 1).about, clicked_ms);
+        let parts = |transformer_ms: f64| {
+            let mut job = job(two_steps(), 1);
             job.frame(1, &header(0, (1, 3), 85.0), Picture::at("a"), 115.0);
             assert_eq!(job.parts_of_time(), None, "it has not finished");
             let timings = Timings {
@@ -535,10 +533,9 @@ pub(crate) mod tests {
             job.event(2, JobEvent::Finished { timings });
             job.parts_of_time().unwrap().map(|(_, ms)| ms)
         };
-        assert_eq!(parts(Some(0.0), 50.0), [30.0, 5.0, 50.0, 20.0, 10.0]);
-        assert_eq!(parts(None, 50.0), [0.0, 5.0, 50.0, 20.0, 10.0], "without a click");
+        assert_eq!(parts(50.0), [5.0, 50.0, 20.0, 10.0]);
         // Passes that overlap count once.
-        assert_eq!(parts(None, 75.0).iter().sum::<f64>(), 85.0);
+        assert_eq!(parts(75.0).iter().sum::<f64>(), 85.0);
     }
 
     #[test]

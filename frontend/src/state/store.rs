@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_click_becomes_a_job_with_frames_timed_from_the_click() {
+    fn a_click_becomes_a_job_that_knows_when_it_was() {
         let store = frame(&accepted(&store(), 1, 5), 5, 2);
         assert_eq!(store.answer(1), Some(&Answer::Accepted(id(5))));
         let job = store.job(&id(5)).unwrap();
@@ -462,7 +462,7 @@ mod tests {
             (job.about.class_name.as_str(), job.about.plan_name.as_deref()),
             ("class 1", Some("2 steps"))
         );
-        assert_eq!(job.frames[0][&(0, 0)].ms, 15.0);
+        assert_eq!((job.clicked_ms(), job.has_frames()), (Some(10.0), true));
     }
 
     #[test]

@@ -76,11 +76,11 @@ impl Timeline {
         Self { tiles, groups }
     }
 
-    /// Milliseconds at which each tile was drawn, for playing them in order; absent where it is
-    /// not.
+    /// Milliseconds at which each tile was drawn, by the server's clock, for playing them in order:
+    /// however long they were on their way. Absent where it is not drawn.
     pub(crate) fn times(&self) -> Vec<Option<f64>> {
         let frames = || self.tiles.iter().map(|tile| tile.frame.as_ref());
-        let mut times: Vec<_> = frames().map(|frame| frame.map(|frame| frame.ms)).collect();
+        let mut times: Vec<_> = frames().map(|frame| frame.map(|frame| frame.at_ms)).collect();
         let first = frames().flatten().next();
         if let Some((first, finished)) = first.zip(frames().next_back().flatten())
             && finished.seq < first.seq
@@ -88,9 +88,9 @@ impl Timeline {
             // The finished picture came before the steps to it. Played, it comes after them, and as
             // long after the last step as it was drawn before the first: at its own time it would
             // be over before anything was seen.
-            let newest = times.iter().flatten().copied().fold(first.ms, f64::max);
+            let newest = times.iter().flatten().copied().fold(first.at_ms, f64::max);
             if let Some(time) = times.last_mut() {
-                *time = Some(newest + (first.ms - finished.ms).max(0.0));
+                *time = Some(newest + (first.at_ms - finished.at_ms).max(0.0));
             }
         }
         times
@@ -203,7 +203,7 @@ mod tests {
         let timeline = Timeline::of(&hurried(two_steps(), 1, 6), None);
         assert_eq!(timeline.times(), [110.0, 120.0, 130.0, 140.0, 150.0, 160.0].map(Some));
         assert_eq!(
-            timeline.tiles[5].frame.as_ref().unwrap().ms,
+            timeline.tiles[5].frame.as_ref().unwrap().at_ms,
             100.0,
             "the strip tells when it came"
         );
@@ -215,6 +215,17 @@ mod tests {
                 .collect();
             assert_eq!(seen, [0, 1, 2, 3, 4, 5].map(Some), "{pace:?}");
         }
+    }
+
+    #[test]
+    fn scales_play_as_the_server_drew_them_however_they_came() {
+        let mut job = Job::new(job(two_steps(), 1).about, Some(0.0));
+        // All at once, late.
+        for (number, at_ms) in (0..3).zip([110.0, 130.0, 190.0]) {
+            job.frame(number.into(), &header(0, (0, number), at_ms), Picture::at("a"), 900.0);
+        }
+        let times = Timeline::of(&job, None).times();
+        assert_eq!(times[..3], [110.0, 130.0, 190.0].map(Some));
     }
 
     #[test]

@@ -79,7 +79,6 @@ pub(crate) fn state(job: &Job) -> String {
 /// A part of the time.
 pub(crate) fn part_of_time(part: TimePart) -> &'static str {
     match part {
-        TimePart::Network => "network and browser",
         TimePart::Wait => "waiting",
         TimePart::Transformer => "transformer",
         TimePart::Decoder => "decoder",
