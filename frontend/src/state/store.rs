@@ -17,7 +17,7 @@ use super::{
 const JOBS_KEPT: usize = 24;
 
 /// Newest jobs of a kind whose median is what that kind takes.
-const JOBS_OF_A_MEDIAN: usize = 5;
+const JOBS_OF_A_MEDIAN: usize = 3;
 
 /// How the page is connected.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -237,18 +237,26 @@ impl Store {
         self.order.iter().rev().filter_map(|id| self.jobs.get(id))
     }
 
-    /// How long finished jobs of this kind took on the device for their pictures, in milliseconds:
-    /// the median of the newest, so that one that met with other work does not count alone. Own
-    /// jobs, also those before a reload, or others' where there are none: the example may have
-    /// been drawn when the machine had nothing else to do.
+    /// How long finished jobs of this kind take on the device for their pictures, in milliseconds:
+    /// the median of the newest, so that one that met with other work does not count alone, at the
+    /// pace of what was drawn since. Own jobs, also those before a reload, or others' where there
+    /// are none: the example may have been drawn when the machine had nothing else to do.
     pub(crate) fn measured_ms(&self, like: &GenerateRequest) -> Option<f64> {
         let of_jobs = |are_own: bool| {
             let jobs = self.newest_first().filter(move |job| self.is_own(job.id()) == are_own);
-            jobs.map(|job| (&job.about.request, job.drawn_ms()))
+            jobs.filter_map(|job| Some((&job.about.request, job.drawn_ms()?)))
         };
         let before = self.mine.iter().filter(|own| !self.jobs.contains_key(&own.id));
-        let before = before.map(|own| (&own.request, own.drawn_ms));
-        median_ms(of_jobs(true).chain(before), like).or_else(|| median_ms(of_jobs(false), like))
+        let before = before.filter_map(|own| Some((&own.request, own.drawn_ms?)));
+        let own: Vec<_> = of_jobs(true).chain(before).collect();
+        let newest = own.iter().position(|(request, _)| are_alike(request, like));
+        match newest {
+            Some(newest) => {
+                let (since, until) = own.split_at(newest);
+                Some(median_ms(until.iter().copied(), like)? * pace(since, until))
+            }
+            None => median_ms(of_jobs(false), like),
+        }
     }
 
     /// The state after something happened.
@@ -379,22 +387,39 @@ impl Store {
     }
 }
 
+/// Whether requests take the same time on a machine that is as busy.
+fn are_alike(one: &GenerateRequest, other: &GenerateRequest) -> bool {
+    one.plan == other.plan
+        && one.explore == other.explore
+        && one.model == other.model
+        && one.count == other.count
+        && one.last_frame_first == other.last_frame_first
+}
+
 /// The median of the newest jobs (newest first) that are like one.
 fn median_ms<'a>(
-    jobs: impl Iterator<Item = (&'a GenerateRequest, Option<f64>)>,
+    jobs: impl Iterator<Item = (&'a GenerateRequest, f64)>,
     like: &GenerateRequest,
 ) -> Option<f64> {
-    let alike = |request: &GenerateRequest| {
-        request.plan == like.plan
-            && request.explore == like.explore
-            && request.model == like.model
-            && request.count == like.count
-            && request.last_frame_first == like.last_frame_first
-    };
-    let times = jobs.filter(|(request, _)| alike(request)).filter_map(|(_, ms)| ms);
-    let mut times: Vec<f64> = times.take(JOBS_OF_A_MEDIAN).collect();
-    times.sort_by(f64::total_cmp);
-    times.get(times.len().saturating_sub(1) / 2).copied()
+    let times = jobs.filter(|(request, _)| are_alike(request, like)).map(|(_, ms)| ms);
+    median(times.take(JOBS_OF_A_MEDIAN))
+}
+
+/// The one in the middle.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied()
+}
+
+/// How many times as long jobs take `since` as ones of their kinds did `until` then, both newest
+/// first: the machine may have got more to do, or less.
+fn pace(since: &[(&GenerateRequest, f64)], until: &[(&GenerateRequest, f64)]) -> f64 {
+    let ratios = since.iter().filter_map(|&(request, ms)| {
+        let before = median_ms(until.iter().copied(), request).filter(|&before| before > 0.0)?;
+        Some(ms / before)
+    });
+    median(ratios.take(JOBS_OF_A_MEDIAN)).unwrap_or(1.0)
 }
 
 #[cfg(test)]
@@ -593,6 +618,37 @@ mod tests {
         drawn.own_news().into_iter().for_each(|own| mine.note(own));
         let reloaded = example.after(Action::Mine(Rc::new(mine)));
         assert_eq!(reloaded.measured_ms(&like), Some(700.0));
+    }
+
+    #[test]
+    fn a_plan_is_expected_at_the_pace_of_what_was_drawn_since() {
+        let one_step = Plan::FewStep { t_list: vec![0], loss_split_t: 2 };
+        let took = |store: &Store, bits: u32, plan: &Plan, ms: f64| {
+            let asked = store.after(Action::Asked { tag: bits, now_ms: 0.0 });
+            let (job, request) = (id(bits.into()), request(plan.clone(), 1));
+            let store = asked.after(Action::Accepted { tag: bits, job, request });
+            let timings = var_dd_protocol::Timings { last_frame_ms: ms, ..Default::default() };
+            event(&store, bits.into(), 1, JobEvent::Finished { timings })
+        };
+        let of = |store: &Store, plan: &Plan| store.measured_ms(&request(plan.clone(), 1));
+        let mut quiet = store();
+        for (bits, (plan, ms)) in
+            (1..).zip([(&one_step, 50.0), (&one_step, 50.0), (&two_steps(), 100.0)])
+        {
+            quiet = took(&quiet, bits, plan, ms);
+        }
+        assert_eq!(of(&quiet, &two_steps()), Some(100.0));
+        // Something else keeps the machine busy: other plans are slower as well.
+        let busy = took(&quiet, 5, &one_step, 150.0);
+        assert_eq!(of(&busy, &two_steps()), Some(300.0));
+        // Of a plan of its own, one alone does not count.
+        assert_eq!(of(&busy, &one_step), Some(50.0));
+        let busy = took(&busy, 6, &one_step, 160.0);
+        assert_eq!(of(&busy, &one_step), Some(150.0));
+        // Its own newest time tells more than the pace of others before it.
+        let again = took(&busy, 7, &two_steps(), 280.0);
+        let again = took(&again, 8, &two_steps(), 290.0);
+        assert_eq!(of(&again, &two_steps()), Some(280.0));
     }
 
     #[test]
