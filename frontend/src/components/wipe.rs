@@ -12,6 +12,9 @@ pub(crate) struct WipeProps {
     pub(crate) names: Vec<String>,
     /// The two that lie over each other.
     pub(crate) pair: (usize, usize),
+    /// What stands for a name under its picture, where none can be chosen; the name if absent.
+    #[prop_or_default]
+    pub(crate) captions: Vec<Html>,
     /// Where others can be chosen: the new pair.
     #[prop_or_default]
     pub(crate) on_pair: Option<Callback<(usize, usize)>>,
@@ -55,7 +58,8 @@ pub(crate) fn Wipe(props: &WipeProps) -> Html {
     let (left, right) = props.pair;
     let choice = |label: &'static str, chosen: usize, other: usize, is_left: bool| {
         let Some(on_pair) = props.on_pair.clone() else {
-            return html! { <span>{ &props.names[chosen] }</span> };
+            let caption = props.captions.get(chosen).cloned();
+            return caption.unwrap_or_else(|| html! { <span>{ &props.names[chosen] }</span> });
         };
         let onchange = Callback::from(move |event: Event| {
             let input: HtmlSelectElement = event.target_unchecked_into();

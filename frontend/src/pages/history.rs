@@ -541,6 +541,11 @@ fn draw_pair(pair: &Pair) -> Html {
             <img src={view.pictures[0].clone()} alt={name(view)} draggable="false" />
         }
     };
+    let caption = |view: &JobView| {
+        html! {
+            <Link<Route> to={Route::Result { id: view.id.to_string() }}>{ name(view) }</Link<Route>>
+        }
+    };
     let link = history::comparison(&one.request, &other.request, &one.class_name);
     html! {
         <section class="history-pair" data-testid="history-pair" aria-label="Two results compared">
@@ -548,21 +553,17 @@ fn draw_pair(pair: &Pair) -> Html {
                 left={picture(one)}
                 right={picture(other)}
                 names={vec![name(one), name(other)]}
+                captions={vec![caption(one), caption(other)]}
                 pair={(0, 1)}
             />
-            <p class="hint">
-                <Link<Route> to={Route::Result { id: one.id.to_string() }}>{ name(one) }</Link<Route>>
-                { " beside " }
-                <Link<Route> to={Route::Result { id: other.id.to_string() }}>
-                    { name(other) }
-                </Link<Route>>
-                if let Some(link) = link {
-                    { ". They differ in their plan alone: " }
+            if let Some(link) = link {
+                <p class="hint">
+                    { "They differ in their plan alone: " }
                     <a href={api::path(&link.to_string())} data-testid="history-pair-compare">
                         { "compare the plans in step" }
                     </a>
-                }
-            </p>
+                </p>
+            }
             <Link<Route> to={Route::History}>{ "Close the comparison" }</Link<Route>>
         </section>
     }

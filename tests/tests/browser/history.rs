@@ -124,6 +124,10 @@ async fn results_are_found_starred_and_compared() -> Result<()> {
             stranger.element_appears("history-pair").await?;
             found(&stranger, 0).await?;
         }
+            let seeds = "return document.querySelector('[data-testid=history-pair]').innerText \
+                .split('seed ').length - 1";
+            let seeds = playground.page.value(seeds).await?;
+            ensure!(seeds == json!(2), "{look:?}: two results are named {seeds} times");
         Ok(())
     })
     .await
