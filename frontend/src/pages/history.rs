@@ -186,58 +186,62 @@ pub(crate) fn History() -> Html {
             }
             { draw_pair(&pair) }
             { draw_search(&search, &filters_open, &all) }
-            <div class="history-bar" role="group" aria-label="What to do with results">
-                <p data-testid="history-count" data-found={found.len().to_string()}>
-                    { match few {
-                        0 => format!("{which} of {}", all.len()),
-                        few => format!("{few} of {} chosen", found.len()),
-                    } }
-                </p>
-                <button
-                    type="button"
-                    class="quiet"
-                    data-testid="history-choose-all"
-                    disabled={found.is_empty()}
-                    onclick={choose_found}
-                >{ if is_all_chosen { "Choose none" } else { "Choose all" } }</button>
-                <button
-                    type="button"
-                    data-testid="history-compare"
-                    disabled={few != 2}
-                    onclick={compare}
-                >{ "Compare two" }</button>
-                <button
-                    type="button"
-                    data-testid="history-star"
-                    disabled={few == 0}
-                    onclick={star_all}
-                >{ "Star" }</button>
-                <button
-                    type="button"
-                    data-testid="history-delete"
-                    disabled={few == 0}
-                    onclick={delete}
-                >{ "Delete" }</button>
-                <button
-                    type="button"
-                    data-testid="history-zip"
-                    disabled={meant.is_empty() || *bundling}
-                    onclick={bundle}
-                >{ "Pictures (ZIP)" }</button>
-                <button
-                    type="button"
-                    data-testid="history-export"
-                    disabled={meant.is_empty()}
-                    onclick={export}
-                >{ "Export list" }</button>
-                { file_button(
-                    "history-import",
-                    "Import list",
-                    &["application/json", ".json"],
-                    true,
-                    &NodeRef::default(),
-                    &import,
-                ) }
+            <div class="history-bars">
+                <div class="history-bar" role="group" aria-label="What to do with those chosen">
+                    <p data-testid="history-count" data-found={found.len().to_string()}>
+                        { match few {
+                            0 => format!("{which} of {}", all.len()),
+                            few => format!("{few} of {} chosen", found.len()),
+                        } }
+                    </p>
+                    <button
+                        type="button"
+                        class="quiet"
+                        data-testid="history-choose-all"
+                        disabled={found.is_empty()}
+                        onclick={choose_found}
+                    >{ if is_all_chosen { "Choose none" } else { "Choose all" } }</button>
+                    <button
+                        type="button"
+                        data-testid="history-compare"
+                        disabled={few != 2}
+                        onclick={compare}
+                    >{ "Compare two" }</button>
+                    <button
+                        type="button"
+                        data-testid="history-star"
+                        disabled={few == 0}
+                        onclick={star_all}
+                    >{ "Star" }</button>
+                    <button
+                        type="button"
+                        data-testid="history-delete"
+                        disabled={few == 0}
+                        onclick={delete}
+                    >{ "Delete" }</button>
+                </div>
+                <div class="history-bar history-files" role="group" aria-label="Files">
+                    <button
+                        type="button"
+                        data-testid="history-zip"
+                        disabled={meant.is_empty() || *bundling}
+                        onclick={bundle}
+                    >{ "Pictures (ZIP)" }</button>
+                    <button
+                        type="button"
+                        data-testid="history-export"
+                        disabled={meant.is_empty()}
+                        onclick={export}
+                    >{ "Export list" }</button>
+                    { file_button(
+                        "history-import",
+                        "Import list",
+                        &["application/json", ".json"],
+                        true,
+                        &NodeRef::default(),
+                        &import,
+                    ) }
+                </div>
             </div>
             <p class="hint history-advice">
                 { "Tick two to compare them. Without a choice, files hold all that was found. An \

@@ -88,6 +88,12 @@ async fn results_are_found_starred_and_compared() -> Result<()> {
             found(&playground, 2).await?;
             ensure!(listed(&playground).await? == json!([other, one]), "the newest is not first");
             check(&playground, "the history").await?;
+            let cut = "return [...document.querySelectorAll('.history-bar :is(p, button)')] \
+                .filter(element => { const box = element.getBoundingClientRect(); \
+                    return box.left < 0 || box.right > innerWidth; }) \
+                .map(element => element.textContent)";
+            let cut = playground.page.value(cut).await?;
+            ensure!(cut == json!([]), "{look:?}: cut off: {cut}");
 
             playground.fill("history-text", "41").await?;
             found(&playground, 1).await?;
@@ -118,16 +124,16 @@ async fn results_are_found_starred_and_compared() -> Result<()> {
             playground.choose("history-compare").await?;
             playground.element_appears("history-pair").await?;
             check(&playground, "two results compared").await?;
+            let seeds = "return document.querySelector('[data-testid=history-pair]').innerText \
+                .split('seed ').length - 1";
+            let seeds = playground.page.value(seeds).await?;
+            ensure!(seeds == json!(2), "{look:?}: two results are named {seeds} times");
             let address = playground.page.address().await?;
             let path = address.strip_prefix(&program.url("")).context("elsewhere")?.to_owned();
             let stranger = Playground::open(browsers, &program, look, &path).await?;
             stranger.element_appears("history-pair").await?;
             found(&stranger, 0).await?;
         }
-            let seeds = "return document.querySelector('[data-testid=history-pair]').innerText \
-                .split('seed ').length - 1";
-            let seeds = playground.page.value(seeds).await?;
-            ensure!(seeds == json!(2), "{look:?}: two results are named {seeds} times");
         Ok(())
     })
     .await
