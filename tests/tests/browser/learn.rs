@@ -101,3 +101,28 @@ async fn lessons_lead_to_the_text_on_the_method() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn the_ways_between_lessons_stay_in_one_place() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::DESKTOP, Look::LAPTOP, Look::PHONE, Look::NARROW.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/learn").await?;
+            playground.element_appears("lesson-on").await?;
+            let place = "return ['lesson-back', 'lesson-on'].map(name => { \
+                const box = document.querySelector(`[data-testid=${name}]`) \
+                    .getBoundingClientRect(); \
+                return [box.left, box.top, box.bottom <= innerHeight].join(); })";
+            let first = playground.page.value(place).await?;
+            ensure!(!first.to_string().contains("false"), "{look:?}: out of sight, {first}");
+            for lesson in 2..=7 {
+                playground.choose("lesson-on").await?;
+                playground.wait_for_attribute("lesson", "lesson", &lesson.to_string()).await?;
+                let now = playground.page.value(place).await?;
+                ensure!(now == first, "{look:?}, lesson {lesson}: from {first} to {now}");
+            }
+        }
+        Ok(())
+    })
+    .await
+}
