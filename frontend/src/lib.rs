@@ -36,7 +36,7 @@
 //! | `job-state` | line of words under the stage | `data-state`: `none`, `asking`, `queued`, `running`, `finished`, `failed`, `cancelled`, `expired`, `refused`; `data-job`: its name |
 //! | `connection` | on the body of the page | `data-connection`: `connecting`, `open`, `http`, `lost`, `refused` |
 //! | `said` | what is read out of it | |
-//! | `stage` | the large square | `data-picture`: picture brought forward, if any; `data-focusing`: a new picture comes into focus; `data-docked`: small over the page |
+//! | `stage` | the large square | `data-picture`: picture brought forward, if any; `data-focusing`: a new picture comes into focus; `data-docked`: small beside Generate |
 //! | `stage-picture` | each `img` on the stage | `data-job`, `data-picture`, `data-seq`, `data-pass`, `data-scale`, `data-last` |
 //! | `scale-caption`, `on-stage` | the scale on the stage in words; class, plan and seed of the picture there | |
 //! | `strip` | the strip, a slider | `aria-valuenow`: tile on the stage |

@@ -505,7 +505,7 @@ async fn on_a_phone_the_stage_follows_and_generate_brings_it_back() -> Result<()
             .await?;
         playground.wait_for_attribute("stage", "docked", "true").await?;
         let inside = "const box = document.querySelector('[data-testid=stage]').getBoundingClientRect(); \
-            return box.top >= 0 && box.bottom <= innerHeight && box.width > 80";
+            return box.top >= 0 && box.bottom <= innerHeight && box.width > 50";
         ensure!(playground.page.value(inside).await? == true, "the small stage is out of sight");
         let job = playground.generate().await?;
         playground.wait_for_attribute("stage", "docked", "false").await?;
@@ -587,6 +587,49 @@ async fn a_link_is_shown_as_a_code_for_a_camera_until_it_is_closed() -> Result<(
             let is_file = "return document.querySelector('[data-testid=qr]').download";
             let name = playground.page.value(is_file).await?;
             ensure!(name.as_str().is_some_and(|name| name.ends_with(".svg")), "{name}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn on_a_phone_the_strip_is_in_sight_and_the_small_stage_covers_nothing() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::NARROW, Look::PHONE.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            // One pass, whose tiles are wider than the window.
+            set_up(&playground, 0, 1).await?;
+            let job = playground.generate().await?;
+            playground.wait_for_state(&job, "finished").await?;
+            playground.wait_until_shown().await?;
+            let places = "const box = name => \
+                    document.querySelector(name).getBoundingClientRect(); \
+                const [strip, bar] = [box('.strip'), box('.generate-bar')]; \
+                const name = box('.pass-name strong'); \
+                return { seen: strip.top >= 0 && strip.bottom <= bar.top, \
+                    named: name.left >= 0 && name.right <= innerWidth, \
+                    strip: strip.bottom, bar: bar.top, name: name.left }";
+            let places = playground.page.value(places).await?;
+            ensure!(places["seen"] == true, "{look:?}: the strip is out of sight, {places}");
+            ensure!(places["named"] == true, "{look:?}: its heading is cut off, {places}");
+            let seed = "document.querySelector('[data-testid=seed]') \
+                .scrollIntoView({ behavior: 'instant' })";
+            playground.page.value(seed).await?;
+            playground.wait_for_attribute("stage", "docked", "true").await?;
+            let covered = "const box = name => \
+                    document.querySelector(name).getBoundingClientRect(); \
+                const [stage, bar] = [box('.stage'), box('.generate-bar')]; \
+                const button = box('[data-testid=generate]'); \
+                return stage.top < bar.top || stage.right > button.left";
+            ensure!(
+                playground.page.value(covered).await? == false,
+                "{look:?}: it covers something"
+            );
+            let problems = playground.page.accessibility_problems().await?;
+            ensure!(problems.is_empty(), "{look:?}: {}", problems.join("\n"));
         }
         Ok(())
     })
