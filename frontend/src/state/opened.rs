@@ -284,11 +284,10 @@ mod tests {
         let mut file = opened(900, 400, FileFormat::Png);
         let FileParameters::Picture(picture) = file.parameters else { panic!("a sheet") };
         let other = GenerateRequest { seed: Some(42), ..picture.request.clone() };
-        let sheet = |page: &str| {
-            let requests = vec![picture.request.clone(), other.clone()];
-            FileParameters::Sheet(SheetParameters { requests, page: page.into() })
-        };
-        file.parameters = sheet("grid?across=seed%3A41-42");
+        file.parameters = FileParameters::Sheet(SheetParameters {
+            requests: vec![picture.request.clone(), other],
+            page: "grid?across=seed%3A41-42".into(),
+        });
         file.page = Some("grid?across=seed%3A41-42".into());
         let models = [model("a", 9)];
         let told: Vec<_> = file.settings(&models).into_iter().map(|(name, _)| name).collect();

@@ -245,7 +245,10 @@ pub(crate) fn to_draw(settings: &Settings, model: &ModelInfo) -> Option<String> 
         Some(preset) => preset.name.clone(),
         None => custom_plan(&request.plan, &model.patch_nums),
     };
-    let count = (request.count > 1).then(|| format!("{} × ", request.count)).unwrap_or_default();
+    let count = match request.count {
+        1 => String::new(),
+        count => format!("{count} × "),
+    };
     let seed = settings.next_seed().map(|seed| format!("seed {}", seed.trim()));
     Some(format!("{count}{class} · {plan} · {}", seed.unwrap_or_else(|| "new seed".into())))
 }
@@ -254,8 +257,8 @@ pub(crate) fn to_draw(settings: &Settings, model: &ModelInfo) -> Option<String> 
 pub(crate) fn of_seed(settings: &Settings) -> &'static str {
     match settings.next_seed() {
         Some(_) if settings.seed_locked => "For every picture, until it is unlocked.",
-        Some(_) => "For the next picture; later ones get new seeds.",
-        None => "Of the picture now; the next one gets a new seed.",
+        Some(_) => "For the next picture, then a new one.",
+        None => "This picture’s; the next gets a new seed.",
     }
 }
 
@@ -425,7 +428,7 @@ mod tests {
         assert!(of_seed(&fresh).starts_with("For the next picture"));
         let used = fresh.clone().used();
         assert_eq!(told(&used), "class 2 · 1 step · new seed");
-        assert!(of_seed(&used).contains("the next one gets a new seed"));
+        assert!(of_seed(&used).contains("the next gets a new seed"));
         let locked = Settings { seed_locked: true, count: 4, ..used };
         assert_eq!(told(&locked), "4 × class 2 · 1 step · seed 5");
         assert!(of_seed(&locked).starts_with("For every picture"));

@@ -284,6 +284,21 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_is_read_from_its_file_and_from_no_other() {
+        let walk = serde_json::json!({
+            "request": {"class": 1, "plan": {"kind": "few_step", "t_list": [0], "loss_split_t": 3}},
+            "weights": [[1.0, 0.0], [0.0, 1.0]], "format": "apng", "page": "explore?at=1-2",
+        });
+        let plain = with("{}");
+        let file = |text: String| with_texts(&plain, &[(WALK_KEYWORD, text)]);
+        let read = WalkRequest::of_file(&file(walk.to_string())).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap()["page"], walk["page"]);
+        for other in [plain.clone(), file("{\"weights\":1}".into()), file("[]".into())] {
+            assert_eq!(WalkRequest::of_file(&other), None);
+        }
+    }
+
+    #[test]
     fn what_is_printed_of_a_file_is_the_request_itself() {
         let printed = serde_json::to_value(FileParameters::Sheet(sheet(2))).unwrap();
         assert!(printed["requests"].is_array() && printed["page"].is_string(), "{printed}");

@@ -535,7 +535,7 @@ async fn the_button_at_the_foot_says_what_it_draws_and_by_which_seed() -> Result
             let words = format!("{} · {} · new seed", model.classes[3], model.plans[1].name);
             ensure!(now["words"] == words.as_str() && now["is_seen"] == true, "{look:?}: {now}");
             let of_seed = now["of_seed"].as_str().unwrap_or_default();
-            ensure!(of_seed.contains("the next one gets a new seed"), "{look:?}: {of_seed}");
+            ensure!(of_seed.contains("the next gets a new seed"), "{look:?}: {of_seed}");
 
             playground.choose("seed-dice").await?;
             let named = "return document.querySelector('[data-testid=to-draw]').textContent \
