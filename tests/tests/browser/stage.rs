@@ -552,10 +552,11 @@ async fn the_button_at_the_foot_says_what_it_draws_and_by_which_seed() -> Result
             ensure!(again["words"] == words.as_str(), "{look:?}: {again}");
             // The field is not behind the bar.
             let is_clear = "const box = name => document.querySelector(name).getBoundingClientRect(); \
-                if (innerWidth > 899) scrollTo(0, 0); \
-                else document.querySelector('#seed-told').scrollIntoView({ block: 'center' }); \
+                if (innerWidth > 899) scrollTo({ top: 0, behavior: 'instant' }); \
+                else document.querySelector('#seed-told') \
+                    .scrollIntoView({ block: 'center', behavior: 'instant' }); \
                 return box('#seed-told').bottom <= box('.generate-bar').top - 20";
-            ensure!(playground.page.value(is_clear).await? == true, "{look:?}: the seed is hidden");
+            playground.page.wait_for("the seed beside the bar", is_clear).await?;
         }
         Ok(())
     })
