@@ -423,7 +423,7 @@ mod tests {
             ..Timings::default()
         };
         // The medians of the parts, each by itself, would make 7 of 13.
-        let times = vec![run(1.0, 9.0, 12.0), run(9.0, 1.0, 13.0), run(3.0, 3.0, 20.0)];
+        let times = [run(1.0, 9.0, 12.0), run(9.0, 1.0, 13.0), run(3.0, 3.0, 20.0)];
         for count in 1..=times.len() {
             let times = times[..count].to_vec();
             let column = Column { times, ..took("1 step", &[]) };

@@ -195,7 +195,7 @@ fn icon(png: &[u8]) -> Result<Vec<u8>> {
     let side = |at: usize| -> Option<u8> {
         let side = u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?);
         // A side of 256 is written as 0.
-        (1..=256).contains(&side).then(|| (side % 256) as u8)
+        (1..=256).contains(&side).then_some((side % 256) as u8)
     };
     let (width, height) = side(16).zip(side(20)).context("the icon is no PNG of 256 pixels")?;
     let length = u32::try_from(png.len()).context("the icon is too large")?;
