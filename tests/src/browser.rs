@@ -26,7 +26,7 @@ const ADVICE: &str = "the browser tests need Chromium and its driver (Debian: ap
     chromium chromium-driver)";
 
 /// How the page is looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
     /// Width in CSS pixels.
     pub width: u32,
@@ -321,7 +321,19 @@ impl Page {
     /// # Errors
     /// When there is none, or something covers it.
     pub async fn click(&self, selector: &str) -> Result<()> {
-        self.element(selector).await?.click().await.with_context(|| format!("clicking {selector}"))
+        // Whoever sees it half behind what stays in place scrolls first.
+        let clear = format!(
+            "const found = document.querySelector({}); \
+             const box = found?.getBoundingClientRect(); \
+             const over = box && document.elementFromPoint( \
+                 box.left + box.width / 2, box.top + box.height / 2); \
+             if (found && !found.contains(over)) \
+                 found.scrollIntoView({{ block: 'center', behavior: 'instant' }});",
+            json!(selector)
+        );
+        let element = self.element(selector).await?;
+        self.value(&clear).await?;
+        element.click().await.with_context(|| format!("clicking {selector}"))
     }
 
     /// Types into whatever has the focus, as a person at the keyboard does.

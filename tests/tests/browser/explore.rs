@@ -397,7 +397,9 @@ async fn scales_are_weighed_on_the_desk_and_a_picture_is_drawn_anew_from_one_on(
                 desk.scrollIntoView(); \
                 const stage = document.querySelector('[data-testid=stage]'); \
                 const fixed = getComputedStyle(stage).position === 'fixed'; \
-                return innerWidth > 899 || (fixed && getComputedStyle(stage).visibility === 'hidden')";
+                const top = element => element.getBoundingClientRect().top; \
+                const bar = document.querySelector('.generate-bar'); \
+                return innerWidth > 899 || (fixed && top(stage) >= top(bar))";
             playground.page.wait_for("a desk that nothing covers", free).await?;
 
             playground.fill("gain-1", "0.25").await?;
