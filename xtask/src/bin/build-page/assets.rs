@@ -188,8 +188,6 @@ fn fill(template: &str, addresses: &BTreeMap<&'static str, String>) -> Result<St
     Ok(text)
 }
 
-/// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes
-/// `style-0123456789abcdef.css`.
 /// An icon file whose one picture is a PNG.
 fn icon(png: &[u8]) -> Result<Vec<u8>> {
     let side = |at: usize| -> Option<u8> {
@@ -204,6 +202,8 @@ fn icon(png: &[u8]) -> Result<Vec<u8>> {
     Ok([&head[..], &length.to_le_bytes(), &after_head, png].concat())
 }
 
+/// `app_bg.wasm` becomes `app-0123456789abcdef_bg.wasm`, `style.css` becomes
+/// `style-0123456789abcdef.css`.
 fn hashed_name(name: &str, content: &[u8]) -> String {
     let hash = hash(content);
     let at = name.find(['_', '.']).unwrap_or(name.len());
