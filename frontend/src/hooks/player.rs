@@ -117,21 +117,27 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
     // Until the player of another job is there, the one before it has nothing to say of it.
     let whose = use_mut_ref(|| None::<JobId>);
     let is_its = *whose.borrow() == id;
+    // What another job begins with, which the first look at it shows already: the end of a show
+    // must not be seen before its beginning.
+    let begins = (!is_its).then(|| {
+        let fresh = remembering(player.fresh());
+        let Some(job) = job.as_ref().filter(|_| !prefers_stillness()) else { return fresh };
+        let is_news = !ended || job.clicked_ms().is_some_and(|clicked| clicked >= began_ms);
+        match is_news {
+            // Who wants the finished picture first does not wait for a show.
+            true if job.about.request.last_frame_first => fresh,
+            true => fresh.focusing(),
+            false if by_itself => fresh.playing(now_ms(), &times),
+            false => fresh,
+        }
+    });
     {
-        let (player, times) = (player.clone(), times.clone());
-        let job = job.clone();
+        let player = player.clone();
         use_effect_with(id, move |id| {
             whose.replace(id.clone());
-            let fresh = remembering(player.fresh());
-            let Some(job) = job.filter(|_| !prefers_stillness()) else { return player.set(fresh) };
-            let is_news = !ended || job.clicked_ms().is_some_and(|clicked| clicked >= began_ms);
-            player.set(match is_news {
-                // Who wants the finished picture first does not wait for a show.
-                true if job.about.request.last_frame_first => fresh,
-                true => fresh.focusing(),
-                false if by_itself => fresh.playing(now_ms(), &times),
-                false => fresh,
-            });
+            if let Some(begins) = begins {
+                player.set(begins);
+            }
         });
     }
     {
@@ -149,7 +155,7 @@ pub(crate) fn use_player(job: Option<Rc<Job>>, forward: Option<usize>, by_itself
             move || drop(ticks)
         });
     }
-    let tile = player.tile(&times);
+    let tile = begins.unwrap_or(*player).tile(&times);
     Playing { player, timeline, times, tile }
 }
 

@@ -112,6 +112,29 @@ async fn every_scale_is_seen_in_order_however_fast_they_come() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_link_begins_with_its_first_scale_and_not_with_its_end() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        let job = playground.generate().await?;
+        playground.wait_for_state(&job, "finished").await?;
+        let frames = playground.received(&job).await?;
+        playground.goto(&format!("/r/{job}")).await?;
+        let at_end = format!(
+            "return recorded.shown.some(shown => shown.job === '{job}' && shown.seq === {})",
+            frames.last().context("no frame came")?.seq
+        );
+        playground.page.wait_for("the finished picture", &at_end).await?;
+        let shown: Vec<u64> = playground.shown().await?.iter().map(|shown| shown.seq).collect();
+        ensure!(shown.is_sorted(), "frames were on the stage in the order {shown:?}");
+        ensure!(shown.len() == frames.len(), "{} of {} frames", shown.len(), frames.len());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn the_picture_before_stays_until_the_first_tile_of_the_new_one() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
