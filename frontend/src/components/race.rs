@@ -193,6 +193,8 @@ struct Now {
     tiles: usize,
     /// Side of the token map of its scale.
     side: Option<u32>,
+    /// Address of the picture.
+    url: Option<String>,
     picture: Html,
 }
 
@@ -216,22 +218,27 @@ fn now(props: &RaceViewProps, index: usize) -> Option<Now> {
             alternative={format!("{}: {}", props.columns[index].name, words::alternative(&job.about, 0, side))}
         />
     };
-    Some(Now { tile, tiles: timeline.tiles.len(), side, picture })
+    let url = shown.map(|(_, frame)| frame.picture.url().to_owned());
+    Some(Now { tile, tiles: timeline.tiles.len(), side, url, picture })
 }
 
 fn side(props: &RaceViewProps, index: usize) -> Html {
     now(props, index).map(|now| now.picture).unwrap_or_default()
 }
 
-/// Address of the finished picture of a column, once it is there.
-fn finished(props: &RaceViewProps, index: usize) -> Option<String> {
-    let job = props.jobs.get(index)?.as_ref().filter(|job| job.is_finished())?;
-    Some(job.last_picture()?.picture.url().to_owned())
+fn finished(props: &RaceViewProps, index: usize) -> Option<&Rc<Job>> {
+    props.jobs.get(index)?.as_ref().filter(|job| job.is_finished())
 }
 
-/// Where the finished pictures of two columns differ, once both are there.
+/// Address of the picture that a column shows now, once its job is finished.
+fn shown_url(props: &RaceViewProps, index: usize) -> Option<String> {
+    finished(props, index)?;
+    now(props, index)?.url
+}
+
+/// Where the pictures that two columns show now differ, once both are finished.
 fn difference(props: &RaceViewProps, index: usize, to: usize) -> Html {
-    let Some((of, other)) = finished(props, index).zip(finished(props, to)) else {
+    let Some((of, other)) = shown_url(props, index).zip(shown_url(props, to)) else {
         return Html::default();
     };
     html! { <Difference {of} to={other} /> }
