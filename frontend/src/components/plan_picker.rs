@@ -129,7 +129,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
                     on_start_from={props.on_start_from.clone()}
                 />
             }
-            { draw_budget(&typed, &offers, model, &props.on_choose) }
+            { draw_budget(&typed, &offers, props) }
             <p class="hint words">
                 { "What is a " }{ explain(Term::Step) }{ ", the " }{ explain(Term::Student) }{ ", the " }
                 { explain(Term::Teacher) }
@@ -141,12 +141,8 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
 }
 
 /// A field for the time that one has, and the plan that fits it.
-fn draw_budget(
-    typed: &UseStateHandle<String>,
-    offers: &[Offer],
-    model: &ModelInfo,
-    choose: &Callback<PlanChoice>,
-) -> Html {
+fn draw_budget(typed: &UseStateHandle<String>, offers: &[Offer], props: &PlanPickerProps) -> Html {
+    let (model, choose) = (&props.model, &props.on_choose);
     let oninput = {
         let typed = typed.setter();
         Callback::from(move |event: InputEvent| {
@@ -166,6 +162,20 @@ fn draw_budget(
             (format!("{name} fits: {}{fid}", words::duration(ms)), Some(plan))
         }
     };
+    // Enter takes what is offered. It never draws: whoever types a time is choosing a plan.
+    let onkeydown = {
+        let choose = choose.clone();
+        Callback::from(move |event: KeyboardEvent| {
+            if event.key() != "Enter" || event.is_composing() {
+                return;
+            }
+            event.prevent_default();
+            if let Some(plan) = fitting {
+                choose.emit(PlanChoice::Preset(plan));
+            }
+        })
+    };
+    let to_take = fitting.filter(|&plan| props.chosen != PlanChoice::Preset(plan));
     html! {
         <div class="budget">
             <label>
@@ -178,11 +188,12 @@ fn draw_budget(
                     data-testid="budget"
                     value={(**typed).clone()}
                     {oninput}
+                    {onkeydown}
                 />
                 { " ms for a picture" }
             </label>
             <p class="hint" role="status" data-testid="budget-words">{ words }</p>
-            if let Some(plan) = fitting {
+            if let Some(plan) = to_take {
                 <button
                     type="button"
                     data-testid="budget-take"

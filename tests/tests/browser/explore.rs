@@ -563,6 +563,22 @@ async fn six_plans_race_on_one_link_and_are_held_against_one_of_them() -> Result
                     column.querySelector('[data-testid=race-reference]'))";
             ensure!(playground.page.value(reference).await? == json!(1), "the second is chosen");
             check(&playground, "six plans").await?;
+            // It belongs to the pictures that are seen.
+            let over = "const line = document.querySelector('[data-testid=compare-scrubber]'); \
+                return Number(line.value) >= Number(line.max) - 0.2";
+            playground.page.wait_for("the end of the race", over).await?;
+            let words = "[...document.querySelectorAll('[data-testid=difference-words]')]\
+                .map(words => words.innerText).join()";
+            let of_ends = playground.page.value(&format!("return {words}")).await?;
+            // Again and again: what plays may come to its end at the same moment.
+            let sought = format!(
+                "const line = document.querySelector('[data-testid=compare-scrubber]'); \
+                 Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(\
+                 line, line.max / 2); \
+                 line.dispatchEvent(new Event('input', {{ bubbles: true }})); \
+                 return {words} !== {of_ends}"
+            );
+            playground.page.wait_for("the differences of earlier pictures", &sought).await?;
             playground.choose("compare-wipe").await?;
             playground.page.wait_for("the difference of the two", &told(1)).await?;
             check(&playground, "two of six plans over each other").await?;
@@ -595,6 +611,18 @@ async fn the_plan_that_fits_a_time_is_offered_by_this_machine_s_own_times() -> R
             );
             playground.page.wait_for("the plan that is offered", &fits).await?;
             check(&playground, "a time to fit").await?;
+            // Enter takes what is offered, and draws neither that nor what is no time.
+            playground.choose("plan-0").await?;
+            let before = playground.accepted().await?.len();
+            for typed in ["soon", "0.001", "600000"] {
+                playground.fill("budget", typed).await?;
+                let focus = "document.querySelector('[data-testid=budget]').focus()";
+                playground.page.value(focus).await?;
+                playground.page.keys(ENTER).await?;
+            }
+            playground.page.wait_for("the plan that Enter took", &fits).await?;
+            let drawn = playground.accepted().await?.len() - before;
+            ensure!(drawn == 0, "{look:?}: Enter in the field of a time drew {drawn} results");
         }
         Ok(())
     })
