@@ -128,12 +128,18 @@ impl Address {
                 Err(problem) => left_out.push(problem),
             }
         }
-        if let Some(text) = &self.count {
-            match text.trim().parse::<u32>() {
+        // A link that names pictures means the same ones to everybody: one, if it does not say how
+        // many, and not as many as the reader happened to have. In which order their frames come
+        // is the reader's own choice.
+        let names_pictures = self.class.is_some() || self.plan.is_some() || self.seed.is_some();
+        match &self.count {
+            Some(text) => match text.trim().parse::<u32>() {
                 Ok(count) if (1..=MAX_PICTURES).contains(&count) => settings.count = count,
                 _ => left_out
                     .push(format!("“{text}” is no number of pictures from 1 to {MAX_PICTURES}")),
-            }
+            },
+            None if names_pictures => settings.count = 1,
+            None => {}
         }
         if let Some(text) = &self.last_frame_first {
             match text.trim().parse() {
@@ -244,6 +250,21 @@ mod tests {
                 assert!(told.contains(word), "{query:?}: {told}");
             }
             assert!(settings.request(&models[0]).is_ok(), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_names_pictures_means_one_unless_it_says_how_many() {
+        let models = [model("a", 5)];
+        let eight = Settings { count: 8, ..Settings::new(1) };
+        for (query, count) in [
+            (&[("class", "3"), ("seed", "5")][..], 1),
+            (&[("plan", "2-steps")], 1),
+            (&[("seed", "5"), ("count", "3")], 3),
+            (&[("seed", "5"), ("count", "many")], 8),
+            (&[("last_frame_first", "true")], 8),
+        ] {
+            assert_eq!(address(query).apply(eight.clone(), &models).0.count, count, "{query:?}");
         }
     }
 
