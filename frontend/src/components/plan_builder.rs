@@ -128,7 +128,8 @@ pub(crate) fn PlanBuilder(props: &PlanBuilderProps) -> Html {
             <div class="chips" role="group" aria-label="Scales of the plan">{ for columns }</div>
             <p class="hint">
                 { "Tap a scale to give it to the " }{ explain(Term::Teacher) }{ " or the " }{ explain(Term::Student) }
-                { "; ▸ is where a " }{ explain(Term::Pass) }{ " begins." }
+                { ". The teacher’s scales follow one another, so those between change too. " }
+                { "▸ is where a " }{ explain(Term::Pass) }{ " begins." }
             </p>
             <p class="problem why" role="status" data-testid="plan-why">{ *why }</p>
             if with_student {

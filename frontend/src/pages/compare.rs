@@ -22,6 +22,7 @@ use crate::{
     route::Route,
     state::{
         comparison::{self, Column, Comparing, Outcome, Purpose},
+        custom_plan::CustomPlan,
         glossary::Term,
         job::Job,
         settings::{PlanChoice, Settings},
@@ -534,7 +535,8 @@ fn offered(model: &ModelInfo, settings: &Settings) -> Vec<(String, Plan)> {
     let mut offered: Vec<(String, Plan)> =
         model.plans.iter().map(|preset| (preset.name.clone(), preset.plan.clone())).collect();
     let custom = Settings { plan: PlanChoice::Custom, ..settings.clone() }.plan(model).ok();
-    let own = custom.filter(|_| settings.plan == PlanChoice::Custom);
+    let is_built = settings.plan == PlanChoice::Custom || settings.custom != CustomPlan::default();
+    let own = custom.filter(|_| is_built);
     for plan in settings.compared.iter().chain(&own) {
         let can_run = model.has_teacher || !plan.needs_teacher();
         if can_run && offered.iter().all(|(_, other)| other != plan) {

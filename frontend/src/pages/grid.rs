@@ -131,7 +131,7 @@ pub(crate) fn GridPage() -> Html {
                     drawn.set(Some(Drawn { address: query.clone(), ..grid }));
                 }
                 Err(why) => {
-                    let words = format!("This link cannot be drawn. {why}.");
+                    let words = format!("This link cannot be drawn: {why}.");
                     store.dispatch(Action::Notice(Some(words)));
                 }
             }

@@ -59,12 +59,13 @@ pub(crate) fn ResultPage(props: &ResultPageProps) -> Html {
     });
     if let Some(id) = id.filter(|_| is_deleted) {
         let can_undo = store.deleting().any(|deleting| *deleting == id);
+        let advice = match can_undo {
+            true => "Its link will show nothing any more in a few seconds, to anyone.",
+            false => "Its link shows nothing any more, to anyone.",
+        };
         let keep = Callback::from(move |_: MouseEvent| backend.keep(&id));
         return html! {
-            <Missing
-                words="You deleted this result"
-                advice="Its link shows nothing any more, to anyone."
-            >
+            <Missing words="You deleted this result" {advice}>
                 if can_undo {
                     <p>
                         <button type="button" data-testid="undo-here" onclick={keep}>

@@ -249,8 +249,12 @@ pub(crate) fn to_draw(settings: &Settings, model: &ModelInfo) -> Option<String> 
         1 => String::new(),
         count => format!("{count} × "),
     };
-    let seed = settings.next_seed().map(|seed| format!("seed {}", seed.trim()));
-    Some(format!("{count}{class} · {plan} · {}", seed.unwrap_or_else(|| "new seed".into())))
+    // As it will be drawn: `007` is 7.
+    let seed = match (settings.next_seed(), request.seed) {
+        (Some(_), Some(seed)) => format!("seed {seed}"),
+        _ => "new seed".to_owned(),
+    };
+    Some(format!("{count}{class} · {plan} · {seed}"))
 }
 
 /// Which picture the seed in its field is for.
