@@ -50,6 +50,7 @@ mod job;
 mod message;
 mod model;
 mod object;
+pub mod pad;
 mod parameters;
 mod seed;
 mod spelling;

@@ -2,7 +2,10 @@
 
 use var_dd_protocol::{Axis, Comparison, Grid, JobState, JobView, ModelInfo, Plan};
 
-use super::{link::Asked, results};
+use super::{
+    link::{Asked, Walked},
+    results,
+};
 
 /// What a result shows.
 pub(super) fn title(view: &JobView, picture: Option<usize>) -> String {
@@ -74,6 +77,27 @@ pub(super) fn of_asked(asked: &Asked) -> Vec<String> {
     };
     let seed = asked.seed.map(|seed| format!(" · seed {seed}")).unwrap_or_default();
     vec![how, format!("{}{seed}", asked.model.name)]
+}
+
+/// What lies around a place of the pad.
+pub(super) fn of_walk(walked: &Walked) -> String {
+    let [one, two, three, four] = walked.names();
+    format!("Between {one}, {two}, {three} and {four}")
+}
+
+/// A place of the pad or a walk over it, in a sentence.
+pub(super) fn how_walked(walked: &Walked) -> String {
+    match walked.pictures {
+        Some(count) => format!(
+            "A closed walk of {count} pictures between four, each drawn in one step by {}.",
+            walked.model.name
+        ),
+        None => format!(
+            "A picture between four others. Drag, and it is drawn anew at every place in one \
+             step by {}.",
+            walked.model.name
+        ),
+    }
 }
 
 /// What a grid shows, in a sentence.

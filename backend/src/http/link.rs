@@ -4,7 +4,10 @@ use actix_web::{HttpMessage, HttpRequest};
 use serde::Deserialize;
 use url::form_urlencoded;
 use utoipa::IntoParams;
-use var_dd_protocol::{Axis, Comparison, GenerateRequest, Grid, JobView, ModelInfo, Plan};
+use var_dd_protocol::{
+    Axis, Comparison, GenerateRequest, Grid, JobView, ModelInfo, Plan,
+    pad::{End, LENGTHS, Linked},
+};
 
 use super::{Site, security::Authority};
 
@@ -134,6 +137,54 @@ fn asked_of(query: &str, models: &[ModelInfo]) -> Option<Asked> {
     })
 }
 
+/// What a link to the pad shows: four corners, and a walk between them if it has pins.
+#[derive(Debug)]
+pub(super) struct Walked {
+    pub(super) model: ModelInfo,
+    pub(super) corners: [End; 4],
+    /// Pictures of the walk.
+    pub(super) pictures: Option<usize>,
+    /// What it says of the pad as a query, without what else was in the link.
+    pub(super) query: String,
+}
+
+impl Walked {
+    /// The classes of the corners by the first of their names, row by row.
+    pub(super) fn names(&self) -> [String; 4] {
+        self.corners.map(|End { class, .. }| {
+            let name = self.model.classes.get(class).and_then(|name| name.split(',').next());
+            name.map_or_else(|| format!("class {class}"), str::to_owned)
+        })
+    }
+}
+
+/// What the query of a link to the pad shows, if it names corners and all of it can be drawn here.
+pub(super) fn walked(site: &Site, query: &str) -> Option<Walked> {
+    walked_of(query, &site.scheduler.models())
+}
+
+fn walked_of(query: &str, models: &[ModelInfo]) -> Option<Walked> {
+    const NAMES: [&str; 5] = ["model", "corners", "at", "pins", "pictures"];
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let link = Linked::of_query(&pairs, models);
+    let corners = link.corners.filter(|_| link.left_out.is_empty())?;
+    let model = models.iter().find(|model| Some(&model.name) == link.model.as_ref())?;
+    // A walk goes from one pin to another.
+    let is_walk = link.pins.as_ref().is_some_and(|pins| pins.iter().any(|pin| *pin != pins[0]));
+    let mut settings = form_urlencoded::Serializer::new(String::new());
+    for name in NAMES {
+        if let Some((_, value)) = pairs.iter().rfind(|(other, _)| other == name) {
+            settings.append_pair(name, value);
+        }
+    }
+    Some(Walked {
+        model: model.clone(),
+        corners,
+        pictures: is_walk.then(|| link.length.unwrap_or(LENGTHS[1])),
+        query: settings.finish(),
+    })
+}
+
 /// The address of the server as people see it, without a slash at its end.
 pub(super) fn base(request: &HttpRequest, site: &Site) -> String {
     let extensions = request.extensions();
@@ -177,6 +228,33 @@ mod tests {
             "class=1&steps=99",
             "class=1&model=third",
             "class=%FF%00",
+        ] {
+            assert!(of(query).is_none(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_the_pad_shows_its_corners_and_its_walk_and_nothing_if_one_part_is_wrong() {
+        let models = [fake::model("first"), fake::model("second")];
+        let of = |query: &str| walked_of(query, &models);
+        let corners = "corners=0-5_1-6_2-7_3-8";
+        let place = of(&format!("{corners}&at=40-60&utm_source=mail&pins=9-9")).unwrap();
+        assert_eq!((place.model.name.as_str(), place.pictures), ("first", None));
+        assert_eq!(place.names(), ["class 0", "class 1", "class 2", "class 3"]);
+        assert_eq!(place.corners[3], End { class: 3, seed: 8 });
+        assert_eq!(place.query, "corners=0-5_1-6_2-7_3-8&at=40-60&pins=9-9");
+        let walk = of(&format!("model=second&{corners}&pins=9-9_50-50")).unwrap();
+        assert_eq!((walk.model.name.as_str(), walk.pictures), ("second", Some(50)));
+        let long = of(&format!("{corners}&pins=9-9_50-50&pictures=96")).unwrap();
+        assert_eq!(long.pictures, Some(96));
+        for query in [
+            "",
+            "at=40-60",
+            "corners=0-5_1-6_2-7",
+            "corners=0-5_1-6_2-7_8-8",
+            "corners=0-5_1-6_2-7_3-8&at=101-0",
+            "corners=0-5_1-6_2-7_3-8&model=third",
+            "corners=%FF%00",
         ] {
             assert!(of(query).is_none(), "{query}");
         }

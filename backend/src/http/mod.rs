@@ -230,6 +230,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/c/{address}", vec![(Method::GET, web::to(pages::comparison))]),
         at("/grid", vec![(Method::GET, web::to(pages::grid))]),
         at("/grid/card.jpg", vec![(Method::GET, web::to(card::of_grid))]),
+        at("/explore/card.jpg", vec![(Method::GET, web::to(card::of_walk))]),
         at("/card.jpg", vec![(Method::GET, web::to(card::of_playground))]),
     ]
 }

@@ -10,7 +10,7 @@ use var_dd_protocol::{Comparison, Grid, JobState, JobView, ModelInfo};
 use super::{
     caption::{self, class_name, lines, plan_name, title},
     card,
-    link::{Asked, picture_query},
+    link::{Asked, Walked, picture_query},
     results,
 };
 
@@ -129,7 +129,8 @@ pub(super) fn of_asked(asked: &Asked, base: &str) -> Extra {
     let lines = caption::of_asked(asked);
     let description = format!("{}. Watch it come into focus, scale by scale.", lines.join(", "));
     let url = format!("{base}/?{}", asked.query);
-    let card = format!("{base}/card.jpg?{}", asked.query);
+    let card_path = format!("card.jpg?{}", asked.query);
+    let card = format!("{base}/{card_path}");
     let told = Told {
         title: &title,
         description: &description,
@@ -137,16 +138,18 @@ pub(super) fn of_asked(asked: &Asked, base: &str) -> Extra {
         card: Some(&card),
         alternative: &format!("{title}, as far as it has been drawn, and the scales of the model"),
     };
-    let without_scripts = format!(
-        "<main class=\"unscripted\"><h1>{}</h1><p>{}</p></main>",
-        encode_text(&title),
-        encode_text(&lines.join(", "))
-    );
+    let words = format!("<p>{}</p>", encode_text(&lines.join(", ")));
+    let without_scripts = with_card(&told, &format!("./{card_path}"), &words);
     Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
 }
 
 /// Of a comparison.
-pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo, base: &str) -> Extra {
+pub(super) fn of_comparison(
+    comparison: &Comparison,
+    model: &ModelInfo,
+    base: &str,
+    root: &str,
+) -> Extra {
     let class_name = class_name(comparison, model);
     let names: Vec<_> = comparison.plans.iter().map(|plan| plan_name(plan, model)).collect();
     let title = caption::of_comparison(comparison, model);
@@ -171,11 +174,8 @@ pub(super) fn of_comparison(comparison: &Comparison, model: &ModelInfo, base: &s
         ("model", model.name.clone()),
         ("plans", names.join(", ")),
     ];
-    let without_scripts = format!(
-        "<main class=\"unscripted\"><h1>{}</h1>{}</main>",
-        encode_text(&title),
-        list(&settings)
-    );
+    let card_path = format!("{root}{comparison}/card.jpg");
+    let without_scripts = with_card(&told, &card_path, &list(&settings));
     let tags = told.tags() + &discovery(base, &url, &title);
     Extra { tags, without_scripts, title: format!("{title} · {NAME}") }
 }
@@ -185,7 +185,8 @@ pub(super) fn of_grid(grid: &Grid, model: &ModelInfo, base: &str, query: &str) -
     let title = grid.title(model);
     let description = caption::of_grid(grid, model);
     let url = format!("{base}/grid?{query}");
-    let card = format!("{base}/grid/card.jpg?{query}");
+    let card_path = format!("grid/card.jpg?{query}");
+    let card = format!("{base}/{card_path}");
     let told = Told {
         title: &title,
         description: &description,
@@ -193,13 +194,42 @@ pub(super) fn of_grid(grid: &Grid, model: &ModelInfo, base: &str, query: &str) -
         card: Some(&card),
         alternative: &description,
     };
-    let without_scripts = format!(
-        "<main class=\"unscripted\"><h1>{}</h1><p>{}</p></main>",
-        encode_text(&title),
-        encode_text(&description)
-    );
+    let words = format!("<p>{}</p>", encode_text(&description));
+    let without_scripts = with_card(&told, &format!("./{card_path}"), &words);
     let tags = told.tags() + &discovery(base, &url, &title);
     Extra { tags, without_scripts, title: format!("{title} · {NAME}") }
+}
+
+/// Of a place of the pad, or a walk over it.
+pub(super) fn of_walk(walked: &Walked, base: &str) -> Extra {
+    let title = caption::of_walk(walked);
+    let description = caption::how_walked(walked);
+    let url = format!("{base}/explore?{}", walked.query);
+    let card_path = format!("explore/card.jpg?{}", walked.query);
+    let card = format!("{base}/{card_path}");
+    let told = Told {
+        title: &title,
+        description: &description,
+        url: &url,
+        card: Some(&card),
+        alternative: "The four corners, as far as they have been drawn",
+    };
+    let words = format!("<p>{}</p>", encode_text(&description));
+    let without_scripts = with_card(&told, &format!("./{card_path}"), &words);
+    Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
+}
+
+/// A place without scripts whose pictures are on its card, which the page reaches by `path`; `rest`
+/// is HTML.
+fn with_card(told: &Told, path: &str, rest: &str) -> String {
+    let (width, height) = card::SIZE;
+    format!(
+        "<main class=\"unscripted\"><h1>{}</h1><img class=\"card\" src=\"{}\" \
+         width=\"{width}\" height=\"{height}\" alt=\"{}\">{rest}</main>",
+        encode_text(told.title),
+        attribute(path),
+        attribute(told.alternative)
+    )
 }
 
 /// Where there is nothing.

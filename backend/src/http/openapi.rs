@@ -32,7 +32,7 @@ use super::{
         document, health::live, health::ready, health::metrics, pages::result,
         embed::player, embed::oembed, embed::qr,
         pages::comparison, pages::grid,
-        card::of_result, card::of_comparison, card::of_grid, card::of_playground,
+        card::of_result, card::of_comparison, card::of_grid, card::of_walk, card::of_playground,
     ),
     components(schemas(ClientMessage, ServerMessage)),
     tags(

@@ -20,7 +20,7 @@ use super::{
     Site,
     body::{Caching, answer, reads},
     error::ApiError,
-    link::{Chosen, GridQuery, asked, base, compared, gridded, root_of},
+    link::{Chosen, GridQuery, asked, base, compared, gridded, root_of, walked},
     open_graph::{self, Extra},
 };
 
@@ -167,6 +167,11 @@ pub(super) async fn page(
     {
         return shell(&request, &site, &open_graph::of_asked(&asked, &base(&request, &site)));
     }
+    if path == "/explore"
+        && let Some(walked) = walked(&site, request.query_string())
+    {
+        return shell(&request, &site, &open_graph::of_walk(&walked, &base(&request, &site)));
+    }
     if PLACES.contains(&path) {
         return place(&request, &site);
     }
@@ -247,7 +252,8 @@ pub(super) async fn comparison(
 ) -> Result<HttpResponse, ApiError> {
     match compared(&site, request.uri().path()) {
         Some((comparison, model)) => {
-            let tags = open_graph::of_comparison(&comparison, &model, &base(&request, &site));
+            let (base, root) = (base(&request, &site), root_of(request.path()));
+            let tags = open_graph::of_comparison(&comparison, &model, &base, &root);
             shell(&request, &site, &tags)
         }
         None => nothing_here(&request, &site),

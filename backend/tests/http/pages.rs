@@ -226,6 +226,7 @@ async fn a_comparison_has_an_address_that_tells_what_it_shows() {
         "class 2: ".to_owned(),
         "2 ways to draw one class 2 from seed 7".to_owned(),
         "src=\"../../../../../assets/app-1a2b.js\"".to_owned(),
+        format!("<img class=\"card\" src=\"../../../../../{comparison}/card.jpg\""),
     ] {
         assert!(html.contains(&part), "{part} is missing in\n{html}");
     }
@@ -289,6 +290,56 @@ async fn the_card_of_a_grid_shows_those_of_its_pictures_that_are_results() {
     let elsewhere = GRID.replace("class=2", "class=3");
     card(&elsewhere).await;
     card("across=seed:+1-12&down=class:+0,1,2,3,4,5,6,7").await;
+}
+
+/// The query of a walk over the pad that the stand-in can draw.
+const WALK: &str = "corners=0-5_2-7_3-6_4-8&at=40-60&pins=10-10_90-20&pictures=96";
+
+#[tokio::test]
+async fn a_walk_has_an_address_that_tells_what_it_shows() {
+    let server = Server::start(&[]).await;
+    let html = server.get(&format!("/explore?{WALK}&utm_source=x")).await.text().await.unwrap();
+    let query = WALK.replace('&', "&amp;");
+    for part in [
+        "<title>Between class 0, class 2, class 3 and class 4".to_owned(),
+        format!("content=\"{}?{query}\"", server.url("/explore")),
+        format!("content=\"{}?{query}\"", server.url("/explore/card.jpg")),
+        "A closed walk of 96 pictures between four".to_owned(),
+        format!("<img class=\"card\" src=\"./explore/card.jpg?{query}\""),
+        "src=\"./assets/app-1a2b.js\"".to_owned(),
+    ] {
+        assert!(html.contains(&part), "{part} is missing in\n{html}");
+    }
+    let place = server.get("/explore?corners=0-5_2-6_3-7_4-8").await.text().await.unwrap();
+    assert!(place.contains("A picture between four others"), "{place}");
+    for query in ["", "at=40-60", "corners=0-5_2-6_3-7_99-8", "corners=x\"><b>"] {
+        let response = server.get(&format!("/explore?{query}")).await;
+        assert_eq!(response.status(), 200, "{query}");
+        let html = response.text().await.unwrap();
+        assert!(html.contains("<title>VAR-DD playground<") && !html.contains("\"><b>"), "{html}");
+        let card = server.get(&format!("/explore/card.jpg?{query}")).await;
+        let (status, error) = crate::server::refusal(card).await;
+        assert!(status == 404 && error.message.contains("corners"), "{query}: {}", error.message);
+    }
+    let hostile = format!("corners=0-5_2-6_3-7_{HOSTILE_CLASS}-8");
+    let html = server.get(&format!("/explore?{hostile}")).await.text().await.unwrap();
+    assert!(!html.contains("<script>alert"), "{html}");
+}
+
+#[tokio::test]
+async fn the_card_of_a_walk_shows_its_corners_as_far_as_they_were_drawn() {
+    let server = Server::start(&[]).await;
+    let card = async || {
+        let response = server.get(&format!("/explore/card.jpg?{WALK}")).await;
+        assert_eq!(response.status(), 200);
+        let bytes = response.bytes().await.unwrap();
+        assert!(bytes.len() <= 300_000, "{} bytes", bytes.len());
+        image::load_from_memory(&bytes).unwrap().to_rgb8()
+    };
+    let empty = card().await;
+    assert_eq!(empty.dimensions(), (1200, 630));
+    server.finished(wish_with(json!({"class": 2, "seed": 7}))).await;
+    assert!(card().await != empty, "its corner is not there");
 }
 
 #[tokio::test]
@@ -366,6 +417,8 @@ async fn a_public_address_with_a_path_works_whether_the_proxy_passes_the_path_on
         format!("/{}", comparison()),
         format!("/grid?{GRID}"),
         format!("/grid/card.jpg?{GRID}"),
+        format!("/explore?{WALK}"),
+        format!("/explore/card.jpg?{WALK}"),
     ] {
         let (bare, prefixed) = (server.get(&path).await, server.get(&format!("/play{path}")).await);
         assert_eq!((bare.status().as_u16(), prefixed.status().as_u16()), (200, 200), "{path}");

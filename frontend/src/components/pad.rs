@@ -1,11 +1,12 @@
 //! The pad: a square to move over, with the map behind it and the pins of a walk on it.
 
+use var_dd_protocol::pad::STEPS;
 use web_sys::Element;
 use yew::prelude::*;
 
 use crate::state::{
     job::Picture,
-    pad::{Pad, STEPS},
+    pad::Pad,
     walk::{MAP_SIDE, MARGIN, map_order},
 };
 

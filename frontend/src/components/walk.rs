@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::{ModelInfo, WalkFormat};
+use var_dd_protocol::{
+    ModelInfo, WalkFormat,
+    pad::{LENGTHS, MAX_PINS},
+};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{HtmlAnchorElement, HtmlElement, HtmlSelectElement};
@@ -13,8 +16,8 @@ use crate::{
     api,
     state::{
         job::Picture,
-        pad::{MAX_PINS, Pad},
-        walk::{self, LENGTHS, PICTURE_MS},
+        pad::Pad,
+        walk::{self, PICTURE_MS},
         words,
     },
 };

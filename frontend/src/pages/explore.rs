@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use gloo_timers::callback::Timeout;
-use var_dd_protocol::{ModelInfo, classes};
+use var_dd_protocol::{
+    ModelInfo, classes,
+    pad::{End, Linked},
+};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
@@ -18,7 +21,7 @@ use crate::{
     },
     route::Route,
     state::{
-        pad::{End, Linked, Pad},
+        pad::Pad,
         settings::PICKED_SEEDS,
         store::Connection,
         walk::{self, PICTURE_MS},

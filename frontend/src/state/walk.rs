@@ -1,8 +1,8 @@
 //! The map behind the pad, and the closed walk through its pins.
 
-use var_dd_protocol::{GenerateRequest, ModelInfo, WalkFormat, WalkRequest};
+use var_dd_protocol::{GenerateRequest, ModelInfo, WalkFormat, WalkRequest, pad::STEPS};
 
-use super::pad::{Pad, STEPS};
+use super::pad::Pad;
 
 /// Cells along each side of the map.
 pub(crate) const MAP_SIDE: usize = 7;
@@ -12,9 +12,6 @@ pub(crate) const MARGIN: u32 = 6;
 
 /// How long each picture of a walk is shown, in milliseconds.
 pub(crate) const PICTURE_MS: u32 = 80;
-
-/// Pictures of a walk that can be chosen: two, four and nearly eight seconds.
-pub(crate) const LENGTHS: [usize; 3] = [25, 50, 96];
 
 /// Cells of the map, column and row, in the order in which they are drawn: corners, then those
 /// half-way between, then all others, each round from the top.
@@ -101,6 +98,8 @@ pub(crate) fn file_request(
 
 #[cfg(test)]
 mod tests {
+    use var_dd_protocol::pad::LENGTHS;
+
     use super::*;
     use crate::state::settings::tests::model;
 

@@ -118,10 +118,8 @@ async fn of_asked(site: &Site, asked: &Asked) -> Result<Single, ErrorBody> {
             return single(site, view, Some(0), title, caption::lines(view)).await;
         }
     }
-    let thumbnail = site.thumbnails.of(&asked.model, asked.class);
-    let picture = thumbnail.and_then(|thumbnail| image::load_from_memory(&thumbnail).ok());
     Ok(Single {
-        pictures: picture.into_iter().collect(),
+        pictures: thumbnail(site, &asked.model, asked.class).into_iter().collect(),
         title,
         lines: caption::of_asked(asked),
         strip: empty_strip(&asked.model),
@@ -233,6 +231,80 @@ pub(super) async fn of_grid(
         tiles,
     };
     send(&request, Caching::Ask, move || draw::table(&card)).await
+}
+
+/// The card of a place of the pad, or of a walk over it: the four corners, by their own pictures
+/// if those are among the recent results, else by what their classes look like.
+#[utoipa::path(
+    get,
+    path = "/explore/card.jpg",
+    tag = "page",
+    params(
+        ("corners" = String, Query, description = "Four corners, row by row, each the number of a \
+            class and a seed: `0-11_1-22_2-33_3-44`"),
+        ("model" = Option<String>, Query, description = "Name of a model; the server's first one \
+            if absent"),
+        ("pins" = Option<String>, Query, description = "Places of a walk, as in a link to the pad, \
+            where at and pictures may stand, too: `10-90_50-20`"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "1200 × 630, at most 300 KB",
+            body = Vec<u8>,
+            content_type = "image/jpeg"
+        ),
+        (status = 304, description = "As the client has it"),
+        (status = 404, description = "This is no pad that can be drawn here", body = ErrorBody),
+    )
+)]
+pub(super) async fn of_walk(
+    request: HttpRequest,
+    site: web::Data<Site>,
+) -> Result<HttpResponse, ApiError> {
+    let Some(walked) = link::walked(&site, request.query_string()) else {
+        let message = "the address names no pad that can be drawn here; it needs four corners, \
+            each the number of a class and a seed, as in /explore?corners=0-11_1-22_2-33_3-44";
+        return Err(ApiError::new(ErrorCode::NotFound, message));
+    };
+    let model = &walked.model;
+    let drawn = site.scheduler.recent(RECENT, None).await?.results;
+    let one_step = model.plans.iter().find(|preset| !preset.plan.needs_teacher());
+    let tokens = model.patch_nums.last().copied().unwrap_or(1);
+    let mut columns = Vec::new();
+    for (end, name) in walked.corners.iter().zip(walked.names()) {
+        let class = end.class as u32;
+        let wanted = one_step.map(|preset| GenerateRequest {
+            model: Some(model.name.clone()),
+            seed: Some(end.seed),
+            ..GenerateRequest::new(class, preset.plan.clone())
+        });
+        let view = wanted.and_then(|wanted| drawn.iter().find(|view| begins_with(view, &wanted)));
+        let picture = match view {
+            Some(view) => picture(&site, view, 0).await,
+            None => thumbnail(&site, model, class),
+        };
+        columns.push(Column {
+            name: writable(name, class),
+            detail: format!("seed {}", end.seed),
+            tile: Tile { tokens, picture },
+        });
+    }
+    let title = if walked.pictures.is_some() { "A walk between four" } else { "Between four" };
+    let card = Several {
+        title: format!("{title} pictures"),
+        line: match walked.pictures {
+            Some(count) => format!("{} · {}", caption::pictures(count), model.name),
+            None => model.name.clone(),
+        },
+        columns,
+    };
+    send(&request, Caching::Ask, move || draw::several(&card)).await
+}
+
+/// What a class looks like, if it was drawn before.
+fn thumbnail(site: &Site, model: &ModelInfo, class: u32) -> Option<DynamicImage> {
+    image::load_from_memory(&site.thumbnails.of(model, class)?).ok()
 }
 
 /// Whether the first picture of a result is that of a request.
