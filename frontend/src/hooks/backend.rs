@@ -69,9 +69,19 @@ pub(crate) struct Backend {
 impl Backend {
     /// Asks for a job; returns the tag under which the store has the answer.
     pub(crate) fn generate(&self, request: GenerateRequest) -> u32 {
+        self.ask(request, true)
+    }
+
+    /// As [`Backend::generate`], for what is looked at and not the person's own: the history leaves
+    /// it out.
+    pub(crate) fn generate_in_passing(&self, request: GenerateRequest) -> u32 {
+        self.ask(request, false)
+    }
+
+    fn ask(&self, request: GenerateRequest, is_remembered: bool) -> u32 {
         let now_ms = api::now_ms();
         let tag = self.server.generate(request);
-        self.store.dispatch(Action::Asked { tag, now_ms });
+        self.store.dispatch(Action::Asked { tag, now_ms, is_remembered });
         tag
     }
 

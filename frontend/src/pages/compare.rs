@@ -52,6 +52,8 @@ struct Drawn {
     /// Name of the class as the model has it.
     class_name: String,
     comparing: Comparing,
+    /// Whether an address asked for it, and not the person.
+    is_visited: bool,
 }
 
 /// Compare plans.
@@ -88,7 +90,7 @@ pub(crate) fn Compare() -> Html {
     let begin = {
         let (drawn, clock, offered) = (drawn.clone(), clock.clone(), offered.clone());
         let backend = backend.clone();
-        Callback::from(move |(of, class_name): (Comparison, String)| {
+        Callback::from(move |(of, class_name, is_visited): (Comparison, String, bool)| {
             let plans = of.plans.iter().map(|plan| {
                 let name = offered.iter().find(|(_, other)| other == plan);
                 let name = name.map_or_else(
@@ -100,7 +102,7 @@ pub(crate) fn Compare() -> Html {
             });
             let comparing = Comparing::new(plans.collect());
             clock.set(Clock::Free);
-            drawn.set(Some(Drawn { of, class_name, comparing }));
+            drawn.set(Some(Drawn { of, class_name, comparing, is_visited }));
         })
     };
 
@@ -126,12 +128,12 @@ pub(crate) fn Compare() -> Html {
                 return;
             }
             match of_address(&controls, address) {
-                Ok((settings, comparison)) => {
+                Ok((settings, (of, class_name))) => {
                     // One's own comes back after a reload as one's own.
-                    if wanted.is_none_or(|(own, _)| own != comparison.0) {
+                    if wanted.is_none_or(|(own, _)| own != of) {
                         visit.begin(settings);
                     }
-                    begin.emit(comparison);
+                    begin.emit((of, class_name, true));
                 }
                 Err(words) => store.dispatch(Action::Notice(Some(words))),
             }
@@ -144,7 +146,7 @@ pub(crate) fn Compare() -> Html {
             arrived.set(of.to_string());
             // Its characters are as they are to stand in the address.
             BrowserHistory::new().push(api::path(&of.to_string()));
-            begin.emit((of, class_name));
+            begin.emit((of, class_name, false));
         })
     };
     {
@@ -351,6 +353,8 @@ pub(crate) fn Compare() -> Html {
                     { pickers(&controls, seed.as_ref().err(), None) }
                     { plans(&controls, model, &offered, &chosen) }
                     <div class="generate-bar">
+                        // Above the button, which so keeps its place when this comes and goes.
+                        <p id="compare-reason" class="reason">{ reason.unwrap_or_default() }</p>
                         <button
                             type="button"
                             class="generate"
@@ -359,7 +363,6 @@ pub(crate) fn Compare() -> Html {
                             aria-describedby="compare-reason"
                             onclick={start.reform(|_: MouseEvent| ())}
                         >{ if drawn.is_some() && !is_other { "Draw again" } else { "Draw side by side" } }</button>
-                        <p id="compare-reason" class="hint">{ reason.unwrap_or_default() }</p>
                     </div>
                 } else {
                     <p class="hint">{ "Waiting for the server" }</p>
@@ -454,7 +457,11 @@ fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
     }
     if let Some(run) = comparing.next().filter(|_| backend.store.connection.is_usable()) {
         let request = request(&now.of, &comparing.columns[run.column].plan);
-        let tag = backend.generate(request);
+        // What an address asks for was kept when it was drawn first, or is somebody else's.
+        let tag = match now.is_visited {
+            true => backend.generate_in_passing(request),
+            false => backend.generate(request),
+        };
         set(comparing.clone().asked(tag));
     }
 }

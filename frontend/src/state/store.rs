@@ -65,6 +65,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug, PartialEq)]
 struct Ask {
     clicked_ms: f64,
+    is_remembered: bool,
     answer: Answer,
 }
 
@@ -74,10 +75,12 @@ pub(crate) enum Action {
     Connection(Connection),
     /// What the server offers, or why it does not say.
     Info(Result<Rc<ServerInfo>, ErrorBody>),
-    /// The person clicked, at `now_ms` by the clock of this document.
+    /// The person clicked, at `now_ms` by the clock of this document; what comes of it is among
+    /// the own results if it `is_remembered`.
     Asked {
         tag: u32,
         now_ms: f64,
+        is_remembered: bool,
     },
     Accepted {
         tag: u32,
@@ -140,6 +143,8 @@ pub(crate) struct Store {
     pub(crate) notice: Option<String>,
     /// Jobs that were accepted for this page.
     own: Vec<JobId>,
+    /// Those of them that are not to be remembered.
+    passing: Vec<JobId>,
     /// Jobs that are deleted unless the person takes it back, and those that are.
     deleting: Vec<JobId>,
     deleted: Vec<JobId>,
@@ -186,7 +191,8 @@ impl Store {
 
     /// What there is to remember of own jobs, oldest first.
     pub(crate) fn own_news(&self) -> Vec<Own> {
-        let jobs = self.order.iter().filter(|id| self.is_own(id)).filter_map(|id| self.job(id));
+        let is_kept = |id: &&JobId| self.is_own(id) && !self.passing.contains(id);
+        let jobs = self.order.iter().filter(is_kept).filter_map(|id| self.job(id));
         jobs.map(|job| Own::of(job)).collect()
     }
 
@@ -266,9 +272,10 @@ impl Store {
             Action::Connection(connection) => next.connection = connection,
             Action::Info(Ok(info)) => (next.info, next.info_error) = (Some(info), None),
             Action::Info(Err(error)) => next.info_error = Some(error),
-            Action::Asked { tag, now_ms } => {
+            Action::Asked { tag, now_ms: clicked_ms, is_remembered } => {
                 next.notice = None;
-                next.asks.push((tag, Ask { clicked_ms: now_ms, answer: Answer::Waiting }));
+                let ask = Ask { clicked_ms, is_remembered, answer: Answer::Waiting };
+                next.asks.push((tag, ask));
             }
             Action::Accepted { tag, job, request } => next.accept(tag, job, request),
             Action::Rejected { tag, error } => {
@@ -293,6 +300,7 @@ impl Store {
                 next.forget(&job);
                 next.deleting.retain(|other| *other != job);
                 next.own.retain(|other| *other != job);
+                next.passing.retain(|other| *other != job);
                 let others = next.recent.iter().filter(|view| view.id != job);
                 next.recent = Rc::new(others.cloned().collect());
                 let error = ErrorBody::new(ErrorCode::NotFound, "it was deleted");
@@ -318,9 +326,13 @@ impl Store {
     fn accept(&mut self, tag: u32, id: JobId, request: GenerateRequest) {
         self.own.push(id.clone());
         let ask = self.ask_mut(tag);
+        let is_passing = ask.as_ref().is_some_and(|ask| !ask.is_remembered);
         let clicked_ms = ask.as_ref().map(|ask| ask.clicked_ms);
         if let Some(ask) = ask {
             ask.answer = Answer::Accepted(id.clone());
+        }
+        if is_passing {
+            self.passing.push(id.clone());
         }
         let models = self.info.as_ref().map_or(&[][..], |info| &info.models);
         let model = models
@@ -445,8 +457,12 @@ mod tests {
         JobId::from_bits(bits)
     }
 
+    fn asked(tag: u32, now_ms: f64, is_remembered: bool) -> Action {
+        Action::Asked { tag, now_ms, is_remembered }
+    }
+
     fn accepted(store: &Store, tag: u32, job: u128) -> Store {
-        let asked = store.after(Action::Asked { tag, now_ms: 10.0 });
+        let asked = store.after(asked(tag, 10.0, true));
         asked.after(Action::Accepted { tag, job: id(job), request: request(two_steps(), 1) })
     }
 
@@ -491,9 +507,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_looked_at_in_passing_is_not_remembered_but_can_be_stopped() {
+        let accepted = |store: &Store, tag: u32, is_remembered: bool| {
+            let job = id(tag.into());
+            let asked = store.after(asked(tag, 0.0, is_remembered));
+            asked.after(Action::Accepted { tag, job, request: request(two_steps(), 1) })
+        };
+        let store = accepted(&accepted(&store(), 1, true), 2, false);
+        let news: Vec<_> = store.own_news().into_iter().map(|own| own.id).collect();
+        assert_eq!(news, [id(1)]);
+        assert_eq!(store.unfinished_own().len(), 2);
+    }
+
+    #[test]
     fn a_refused_click_keeps_its_reason() {
         let error = ErrorBody::new(ErrorCode::QueueFull, "full");
-        let asked = store().after(Action::Asked { tag: 1, now_ms: 0.0 });
+        let asked = store().after(asked(1, 0.0, true));
         let refused = asked.after(Action::Rejected { tag: 1, error: error.clone() });
         assert_eq!(refused.answer(1), Some(&Answer::Refused(error)));
     }
@@ -624,7 +653,7 @@ mod tests {
     fn a_plan_is_expected_at_the_pace_of_what_was_drawn_since() {
         let one_step = Plan::FewStep { t_list: vec![0], loss_split_t: 2 };
         let took = |store: &Store, bits: u32, plan: &Plan, ms: f64| {
-            let asked = store.after(Action::Asked { tag: bits, now_ms: 0.0 });
+            let asked = store.after(asked(bits, 0.0, true));
             let (job, request) = (id(bits.into()), request(plan.clone(), 1));
             let store = asked.after(Action::Accepted { tag: bits, job, request });
             let timings = var_dd_protocol::Timings { last_frame_ms: ms, ..Default::default() };
@@ -654,7 +683,7 @@ mod tests {
     #[test]
     fn whoever_is_in_a_hurry_waits_for_the_picture_and_not_for_the_steps() {
         let hurried = GenerateRequest { last_frame_first: true, ..request(two_steps(), 1) };
-        let asked = store().after(Action::Asked { tag: 1, now_ms: 10.0 });
+        let asked = store().after(asked(1, 10.0, true));
         let mut store =
             asked.after(Action::Accepted { tag: 1, job: id(5), request: hurried.clone() });
         for (seq, place, at_ms) in [(1, (1, 3), 300.0), (2, (0, 0), 320.0), (3, (0, 1), 340.0)] {

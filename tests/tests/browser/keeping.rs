@@ -226,6 +226,34 @@ async fn a_look_at_what_others_drew_leaves_ones_own_settings_alone() -> Result<(
 }
 
 #[tokio::test]
+async fn a_comparison_is_remembered_when_it_is_asked_for_and_not_when_it_is_looked_at() -> Result<()>
+{
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let plans: Vec<_> = model.plans.iter().take(2).map(|preset| preset.plan.clone()).collect();
+    let comparison = Comparison::new(&model.name, 5, &model.classes[5], 4242, plans);
+    let remembered = |count: usize| {
+        format!("return JSON.parse(localStorage.getItem('var-dd.mine') ?? '[]').length === {count}")
+    };
+    let drawn = "return document.querySelector('[data-testid=compare-again]:enabled') !== null";
+    with_browsers(async |browsers| {
+        let path = format!("/{comparison}");
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
+        for _ in 0..2 {
+            playground.page.wait_for("the comparison to be drawn", drawn).await?;
+            let is_left_out = playground.page.value(&remembered(0)).await?;
+            ensure!(is_left_out == true, "what was looked at is remembered");
+            playground.goto(&path).await?;
+        }
+        playground.page.wait_for("the comparison to be drawn", drawn).await?;
+        playground.choose("compare-start").await?;
+        playground.page.wait_for("one's own to be remembered", &remembered(2)).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_received_picture_stays_when_one_makes_ones_own() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
