@@ -54,7 +54,11 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     // The column that the others are held against.
     let against = use_state_eq(|| None::<usize>);
     let count = props.columns.len();
-    let against_now = against.filter(|&column| finished(props, column).is_some());
+    let now: Vec<Option<Now>> = (0..count).map(|index| now(props, index)).collect();
+    let is_finished = |&column: &usize| {
+        now.get(column).and_then(Option::as_ref).is_some_and(|now| now.is_finished)
+    };
+    let against_now = against.filter(is_finished);
     let wiped_now = wiped.filter(|&(a, b)| a < count && b < count);
     let step = |by: isize| props.on_step.reform(move |_: MouseEvent| by);
     let play = |slower: f64| props.on_play.reform(move |_: MouseEvent| slower);
@@ -90,8 +94,8 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                 if let Some((left, right)) = wiped_now {
                     <div class="wiped-pair">
                         <Wipe
-                            left={side(props, left)}
-                            right={side(props, right)}
+                            left={side(&now, left)}
+                            right={side(&now, right)}
                             names={props.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()}
                             pair={(left, right)}
                             on_pair={{
@@ -99,10 +103,12 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                                 Callback::from(move |pair| wiped.set(Some(pair)))
                             }}
                         />
-                        { difference(props, left, right) }
+                        { difference(&now, left, right) }
                     </div>
                 }
-                { for (0..count).map(|index| draw_column(props, index, wiped_now.is_none(), against_now)) }
+                { for (0..count).map(|index| {
+                    draw_column(props, &now, index, wiped_now.is_none(), against_now)
+                }) }
             </div>
             { verdict(props) }
             <div class="clock">
@@ -196,6 +202,8 @@ struct Now {
     /// Address of the picture.
     url: Option<String>,
     picture: Html,
+    /// Whether its job is finished.
+    is_finished: bool,
 }
 
 fn now(props: &RaceViewProps, index: usize) -> Option<Now> {
@@ -219,26 +227,19 @@ fn now(props: &RaceViewProps, index: usize) -> Option<Now> {
         />
     };
     let url = shown.map(|(_, frame)| frame.picture.url().to_owned());
-    Some(Now { tile, tiles: timeline.tiles.len(), side, url, picture })
+    let (tiles, is_finished) = (timeline.tiles.len(), job.is_finished());
+    Some(Now { tile, tiles, side, url, picture, is_finished })
 }
 
-fn side(props: &RaceViewProps, index: usize) -> Html {
-    now(props, index).map(|now| now.picture).unwrap_or_default()
-}
-
-fn finished(props: &RaceViewProps, index: usize) -> Option<&Rc<Job>> {
-    props.jobs.get(index)?.as_ref().filter(|job| job.is_finished())
-}
-
-/// Address of the picture that a column shows now, once its job is finished.
-fn shown_url(props: &RaceViewProps, index: usize) -> Option<String> {
-    finished(props, index)?;
-    now(props, index)?.url
+fn side(now: &[Option<Now>], index: usize) -> Html {
+    let now = now.get(index).and_then(Option::as_ref);
+    now.map(|now| now.picture.clone()).unwrap_or_default()
 }
 
 /// Where the pictures that two columns show now differ, once both are finished.
-fn difference(props: &RaceViewProps, index: usize, to: usize) -> Html {
-    let Some((of, other)) = shown_url(props, index).zip(shown_url(props, to)) else {
+fn difference(now: &[Option<Now>], index: usize, to: usize) -> Html {
+    let url = |index: usize| now.get(index)?.as_ref().filter(|now| now.is_finished)?.url.clone();
+    let Some((of, other)) = url(index).zip(url(to)) else {
         return Html::default();
     };
     html! { <Difference {of} to={other} /> }
@@ -246,6 +247,7 @@ fn difference(props: &RaceViewProps, index: usize, to: usize) -> Html {
 
 fn draw_column(
     props: &RaceViewProps,
+    all: &[Option<Now>],
     index: usize,
     with_picture: bool,
     against: Option<usize>,
@@ -254,11 +256,10 @@ fn draw_column(
     let job = props.jobs.get(index).and_then(Option::as_ref);
     let answer = props.answers.get(index).and_then(Option::as_ref);
     let status = job.map_or_else(|| Status::of_answer(answer), |job| Status::of_job(job));
-    let now = now(props, index);
-    let drawn = now.as_ref().and_then(|now| now.tile).map_or(0, |tile| tile + 1);
-    let tiles = now.as_ref().map_or(0, |now| now.tiles);
-    let scale = now.as_ref().and_then(|now| now.side).map(|side| format!("{side}×{side}"));
-    let picture = now.map(|now| now.picture);
+    let now = all.get(index).and_then(Option::as_ref);
+    let drawn = now.and_then(|now| now.tile).map_or(0, |tile| tile + 1);
+    let tiles = now.map_or(0, |now| now.tiles);
+    let scale = now.and_then(|now| now.side).map(|side| format!("{side}×{side}"));
     let is_over = column.runs() > 0;
     let told = match (column.is_warming && !status.is_trouble, status.state == "finished") {
         (false, _) => status.words.as_str(),
@@ -279,7 +280,7 @@ fn draw_column(
         >
             <h2>{ &column.name }</h2>
             if with_picture {
-                <div class="square">{ picture.unwrap_or_default() }</div>
+                <div class="square">{ side(all, index) }</div>
             }
             <progress
                 max={tiles.max(1).to_string()}
@@ -323,7 +324,7 @@ fn draw_column(
                         { "the others are held against this" }
                     </p>
                 } else {
-                    { difference(props, index, to) }
+                    { difference(all, index, to) }
                 }
             }
         </section>
