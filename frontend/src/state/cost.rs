@@ -5,25 +5,27 @@ use var_dd_protocol::{GenerateRequest, PassKind, Plan};
 use super::job::Job;
 
 /// Milliseconds on the device that the pictures of `like` will take, by the newest of `jobs`
-/// (newest first) that had as many pictures of the same model; absent until a pass of each network
-/// that it needs was seen. A job may have drawn less than it needs or more: passes count by
-/// network, decoding by frame.
+/// (newest first) of the same model: those that had as many pictures, else any, by the picture.
+/// Absent until a pass of each network that it needs was seen. A job may have drawn less than it
+/// needs or more: passes count by network, decoding by frame.
 pub(crate) fn estimate_ms<'a>(
     jobs: impl Iterator<Item = &'a Job>,
     like: &GenerateRequest,
     scales: u32,
 ) -> Option<f64> {
     let (mut student, mut teacher, mut frame) = (None, None, None);
-    let alike = |job: &&Job| {
+    let is_plain = |job: &&Job| {
         let request = &job.about.request;
-        let is_plain = request.explore.is_none() && job.is_finished();
-        is_plain && request.model == like.model && request.count == like.count
+        request.explore.is_none() && job.is_finished() && request.model == like.model
     };
-    for job in jobs.filter(alike) {
+    let (as_many, others): (Vec<_>, Vec<_>) =
+        jobs.filter(is_plain).partition(|job| job.about.request.count == like.count);
+    for job in as_many.into_iter().chain(others) {
         let Some(costs) = Costs::of(job) else { continue };
-        student = student.or(costs.student);
-        teacher = teacher.or(costs.teacher);
-        frame = frame.or(Some(costs.frame));
+        let share = f64::from(like.count) / f64::from(job.about.request.count.max(1));
+        student = student.or(costs.student.map(|ms| ms * share));
+        teacher = teacher.or(costs.teacher.map(|ms| ms * share));
+        frame = frame.or(Some(costs.frame * share));
     }
     let passes = like.plan.passes(scales);
     let teachers = passes.iter().filter(|pass| pass.kind == PassKind::Teacher).count();
@@ -186,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn more_pictures_are_priced_by_the_picture_until_as_many_were_drawn() {
+        let alone = finished(true);
+        let mut several = alone.clone();
+        several.about.request.count = 3;
+        let three = request(two_steps(), 3);
+        assert_eq!(estimate_ms([&alone].into_iter(), &three, 4), Some(3.0 * 72.0));
+        assert_eq!(estimate_ms([&alone, &several].into_iter(), &three, 4), Some(72.0));
+    }
+
+    #[test]
     fn an_estimate_lies_between_what_smaller_and_larger_plans_took() {
         let known = [(40.0, one_step())];
         let held = |estimate: f64, plan: &Plan| {
@@ -203,7 +215,6 @@ mod tests {
     fn what_was_never_seen_here_has_no_price() {
         let jobs = [finished(true)];
         assert_eq!(estimate_ms([].into_iter(), &request(one_step(), 1), 4), None);
-        assert_eq!(estimate_ms(jobs.iter(), &request(one_step(), 2), 4), None, "more pictures");
         let other = GenerateRequest { model: Some("other".into()), ..request(one_step(), 1) };
         assert_eq!(estimate_ms(jobs.iter(), &other, 4), None);
     }
