@@ -3,7 +3,7 @@
 /// Whether `typed` is the beginning of `word` but for slips: one in four letters or more, two in
 /// eight or more. A slip is a letter too many, too few, another one, or two in the wrong order.
 /// Both are in lower case.
-pub(crate) fn is_near(typed: &str, word: &str) -> bool {
+pub fn is_near(typed: &str, word: &str) -> bool {
     let (typed, word): (Vec<char>, Vec<char>) = (typed.chars().collect(), word.chars().collect());
     let allowed = match typed.len() {
         0..=3 => return false,

@@ -11,7 +11,10 @@ use super::help;
 use crate::{
     api,
     hooks::{Key, random_below, use_keys},
-    state::{glossary::Term, words::counted},
+    state::{
+        glossary::Term,
+        words::{self, counted},
+    },
 };
 
 /// Options drawn at once.
@@ -33,6 +36,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
     // What was typed, while the list is open.
     let typed = use_state_eq(|| None::<String>);
     let active = use_state_eq(|| 0_usize);
+    // Why what was typed chose nothing.
+    let missed = use_state_eq(|| None::<String>);
     let list = use_node_ref();
     let input = use_node_ref();
     let found = use_memo(((*typed).clone(), props.model.clone()), |(typed, model)| {
@@ -56,9 +61,10 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         }));
     }
     let open = {
-        let (typed, active) = (typed.clone(), active.clone());
+        let (typed, active, missed) = (typed.clone(), active.clone(), missed.setter());
         let chosen = props.chosen;
         Callback::from(move |()| {
+            missed.set(None);
             typed.set(Some(String::new()));
             // Without anything typed all are listed in order.
             active.set(chosen.min(SHOWN - 1));
@@ -67,6 +73,22 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
     let close = {
         let typed = typed.clone();
         Callback::from(move |()| typed.set(None))
+    };
+    // Whoever goes on with half a name typed has it, if it leaves no doubt, or is told.
+    let leave = {
+        let (typed, missed, found) = (typed.clone(), missed.setter(), found.clone());
+        let (model, on_choose) = (props.model.clone(), props.on_choose.clone());
+        Callback::from(move |_: FocusEvent| {
+            let text = typed.as_deref().unwrap_or_default().trim();
+            let class = classes::of_text(&model.classes, text);
+            missed.set(
+                (!text.is_empty() && class.is_none()).then(|| words::no_class(text, found.len())),
+            );
+            if let Some(class) = class {
+                on_choose.emit(class);
+            }
+            typed.set(None);
+        })
     };
     let choose = {
         let (close, on_choose, input) = (close.clone(), props.on_choose.clone(), input.clone());
@@ -159,7 +181,7 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 value={(*typed).clone().unwrap_or_else(|| name.clone())}
                 onfocus={open.reform(|_: FocusEvent| ())}
                 {onclick}
-                onblur={close.reform(|_: FocusEvent| ())}
+                onblur={leave}
                 {oninput}
                 {onkeydown}
             />
@@ -179,6 +201,9 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 </svg>
             </button>
             </div>
+            <p class="problem" role="status" data-testid="class-missed">
+                { missed.as_ref().map(|words| format!("{words} It is still {name}.")) }
+            </p>
             <div class={classes!("options", (!is_open).then_some("closed"))}>
                 // Not a place of its own for the Tab key: the arrows move within it.
                 <div ref={list} id="class-list" role="listbox" aria-label="Classes" tabindex="-1">

@@ -131,7 +131,8 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             }
             { draw_budget(&typed, &offers, props) }
             <p class="hint words">
-                { "What is a " }{ explain(Term::Step) }{ ", the " }{ explain(Term::Student) }{ ", the " }
+                { "What is a " }{ explain(Term::Step) }{ ", a " }{ explain(Term::Token) }{ ", a " }
+                { explain(Term::Pass) }{ ", the " }{ explain(Term::Student) }{ ", the " }
                 { explain(Term::Teacher) }
                 if model.plans.iter().any(|preset| preset.fid.is_some()) { { ", " }{ explain(Term::Fid) } }
                 { ", " }{ explain(Term::Guidance) }{ "?" }

@@ -10,8 +10,8 @@ use yew::prelude::*;
 use super::{Sign, sign};
 use crate::{api, hooks::copy_text, state::job::Job};
 
-/// How long the link stays in sight after it was copied.
-const SHARED_MS: u32 = 8_000;
+/// How long the link stays in sight after it was copied, if nobody is at it.
+const SHARED_MS: u32 = 4_000;
 
 /// Sharing: a callback that copies the link, and what is shown of it.
 pub(super) struct Share {
@@ -26,28 +26,31 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
     // How often it was asked for, and whether the last time the link was copied.
     let shared = use_state_eq(|| None::<(u32, bool)>);
     let has_code = use_state_eq(|| false);
+    let is_held = use_state_eq(|| false);
     let address = job.map(|job| api::link(job.id(), forward));
     {
-        let (shared, has_code) = (shared.setter(), has_code.setter());
+        let (shared, has_code, is_held) = (shared.setter(), has_code.setter(), is_held.setter());
         use_effect_with(address.clone(), move |_| {
             shared.set(None);
             has_code.set(false);
+            is_held.set(false);
         });
     }
     {
         let (shared, field) = (shared.clone(), field.clone());
-        use_effect_with((*shared, *has_code), move |&(now, has_code)| {
+        use_effect_with((*shared, *has_code, *is_held), move |&(now, has_code, is_held)| {
             // To copy by hand; pressed again, it is selected again.
             if let (Some((_, copied)), Some(field)) = (now, field.cast::<HtmlInputElement>())
                 && !copied
                 && !has_code
+                && !is_held
             {
                 // It is in the document; one that cannot take the focus stays as it is.
                 let _ = field.focus();
                 field.select();
             }
-            // Whoever is aiming a camera is given the time.
-            let later = now.filter(|&(_, copied)| copied && !has_code).map(|_| {
+            // Whoever is aiming a camera, or on the way to a button, is given the time.
+            let later = now.filter(|&(_, copied)| copied && !has_code && !is_held).map(|_| {
                 let shared = shared.setter();
                 Timeout::new(SHARED_MS, move || shared.set(None))
             });
@@ -67,20 +70,30 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
         })
     };
     let close = {
-        let (shared, has_code) = (shared.setter(), has_code.setter());
+        let (shared, has_code, is_held) = (shared.setter(), has_code.setter(), is_held.setter());
         Callback::from(move |_: MouseEvent| {
             shared.set(None);
             has_code.set(false);
+            is_held.set(false);
         })
     };
     let on_code = {
         let has_code = has_code.clone();
         Callback::from(move |_: MouseEvent| has_code.set(!*has_code))
     };
+    let hold = |holds: bool| {
+        let is_held = is_held.setter();
+        Callback::from(move |_: PointerEvent| is_held.set(holds))
+    };
     let card = html! {
         <div class="toasts share" role="status">
             if let (Some((times, copied)), Some(address)) = (*shared, address) {
-                <div class="toast" key={times}>
+                <div
+                    class="toast"
+                    key={times}
+                    onpointerenter={hold(true)}
+                    onpointerleave={hold(false)}
+                >
                     <label>
                         <span>{ if copied { "Link copied" } else { "Copy this link" } }</span>
                         <input

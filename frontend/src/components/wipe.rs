@@ -88,8 +88,14 @@ pub(crate) fn Wipe(props: &WipeProps) -> Html {
                 onpointerdown={drag(true)}
                 onpointermove={drag(false)}
             >
-                <div class="wipe-side">{ props.left.clone() }</div>
-                <div class="wipe-side over">{ props.right.clone() }</div>
+                <div class="wipe-side">
+                    { props.left.clone() }
+                    <span class="wipe-label" aria-hidden="true">{ &props.names[left] }</span>
+                </div>
+                <div class="wipe-side over">
+                    { props.right.clone() }
+                    <span class="wipe-label" aria-hidden="true">{ &props.names[right] }</span>
+                </div>
                 <div class="wipe-line" aria-hidden="true"></div>
             </div>
             <input

@@ -47,6 +47,8 @@ pub(crate) fn Explore() -> Html {
     let pad = use_state_eq(|| None::<Pad>);
     let chance = use_mut_ref(|| None::<Pad>);
     let copied = use_state_eq(|| None::<bool>);
+    // Why what was typed at a corner chose nothing.
+    let missed = use_state_eq(|| None::<String>);
     let is_held = use_state_eq(|| false);
     // The picture of the walk that is shown, while it is played.
     let step = use_state_eq(|| None::<usize>);
@@ -191,7 +193,7 @@ pub(crate) fn Explore() -> Html {
         let end = now.corners[at];
         let (change, before) = (change.clone(), stopped.clone());
         let set = Callback::from(move |end: End| change.emit(before.with(at, end)));
-        draw_corner(at, end, &model, set)
+        draw_corner(at, end, &model, set, missed.setter())
     };
     let trouble = preview.error.as_ref().or(drawn_map.error.as_ref()).or(drawn_walk.error.as_ref());
     let rate = match (trouble, preview.per_second) {
@@ -277,6 +279,9 @@ pub(crate) fn Explore() -> Html {
                             { "Copy link" }
                         </button>
                     </div>
+                    <p class="problem" role="status" data-testid="pad-missed">
+                        { (*missed).clone() }
+                    </p>
                     <p class="hint" role="status" data-testid="pad-shared">{ match *copied {
                         None => "",
                         Some(true) => "Link copied",
@@ -306,13 +311,26 @@ pub(crate) fn Explore() -> Html {
 }
 
 /// The class and seed of a corner.
-fn draw_corner(at: usize, end: End, model: &Rc<ModelInfo>, set: Callback<End>) -> Html {
+fn draw_corner(
+    at: usize,
+    end: End,
+    model: &Rc<ModelInfo>,
+    set: Callback<End>,
+    missed: UseStateSetter<Option<String>>,
+) -> Html {
     let name = model.classes.get(end.class).cloned().unwrap_or_default();
     let onchange = {
         let (model, set, name) = (model.clone(), set.clone(), name.clone());
         Callback::from(move |event: Event| {
             let input: HtmlInputElement = event.target_unchecked_into();
-            match classes::of_text(&model.classes, &input.value()) {
+            let text = input.value();
+            let class = classes::of_text(&model.classes, &text);
+            missed.set(class.is_none().then(|| {
+                let fitting = classes::search(&model.classes, &text).len();
+                let why = words::no_class(text.trim(), fitting);
+                format!("{why} It is still {name} at the {}.", Pad::NAMES[at])
+            }));
+            match class {
                 Some(class) => set.emit(End { class, ..end }),
                 // What is no class gives way to the one that is drawn.
                 None => input.set_value(&name),

@@ -35,12 +35,13 @@ pub(crate) fn Learn() -> Html {
     let controls = use_controls();
     let store = &backend.store;
     let (location, navigator) = (use_location(), use_navigator());
-    let lesson = use_memo(location, |location| {
+    let asked = use_memo(location, |location| {
         let query = location.as_ref()?.query::<Vec<(String, String)>>().ok()?;
-        let number = query.iter().find(|(name, _)| name == "lesson").map(|(_, number)| number)?;
-        Lesson::of_number(number)
+        query.into_iter().find(|(name, _)| name == "lesson").map(|(_, number)| number)
     });
-    let lesson = lesson.unwrap_or(Lesson::Pyramid);
+    let found = asked.as_ref().as_ref().and_then(|number| Lesson::of_number(number));
+    let strange = asked.as_ref().clone().filter(|_| found.is_none());
+    let lesson = found.unwrap_or(Lesson::Pyramid);
 
     // A finished result to look into: the example of the server, else the newest that there is.
     let example = store.info.as_ref().and_then(|info| info.example.clone());
@@ -140,6 +141,11 @@ pub(crate) fn Learn() -> Html {
             <p class="hint" data-testid="lesson" data-lesson={lesson.number().to_string()}>
                 { format!("How it works · {} of {}", lesson.number(), Lesson::ALL.len()) }
             </p>
+            if let Some(strange) = strange {
+                <p class="problem" role="status" data-testid="no-lesson">
+                    { format!("There is no lesson “{strange}”: this is the first of {}.", Lesson::ALL.len()) }
+                </p>
+            }
             <h1 id="lesson-title" tabindex="-1">{ said.title }</h1>
             <div class="lesson">
                 <figure class="lesson-figure">

@@ -2,6 +2,7 @@
 
 use gloo_timers::callback::Timeout;
 use var_dd_protocol::JobId;
+use web_sys::{ScrollBehavior, ScrollIntoViewOptions, ScrollLogicalPosition};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -11,8 +12,8 @@ use crate::{
         order_switch, pickers, use_opened,
     },
     hooks::{
-        Controls, Current, Key, LinkNote, preference, preference_names::LEARNED, random_below,
-        use_backend, use_controls, use_current, use_keys, use_link_note, use_result,
+        Controls, Current, Key, LinkNote, preference, preference_names::LEARNED, prefers_stillness,
+        random_below, use_backend, use_controls, use_current, use_keys, use_link_note, use_result,
         use_settings_of_example, use_title,
     },
     route::Route,
@@ -181,10 +182,10 @@ pub(crate) fn Playground() -> Html {
             <div class="lead">
                 <h1>{ "Watch a picture come into focus" }</h1>
                 <p>
-                    { "A " }{ explain(Term::Student) }{ " guesses all " }
-                    { explain_as(Term::Token, "tokens") }{ " of a " }{ explain(Term::Scale) }
-                    { " at once, in one or two " }{ explain_as(Term::Pass, "passes") }{ "; a " }
-                    { explain(Term::Teacher) }{ " can help." }
+                    { "The " }{ explain(Term::Student) }
+                    { ", a fast network, draws it at ever finer " }
+                    { explain_as(Term::Scale, "scales") }{ ", all in one or two " }
+                    { explain_as(Term::Pass, "passes") }{ "." }
                     if !*has_learned {
                         { " " }
                         <Link<Route> to={Route::Learn} classes="learn-offer">
@@ -222,8 +223,15 @@ pub(crate) fn Playground() -> Html {
                 { side }
                 <div class="generate-bar">
                     if can_ask {
-                        <p id="to-draw" class="reason to-draw" data-testid="to-draw">
-                            { to_draw }
+                        <p class="reason to-draw">
+                            <span id="to-draw" data-testid="to-draw">{ to_draw }</span>
+                            <button
+                                type="button"
+                                class="quiet to-controls"
+                                data-testid="to-controls"
+                                aria-label="Change what is drawn"
+                                onclick={Callback::from(|_: MouseEvent| show_controls())}
+                            >{ "Change" }</button>
                         </p>
                     } else {
                         <p id="generate-reason" class="reason" data-testid="generate-reason">
@@ -243,6 +251,19 @@ pub(crate) fn Playground() -> Html {
             <Recent />
         </main>
     }
+}
+
+/// Brings the controls into sight, which on a phone lie under the picture.
+fn show_controls() {
+    let document = web_sys::window().and_then(|window| window.document());
+    let controls = document.and_then(|document| document.query_selector(".rail").ok().flatten());
+    let Some(controls) = controls else { return };
+    let how = ScrollIntoViewOptions::new();
+    how.set_block(ScrollLogicalPosition::Start);
+    if !prefers_stillness() {
+        how.set_behavior(ScrollBehavior::Smooth);
+    }
+    controls.scroll_into_view_with_scroll_into_view_options(&how);
 }
 
 /// Takes the settings of a link back.

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use var_dd_protocol::{
-    Axis, GenerateRequest, MAX_PICTURES, ModelInfo, Plan, classes, plan_words, seed_of,
+    Axis, GenerateRequest, MAX_PICTURES, ModelInfo, Plan, classes, is_near, plan_words, seed_of,
 };
 
 use super::settings::Settings;
@@ -34,11 +34,15 @@ pub(crate) struct Address {
     count: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_frame_first: Option<String>,
+    /// Names that are none of the settings but look like one, with that one.
+    #[serde(skip)]
+    misspelled: Vec<(String, &'static str)>,
 }
 
 impl Address {
     /// Reads the pairs of a query. Names that are none of the settings (as those that mail programs
-    /// add) are passed over; of a name that stands twice, the last one counts.
+    /// add) are passed over, unless they look like one; of a name that stands twice, the last one
+    /// counts.
     pub(crate) fn of_pairs(pairs: Vec<(String, String)>) -> Self {
         let mut address = Self::default();
         for (name, value) in pairs {
@@ -53,7 +57,11 @@ impl Address {
                 other => match PARTS.iter().position(|axis| axis.name() == other.replace('_', "-"))
                 {
                     Some(part) => &mut address.parts[part],
-                    None => continue,
+                    None => {
+                        let meant = meant_by(other).map(|meant| (name.clone(), meant));
+                        address.misspelled.extend(meant);
+                        continue;
+                    }
                 },
             };
             *field = Some(value);
@@ -71,6 +79,7 @@ impl Address {
             seed: request.seed.map(|seed| seed.to_string()),
             count: Some(request.count.to_string()),
             last_frame_first: Some(request.last_frame_first.to_string()),
+            misspelled: Vec::new(),
         }
     }
 
@@ -86,7 +95,10 @@ impl Address {
         settings: Settings,
         models: &[ModelInfo],
     ) -> (Settings, Vec<String>) {
-        let mut left_out = Vec::new();
+        let misspelled = self.misspelled.iter();
+        let mut left_out: Vec<_> = misspelled
+            .map(|(name, meant)| format!("“{name}” is no setting (“{meant}” is one)"))
+            .collect();
         let mut settings = Settings { chosen: true, ..settings };
         if let Some(name) = &self.model {
             match models.iter().find(|model| model.name == *name) {
@@ -173,6 +185,20 @@ impl Settings {
         }
         address.apply(self, models)
     }
+}
+
+/// The setting that a name looks like.
+fn meant_by(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase().replace('_', "-");
+    let parts = PARTS.map(Axis::name);
+    let names = ["model", "class", "plan", "seed", "count", "last_frame_first"];
+    let mut names = names.into_iter().chain(parts);
+    // Another word may only begin as a setting does: `planet`.
+    let about_as_long = |meant: &str| meant.len().abs_diff(name.len()) <= 1;
+    names.find(|meant| {
+        let plain = meant.replace('_', "-");
+        about_as_long(meant) && (plain == name || is_near(&name, &plain))
+    })
 }
 
 /// A plan by a text, if the model can run it and the controls can hold it.
@@ -327,6 +353,27 @@ mod tests {
             assert_eq!((linked.seed.as_str(), linked.seed_locked), ("5", seed_locked));
             let next = linked.used().ready(7);
             assert_eq!(next.seed, if seed_locked { "5" } else { "7" });
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_setting_is_told() {
+        let models = [model("a", 3)];
+        for (typed, meant) in [
+            ("sead", "seed"),
+            ("Class", "class"),
+            ("plna", "plan"),
+            ("last-frame-first", "last_frame_first"),
+            ("topk", "top-k"),
+        ] {
+            let (settings, left_out) = address(&[(typed, "1")]).apply(Settings::new(1), &models);
+            let told = left_out.join("; ");
+            assert!(told.contains(typed) && told.contains(&format!("“{meant}”")), "{told}");
+            assert_eq!((settings.class, settings.seed.as_str()), (0, "1"));
+        }
+        for other in ["planet", "utm_campaign", "gclid", "ref", "mode", "id", "see"] {
+            let address = address(&[(other, "1")]);
+            assert!(address.is_empty() == (other != "mode"), "{other}: {address:?}");
         }
     }
 

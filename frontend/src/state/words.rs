@@ -202,6 +202,14 @@ pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
     format!("{} · {} · {how}", size(tile.side), tokens(count))
 }
 
+/// Why a text chose no class, of which `fitting` have it in their names.
+pub(crate) fn no_class(text: &str, fitting: usize) -> String {
+    match fitting {
+        0 => format!("No class is called “{text}”."),
+        several => format!("“{text}” fits {}.", counted(several, "class", "classes")),
+    }
+}
+
 /// How plans stand to each other, in one sentence.
 pub(crate) fn standing(standing: &Standing) -> String {
     let times =

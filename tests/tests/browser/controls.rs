@@ -247,16 +247,83 @@ async fn a_link_in_words_sets_parts_of_a_plan_too() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_class_that_is_half_typed_is_taken_if_it_leaves_no_doubt_or_said_to_be_none() -> Result<()>
+{
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::NARROW, "/").await?;
+        playground.wait_until_ready().await?;
+        playground.choose_class(3).await?;
+        let missed = "return document.querySelector('[data-testid=class-missed]').textContent";
+        let focus = "document.querySelector('[data-testid=class-search]').focus()";
+        for (typed, class, why) in [
+            ("snowm", "snowman", ""),
+            ("zzz", "snowman", "No class is called “zzz”. It is still snowman."),
+            ("a", "snowman", "“a” fits"),
+        ] {
+            playground.page.value(focus).await?;
+            playground.fill("class-search", typed).await?;
+            playground.leave_field().await?;
+            let there = format!("{missed}.includes({})", json!(why));
+            playground.page.wait_for(&format!("what is said of {typed}"), &there).await?;
+            let is_silent = playground.page.value(missed).await? == "";
+            ensure!(is_silent == why.is_empty(), "{typed}");
+            let now = playground.attribute("class-search", "value").await?;
+            ensure!(now == class, "{typed} makes it {now}");
+        }
+        let problems = playground.page.accessibility_problems().await?;
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+
+        // At a corner of the pad too.
+        playground.goto("/explore").await?;
+        playground.element_appears("corner-0").await?;
+        let before = playground.attribute("corner-0", "class").await?;
+        playground.fill("corner-0", "zzz").await?;
+        let changed = "document.querySelector('[data-testid=corner-0]') \
+            .dispatchEvent(new Event('change', { bubbles: true }))";
+        playground.page.value(changed).await?;
+        playground.page.wait_for_text("No class is called “zzz”. It is still").await?;
+        ensure!(playground.attribute("corner-0", "class").await? == before, "the corner changed");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn on_a_phone_one_tap_leads_from_what_will_be_drawn_to_its_controls() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for look in [Look::PHONE, Look::NARROW.dark()] {
+            let playground = Playground::open(browsers, &program, look, "/").await?;
+            playground.wait_until_ready().await?;
+            playground.page.click("[data-testid=to-controls]").await?;
+            let in_sight = "const field = document.querySelector('[data-testid=class-search]') \
+                .getBoundingClientRect(); \
+                const bar = document.querySelector('.generate-bar').getBoundingClientRect(); \
+                return field.top >= 0 && field.bottom <= bar.top";
+            playground.page.wait_for("the class in sight", in_sight).await?;
+        }
+        let desktop = Playground::open(browsers, &program, Look::LAPTOP, "/").await?;
+        desktop.wait_until_ready().await?;
+        let hidden = "return document.querySelector('[data-testid=to-controls]').offsetWidth === 0";
+        ensure!(desktop.page.value(hidden).await? == true, "beside them it is of no use");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_of_a_link_stays_told_until_it_is_closed() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         for look in [Look::DESKTOP, Look::LAPTOP.dark(), Look::NARROW] {
-            let address = "/?class=snowmann&plan=7-steps&seed=x";
+            let address = "/?class=snowmann&plan=7-steps&seed=x&cuont=2";
             let playground = Playground::open(browsers, &program, look, address).await?;
             playground.element_appears("link-note").await?;
             let told = "return document.querySelector('[data-testid=link-note]')?.textContent";
             let words = playground.page.value(told).await?.to_string();
-            for part in ["“snowmann” was taken for snowman", "“7-steps”", "“x”"] {
+            for part in ["“snowmann” was taken for snowman", "“7-steps”", "“x”", "“count” is one"]
+            {
                 ensure!(words.contains(part), "{look:?}: {words}");
             }
             // A click of the pointer: it fails where something lies over the button.

@@ -75,6 +75,25 @@ async fn every_lesson_has_a_figure_that_follows_its_slider() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_link_to_a_lesson_that_is_not_there_says_so() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        for number in ["99", "0", "two"] {
+            let path = format!("/learn?lesson={number}");
+            let playground = Playground::open(browsers, &program, Look::NARROW, &path).await?;
+            playground.wait_for_attribute("lesson", "lesson", "1").await?;
+            playground.page.wait_for_text(&format!("There is no lesson “{number}”")).await?;
+            check(&playground, "a lesson that is not there").await?;
+            playground.choose("lesson-2").await?;
+            let gone = "return document.querySelector('[data-testid=no-lesson]') === null";
+            playground.page.wait_for("the note to go", gone).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn lessons_lead_to_the_text_on_the_method() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
