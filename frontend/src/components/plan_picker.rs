@@ -55,7 +55,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
         };
         let store = &backend.store;
         let measured = store.measured_ms(&like).map(|ms| (ms, ""));
-        let estimated = || store.estimated_ms(&like, model.scales()).map(|ms| (ms, "about "));
+        let estimated = || store.estimated_ms(&like, &model.patch_nums).map(|ms| (ms, "about "));
         measured.or_else(estimated)
     };
     let cost =

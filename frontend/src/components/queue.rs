@@ -94,7 +94,7 @@ pub(crate) fn Queue() -> Html {
                                 "{}, {}", job.about.class_name, words::plan(&job.about)
                             );
                             let estimate =
-                                store.estimated_ms(&job.about.request, job.scales());
+                                store.estimated_ms(&job.about.request, &job.about.patch_nums);
                             let (backend, id) = (backend.clone(), job.id().clone());
                             html! {
                                 <li

@@ -1,41 +1,165 @@
 //! What a plan will cost on this machine, by what others have cost here.
 
-use var_dd_protocol::{GenerateRequest, PassKind, Plan};
+use var_dd_protocol::{GenerateRequest, Pass, PassKind, Plan};
 
-use super::job::Job;
+use super::{job::Job, mine::Own};
 
-/// Milliseconds on the device that the pictures of `like` will take, by the newest of `jobs`
-/// (newest first) of the same model: those that had as many pictures, else any, by the picture.
-/// Absent until a pass of each network that it needs was seen. A job may have drawn less than it
-/// needs or more: passes count by network, decoding by frame.
+/// Most jobs, the newest ones, that an estimate is made of.
+const JOBS: usize = 12;
+
+/// What a pass costs besides its tokens, in tokens for each token of the whole pyramid, where that
+/// cannot be told from what was drawn.
+const BESIDES: f64 = 0.125;
+
+/// A finished job, as far as it tells what others will cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    request: &'a GenerateRequest,
+    /// Milliseconds of each pass that was seen to end.
+    pass_ms: &'a [(Pass, f64)],
+    /// Milliseconds of all passes together.
+    transformer_ms: f64,
+    /// Milliseconds on the device until the pictures were there.
+    drawn_ms: f64,
+}
+
+impl<'a> Seen<'a> {
+    /// A job of this page, if it is finished.
+    pub(crate) fn of_job(job: &'a Job) -> Option<Self> {
+        let timings = job.timings.filter(|_| job.is_finished())?;
+        Some(Self {
+            request: &job.about.request,
+            pass_ms: &job.pass_ms,
+            transformer_ms: timings.transformer_ms,
+            drawn_ms: job.drawn_ms()?,
+        })
+    }
+
+    /// What is remembered of one from before the page was loaded.
+    pub(crate) fn of_own(own: &'a Own) -> Option<Self> {
+        Some(Self {
+            request: &own.request,
+            pass_ms: &[],
+            transformer_ms: own.transformer_ms?,
+            drawn_ms: own.drawn_ms?,
+        })
+    }
+
+    /// Milliseconds of a frame.
+    fn frame_ms(&self, scales: u32) -> f64 {
+        let frames = frames(self.request, scales).max(1);
+        ((self.drawn_ms - self.transformer_ms) / frames as f64).max(0.0)
+    }
+
+    /// What it tells of the work of the networks: pass by pass, or all of them together.
+    fn work(&self, sides: &[u32]) -> Vec<(Work, f64)> {
+        let plan = &self.request.plan;
+        if self.pass_ms.is_empty() {
+            return vec![(Work::of_plan(plan, sides), self.transformer_ms)];
+        }
+        let passes = self.pass_ms.iter();
+        passes.map(|(pass, ms)| (Work::of_pass(pass, plan, sides), *ms)).collect()
+    }
+}
+
+/// Frames that are decoded before the pictures are there. Who wants the picture first waits for
+/// one alone.
+fn frames(request: &GenerateRequest, scales: u32) -> usize {
+    if request.last_frame_first { 1 } else { request.plan.frames(scales).len() }
+}
+
+/// What the networks have to do: student and teacher are of one size, and a pass costs something
+/// in itself and something for each token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Work {
+    passes: f64,
+    tokens: f64,
+}
+
+impl Work {
+    fn of_pass(pass: &Pass, plan: &Plan, sides: &[u32]) -> Self {
+        let scales = sides.get(pass.first_scale as usize..pass.end_scale as usize);
+        let tokens: u32 = scales.unwrap_or_default().iter().map(|side| side * side).sum();
+        // With guidance the teacher draws every token twice: with its class and without.
+        let is_guided = pass.kind == PassKind::Teacher
+            && match plan {
+                Plan::TeacherInvolved { guidance, .. } | Plan::Teacher { guidance } => {
+                    guidance.cfg > 0.0
+                }
+                Plan::FewStep { .. } => false,
+            };
+        let tokens = f64::from(if is_guided { 2 * tokens } else { tokens });
+        Self { passes: 1.0, tokens }
+    }
+
+    fn of_plan(plan: &Plan, sides: &[u32]) -> Self {
+        let passes = plan.passes(sides.len() as u32);
+        let each = passes.iter().map(|pass| Self::of_pass(pass, plan, sides));
+        each.fold(Self { passes: 0.0, tokens: 0.0 }, |sum, one| Self {
+            passes: sum.passes + one.passes,
+            tokens: sum.tokens + one.tokens,
+        })
+    }
+}
+
+/// Milliseconds of a pass and of a token that fit what was `seen` best (least squares); nothing if
+/// that is nothing.
+fn prices(seen: &[(Work, f64)], sides: &[u32]) -> Option<(f64, f64)> {
+    let sum = |of: &dyn Fn(&Work, f64) -> f64| seen.iter().map(|(work, ms)| of(work, *ms)).sum();
+    let passes_passes: f64 = sum(&|work, _| work.passes * work.passes);
+    let passes_tokens: f64 = sum(&|work, _| work.passes * work.tokens);
+    let tokens_tokens: f64 = sum(&|work, _| work.tokens * work.tokens);
+    let passes_ms: f64 = sum(&|work, ms| work.passes * ms);
+    let tokens_ms: f64 = sum(&|work, ms| work.tokens * ms);
+    let scale = passes_passes * tokens_tokens;
+    if scale <= 0.0 {
+        return None;
+    }
+    let determinant = scale - passes_tokens * passes_tokens;
+    if determinant > 0.01 * scale {
+        let pass = (tokens_tokens * passes_ms - passes_tokens * tokens_ms) / determinant;
+        let token = (passes_passes * tokens_ms - passes_tokens * passes_ms) / determinant;
+        if pass >= 0.0 && token >= 0.0 {
+            return Some((pass, token));
+        }
+    }
+    // All that was seen is of one kind.
+    let pyramid: u32 = sides.iter().map(|side| side * side).sum();
+    let besides = BESIDES * f64::from(pyramid);
+    let whole = |work: &Work| work.tokens + besides * work.passes;
+    let whole_ms: f64 = sum(&|work, ms| whole(work) * ms);
+    let whole_whole: f64 = sum(&|work, _| whole(work) * whole(work));
+    let token = whole_ms / whole_whole;
+    Some((besides * token, token))
+}
+
+/// Milliseconds on the device that the pictures of `like` will take on scales of these `sides`, by
+/// the newest of the jobs that were `seen` (newest first) of the same model: those that had as many
+/// pictures, else any, by the picture. Absent until one was seen.
 pub(crate) fn estimate_ms<'a>(
-    jobs: impl Iterator<Item = &'a Job>,
+    seen: impl Iterator<Item = Seen<'a>>,
     like: &GenerateRequest,
-    scales: u32,
+    sides: &[u32],
 ) -> Option<f64> {
-    let (mut student, mut teacher, mut frame) = (None, None, None);
-    let is_plain = |job: &&Job| {
-        let request = &job.about.request;
-        request.explore.is_none() && job.is_finished() && request.model == like.model
+    let scales = sides.len() as u32;
+    let is_plain = |seen: &Seen| {
+        let request = seen.request;
+        let fits = request.plan.validate(scales).is_ok();
+        fits && request.explore.is_none() && request.model == like.model
     };
     let (as_many, others): (Vec<_>, Vec<_>) =
-        jobs.filter(is_plain).partition(|job| job.about.request.count == like.count);
-    for job in as_many.into_iter().chain(others) {
-        let Some(costs) = Costs::of(job) else { continue };
-        let share = f64::from(like.count) / f64::from(job.about.request.count.max(1));
-        student = student.or(costs.student.map(|ms| ms * share));
-        teacher = teacher.or(costs.teacher.map(|ms| ms * share));
-        frame = frame.or(Some(costs.frame * share));
-    }
-    let passes = like.plan.passes(scales);
-    let teachers = passes.iter().filter(|pass| pass.kind == PassKind::Teacher).count();
-    let of = |count: usize, each: Option<f64>| match count {
-        0 => Some(0.0),
-        count => each.map(|each| count as f64 * each),
-    };
-    // Who wants the picture first waits for one decoding alone.
-    let frames = if like.last_frame_first { 1 } else { like.plan.frames(scales).len() };
-    Some(of(passes.len() - teachers, student)? + of(teachers, teacher)? + of(frames, frame)?)
+        seen.filter(is_plain).partition(|seen| seen.request.count == like.count);
+    let seen = if as_many.is_empty() { others } else { as_many };
+    let share = |of: &Seen| f64::from(like.count) / f64::from(of.request.count.max(1));
+    let newest = seen.first()?;
+    let frame_ms = newest.frame_ms(scales) * share(newest);
+    let work = seen.iter().take(JOBS).flat_map(|of| {
+        let share = share(of);
+        of.work(sides).into_iter().map(move |(work, ms)| (work, ms * share))
+    });
+    let (pass_ms, token_ms) = prices(&work.collect::<Vec<_>>(), sides)?;
+    let Work { passes, tokens } = Work::of_plan(&like.plan, sides);
+    Some(passes * pass_ms + tokens * token_ms + frames(like, scales) as f64 * frame_ms)
 }
 
 /// An estimate held between plans that were `measured`: no less than one that does no more of
@@ -64,42 +188,6 @@ pub(crate) fn between_neighbours(
         }
     }
     estimate_ms.min(most).max(least)
-}
-
-/// What one job cost: milliseconds of a pass of each network and of a frame.
-struct Costs {
-    student: Option<f64>,
-    teacher: Option<f64>,
-    frame: f64,
-}
-
-impl Costs {
-    fn of(job: &Job) -> Option<Self> {
-        let timings = job.timings?;
-        let frames = match job.about.request.last_frame_first {
-            true => 1,
-            false => job.about.request.plan.frames(job.scales()).len(),
-        };
-        let rest = job.drawn_ms()? - timings.transformer_ms;
-        let mean = |wanted: fn(PassKind) -> bool| {
-            let times: Vec<f64> =
-                job.pass_ms.iter().filter(|(kind, _)| wanted(*kind)).map(|&(_, ms)| ms).collect();
-            (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
-        };
-        let (mut student, mut teacher) =
-            (mean(|kind| kind != PassKind::Teacher), mean(|kind| kind == PassKind::Teacher));
-        if job.pass_ms.is_empty() && !job.about.passes.is_empty() {
-            // Not seen live: the sum is all that is known, which one network had to itself or not.
-            let each = timings.transformer_ms / job.about.passes.len() as f64;
-            let teachers = |pass: &var_dd_protocol::Pass| pass.kind == PassKind::Teacher;
-            if job.about.passes.iter().all(teachers) {
-                teacher = Some(each);
-            } else if !job.about.passes.iter().any(teachers) {
-                student = Some(each);
-            }
-        }
-        Some(Self { student, teacher, frame: (rest / frames.max(1) as f64).max(0.0) })
-    }
 }
 
 /// A plan that is offered, with what is known of it on this machine.
@@ -147,54 +235,88 @@ pub(crate) fn within(typed: &str, offers: &[Offer]) -> Option<Budget> {
 
 #[cfg(test)]
 mod tests {
-    use var_dd_protocol::{JobEvent, Pass, Timings};
+    use var_dd_protocol::{Guidance, JobEvent, Timings};
 
     use super::*;
     use crate::state::job::tests::{job, request, two_steps};
+
+    const SIDES: [u32; 4] = [1, 2, 3, 4];
 
     fn one_step() -> Plan {
         Plan::FewStep { t_list: vec![0], loss_split_t: 2 }
     }
 
-    /// A finished job whose passes took 30 ms each and whose six frames took 2 ms each.
-    fn finished(live: bool) -> Job {
-        let mut job = job(two_steps(), 1);
-        let of = Pass { kind: PassKind::Student, first_scale: 0, end_scale: 4 };
-        for pass in 0..if live { 2 } else { 0 } {
-            let began = 100.0 + f64::from(pass) * 36.0;
-            let seq = u64::from(pass) * 2;
-            job.event(seq, JobEvent::PassBegan { pass, of, passes: 2, at_ms: began });
-            job.event(seq + 1, JobEvent::PassEnded { pass, at_ms: began + 30.0 });
+    fn teacher() -> Plan {
+        Plan::Teacher { guidance: Guidance { cfg: 2.0, top_k: 0, top_p: 0.0 } }
+    }
+
+    /// A finished job of a machine where a pass costs 5 ms, a token 1 ms and a frame 2 ms.
+    fn finished(plan: Plan, live: bool) -> Job {
+        let mut job = job(plan.clone(), 1);
+        let (passes, mut at) = (plan.passes(4), 100.0);
+        let mut transformer_ms = 0.0;
+        for (pass, &of) in (0..).zip(&passes) {
+            let ms = 5.0 + Work::of_pass(&of, &plan, &SIDES).tokens;
+            if live {
+                let seq = u64::from(pass) * 2;
+                let passes = passes.len() as u32;
+                job.event(seq, JobEvent::PassBegan { pass, of, passes, at_ms: at });
+                job.event(seq + 1, JobEvent::PassEnded { pass, at_ms: at + ms });
+            }
+            transformer_ms += ms;
+            at += ms;
         }
+        let last_frame_ms = at + 2.0 * plan.frames(4).len() as f64;
         let timings = Timings {
             queue_ms: 100.0,
-            transformer_ms: 60.0,
-            decode_ms: 8.0,
-            first_frame_ms: 132.0,
-            last_frame_ms: 172.0,
+            transformer_ms,
+            decode_ms: 1.0,
+            first_frame_ms: 110.0,
+            last_frame_ms,
         };
-        job.event(9, JobEvent::Finished { timings });
+        job.event(99, JobEvent::Finished { timings });
         job
     }
 
+    fn cost(jobs: &[&Job], like: &GenerateRequest) -> Option<f64> {
+        estimate_ms(jobs.iter().filter_map(|job| Seen::of_job(job)), like, &SIDES)
+    }
+
     #[test]
-    fn a_plan_costs_its_passes_and_its_frames() {
+    fn passes_that_were_seen_price_all_plans() {
+        // 30 tokens in one pass; 30 and 25 in two; 60 with guidance in four.
+        let exact = [(one_step(), 35.0 + 8.0), (two_steps(), 65.0 + 12.0)];
+        for (plan, ms) in exact {
+            let estimate = cost(&[&finished(teacher(), true)], &request(plan, 1)).unwrap();
+            assert!((estimate - ms).abs() < 0.01, "{estimate} for {ms}");
+        }
+        // Of two kinds of jobs from before a reload, too.
+        let before = [finished(one_step(), false), finished(teacher(), false)];
+        let own: Vec<_> = before.iter().map(Own::of).collect();
+        let seen = own.iter().filter_map(Seen::of_own);
+        let estimate = estimate_ms(seen, &request(two_steps(), 1), &SIDES).unwrap();
+        assert!((estimate - (65.0 + 2.0 * 6.0)).abs() < 0.01, "{estimate}");
+    }
+
+    #[test]
+    fn one_kind_of_plan_never_makes_the_teacher_look_as_fast_as_one_step() {
         for live in [true, false] {
-            let jobs = [finished(live)];
-            let cost = |plan| estimate_ms(jobs.iter(), &request(plan, 1), 4);
-            assert_eq!(cost(two_steps()), Some(60.0 + 6.0 * 2.0), "live: {live}");
-            assert_eq!(cost(one_step()), Some(30.0 + 4.0 * 2.0), "live: {live}");
+            let jobs = [&finished(one_step(), live)];
+            let same = cost(&jobs, &request(one_step(), 1)).unwrap();
+            assert!((same - 43.0).abs() < 0.01, "{same}");
+            let slower = cost(&jobs, &request(teacher(), 1)).unwrap();
+            assert!(slower > 1.5 * same, "{slower} and {same}");
         }
     }
 
     #[test]
     fn more_pictures_are_priced_by_the_picture_until_as_many_were_drawn() {
-        let alone = finished(true);
+        let alone = finished(two_steps(), true);
         let mut several = alone.clone();
         several.about.request.count = 3;
         let three = request(two_steps(), 3);
-        assert_eq!(estimate_ms([&alone].into_iter(), &three, 4), Some(3.0 * 72.0));
-        assert_eq!(estimate_ms([&alone, &several].into_iter(), &three, 4), Some(72.0));
+        assert_eq!(cost(&[&alone], &three).map(f64::round), Some(3.0 * 77.0));
+        assert_eq!(cost(&[&alone, &several], &three).map(f64::round), Some(77.0));
     }
 
     #[test]
@@ -213,10 +335,9 @@ mod tests {
 
     #[test]
     fn what_was_never_seen_here_has_no_price() {
-        let jobs = [finished(true)];
-        assert_eq!(estimate_ms([].into_iter(), &request(one_step(), 1), 4), None);
+        assert_eq!(cost(&[], &request(one_step(), 1)), None);
         let other = GenerateRequest { model: Some("other".into()), ..request(one_step(), 1) };
-        assert_eq!(estimate_ms(jobs.iter(), &other, 4), None);
+        assert_eq!(cost(&[&finished(one_step(), true)], &other), None);
     }
 
     #[test]

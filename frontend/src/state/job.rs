@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, rc::Rc};
 
 use var_dd_protocol::{
     ErrorBody, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, ModelInfo, Pass,
-    PassKind, Timings,
+    Timings,
 };
 
 /// The address of an encoded picture, given up when nothing shows it any more.
@@ -166,7 +166,7 @@ pub(crate) struct Job {
     /// When its first pass began, in milliseconds since acceptance, by the server's clock.
     first_pass_ms: Option<f64>,
     /// How long each pass took that was seen to end, in milliseconds.
-    pub(crate) pass_ms: Vec<(PassKind, f64)>,
+    pub(crate) pass_ms: Vec<(Pass, f64)>,
     pub(crate) timings: Option<Timings>,
     pub(crate) error: Option<ErrorBody>,
     /// Frames of each picture.
@@ -312,7 +312,7 @@ impl Job {
             }
             JobEvent::PassEnded { pass, at_ms } => {
                 if let Some(running) = self.running.filter(|running| running.pass == pass) {
-                    self.pass_ms.push((running.of.kind, at_ms - running.began_ms));
+                    self.pass_ms.push((running.of, at_ms - running.began_ms));
                 }
             }
             JobEvent::Finished { timings } => {
@@ -365,7 +365,7 @@ impl Job {
 pub(crate) mod tests {
     use std::cell::Cell;
 
-    use var_dd_protocol::{MediaType, Plan};
+    use var_dd_protocol::{MediaType, PassKind, Plan};
 
     use super::*;
 

@@ -23,6 +23,9 @@ pub(crate) struct Own {
     /// Milliseconds on the device until its pictures were there, once it is finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drawn_ms: Option<f64>,
+    /// Milliseconds of that in the transformers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) transformer_ms: Option<f64>,
 }
 
 impl Own {
@@ -36,6 +39,7 @@ impl Own {
             image_size: job.about.image_size,
             request: job.about.request.clone(),
             drawn_ms: job.drawn_ms(),
+            transformer_ms: job.timings.map(|timings| timings.transformer_ms),
         }
     }
 }

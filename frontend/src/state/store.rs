@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView, Plan,
-    ResultPage, ServerInfo,
+    ErrorBody, ErrorCode, FrameHeader, GenerateRequest, JobEvent, JobId, JobState, JobView,
+    ModelInfo, Plan, ResultPage, ServerInfo,
 };
 
 use super::{
-    cost,
+    cost::{self, Seen},
     job::{About, Job, Picture},
     mine::{Mine, Own},
 };
@@ -205,6 +205,19 @@ impl Store {
         self.asks.iter().find(|(other, _)| *other == tag).map(|(_, ask)| &ask.answer)
     }
 
+    /// Plans of own results of a model that are none of its presets, newest first.
+    pub(crate) fn own_plans(&self, model: &ModelInfo) -> Vec<Plan> {
+        let mut plans: Vec<Plan> = Vec::new();
+        let of_model = |own: &&Own| own.request.model.as_ref() == Some(&model.name);
+        for plan in self.mine.iter().filter(of_model).map(|own| &own.request.plan) {
+            let is_preset = model.plans.iter().any(|preset| preset.plan == *plan);
+            if !is_preset && !plans.contains(plan) {
+                plans.push(plan.clone());
+            }
+        }
+        plans
+    }
+
     /// Side of each scale's token map of a model, the server's first one if it is not named.
     pub(crate) fn sides(&self, model: Option<&str>) -> &[u32] {
         let models = self.info.as_ref().map_or(&[][..], |info| &info.models);
@@ -212,10 +225,11 @@ impl Store {
         named.or(models.first()).map_or(&[], |model| &model.patch_nums)
     }
 
-    /// What a request will cost on the device, by what others cost there, in milliseconds: at the
-    /// pace of the newest own job, never less than what a part of its plan took here, nor more than
-    /// what a plan took of which it is a part.
-    pub(crate) fn estimated_ms(&self, like: &GenerateRequest, scales: u32) -> Option<f64> {
+    /// What a request will cost on the device on scales of these `sides`, by what others cost there,
+    /// in milliseconds: at the pace of the newest own job, never less than what a part of its plan
+    /// took here, nor more than what a plan took of which it is a part.
+    pub(crate) fn estimated_ms(&self, like: &GenerateRequest, sides: &[u32]) -> Option<f64> {
+        let scales = sides.len() as u32;
         let jobs = || self.newest_first().map(Rc::as_ref);
         let mut plans: Vec<&Plan> = Vec::new();
         let own = self.mine.iter().map(|own| &own.request.plan);
@@ -229,7 +243,11 @@ impl Store {
             .into_iter()
             .filter_map(|plan| Some((self.measured_ms(&with(plan))?, plan.clone())))
             .collect();
-        let estimate = |like: &GenerateRequest| cost::estimate_ms(jobs(), like, scales);
+        let seen = || {
+            let before = self.own_before().filter_map(Seen::of_own);
+            jobs().filter_map(Seen::of_job).chain(before)
+        };
+        let estimate = |like: &GenerateRequest| cost::estimate_ms(seen(), like, sides);
         // What is known of single passes may be of other hours.
         let pace = measured.first().and_then(|(ms, plan)| {
             let estimated = estimate(&with(plan)).filter(|&estimated| estimated > 0.0)?;
@@ -237,6 +255,11 @@ impl Store {
         });
         let estimate = estimate(like)? * pace.unwrap_or(1.0);
         Some(cost::between_neighbours(estimate, &like.plan, scales, measured.into_iter()))
+    }
+
+    /// Own results from before the page was loaded, newest first.
+    fn own_before(&self) -> impl Iterator<Item = &Own> {
+        self.mine.iter().filter(|own| !self.jobs.contains_key(&own.id))
     }
 
     fn newest_first(&self) -> impl Iterator<Item = &Rc<Job>> {
@@ -252,7 +275,7 @@ impl Store {
             let jobs = self.newest_first().filter(move |job| self.is_own(job.id()) == are_own);
             jobs.filter_map(|job| Some((&job.about.request, job.drawn_ms()?)))
         };
-        let before = self.mine.iter().filter(|own| !self.jobs.contains_key(&own.id));
+        let before = self.own_before();
         let before = before.filter_map(|own| Some((&own.request, own.drawn_ms?)));
         let own: Vec<_> = of_jobs(true).chain(before).collect();
         let newest = own.iter().position(|(request, _)| are_alike(request, like));
