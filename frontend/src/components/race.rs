@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use web_sys::{HtmlInputElement, HtmlSelectElement};
+use web_sys::{
+    Element, HtmlInputElement, HtmlSelectElement, ScrollIntoViewOptions, ScrollLogicalPosition,
+};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -65,8 +67,35 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     let on_seek = props.on_seek.reform(|event: InputEvent| {
         event.target_unchecked_into::<HtmlInputElement>().value_as_number()
     });
+    // By a millisecond nothing changes: the arrow keys go from change to change.
+    let on_arrow = {
+        let on_step = props.on_step.clone();
+        Callback::from(move |event: KeyboardEvent| {
+            let by = match event.key().as_str() {
+                _ if event.ctrl_key() || event.alt_key() || event.meta_key() => return,
+                "ArrowLeft" | "ArrowDown" => -1,
+                "ArrowRight" | "ArrowUp" => 1,
+                _ => return,
+            };
+            event.prevent_default();
+            event.stop_propagation();
+            on_step.emit(by);
+        })
+    };
     let at_ms = props.elapsed_ms.unwrap_or(props.length_ms);
     let is_still = props.length_ms <= 0.0;
+    // On a phone the pair is not where its button is.
+    let pair = use_node_ref();
+    {
+        let pair = pair.clone();
+        use_effect_with(wiped_now.is_some(), move |_| {
+            if let Some(pair) = pair.cast::<Element>() {
+                let options = ScrollIntoViewOptions::new();
+                options.set_block(ScrollLogicalPosition::Nearest);
+                pair.scroll_into_view_with_scroll_into_view_options(&options);
+            }
+        });
+    }
     let on_wipe = {
         let wiped = wiped.clone();
         Callback::from(move |_: MouseEvent| {
@@ -92,7 +121,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                 )}
             >
                 if let Some((left, right)) = wiped_now {
-                    <div class="wiped-pair">
+                    <div ref={pair} class="wiped-pair">
                         <Wipe
                             left={side(&now, left)}
                             right={side(&now, right)}
@@ -145,6 +174,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
                     disabled={is_still}
                     aria-valuetext={format!("{at_ms:.0} milliseconds")}
                     oninput={on_seek}
+                    onkeydown={on_arrow}
                 />
                 <p class="time" key={format!("{at_ms:.0}")}>
                     { format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }
@@ -164,7 +194,12 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
             <div class="race-actions">
                 <label class="race-against">
                     <span>{ "Difference to" }</span>
-                    <select data-testid="race-against" disabled={is_still} onchange={on_against}>
+                    <select
+                        data-testid="race-against"
+                        // Two that lie over each other have a difference of their own.
+                        disabled={is_still || wiped_now.is_some()}
+                        onchange={on_against}
+                    >
                         <option selected={against_now.is_none()}>{ "none" }</option>
                         { for props.columns.iter().enumerate().map(|(index, column)| html! {
                             <option key={index} selected={against_now == Some(index)}>
@@ -179,12 +214,21 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     }
 }
 
+/// What a comparison is worth as long as each plan was measured once.
+const ONE_RUN: &str = " One run each.";
+
 /// Which plan was faster, in words. Whatever it will be, there is room for it from the beginning.
 fn verdict(props: &RaceViewProps) -> Html {
     let told = Standing::of(&props.columns).filter(|_| props.is_settled);
-    let told = told.map(|standing| words::standing(&standing)).unwrap_or_default();
+    let is_single = props.columns.iter().any(|column| column.runs() == 1);
+    let told = told.map(|standing| {
+        let runs = if is_single { ONE_RUN } else { "" };
+        format!("{}{runs}", words::standing(&standing))
+    });
+    let told = told.unwrap_or_default();
     let possible = Standing::possible(&props.columns);
-    let longest = possible.iter().map(words::standing).max_by_key(|words| words.chars().count());
+    let possible = possible.iter().map(|standing| words::standing(standing) + ONE_RUN);
+    let longest = possible.max_by_key(|words| words.chars().count());
     html! {
         <p class="verdict">
             <span class="kept-place" aria-hidden="true">{ longest.unwrap_or_default() }</span>

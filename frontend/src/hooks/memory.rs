@@ -12,7 +12,11 @@ use var_dd_protocol::{JobId, OwnerToken};
 use wasm_bindgen::JsCast;
 use yew::Callback;
 
-use crate::state::{mine::Mine, settings::Settings};
+use crate::state::{
+    comparison::{Kept, KeptOnes},
+    mine::Mine,
+    settings::Settings,
+};
 
 /// Own jobs, oldest first, with their secrets.
 const OWNED: &str = "var-dd.owned";
@@ -28,6 +32,9 @@ const SETTINGS: &str = "var-dd.settings";
 
 /// The job on the stage of this tab.
 const CURRENT: &str = "var-dd.current";
+
+/// Comparisons that this tab drew.
+const COMPARISONS: &str = "var-dd.comparisons";
 
 /// Chosen colours. `theme.js` reads this before the first paint.
 const THEME: &str = "var-dd.theme";
@@ -147,6 +154,17 @@ pub(super) fn current_job() -> Option<JobId> {
 /// Forgets the job on the stage.
 pub(super) fn forget_current_job() {
     Area::Tab.remove(CURRENT);
+}
+
+/// Remembers a comparison for a reload and for the way back to it.
+pub(crate) fn keep_comparison(kept: Kept) {
+    let all: KeptOnes = Area::Tab.read(COMPARISONS).unwrap_or_default();
+    Area::Tab.write(COMPARISONS, &all.with(kept));
+}
+
+/// The comparison of an address that this tab drew.
+pub(crate) fn kept_comparison(address: &str) -> Option<Kept> {
+    Area::Tab.read::<KeptOnes>(COMPARISONS)?.of(address).cloned()
 }
 
 /// The chosen colours, as [`keep_theme`] was given them.

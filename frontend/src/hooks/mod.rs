@@ -28,9 +28,14 @@ pub(crate) use controls::{
 };
 pub(crate) use download::download;
 pub(crate) use files::{hand_over, take_handed_over, use_files};
-pub(crate) use focus::{focus_main, has_main_focus, open_place, use_closing_by_focus};
+pub(crate) use focus::{
+    focus_main, has_lost_focus, has_main_focus, open_place, use_closing_by_focus,
+};
 pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
-pub(crate) use memory::{keep_preference, owner_token, preference, preference_names, random_below};
+pub(crate) use memory::{
+    keep_comparison, keep_preference, kept_comparison, owner_token, preference, preference_names,
+    random_below,
+};
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
 pub(crate) use preview::use_preview;
 pub(crate) use sheet::{Sheet, save_sheet};

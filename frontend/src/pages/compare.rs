@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use var_dd_protocol::{
-    COMPARED_PLANS, Comparison, GenerateRequest, ModelInfo, Plan, SheetParameters,
+    COMPARED_PLANS, Comparison, GenerateRequest, JobState, ModelInfo, Plan, SheetParameters,
 };
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
@@ -16,20 +16,24 @@ use crate::{
     api::{self, now_ms},
     components::{RaceView, explain, help, pickers, visit_note},
     hooks::{
-        Backend, Controls, Key, Sheet, copy_text, prefers_stillness, save_sheet, use_backend,
-        use_clock, use_keys, use_title, use_visited_controls,
+        Backend, Controls, Key, Sheet, copy_text, keep_comparison, kept_comparison,
+        prefers_stillness, save_sheet, use_backend, use_clock, use_keys, use_title,
+        use_visited_controls,
     },
     route::Route,
     state::{
-        comparison::{self, Column, Comparing, Outcome, Purpose},
+        comparison::{self, Column, Comparing, Kept, Outcome, Purpose, Shown},
         custom_plan::CustomPlan,
         glossary::Term,
         job::Job,
         settings::{PlanChoice, Settings},
-        store::{Action, Answer},
+        store::{Action, Answer, Store},
         words,
     },
 };
+
+/// Most plans of one's own that are offered because they were drawn.
+const OWN_PLANS: usize = 4;
 
 /// Times slower than real when played by itself.
 pub(crate) const SLOWER: f64 = 5.0;
@@ -52,8 +56,18 @@ struct Drawn {
     /// Name of the class as the model has it.
     class_name: String,
     comparing: Comparing,
-    /// Whether an address asked for it, and not the person.
-    is_visited: bool,
+    origin: Origin,
+}
+
+/// Why a comparison is on the page.
+#[derive(Clone, Debug, PartialEq)]
+enum Origin {
+    /// The person asked for it.
+    Asked,
+    /// An address asked for it, and it is drawn for this visit.
+    Visited,
+    /// It is as this tab drew it before.
+    Kept(Kept),
 }
 
 /// Compare plans.
@@ -71,7 +85,11 @@ pub(crate) fn Compare() -> Html {
     ));
 
     // The plans to choose from, and those that are chosen.
-    let offered = model.as_ref().map(|model| offered(model, settings)).unwrap_or_default();
+    let offered = model.as_ref().map(|model| {
+        let drawn = store.own_plans(model);
+        offered(model, settings, &drawn[..drawn.len().min(OWN_PLANS)])
+    });
+    let offered = offered.unwrap_or_default();
     let chosen: Vec<Plan> = chosen(settings, model.as_deref(), &offered);
     let seed = settings.seed();
     let running = drawn.as_ref().is_some_and(|drawn| !drawn.comparing.is_over());
@@ -90,19 +108,29 @@ pub(crate) fn Compare() -> Html {
     let begin = {
         let (drawn, clock, offered) = (drawn.clone(), clock.clone(), offered.clone());
         let backend = backend.clone();
-        Callback::from(move |(of, class_name, is_visited): (Comparison, String, bool)| {
+        Callback::from(move |(of, class_name, origin): (Comparison, String, Origin)| {
             let plans = of.plans.iter().map(|plan| {
                 let name = offered.iter().find(|(_, other)| other == plan);
                 let name = name.map_or_else(
                     || words::custom_plan(plan, backend.store.sides(Some(&of.model))),
                     |(name, _)| name.clone(),
                 );
-                let is_warm = backend.store.measured_ms(&request(&of, plan)).is_some();
-                (plan.clone(), name, is_warm)
+                (plan.clone(), name)
             });
-            let comparing = Comparing::new(plans.collect());
+            let is_warm = |plan: &Plan| backend.store.measured_ms(&request(&of, plan)).is_some();
+            let comparing = match &origin {
+                Origin::Kept(kept) => Comparing::of_kept(plans.collect(), kept.clone()),
+                Origin::Asked | Origin::Visited => Comparing::new(
+                    plans
+                        .map(|(plan, name)| {
+                            let is_warm = is_warm(&plan);
+                            (plan, name, is_warm)
+                        })
+                        .collect(),
+                ),
+            };
             clock.set(Clock::Free);
-            drawn.set(Some(Drawn { of, class_name, comparing, is_visited }));
+            drawn.set(Some(Drawn { of, class_name, comparing, origin }));
         })
     };
 
@@ -133,7 +161,15 @@ pub(crate) fn Compare() -> Html {
                     if wanted.is_none_or(|(own, _)| own != of) {
                         visit.begin(settings);
                     }
-                    begin.emit((of, class_name, true));
+                    let kept = kept_comparison(&of.to_string())
+                        .filter(|kept| kept.columns.len() == of.plans.len());
+                    spawn_local(async move {
+                        let origin = match kept {
+                            Some(kept) if are_there(&kept, &store).await => Origin::Kept(kept),
+                            _ => Origin::Visited,
+                        };
+                        begin.emit((of, class_name, origin));
+                    });
                 }
                 Err(words) => store.dispatch(Action::Notice(Some(words))),
             }
@@ -146,7 +182,7 @@ pub(crate) fn Compare() -> Html {
             arrived.set(of.to_string());
             // Its characters are as they are to stand in the address.
             BrowserHistory::new().push(api::path(&of.to_string()));
-            begin.emit((of, class_name, false));
+            begin.emit((of, class_name, Origin::Asked));
         })
     };
     {
@@ -156,7 +192,7 @@ pub(crate) fn Compare() -> Html {
 
     let shown_jobs: Vec<Option<Rc<Job>>> = drawn.as_ref().map_or_else(Vec::new, |drawn| {
         let columns = drawn.comparing.columns.iter();
-        columns.map(|column| job_of(&backend, column.shown?)).collect()
+        columns.map(|column| job_of(&backend, column.shown.as_ref()?)).collect()
     });
     let moments = comparison::moments(shown_jobs.iter().flatten().map(|job| &**job));
     let length_ms = moments.last().copied().unwrap_or(0.0);
@@ -166,13 +202,20 @@ pub(crate) fn Compare() -> Html {
             .is_some_and(|drawn| drawn.comparing.columns.iter().all(|column| column.runs() > 0));
     {
         let clock = clock.clone();
+        let is_seen = drawn.as_ref().is_some_and(|drawn| matches!(drawn.origin, Origin::Kept(_)));
         // Once all are measured for the first time, they are played in step.
         use_effect_with(all_there, move |&all_there| {
-            if all_there && !prefers_stillness() {
+            if all_there && !is_seen && !prefers_stillness() {
                 clock.set(Clock::Runs { since_ms: now_ms(), slower: SLOWER });
             }
         });
     }
+    // What was drawn stays for a reload, and for the way back to it.
+    let kept = drawn.as_ref().and_then(|drawn| {
+        let id = |shown: &Shown| job_of(&backend, shown).map(|job| job.id().clone());
+        drawn.comparing.kept(&drawn.of.to_string(), id)
+    });
+    use_effect_with(kept, |kept| kept.iter().cloned().for_each(keep_comparison));
     let now = use_clock(matches!(*clock, Clock::Runs { .. }));
     let elapsed_ms = match *clock {
         Clock::Free => None,
@@ -236,7 +279,8 @@ pub(crate) fn Compare() -> Html {
         let (backend, drawn) = (backend.clone(), drawn.clone());
         Callback::from(move |()| {
             let Some(now) = &*drawn else { return };
-            let running = now.comparing.running().and_then(|(_, tag)| job_of(&backend, tag));
+            let running = now.comparing.running();
+            let running = running.and_then(|(_, tag)| job_of(&backend, &Shown::Asked(tag)));
             if let Some(job) = running {
                 backend.cancel(job.id());
             }
@@ -283,13 +327,16 @@ pub(crate) fn Compare() -> Html {
                     <p class="hint">
                         { format!("{} · ", drawn.of.model) }
                         { progress(&drawn.comparing) }
+                        if drawn.origin == Origin::Visited {
+                            { ", now and on this server: whoever sent the link had other times" }
+                        }
                         if is_other { { " · The controls have changed since: draw again to see that." } }
                     </p>
                     <RaceView
                         columns={drawn.comparing.columns.clone()}
                         jobs={shown_jobs.clone()}
                         fids={published(models, drawn)}
-                        answers={drawn.comparing.columns.iter().map(|column| column.shown.and_then(|tag| store.answer(tag).cloned())).collect::<Vec<_>>()}
+                        answers={drawn.comparing.columns.iter().map(|column| answer_to(&backend, column)).collect::<Vec<_>>()}
                         is_settled={all_there || drawn.comparing.is_over()}
                         {elapsed_ms}
                         {length_ms}
@@ -359,7 +406,9 @@ pub(crate) fn Compare() -> Html {
                             type="button"
                             class="generate"
                             data-testid="compare-start"
-                            disabled={wanted.is_none()}
+                            // Disabled while it draws, it would lose the focus.
+                            disabled={wanted.is_none() && !running}
+                            aria-disabled={running.then_some("true")}
                             aria-describedby="compare-reason"
                             onclick={start.reform(|_: MouseEvent| ())}
                         >{ if drawn.is_some() && !is_other { "Draw again" } else { "Draw side by side" } }</button>
@@ -458,9 +507,9 @@ fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
     if let Some(run) = comparing.next().filter(|_| backend.store.connection.is_usable()) {
         let request = request(&now.of, &comparing.columns[run.column].plan);
         // What an address asks for was kept when it was drawn first, or is somebody else's.
-        let tag = match now.is_visited {
-            true => backend.generate_in_passing(request),
-            false => backend.generate(request),
+        let tag = match now.origin {
+            Origin::Visited => backend.generate_in_passing(request),
+            Origin::Asked | Origin::Kept(_) => backend.generate(request),
         };
         set(comparing.clone().asked(tag));
     }
@@ -481,11 +530,36 @@ fn request(of: &Comparison, plan: &Plan) -> GenerateRequest {
     }
 }
 
-fn job_of(backend: &Backend, tag: u32) -> Option<Rc<Job>> {
-    match backend.store.answer(tag) {
-        Some(Answer::Accepted(job)) => backend.store.job(job).cloned(),
-        _ => None,
+fn job_of(backend: &Backend, shown: &Shown) -> Option<Rc<Job>> {
+    let job = match shown {
+        Shown::Asked(tag) => match backend.store.answer(*tag)? {
+            Answer::Accepted(job) => job,
+            Answer::Waiting | Answer::Refused(_) => return None,
+        },
+        Shown::Kept(job) => job,
+    };
+    backend.store.job(job).cloned()
+}
+
+/// What became of the request of a column.
+fn answer_to(backend: &Backend, column: &Column) -> Option<Answer> {
+    match column.shown.as_ref()? {
+        Shown::Asked(tag) => backend.store.answer(*tag).cloned(),
+        Shown::Kept(job) => Some(Answer::Accepted(job.clone())),
     }
+}
+
+/// Whether all results of a comparison that was kept are still there; the page knows them then.
+async fn are_there(kept: &Kept, store: &UseReducerDispatcher<Store>) -> bool {
+    let mut views = Vec::new();
+    for (job, _) in &kept.columns {
+        match api::view(job.as_str()).await {
+            Ok(view) if view.state == JobState::Finished => views.push(view),
+            _ => return false,
+        }
+    }
+    views.into_iter().for_each(|view| store.dispatch(Action::View(Rc::new(view))));
+    true
 }
 
 /// The settings of an address and what is to be drawn, or why it cannot be.
@@ -536,15 +610,15 @@ fn of_address(
     Ok((settings, (of, class_name)))
 }
 
-/// Plans to choose from, with their names: the presets, the one in the editor, and what an address
-/// brought.
-fn offered(model: &ModelInfo, settings: &Settings) -> Vec<(String, Plan)> {
+/// Plans to choose from, with their names: the presets, what an address brought, the one in the
+/// editor, and those of one's own that were `drawn` lately.
+fn offered(model: &ModelInfo, settings: &Settings, drawn: &[Plan]) -> Vec<(String, Plan)> {
     let mut offered: Vec<(String, Plan)> =
         model.plans.iter().map(|preset| (preset.name.clone(), preset.plan.clone())).collect();
     let custom = Settings { plan: PlanChoice::Custom, ..settings.clone() }.plan(model).ok();
     let is_built = settings.plan == PlanChoice::Custom || settings.custom != CustomPlan::default();
     let own = custom.filter(|_| is_built);
-    for plan in settings.compared.iter().chain(&own) {
+    for plan in settings.compared.iter().chain(&own).chain(drawn) {
         let can_run = model.has_teacher || !plan.needs_teacher();
         if can_run && offered.iter().all(|(_, other)| other != plan) {
             offered.push((words::custom_plan(plan, &model.patch_nums), plan.clone()));

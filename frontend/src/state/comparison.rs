@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use var_dd_protocol::{JobId, Plan, Timings};
 
 use super::{
@@ -39,14 +40,52 @@ pub(crate) enum Outcome {
     Failed,
 }
 
+/// What a column shows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Shown {
+    /// What comes of the request of this tag.
+    Asked(u32),
+    /// A job from before the page was loaded or left.
+    Kept(JobId),
+}
+
+/// A comparison as a tab remembers it: by its address, with the job and the times of each plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) address: String,
+    pub(crate) columns: Vec<(JobId, Vec<Timings>)>,
+}
+
+/// Comparisons that a tab remembers, the newest last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct KeptOnes(Vec<Kept>);
+
+impl KeptOnes {
+    /// With another one, in place of the same as it was before.
+    pub(crate) fn with(mut self, kept: Kept) -> Self {
+        const MOST: usize = 6;
+        self.0.retain(|other| other.address != kept.address);
+        self.0.push(kept);
+        let surplus = self.0.len().saturating_sub(MOST);
+        self.0.drain(..surplus);
+        self
+    }
+
+    /// The one of an address.
+    pub(crate) fn of(&self, address: &str) -> Option<&Kept> {
+        self.0.iter().find(|kept| kept.address == address)
+    }
+}
+
 /// One plan and what became of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Column {
     pub(crate) plan: Plan,
     /// The plan in words.
     pub(crate) name: String,
-    /// Tag of the request that is shown.
-    pub(crate) shown: Option<u32>,
+    /// What is shown, once it was asked for.
+    pub(crate) shown: Option<Shown>,
     /// Whether that was only asked for to warm up.
     pub(crate) is_warming: bool,
     /// Times of the runs that were measured.
@@ -143,6 +182,31 @@ impl Comparing {
         Self { columns: columns.collect(), todo, running: None, spent: Vec::new() }
     }
 
+    /// As it was kept, with nothing more to draw.
+    pub(crate) fn of_kept(plans: Vec<(Plan, String)>, kept: Kept) -> Self {
+        let columns = plans.into_iter().zip(kept.columns).map(|((plan, name), (job, times))| {
+            Column { plan, name, shown: Some(Shown::Kept(job)), is_warming: false, times }
+        });
+        Self { columns: columns.collect(), ..Self::default() }
+    }
+
+    /// What a tab remembers of it once there is nothing more to draw; `job_of` says which job a
+    /// column shows.
+    pub(crate) fn kept(
+        &self,
+        address: &str,
+        job_of: impl Fn(&Shown) -> Option<JobId>,
+    ) -> Option<Kept> {
+        let is_whole = self.is_over() && self.columns.iter().all(|column| column.runs() > 0);
+        let columns = self
+            .columns
+            .iter()
+            .filter(|_| is_whole)
+            .map(|column| Some((job_of(column.shown.as_ref()?)?, column.times.clone())));
+        let columns: Vec<_> = columns.collect::<Option<_>>()?;
+        is_whole.then(|| Kept { address: address.to_owned(), columns })
+    }
+
     /// With more runs of every plan, in turn, until each was measured [`RUNS`] times.
     pub(crate) fn repeated(mut self) -> Self {
         for round in 0..RUNS {
@@ -175,7 +239,7 @@ impl Comparing {
         if let Some(run) = self.todo.pop_front() {
             if run.purpose != Purpose::Repeat {
                 let column = &mut self.columns[run.column];
-                column.shown = Some(tag);
+                column.shown = Some(Shown::Asked(tag));
                 column.is_warming = run.purpose == Purpose::WarmUp;
             }
             self.running = Some((run, tag));
@@ -366,7 +430,7 @@ mod tests {
         assert!(comparing.is_over());
         let columns = comparing.columns.iter();
         assert_eq!(columns.map(network_ms).collect::<Vec<_>>(), [3.0, 4.0, 5.0].map(Some));
-        assert_eq!(comparing.columns[0].shown, Some(3));
+        assert_eq!(comparing.columns[0].shown, Some(Shown::Asked(3)));
         let (comparing, spent) = comparing.without_spent();
         assert_eq!(spent, [JobId::from_bits(1), JobId::from_bits(2)]);
         assert!(!comparing.has_spent());
@@ -375,11 +439,11 @@ mod tests {
     #[test]
     fn repeated_runs_take_turns_and_give_a_median() {
         let (comparing, _) = drawn(comparing(&[true, true]));
-        let shown: Vec<_> = comparing.columns.iter().map(|column| column.shown).collect();
+        let shown: Vec<_> = comparing.columns.iter().map(|column| column.shown.clone()).collect();
         let (comparing, runs) = drawn(comparing.repeated());
         assert_eq!(runs.iter().map(|run| run.column).collect::<Vec<_>>(), [0, 1].repeat(RUNS - 1));
         for (column, shown) in comparing.columns.iter().zip(shown) {
-            assert_eq!((column.runs(), column.shown), (RUNS, shown), "what is shown stays");
+            assert_eq!((column.runs(), column.shown.clone()), (RUNS, shown), "what is shown stays");
         }
         // Runs 1, then 1, 3, 5 and 7 of the repeats.
         let parts = comparing.columns[0].parts_ms().unwrap();
@@ -390,6 +454,33 @@ mod tests {
         assert_eq!(parts[1].1.median, 1.5);
         assert_eq!(comparing.columns[0].total_ms().unwrap().median, 6.0);
         assert!(comparing.clone().repeated().is_over(), "five are enough");
+    }
+
+    #[test]
+    fn a_comparison_is_kept_once_it_is_whole_with_its_jobs_and_times() {
+        let job = |shown: &Shown| match shown {
+            Shown::Asked(tag) => Some(JobId::from_bits((*tag).into())),
+            Shown::Kept(job) => Some(job.clone()),
+        };
+        let started = comparing(&[true, true]);
+        assert_eq!(started.kept("c/1", job), None, "there is nothing yet");
+        let (whole, _) = drawn(started);
+        let (measured, _) = drawn(whole.repeated());
+        let kept = measured.kept("c/1", job).unwrap();
+        let plans = measured.columns.iter();
+        let plans = plans.map(|column| (column.plan.clone(), column.name.clone())).collect();
+        let again = Comparing::of_kept(plans, kept.clone());
+        assert!(again.is_over());
+        assert_eq!(again.kept("c/1", job), Some(kept.clone()));
+        let totals = |of: &Comparing| of.columns.iter().map(Column::total_ms).collect::<Vec<_>>();
+        assert_eq!(totals(&again), totals(&measured));
+
+        let text = serde_json::to_string(&KeptOnes::default().with(kept.clone())).unwrap();
+        let read: KeptOnes = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.of("c/1"), read.of("c/2")), (Some(&kept), None));
+        let many = (0..9)
+            .fold(read, |all, at| all.with(Kept { address: format!("c/{at}"), ..kept.clone() }));
+        assert_eq!((many.of("c/1"), many.of("c/8").is_some(), many.0.len()), (None, true, 6));
     }
 
     #[test]

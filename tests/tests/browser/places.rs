@@ -12,7 +12,7 @@ use var_dd_tests::{
     program::{Program, demo_model},
 };
 
-use crate::set_up;
+use crate::{open_drawn, set_up};
 
 /// A small laptop.
 const LAPTOP: Look = Look { width: 1366, height: 650, phone: false, dark: false };
@@ -135,6 +135,108 @@ async fn a_comparison_is_scrubbed_stepped_wiped_and_measured_again() -> Result<(
     .await
 }
 
+#[tokio::test]
+async fn a_comparison_is_as_it_was_after_a_reload_and_on_the_way_back_to_it() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, LAPTOP, "/compare").await?;
+        playground.element_appears("compare-start").await?;
+        playground.choose("compare-start").await?;
+        drawn(&playground, &program).await?;
+        playground.choose("compare-again").await?;
+        playground.page.wait_for_text("median of 5 runs").await?;
+        let shown = "return JSON.stringify([...document.querySelectorAll( \
+            '[data-testid=compare-column]')].map(column => \
+            [column.dataset.job, column.querySelector('.race-times')?.innerText]))";
+        let before = playground.page.value(shown).await?;
+        let as_before = format!("{shown} === {before}");
+        playground.page.reload().await?;
+        playground.page.wait_for("the same after a reload", &as_before).await?;
+        playground.page.wait_for_text("median of 5 runs").await?;
+
+        playground.page.value("document.querySelector('.race-steps a').click()").await?;
+        playground.element_appears("stage").await?;
+        playground.back().await?;
+        playground.page.wait_for("the same on the way back", &as_before).await?;
+        let drawn = playground.accepted().await?;
+        ensure!(drawn.is_empty(), "drawn anew: {drawn:?}");
+
+        // Whoever has only the link has times of their own, and is told so.
+        let path = playground.page.address().await?.replace(&program.url(""), "");
+        let other = Playground::open(browsers, &program, Look::PHONE, &path).await?;
+        other.page.wait_for_text("whoever sent the link had other times").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn on_a_phone_a_wipe_is_in_sight_and_what_is_scrubbed_stays_so() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::PHONE, "/compare").await?;
+        playground.element_appears("compare-start").await?;
+        for plan in 0..4 {
+            let ticked = format!(
+                "return document.querySelector('[data-testid=compare-plan-{plan}]').checked"
+            );
+            if playground.page.value(&ticked).await? == false {
+                playground.choose(&format!("compare-plan-{plan}")).await?;
+            }
+        }
+        playground.choose("compare-start").await?;
+        let there = "return document.querySelector('[data-testid=compare-again]:enabled') !== null";
+        playground.page.wait_for("four plans", there).await?;
+        let top = "document.querySelector('.race').scrollIntoView(); \
+            const slider = document.querySelector('[data-testid=compare-scrubber]') \
+                .getBoundingClientRect(); \
+            const bar = document.querySelector('.generate-bar').getBoundingClientRect(); \
+            return slider.bottom <= bar.top + 1 && slider.top > 0";
+        playground.page.wait_for("the slider beside the first pictures", top).await?;
+        playground
+            .page
+            .value(
+                "document.querySelector('[data-testid=compare-wipe]') \
+            .scrollIntoView({ block: 'center' })",
+            )
+            .await?;
+        playground.page.click("[data-testid=compare-wipe]").await?;
+        let in_sight = "const wipe = document.querySelector('[data-testid=wipe-square]') \
+            ?.getBoundingClientRect(); return wipe && wipe.top >= 0 && wipe.bottom <= innerHeight";
+        playground.page.wait_for("the wipe in sight", in_sight).await?;
+        let is_off = "return document.querySelector('[data-testid=race-against]').disabled";
+        ensure!(playground.page.value(is_off).await? == true, "it would change nothing");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_arrow_keys_take_the_slider_of_a_comparison_from_change_to_change() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, LAPTOP, "/compare").await?;
+        playground.element_appears("compare-start").await?;
+        playground.choose("compare-start").await?;
+        drawn(&playground, &program).await?;
+        let over = "const line = document.querySelector('[data-testid=compare-scrubber]'); \
+            line.focus(); return Number(line.value) >= Number(line.max) - 0.2";
+        playground.page.wait_for("the end of the race", over).await?;
+        let mut seen = vec![tiles(&playground).await?.to_string()];
+        for _ in 0..3 {
+            playground.page.keys("\u{e012}").await?;
+            let last = seen.last().map(|tiles| json!(tiles).to_string()).unwrap_or_default();
+            playground.page.wait_for("a change", &format!("{TILES} !== {last}")).await?;
+            seen.push(tiles(&playground).await?.to_string());
+        }
+        for tiles in seen.iter().rev().skip(1) {
+            playground.page.keys("\u{e014}").await?;
+            playground.page.wait_for("it back", &format!("{TILES} === {}", json!(tiles))).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 const TILES: &str = "return JSON.stringify([...document.querySelectorAll('[data-testid=compare-column]')] \
     .map(column => Number(column.dataset.tile ?? -1)))";
 
@@ -162,10 +264,7 @@ async fn who_asks_for_stillness_sees_the_comparison_at_its_end() -> Result<()> {
 async fn a_link_to_one_picture_of_several_shows_that_one() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&playground, 0, 3).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let (_, job) = open_drawn(browsers, &program, Look::DESKTOP, 3).await?;
         let path = format!("/r/{job}?picture=2");
         let other = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
         other.wait_for_attribute("stage", "picture", "1").await?;
