@@ -16,7 +16,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
-use var_dd_protocol::{GenerateRequest, ModelInfo, Plan, PlanPreset};
+use var_dd_protocol::{GenerateRequest, ModelInfo, PlanPreset};
 
 pub use crate::config::ServeArgs;
 use crate::{
@@ -263,14 +263,15 @@ pub(super) async fn draw_example(jobs: &dyn Jobs) {
     }
 }
 
-/// One picture by the best plan in which the student has a part: always the same.
+/// One picture by the best plan of the student alone, which is what the page is about: always the
+/// same.
 fn example(model: &ModelInfo) -> Option<GenerateRequest> {
     let fid = |preset: &&PlanPreset| preset.fid.unwrap_or(f64::INFINITY);
     let best = model
         .plans
         .iter()
         .rev()
-        .filter(|preset| !matches!(preset.plan, Plan::Teacher { .. }))
+        .filter(|preset| !preset.plan.needs_teacher())
         .min_by(|a, b| fid(a).total_cmp(&fid(b)))
         .or_else(|| model.plans.first())?;
     Some(GenerateRequest {
@@ -290,13 +291,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_drawn_by_the_best_plan_with_a_student() {
+    fn the_example_is_drawn_by_the_best_plan_of_the_student_alone() {
         let preset = |name: &str, plan: serde_json::Value, fid| {
             let plan = serde_json::from_value(plan).unwrap();
             PlanPreset { name: name.into(), plan, fid }
         };
         let student = |t_list: &[u32]| serde_json::json!({"kind": "few_step", "t_list": t_list, "loss_split_t": 1});
         let teacher = serde_json::json!({"kind": "teacher", "cfg": 2.0, "top_k": 0, "top_p": 0.0});
+        let mixed = serde_json::json!({"kind": "teacher_involved", "t_list": [0, 1],
+            "loss_split_t": 1, "teacher_start": 1, "cfg": 2.0, "top_k": 0, "top_p": 0.0});
         let mut model = ModelInfo {
             name: "m".into(),
             image_size: 16,
@@ -305,6 +308,7 @@ mod tests {
             plans: vec![
                 preset("1", student(&[0]), Some(9.9)),
                 preset("2", student(&[0, 1]), Some(7.8)),
+                preset("3, with teacher", mixed, Some(6.5)),
                 preset("teacher", teacher, Some(4.2)),
             ],
             has_teacher: true,

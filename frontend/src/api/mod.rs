@@ -6,8 +6,8 @@ mod line;
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use var_dd_protocol::{
-    ErrorBody, ErrorCode, GenerateRequest, JobId, JobView, OwnerToken, ResultPage, ServerInfo,
-    TokenReport, TokenizedPicture, Verification, WalkRequest,
+    ENLARGED_SIDE, ENLARGED_TIMES, ErrorBody, ErrorCode, GenerateRequest, JobId, JobView,
+    OwnerToken, ResultPage, ServerInfo, TokenReport, TokenizedPicture, Verification, WalkRequest,
 };
 
 pub(crate) use line::{Outcome, Server};
@@ -103,8 +103,10 @@ impl FileSize {
     /// What is offered of pictures of a side: as they were drawn, and larger up to what the server
     /// makes.
     pub(crate) fn times_of(side: u32) -> impl Iterator<Item = u32> {
-        const MOST: u32 = 1024;
-        [1, 2, 4, 8].into_iter().filter(move |times| *times == 1 || side * times <= MOST)
+        let doubled = std::iter::successors(Some(1), |times| Some(times * 2));
+        doubled
+            .take_while(|times| *times <= ENLARGED_TIMES)
+            .filter(move |times| *times == 1 || side * times <= ENLARGED_SIDE)
     }
 
     fn query(self) -> String {

@@ -244,20 +244,26 @@ pub(crate) fn others(
     model: Option<&str>,
     besides: Option<&JobId>,
 ) -> Vec<(JobId, String)> {
-    let named = |class: &str, request: &GenerateRequest| {
+    let named = |class: &str, plan: &str, request: &GenerateRequest| {
         let seed = request.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-        format!("{class}{seed}")
+        format!("{class}, {plan}{seed}")
     };
-    let mine = store.mine.iter().map(|own| (&own.id, own.state, &own.class_name, &own.request));
-    let all = store.recent.iter().map(|of| (&of.id, of.state, &of.class_name, &of.request));
+    let mine = store.mine.iter();
+    let mine =
+        mine.map(|own| (&own.id, own.state, &own.class_name, own.plan.clone(), &own.request));
+    let all = store.recent.iter().map(|of| {
+        let plan = of.plan_name.clone();
+        let plan = plan.unwrap_or_else(|| words::custom_plan(&of.request.plan, &of.patch_nums));
+        (&of.id, of.state, &of.class_name, plan, &of.request)
+    });
     let mut found: Vec<(JobId, String)> = Vec::new();
-    for (id, state, class, request) in mine.chain(all) {
+    for (id, state, class, plan, request) in mine.chain(all) {
         let fits = state == JobState::Finished
             && request.model.as_deref() == model
             && Some(id) != besides
             && !store.is_deleted(id);
         if fits && found.iter().all(|(known, _)| known != id) {
-            found.push((id.clone(), named(class, request)));
+            found.push((id.clone(), named(class, &plan, request)));
         }
     }
     found

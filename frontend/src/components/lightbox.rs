@@ -147,7 +147,9 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
         })
     };
     let press = |step: &Callback<isize>, by: isize| step.reform(move |_: MouseEvent| by);
-    let drawn = (0..timeline.tiles.len()).filter(|&tile| playing.is_drawn(tile)).count();
+    let is_any =
+        |tiles: std::ops::Range<usize>| tiles.into_iter().any(|tile| playing.is_drawn(tile));
+    let (has_before, has_after) = (is_any(0..at), is_any(at + 1..timeline.tiles.len()));
     let size = match *zoom {
         Zoom::Fit => None,
         Zoom::Times(times) => Some((job.about.image_size * times).to_string()),
@@ -233,18 +235,19 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
             </div>
             <p class="scale-caption">{ words }</p>
             <div class="lightbox-bar">
+                // At an end a button does nothing; disabled, it would lose the focus.
                 if count > 1 {
                     <div class="steps" role="group" aria-label="Pictures">
                         <button
                             type="button"
                             data-testid="previous-picture"
-                            disabled={picture == 0}
+                            aria-disabled={(picture == 0).then_some("true")}
                             onclick={press(&step_picture, -1)}
                         >{ sign(Sign::Back) }{ "Picture" }</button>
                         <button
                             type="button"
                             data-testid="next-picture"
-                            disabled={picture + 1 == count}
+                            aria-disabled={(picture + 1 == count).then_some("true")}
                             onclick={press(&step_picture, 1)}
                         >{ "Picture" }{ sign(Sign::On) }</button>
                     </div>
@@ -253,13 +256,13 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                     <button
                         type="button"
                         data-testid="previous-scale"
-                        disabled={drawn < 2}
+                        aria-disabled={(!has_before).then_some("true")}
                         onclick={press(&step_scale, -1)}
                     >{ sign(Sign::Back) }{ "Scale" }</button>
                     <button
                         type="button"
                         data-testid="next-scale"
-                        disabled={drawn < 2}
+                        aria-disabled={(!has_after).then_some("true")}
                         onclick={press(&step_scale, 1)}
                     >{ "Scale" }{ sign(Sign::On) }</button>
                 </div>

@@ -1,16 +1,25 @@
 //! What concerns the whole page: the connection, deletions that can be taken back, and what the
 //! server has to say besides.
 
+use gloo_timers::callback::Timeout;
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
 use yew::prelude::*;
 
 use super::{Sign, sign};
 use crate::{
-    hooks::use_backend,
+    hooks::{focus_main, has_lost_focus, use_backend},
     state::{
         store::{Action, Connection},
         words::counted,
     },
 };
+
+/// After the page is drawn anew the browser takes the focus off what cannot have it any more.
+const FOCUS_MS: u32 = 100;
+
+/// The button that takes deletions back.
+const UNDO: &str = "[data-testid=undo]";
 
 /// Where messages of single places go.
 const OF_PLACES: &str = "notices-of-places";
@@ -50,6 +59,7 @@ pub(crate) fn Notices() -> Html {
         let (backend, deleting) = (backend.clone(), deleting.clone());
         Callback::from(move |_: MouseEvent| deleting.iter().for_each(|job| backend.keep(job)))
     };
+    use_focus_of_undo(deleting.len());
     html! {
         <div class="notices">
             <div id={OF_PLACES} />
@@ -82,6 +92,34 @@ pub(crate) fn Notices() -> Html {
             </div>
         </div>
     }
+}
+
+/// Where the focus goes when what had it was deleted, or Undo itself went: to Undo, else to the
+/// place at hand. Whoever has it elsewhere keeps it.
+#[hook]
+fn use_focus_of_undo(deleting: usize) {
+    let before = use_mut_ref(|| 0);
+    use_effect_with(deleting, move |&deleting| {
+        let before = before.replace(deleting);
+        let later = (deleting != before).then(|| {
+            Timeout::new(FOCUS_MS, move || {
+                if !has_lost_focus() {
+                    return;
+                }
+                let undo = web_sys::window()
+                    .and_then(|window| window.document())
+                    .and_then(|document| document.query_selector(UNDO).ok().flatten())
+                    .and_then(|undo| undo.dyn_into::<HtmlElement>().ok())
+                    .filter(|_| deleting > before);
+                match undo {
+                    // It was just found in the document.
+                    Some(undo) => drop(undo.focus()),
+                    None => focus_main(),
+                }
+            })
+        });
+        move || drop(later)
+    });
 }
 
 /// Puts a message of some place in the page among the others, so that all are at one place.

@@ -250,7 +250,7 @@ pub(crate) fn use_settings_of_address() {
         let is_other = before.chosen && settings != before;
         controls.settings.set(settings);
         let words = if left_out.is_empty() {
-            "The controls have the settings of the link.".to_owned()
+            "The controls have the settings of the link. Generate draws its picture.".to_owned()
         } else {
             format!(
                 "Not all of this link could be used as it stands: {}. The controls say what will \
@@ -258,8 +258,7 @@ pub(crate) fn use_settings_of_address() {
                 left_out.join("; ")
             )
         };
-        let is_news = is_other || !left_out.is_empty();
-        note.set(is_news.then(|| LinkNote { words, before: is_other.then_some(before) }));
+        note.set(Some(LinkNote { words, before: is_other.then_some(before) }));
         navigator.replace(&Route::Playground);
     });
 }

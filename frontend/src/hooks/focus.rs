@@ -46,6 +46,12 @@ pub(crate) fn has_main_focus() -> bool {
     focused.is_some_and(|element| element.tag_name().eq_ignore_ascii_case("main"))
 }
 
+/// Whether what had the focus is gone, and nothing has it.
+pub(crate) fn has_lost_focus() -> bool {
+    let focused = document().and_then(|document| document.active_element());
+    focused.is_none_or(|element| element.tag_name().eq_ignore_ascii_case("body"))
+}
+
 /// What the browser shows over the page. One that knows no popovers knows none that are open.
 const OPEN_POPOVERS: &str = ":popover-open";
 

@@ -211,8 +211,11 @@ pub(crate) fn Explore() -> Html {
         <main class="explore" id="main" tabindex="-1">
             <div class="lead">
                 <h1>{ "Walk between four pictures" }</h1>
-                <p>{ "Each corner is a class and a seed. Drag over the map, or use the arrow keys: \
-                    the picture is drawn anew at every place, in one step." }</p>
+                <p>
+                    { "Each corner is a class and a seed. Drag over the map" }
+                    <span class="wide-only">{ ", or use the arrow keys" }</span>
+                    { ": the picture is drawn anew at every place, in one step." }
+                </p>
                 if is_strange {
                     <p class="problem" role="status" data-testid="pad-link">
                         { format!(

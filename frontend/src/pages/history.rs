@@ -176,7 +176,9 @@ pub(crate) fn History() -> Html {
         <main class="history" id="main" tabindex="-1">
             <div class="lead">
                 <h1>{ "History" }</h1>
-                <p>{ "What you drew in this browser. Nobody else sees this list." }</p>
+                <p>{ "What you drew in this browser. Nobody else sees this list; the \
+                    pictures themselves are among “Everyone’s” on this server until you delete \
+                    them." }</p>
             </div>
             if !is_kept {
                 <p class="problem" data-testid="history-unkept">

@@ -74,9 +74,8 @@ pub(crate) fn Playground() -> Html {
     use_settings_of_example(&controls, job.as_ref().filter(|_| is_example));
     let request = model.as_ref().map(|model| settings.request(model));
     let problem = request.as_ref().and_then(|request| request.as_ref().err()).cloned();
-    let can_ask = store.connection.is_usable()
-        && matches!(request, Some(Ok(_)))
-        && answer != Some(Answer::Waiting);
+    let is_asking = answer == Some(Answer::Waiting);
+    let can_ask = store.connection.is_usable() && matches!(request, Some(Ok(_))) && !is_asking;
 
     let generate = {
         let (backend, settings, current, forward) =
@@ -185,7 +184,7 @@ pub(crate) fn Playground() -> Html {
                     { "The " }{ explain(Term::Student) }
                     { ", a fast network, draws it at ever finer " }
                     { explain_as(Term::Scale, "scales") }{ ", all in one or two " }
-                    { explain_as(Term::Pass, "passes") }{ "." }
+                    <span class="together">{ explain_as(Term::Pass, "passes") }{ "." }</span>
                     if !*has_learned {
                         { " " }
                         <Link<Route> to={Route::Learn} classes="learn-offer">
@@ -242,7 +241,9 @@ pub(crate) fn Playground() -> Html {
                         type="button"
                         class="generate"
                         data-testid="generate"
-                        disabled={!can_ask}
+                        // Disabled for the moment of the question, it would lose the focus.
+                        disabled={!can_ask && !is_asking}
+                        aria-disabled={is_asking.then_some("true")}
                         aria-describedby={if can_ask { "to-draw" } else { "generate-reason" }}
                         onclick={generate.reform(|_: MouseEvent| ())}
                     >{ "Generate" }</button>

@@ -10,7 +10,7 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::set_up;
+use crate::{open_drawn, set_up};
 
 #[tokio::test]
 async fn the_first_visit_shows_a_finished_example() -> Result<()> {
@@ -49,8 +49,7 @@ async fn a_plan_of_ones_own_is_checked_and_drawn() -> Result<()> {
         }
         playground.fill("custom-t-list", "0, 1, 3").await?;
         playground.wait_until_ready().await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         let view: var_dd_protocol::JobView =
             reqwest::get(program.url(&format!("/api/results/{job}"))).await?.json().await?;
         let Plan::FewStep { t_list, .. } = &view.request.plan else {
@@ -75,8 +74,7 @@ async fn a_locked_seed_stays_and_an_unlocked_one_changes() -> Result<()> {
             if is_unlocked && seeds.len() == 1 {
                 playground.choose("seed-lock").await?;
             }
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
             seeds.push(playground.attribute("seed", "value").await?);
         }
         ensure!(seeds[0] == "12345", "the seed that was typed is not used: {}", seeds[0]);
@@ -91,10 +89,7 @@ async fn a_locked_seed_stays_and_an_unlocked_one_changes() -> Result<()> {
 async fn a_picture_of_several_is_brought_forward_and_back() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::PHONE, "/").await?;
-        set_up(&playground, 0, 3).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let (playground, _) = open_drawn(browsers, &program, Look::PHONE, 3).await?;
         playground.wait_for_attribute("stage", "focusing", "false").await?;
         let all = playground.on_stage().await?;
         ensure!(all.len() == 3, "{} pictures", all.len());
@@ -142,10 +137,7 @@ async fn chosen_colours_are_kept() -> Result<()> {
 async fn a_deleted_result_is_gone_once_it_cannot_be_taken_back() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let (playground, job) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
 
         let stranger =
             Playground::open(browsers, &program, Look::PHONE, &format!("/r/{job}")).await?;
@@ -290,6 +282,27 @@ async fn a_class_that_is_half_typed_is_taken_if_it_leaves_no_doubt_or_said_to_be
 }
 
 #[tokio::test]
+async fn whoever_generates_by_keyboard_keeps_the_focus_on_the_button() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        set_up(&playground, 0, 1).await?;
+        let focus = "const button = document.querySelector('[data-testid=generate]'); \
+            window.left = 0; button.addEventListener('blur', () => window.left++); button.focus()";
+        playground.page.value(focus).await?;
+        for drawn in 1..=2 {
+            playground.page.keys("\u{e007}").await?;
+            let job = playground.accepted_after(drawn - 1).await?;
+            playground.wait_for_state(&job, "finished").await?;
+        }
+        let stayed = "return window.left === 0 && document.activeElement.dataset.testid";
+        ensure!(playground.page.value(stayed).await? == "generate", "the focus is lost");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn on_a_phone_one_tap_leads_from_what_will_be_drawn_to_its_controls() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
@@ -327,8 +340,7 @@ async fn what_cannot_be_taken_of_a_link_stays_told_until_it_is_closed() -> Resul
                 ensure!(words.contains(part), "{look:?}: {words}");
             }
             // A click of the pointer: it fails where something lies over the button.
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
             let after = playground.page.value(told).await?.to_string();
             ensure!(after == words, "{look:?}: after Generate it says {after}");
             let problems = playground.page.accessibility_problems().await?;

@@ -11,6 +11,8 @@ use var_dd_tests::{
 
 use crate::{set_up, slowest_plan};
 
+const ENTER: &str = "\u{e007}";
+
 /// Whether a result has its star.
 const STARRED: &str = "return document.querySelector( \
     '[data-testid=history-item-star][aria-pressed=true] svg:not(.outlined)') !== null";
@@ -25,14 +27,12 @@ async fn drawn(playground: &Playground) -> Result<[JobId; 2]> {
     set_up(playground, 0, 1).await?;
     playground.choose_class(1).await?;
     playground.fill("seed", "41").await?;
-    let one = playground.generate().await?;
-    playground.wait_for_state(&one, "finished").await?;
+    let one = playground.draw().await?;
     playground.choose("plan-1").await?;
     playground.choose("count-2").await?;
     playground.choose_class(3).await?;
     playground.fill("seed", "42").await?;
-    let other = playground.generate().await?;
-    playground.wait_for_state(&other, "finished").await?;
+    let other = playground.draw().await?;
     Ok([one, other])
 }
 
@@ -148,10 +148,14 @@ async fn many_results_are_deleted_unless_that_is_taken_back() -> Result<()> {
         playground.goto("/history").await?;
         found(&playground, 2).await?;
         playground.choose("history-choose-all").await?;
-        playground.choose("history-delete").await?;
+        playground.page.click("[data-testid=history-delete]").await?;
         found(&playground, 0).await?;
-        playground.choose("undo").await?;
+        // What had the focus is gone; it is where one can take that back, then at the place.
+        let focused = |what: &str| format!("return document.activeElement.matches('{what}')");
+        playground.page.wait_for("the focus on Undo", &focused("[data-testid=undo]")).await?;
+        playground.page.keys(ENTER).await?;
         found(&playground, 2).await?;
+        playground.page.wait_for("the focus on the place", &focused("main")).await?;
 
         // Done at the latest when one leaves.
         press(&playground, &one, "history-choice").await?;
