@@ -92,5 +92,11 @@ pub const MAX_SEED: u64 = (1 << 53) - 1;
 /// Most pictures in one job.
 pub const MAX_PICTURES: u32 = 8;
 
+/// Most times as large as they were drawn that pictures and exports are made.
+pub const ENLARGED_TIMES: u32 = 8;
+
+/// Largest side of a picture that was enlarged, in pixels.
+pub const ENLARGED_SIDE: u32 = 1024;
+
 /// Latest deadline of a job after its acceptance, in milliseconds: a day.
 pub const MAX_DEADLINE_MS: u64 = 86_400_000;

@@ -318,6 +318,16 @@ impl Playground {
         Ok(())
     }
 
+    /// Asks for pictures and waits until they are finished; returns their name.
+    ///
+    /// # Errors
+    /// When they are refused, or not finished in time.
+    pub async fn draw(&self) -> Result<JobId> {
+        let job = self.generate().await?;
+        self.wait_for_state(&job, "finished").await?;
+        Ok(job)
+    }
+
     /// Chooses a class from the list.
     ///
     /// # Errors

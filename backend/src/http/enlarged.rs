@@ -3,7 +3,7 @@
 use image::{RgbImage, imageops};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use var_dd_protocol::ErrorCode;
+use var_dd_protocol::{ENLARGED_SIDE, ENLARGED_TIMES, ErrorCode};
 
 use super::error::ApiError;
 
@@ -26,12 +26,6 @@ pub(super) struct Enlarged {
 }
 
 impl Enlarged {
-    /// Most times.
-    const TIMES: u32 = 8;
-
-    /// Largest side of a picture that was enlarged, in pixels.
-    const SIDE: u32 = 1024;
-
     /// Of pictures of a side; as they are if nothing else is asked for.
     ///
     /// # Errors
@@ -43,17 +37,16 @@ impl Enlarged {
         pixels: Option<Pixels>,
     ) -> Result<Self, ApiError> {
         let times = times.unwrap_or(1);
-        if !(1..=Self::TIMES).contains(&times) {
-            let message = format!("`scale` must be from 1 to {}, and not {times}", Self::TIMES);
+        if !(1..=ENLARGED_TIMES).contains(&times) {
+            let message = format!("`scale` must be from 1 to {ENLARGED_TIMES}, and not {times}");
             return Err(ApiError::new(ErrorCode::MalformedBody, message));
         }
-        if times > 1 && side * times > Self::SIDE {
+        if times > 1 && side * times > ENLARGED_SIDE {
             let message = format!(
                 "a picture of {side} × {side} pixels enlarged {times} times has a side of {}, and \
-                 at most {} are made; take a `scale` of at most {}",
+                 at most {ENLARGED_SIDE} are made; take a `scale` of at most {}",
                 side * times,
-                Self::SIDE,
-                (Self::SIDE / side.max(1)).max(1)
+                (ENLARGED_SIDE / side.max(1)).max(1)
             );
             return Err(ApiError::new(ErrorCode::TooLarge, message));
         }

@@ -31,8 +31,7 @@ async fn no_page_has_a_fault_on_any_screen_in_any_colours() -> Result<()> {
             playground.wait_until_ready().await?;
             check(&playground, "the first visit", look).await?;
             set_up(&playground, 0, 2).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let job = playground.draw().await?;
             check(&playground, "a picture that comes into focus", look).await?;
             playground.wait_until_shown().await?;
             check(&playground, "a finished job", look).await?;
@@ -161,8 +160,7 @@ async fn nothing_jumps_while_the_page_loads_and_a_picture_comes() -> Result<()> 
                 Playground::open_prepared(browsers, &program, look, "/", &[count]).await?;
             playground.wait_until_ready().await?;
             playground.wait_for_attribute("job-state", "state", "finished").await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
             playground.wait_until_shown().await?;
             let shifted = playground.page.value("return window.shifted").await?;
             ensure!(shifted.as_f64().is_some_and(|shifted| shifted < 0.05), "{look:?}: {shifted}");

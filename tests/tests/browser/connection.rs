@@ -20,8 +20,7 @@ async fn a_lost_connection_is_told_and_mends_itself() -> Result<()> {
         playground.page.wait_for_text("Connection lost").await?;
         program.restart()?;
         playground.wait_for_attribute("connection", "connection", "open").await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await
+        playground.draw().await.map(drop)
     })
     .await
 }

@@ -9,7 +9,7 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::set_up;
+use crate::open_drawn;
 
 const ARROW_LEFT: &str = "\u{e012}";
 const ARROW_DOWN: &str = "\u{e015}";
@@ -380,12 +380,8 @@ async fn scales_are_weighed_on_the_desk_and_a_picture_is_drawn_anew_from_one_on(
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         for look in LOOKS {
-            let playground = Playground::open(browsers, &program, look, "/").await?;
-            set_up(&playground, 0, 1).await?;
-            let first = playground.generate().await?;
-            playground.wait_for_state(&first, "finished").await?;
-            let parent = playground.generate().await?;
-            playground.wait_for_state(&parent, "finished").await?;
+            let (playground, first) = open_drawn(browsers, &program, look, 1).await?;
+            let parent = playground.draw().await?;
             playground.wait_until_shown().await?;
             playground.choose("desk-open").await?;
             let same = format!("return {TOLD}.includes('same picture')");
@@ -480,13 +476,9 @@ async fn any_two_pictures_are_laid_over_each_other_with_a_line_to_drag() -> Resu
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         for look in LOOKS {
-            let playground = Playground::open(browsers, &program, look, "/").await?;
-            set_up(&playground, 0, 1).await?;
-            let first = playground.generate().await?;
-            playground.wait_for_state(&first, "finished").await?;
+            let (playground, first) = open_drawn(browsers, &program, look, 1).await?;
             playground.choose("count-2").await?;
-            let pair = playground.generate().await?;
-            playground.wait_for_state(&pair, "finished").await?;
+            let pair = playground.draw().await?;
             playground.wait_until_shown().await?;
             playground.choose("swipe-open").await?;
             playground.element_appears("swipe-with").await?;
@@ -593,10 +585,7 @@ async fn the_plan_that_fits_a_time_is_offered_by_this_machine_s_own_times() -> R
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         for look in LOOKS {
-            let playground = Playground::open(browsers, &program, look, "/").await?;
-            set_up(&playground, 0, 1).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let (playground, _) = open_drawn(browsers, &program, look, 1).await?;
             let words = "document.querySelector('[data-testid=budget-words]').innerText";
             for (typed, told) in [("0.001", "fastest takes"), ("soon", "milliseconds")] {
                 playground.fill("budget", typed).await?;
@@ -634,10 +623,7 @@ async fn the_tokens_of_a_place_are_told_by_pointer_tap_and_keys() -> Result<()> 
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         for look in LOOKS {
-            let playground = Playground::open(browsers, &program, look, "/").await?;
-            set_up(&playground, 0, 1).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let (playground, job) = open_drawn(browsers, &program, look, 1).await?;
             playground.wait_until_shown().await?;
             let address = program.url(&format!("/api/results/{job}/tokens"));
             let report: TokenReport = reqwest::get(address).await?.json().await?;
@@ -814,10 +800,7 @@ async fn a_picture_of_one_s_own_sharpens_and_is_drawn_anew_under_a_mask() -> Res
 async fn a_picture_is_pasted_or_dropped_and_crossed_with_a_result() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&playground, 0, 1).await?;
-        let other = playground.generate().await?;
-        playground.wait_for_state(&other, "finished").await?;
+        let (playground, other) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
         playground.goto("/picture").await?;
         playground.wait_for_attribute("connection", "connection", "open").await?;
         for event in [

@@ -28,8 +28,7 @@ async fn a_connection_gone_silent_is_noticed_and_taken_up_again() -> Result<()> 
         playground.click("generate").await?;
         playground.page.wait_for_text("the connection was lost before the server answered").await?;
         playground.wait_until_ready().await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await
+        playground.draw().await.map(drop)
     })
     .await
 }
@@ -121,8 +120,7 @@ async fn under_a_path_that_a_proxy_takes_off_everything_works() -> Result<()> {
         let origin = format!("{}/play", proxy.origin());
         let playground = Playground::open_at(browsers, &origin, Look::DESKTOP, "", "/").await?;
         set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         playground.goes_to("nav a[href='/play/compare']", "/play/compare").await?;
         playground.element_appears("compare-start").await?;
         playground.goes_to("nav a[href='/play/']", "/play/").await?;
@@ -226,8 +224,7 @@ async fn a_page_that_the_browser_translates_goes_on() -> Result<()> {
         let state = "return document.querySelector('[data-testid=job-state]').textContent";
         for _ in 0..2 {
             let before = playground.page.value(state).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
             let after = playground.page.value(state).await?;
             ensure!(
                 after.as_str().is_some_and(|text| text.contains("Finished")) && after != before,
@@ -239,8 +236,7 @@ async fn a_page_that_the_browser_translates_goes_on() -> Result<()> {
         playground.element_appears("compare-start").await?;
         playground.page.value(TRANSLATE).await?;
         playground.back().await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        playground.draw().await?;
         let complaints = playground.page.complaints().await?;
         ensure!(complaints.is_empty(), "{complaints:?}");
         Ok(())

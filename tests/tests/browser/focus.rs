@@ -10,7 +10,7 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::{set_up, slowest_plan};
+use crate::{open_drawn, set_up, slowest_plan};
 
 /// What was to be seen at one moment of a show.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -61,8 +61,7 @@ async fn watched(
     set_up(&playground, plan, 1).await?;
     playground.wait_for_attribute("job-state", "state", "finished").await?;
     playground.page.value(&format!("window.pace = {pace}; {WATCH}")).await?;
-    let job = playground.generate().await?;
-    playground.wait_for_state(&job, "finished").await?;
+    let job = playground.draw().await?;
     playground.wait_until_shown().await?;
     let moments = playground.page.value("return window.moments").await?;
     let moments: Vec<Moment> = serde_json::from_value(moments)?;
@@ -115,10 +114,7 @@ async fn every_scale_is_seen_in_order_however_fast_they_come() -> Result<()> {
 async fn a_link_begins_with_its_first_scale_and_not_with_its_end() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let (playground, job) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
         let frames = playground.received(&job).await?;
         playground.goto(&format!("/r/{job}")).await?;
         let at_end = format!(
@@ -159,8 +155,7 @@ async fn while_a_picture_is_waited_for_the_one_before_is_told_from_it() -> Resul
             let playground = Playground::open_paced(browsers, &program, look, "/", "{}").await?;
             set_up(&playground, 0, 1).await?;
             playground.fill("seed", "41").await?;
-            let before = playground.generate().await?;
-            playground.wait_for_state(&before, "finished").await?;
+            let before = playground.draw().await?;
             let last = playground.received(&before).await?.pop().context("no frame came")?;
             // Nothing of the next one comes; the show of the one before is not over.
             playground.page.value("window.pace = { everyMs: 3600000 }").await?;
@@ -226,8 +221,7 @@ async fn a_key_a_tap_and_the_button_each_skip_to_the_finished_picture() -> Resul
         playground.page.keys(ESCAPE).await?;
         for skip in ["key", "tap", "button"] {
             set_up(&playground, 0, 1).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let job = playground.draw().await?;
             playground.wait_for_attribute("stage", "focusing", "true").await?;
             match skip {
                 "key" => {
@@ -268,8 +262,7 @@ async fn whoever_wants_less_motion_or_no_show_has_none_and_a_button() -> Result<
             set_up(&playground, 0, 1).await?;
             playground.wait_for_attribute("job-state", "state", "finished").await?;
             playground.page.value(WATCH).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
             let focused = "return window.moments.some(moment => moment.focusing)";
             ensure!(playground.page.value(focused).await? == false, "{script}: there was a show");
             let at = playground.drawn_tiles().await?.len() - 1;
@@ -299,8 +292,7 @@ async fn the_true_time_is_told_with_its_parts_and_a_fast_job_is_read_out_once() 
             new MutationObserver(() => window.said.push(region.textContent)) \
                 .observe(region, { childList: true, characterData: true, subtree: true });";
         playground.page.value(said).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         let told = playground.page.wait_for("the last words", told).await?;
         let told = told.as_str().unwrap_or_default().to_owned();
         let count = playground.page.value("return window.said.length").await?;

@@ -25,8 +25,7 @@ async fn each_kind_of_plan_shows_its_frames_in_order_and_the_link_has_the_same_b
         for (index, preset) in model.plans.iter().enumerate() {
             let expected = expected_frames(&preset.plan, model.scales());
             set_up(&playground, index, 1).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let job = playground.draw().await?;
 
             let received = playground.received(&job).await?;
             let places: Vec<_> = received.iter().map(|frame| (frame.pass, frame.scale)).collect();
@@ -120,8 +119,7 @@ async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_st
             .await?;
         playground.page.keys(" ").await?;
         playground.page.wait_for("a ticked box", ticked).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
 
         let received = playground.received(&job).await?;
         let lasts: Vec<_> = received.iter().map(|frame| frame.last).collect();

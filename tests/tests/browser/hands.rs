@@ -30,8 +30,7 @@ async fn a_shared_link_shows_the_same_picture_in_a_fresh_profile() -> Result<()>
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         set_up(&playground, 0, 1).await?;
         playground.choose_class(3).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         let last = playground.received(&job).await?.pop().context("no frame was received")?;
         playground.click("share").await?;
         let link = playground.attribute("share-link", "value").await?;

@@ -10,7 +10,7 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::{set_up, slowest_plan};
+use crate::{open_drawn, set_up, slowest_plan};
 
 /// Ways in which a browser keeps nothing, or kept something else.
 const STORAGES: [(&str, &str); 4] = [
@@ -46,8 +46,7 @@ async fn a_browser_that_keeps_nothing_draws_all_the_same() -> Result<()> {
                 Playground::open_at(browsers, &program.url(""), Look::DESKTOP, script, "/").await?;
             set_up(&playground, 0, 1).await.with_context(|| storage.to_owned())?;
             playground.fill("seed", "77").await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let job = playground.draw().await?;
             // Whoever drew it may delete it: the secret is not lost.
             playground.element_appears("delete").await.with_context(|| storage.to_owned())?;
             playground.goes_to("nav a[href='/compare']", "/compare").await?;
@@ -95,8 +94,7 @@ async fn what_was_set_stays_from_place_to_place_and_over_a_reload() -> Result<()
 
         // A seed that was typed is meant: it stays.
         for _ in 0..2 {
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
         }
         ensure!(settings(&playground).await? == expected, "the typed seed was replaced");
         Ok(())
@@ -139,7 +137,9 @@ async fn a_link_with_settings_keeps_no_seed_and_can_be_taken_back() -> Result<()
             let stranger = Playground::open(browsers, &program, look, path).await?;
             stranger.wait_until_ready().await?;
             stranger.wait_for_attribute("class-search", "class", "2").await?;
-            ensure!(stranger.page.value(note).await? == false, "nothing to go back to");
+            stranger.page.wait_for_text("Generate draws its picture").await?;
+            let undo = "return document.querySelector('[data-testid=link-undo]') !== null";
+            ensure!(stranger.page.value(undo).await? == false, "nothing to go back to");
 
             let playground = Playground::open(browsers, &program, look, "/").await?;
             set_up(&playground, 1, 1).await?;
@@ -155,8 +155,7 @@ async fn a_link_with_settings_keeps_no_seed_and_can_be_taken_back() -> Result<()
             ensure!(problems.is_empty(), "{look:?}: {}", problems.join("\n"));
             // Its seed is for one picture.
             for is_linked in [true, false] {
-                let job = playground.generate().await?;
-                playground.wait_for_state(&job, "finished").await?;
+                playground.draw().await?;
                 let [_, seed] = settings(&playground).await?;
                 ensure!((seed == "5") == is_linked, "{look:?}: {seed}");
             }
@@ -261,8 +260,7 @@ async fn a_received_picture_stays_when_one_makes_ones_own() -> Result<()> {
         set_up(&giver, 1, 1).await?;
         giver.choose_class(3).await?;
         giver.fill("seed", "99").await?;
-        let job = giver.generate().await?;
-        giver.wait_for_state(&job, "finished").await?;
+        let job = giver.draw().await?;
 
         let path = format!("/r/{job}");
         let receiver = Playground::open(browsers, &program, Look::DESKTOP, &path).await?;
@@ -288,10 +286,7 @@ async fn status(program: &Program, job: &JobId) -> Result<u16> {
 async fn deleting_can_be_taken_back_and_is_done_at_the_latest_when_one_leaves() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let (playground, job) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
         playground.choose("delete").await?;
         playground.choose("undo").await?;
         playground.wait_for_state(&job, "finished").await?;
@@ -315,10 +310,7 @@ async fn deleting_can_be_taken_back_and_is_done_at_the_latest_when_one_leaves() 
 async fn whoever_deletes_a_result_on_its_page_is_told_what_they_did() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let (playground, job) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
         playground.goto(&format!("/r/{job}")).await?;
         playground.wait_for_state(&job, "finished").await?;
         playground.choose("delete").await?;
@@ -333,18 +325,14 @@ async fn whoever_deletes_a_result_on_its_page_is_told_what_they_did() -> Result<
 async fn own_and_everyones_results_are_apart_and_other_tabs_follow() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
-        let stranger = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
-        set_up(&stranger, 0, 1).await?;
-        let others = stranger.generate().await?;
-        stranger.wait_for_state(&others, "finished").await?;
+        let (_, others) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
 
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         set_up(&playground, 0, 1).await?;
         playground.page.new_tab(&program.url("/")).await?;
         playground.wait_until_ready().await?;
         playground.page.use_tab(0).await?;
-        let own = playground.generate().await?;
-        playground.wait_for_state(&own, "finished").await?;
+        let own = playground.draw().await?;
         let listed = |job: &JobId| format!("[data-testid=recent-item][data-job='{job}']");
         let script = |own: &JobId, other: &JobId| {
             format!(
@@ -379,8 +367,7 @@ async fn settings_of_a_recent_result_are_used_in_place() -> Result<()> {
         set_up(&playground, 0, 1).await?;
         playground.choose_class(2).await?;
         playground.fill("seed", "31").await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         playground.choose_class(4).await?;
         playground.fill("seed", "5").await?;
         playground.choose("recent-reuse").await?;

@@ -19,8 +19,12 @@ mod sharing;
 mod stage;
 
 use anyhow::{Context, Result};
-use var_dd_protocol::{ModelInfo, Plan};
-use var_dd_tests::{playground::Playground, program::Program};
+use var_dd_protocol::{JobId, ModelInfo, Plan};
+use var_dd_tests::{
+    browser::{Browsers, Look},
+    playground::Playground,
+    program::Program,
+};
 
 /// The model and the number of the preset that takes longest, for tests that need a job to be still
 /// running.
@@ -29,6 +33,19 @@ async fn slowest_plan(program: &Program) -> Result<(ModelInfo, usize)> {
     let slow = model.plans.iter().position(|preset| matches!(preset.plan, Plan::Teacher { .. }));
     let slow = slow.context("the demo model offers no plan for its teacher alone")?;
     Ok((model, slow))
+}
+
+/// The playground with so many pictures by the fastest plan, finished, and their name.
+async fn open_drawn(
+    browsers: &Browsers,
+    program: &Program,
+    look: Look,
+    count: u32,
+) -> Result<(Playground, JobId)> {
+    let playground = Playground::open(browsers, program, look, "/").await?;
+    set_up(&playground, 0, count).await?;
+    let job = playground.draw().await?;
+    Ok((playground, job))
 }
 
 /// Fills in the controls for a preset and a number of pictures.

@@ -36,8 +36,7 @@ async fn drawn(playground: &Playground) -> Result<JobId> {
     set_up(playground, 1, 2).await?;
     playground.choose_class(3).await?;
     playground.fill("seed", "99").await?;
-    let job = playground.generate().await?;
-    playground.wait_for_state(&job, "finished").await?;
+    let job = playground.draw().await?;
     Ok(job)
 }
 
@@ -107,8 +106,7 @@ async fn a_downloaded_picture_brings_its_settings_back_and_is_the_one_they_draw(
             playground.page.wait_for("the focus back at the button", left).await?;
             playground.element_appears("stage-picture").await?;
             // The settings draw the same picture again.
-            let again = playground.generate().await?;
-            playground.wait_for_state(&again, "finished").await?;
+            let again = playground.draw().await?;
             let same = format!(
                 "const [one, other] = await Promise.all(['{job}', '{again}'].map(async job => \
                     new Uint8Array(await (await fetch( \
@@ -186,8 +184,7 @@ async fn exports_bring_their_settings_back_and_animations_are_verified_by_their_
             }
             check(&playground, kind).await?;
             // What is drawn next takes its place.
-            let next = playground.generate().await?;
-            playground.wait_for_state(&next, "finished").await?;
+            playground.draw().await?;
             let gone = "return document.querySelector('[data-testid=opened-picture]') === null";
             ensure!(playground.page.value(gone).await? == true, "{kind} stays on the stage");
         }

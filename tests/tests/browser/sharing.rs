@@ -17,8 +17,7 @@ async fn a_result_leaves_as_one_file_from_the_menu() -> Result<()> {
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         playground.wait_until_ready().await?;
         set_up(&playground, 0, 2).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        playground.draw().await?;
         playground.wait_until_shown().await?;
         playground.choose("downloads").await?;
         let fetched = "const found = []; \
@@ -57,8 +56,7 @@ async fn files_are_as_large_as_is_chosen_and_crisp_or_smooth_as_the_stage() -> R
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         playground.wait_until_ready().await?;
         set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        playground.draw().await?;
         playground.wait_until_shown().await?;
         playground.choose("downloads").await?;
         let file = "const load = async name => { \
@@ -106,8 +104,7 @@ async fn a_video_plays_and_ends_with_the_finished_picture() -> Result<()> {
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         playground.wait_until_ready().await?;
         set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         // As addresses of their own data, for another page: this one allows no video.
         let data = format!(
             "const data = async path => {{ \
@@ -179,8 +176,7 @@ async fn the_player_plays_in_a_frame_and_shows_any_scale_without_a_script() -> R
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         playground.wait_until_ready().await?;
         set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         for look in [Look::DESKTOP, Look::DESKTOP.dark(), Look::PHONE, Look::NARROW] {
             playground.page.look(look).await?;
             playground.goto(&format!("/embed/{job}")).await?;

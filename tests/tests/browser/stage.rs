@@ -10,7 +10,7 @@ use var_dd_tests::{
     program::Program,
 };
 
-use crate::{set_up, slowest_plan};
+use crate::{open_drawn, set_up, slowest_plan};
 
 /// The break-down of a time, where it is seen.
 const PARTS: &str = "[...document.querySelectorAll('[data-testid=times] dl')] \
@@ -134,8 +134,7 @@ async fn scales_are_timed_from_when_drawing_began_and_the_parts_say_so() -> Resu
         set_up(&playground, slow, 8).await?;
         playground.generate().await?;
         set_up(&playground, 0, 1).await?;
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         playground.wait_until_shown().await?;
         let url = program.url(&format!("/api/results/{job}"));
         let view: JobView = reqwest::get(url).await?.error_for_status()?.json().await?;
@@ -259,10 +258,7 @@ async fn a_picture_is_looked_at_closely_and_shared_by_itself() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
         for look in [Look::DESKTOP, Look::PHONE] {
-            let playground = Playground::open(browsers, &program, look, "/").await?;
-            set_up(&playground, 0, 3).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let (playground, job) = open_drawn(browsers, &program, look, 3).await?;
             playground.wait_until_shown().await?;
             playground
                 .page
@@ -281,6 +277,10 @@ async fn a_picture_is_looked_at_closely_and_shared_by_itself() -> Result<()> {
             let scale =
                 "return document.querySelector('[data-testid=lightbox-image]').dataset.scale";
             let before = playground.page.value(scale).await?;
+            let at_the_end = "const is_off = id => document.querySelector(`[data-testid=${id}]`) \
+                .getAttribute('aria-disabled') === 'true'; return is_off('next-scale') && \
+                is_off('next-picture') && !is_off('previous-scale') && !is_off('previous-picture')";
+            playground.page.wait_for("no way on at the end", at_the_end).await?;
             playground.page.keys(ARROW_LEFT).await?;
             let earlier = format!("{scale} !== {before}");
             playground.page.wait_for("the scale before", &earlier).await?;
@@ -424,8 +424,7 @@ async fn a_plan_is_put_together_on_the_row_of_scales() -> Result<()> {
                 && told.contains("the teacher draws, one pass each, 2×2 to 4×4")),
             "{told}"
         );
-        let job = playground.generate().await?;
-        playground.wait_for_state(&job, "finished").await?;
+        let job = playground.draw().await?;
         let view: JobView =
             reqwest::get(program.url(&format!("/api/results/{job}"))).await?.json().await?;
         let Plan::TeacherInvolved { t_list, teacher_start, loss_split_t, .. } = view.request.plan
@@ -544,8 +543,7 @@ async fn the_button_at_the_foot_says_what_it_draws_and_by_which_seed() -> Result
                 .includes(`seed ${document.querySelector('[data-testid=seed]').value}`)";
             playground.page.wait_for("the seed of the field", named).await?;
             let seed = playground.attribute("seed", "value").await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            let job = playground.draw().await?;
             let url = program.url(&format!("/api/results/{job}"));
             let view: JobView = reqwest::get(url).await?.error_for_status()?.json().await?;
             let drawn = view.request.seed.map(|seed| seed.to_string());
@@ -605,8 +603,7 @@ async fn on_a_phone_the_strip_is_in_sight_and_the_small_stage_covers_nothing() -
             playground.wait_until_ready().await?;
             // One pass, whose tiles are wider than the window.
             set_up(&playground, 0, 1).await?;
-            let job = playground.generate().await?;
-            playground.wait_for_state(&job, "finished").await?;
+            playground.draw().await?;
             playground.wait_until_shown().await?;
             let places = "const box = name => \
                     document.querySelector(name).getBoundingClientRect(); \
