@@ -79,6 +79,13 @@ pub(crate) fn Wipe(props: &WipeProps) -> Html {
             </label>
         }
     };
+    // Captions name the sides already.
+    let label = |name: &str| {
+        let name = props.captions.is_empty().then(|| name.to_owned());
+        html! {
+            if let Some(name) = name { <span class="wipe-label" aria-hidden="true">{ name }</span> }
+        }
+    };
     html! {
         <div class="wipe">
             <div
@@ -90,11 +97,11 @@ pub(crate) fn Wipe(props: &WipeProps) -> Html {
             >
                 <div class="wipe-side">
                     { props.left.clone() }
-                    <span class="wipe-label" aria-hidden="true">{ &props.names[left] }</span>
+                    { label(&props.names[left]) }
                 </div>
                 <div class="wipe-side over">
                     { props.right.clone() }
-                    <span class="wipe-label" aria-hidden="true">{ &props.names[right] }</span>
+                    { label(&props.names[right]) }
                 </div>
                 <div class="wipe-line" aria-hidden="true"></div>
             </div>

@@ -324,19 +324,27 @@ impl<'a> Standing<'a> {
         Some(standing)
     }
 
-    /// What can come of plans that are not measured yet: one ahead of all, and all alike or not
-    /// told apart.
-    pub(crate) fn possible(columns: &'a [Column]) -> [Self; 3] {
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    /// What can come of plans that are not measured yet: one ahead of all, all alike or not told
+    /// apart, and two not told apart with the others behind them.
+    pub(crate) fn possible(columns: &'a [Column]) -> [Self; 4] {
+        let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        // Whoever is first may be named twice.
+        names.sort_by_key(|name| std::cmp::Reverse(name.chars().count()));
         let behind = names.iter().skip(1).map(|&name| (name, 99.9));
         let ahead = Self {
             fastest: names.iter().take(1).copied().collect(),
             slower: behind.collect(),
             overlap: false,
         };
+        let (two, others) = names.split_at(names.len().min(2));
+        let mixed = Self {
+            fastest: two.to_vec(),
+            slower: others.iter().map(|&name| (name, 99.9)).collect(),
+            overlap: true,
+        };
         let alike = Self { fastest: names, slower: Vec::new(), overlap: false };
         let unclear = Self { overlap: true, ..alike.clone() };
-        [ahead, alike, unclear]
+        [ahead, alike, unclear, mixed]
     }
 }
 
