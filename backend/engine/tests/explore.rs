@@ -185,7 +185,7 @@ fn gains_of_one_are_the_picture_to_the_bit_and_mute_takes_a_scale_away() {
     assert!(muted[scales - 1].2.equal(before_last), "without the last scale");
     // By the definition: each scale's own addition by its gain.
     let quantize = &sampler.vae.quantize;
-    let gains: Vec<f64> = (0..scales).map(|k| 0.25 * k as f64).collect();
+    let gains: Vec<f64> = (0..scales).map(|k| 2.0 * k as f64 / scales as f64).collect();
     let mut f_hat = quantize.empty(1);
     for (k, gain) in gains.iter().enumerate() {
         let (start, n) = (sampler.config.tokens_before(k), sampler.config.patch_nums[k].pow(2));

@@ -16,7 +16,7 @@ use crate::{outln, tell};
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
 The checkpoints are read as data: nothing in them is ever run, and what is not needed is not \
-looked at. Every size is read off the tensors. Unknown, missing and misshaped tensors are \
+looked at. Every size is read off the tensors, but for --norm-groups. Unknown, missing and misshaped tensors are \
 refused by name, and then nothing is written.\n\n\
 Example:\n  \
 var-dd convert --student var-d16.pth --vae vae_ch160v4096z32.pth --teacher var_d16.pth --output models/d16")]
@@ -40,6 +40,10 @@ pub struct ConvertArgs {
     /// Sides of the scales, as in 1,2,3,4 [default: read off the files, else the published ten].
     #[arg(long, value_name = "SIDE,…", value_delimiter = ',', allow_hyphen_values = true)]
     patch_nums: Option<Vec<i64>>,
+    /// Groups of channels that the norms of the VAE take together, which no tensor shows
+    /// [default: the released 32].
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    norm_groups: Option<i64>,
     /// Which weights of a training checkpoint.
     #[arg(long, value_enum, default_value_t = WeightsArg::Ema)]
     weights: WeightsArg,
@@ -98,6 +102,7 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
         output: args.output.clone(),
         name: args.name,
         patch_nums: args.patch_nums,
+        norm_groups: args.norm_groups,
         weights: match args.weights {
             WeightsArg::Ema => TrainedWeights::Ema,
             WeightsArg::Raw => TrainedWeights::Raw,

@@ -327,6 +327,7 @@ impl Task<'_> {
             output: self.args.output.join(format!(".d{depth}.{}", std::process::id())),
             name: Some(format!("d{depth}")),
             patch_nums: None,
+            norm_groups: None,
             weights: TrainedWeights::Ema,
             classes: None,
         };

@@ -98,7 +98,8 @@ fn a_re_roll_with_the_same_noise_keeps_codewords_and_with_other_noise_keeps_what
 #[test]
 fn what_cannot_be_encoded_or_rolled_anew_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let side = Bundle::open(&demo_model()).unwrap().config.image_size();
+    let config = Bundle::open(&demo_model()).unwrap().config;
+    let (side, scales) = (config.image_size(), config.scales());
     let at = directory.path();
     written(at, &[("pictures", Tensor::zeros([1, 3, side, side / 2], (Kind::Float, Device::Cpu)))]);
     let (code, said) = refused(at, "trace-encode");
@@ -108,14 +109,16 @@ fn what_cannot_be_encoded_or_rolled_anew_is_refused() {
     let (_, said) = refused(at, "trace-encode");
     assert!(said.contains("1.5") && said.contains("-1 to 1"), "{said}");
     let labels = Tensor::from_slice(&[3i64]);
-    let noise = Tensor::zeros([1, 130, 16], (Kind::Float, Device::Cpu));
+    let shape = [1, config.tokens(), config.latent_channels];
+    let noise = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
     written(at, &[("labels", labels), ("noise", noise)]);
     let plan = "trace --t-list 0 --loss-split-t 3 --reroll-from";
     let (_, said) = refused(at, &format!("{plan} 2"));
     assert!(said.contains("noise_2"), "{said}");
-    let (code, said) = refused(at, &format!("{plan} 6"));
+    let (code, said) = refused(at, &format!("{plan} {scales}"));
     assert_eq!(code, Some(2));
-    assert!(said.contains("--reroll-from is 6") && said.contains("0 to 5"), "{said}");
+    let parts = [format!("--reroll-from is {scales}"), format!("0 to {}", scales - 1)];
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     let (code, said) = refused(at, &format!("{plan} -1"));
     assert_eq!(code, Some(2));
     assert!(said.contains("from 0 on"), "{said}");

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use tch::{Kind, Tensor};
+use var_dd_engine::bundle::Bundle;
 
 use super::{demo_model, error, var_dd};
 
@@ -57,21 +58,15 @@ fn a_model_becomes_itself_again_by_its_safetensors_also_where_one_stands() {
     fs::create_dir(&empty).unwrap();
     let file = |name: &str| demo_model().join(name).to_str().unwrap().to_owned();
     let (student, vae) = (file("student.safetensors"), file("vae.safetensors"));
-    let output = var_dd(
-        &empty,
-        &[
-            "convert",
-            "--student",
-            &student,
-            "--vae",
-            &vae,
-            "--output",
-            ".",
-            "--patch-nums",
-            "1,2,3,4,6,8",
-        ],
-    );
+    let config = Bundle::open(&demo_model()).unwrap().config;
+    let sides: Vec<_> = config.patch_nums.iter().map(i64::to_string).collect();
+    let (sides, groups) = (sides.join(","), config.vae.norm_groups.to_string());
+    let files = ["--student", &student, "--vae", &vae, "--output", "."];
+    let sizes = ["--patch-nums", &sides, "--norm-groups", &groups];
+    let output = var_dd(&empty, &[&["convert"][..], &files, &sizes].concat());
     assert_eq!(output.status.code(), Some(0), "{}", error(&output));
+    let converted = Bundle::open(&empty).unwrap().config;
+    assert_eq!((converted.patch_nums, converted.vae), (config.patch_nums, config.vae));
     // The directory is the same one, and a shell that stands in it sees its files.
     let listed = Command::new("ls").current_dir(&empty).output().unwrap();
     assert!(String::from_utf8_lossy(&listed.stdout).contains("config.json"));

@@ -15,9 +15,8 @@ use std::{
 
 use tch::{Kind, Tensor};
 use tempfile::TempDir;
-use var_dd_engine::tensor_file;
+use var_dd_engine::{bundle::Bundle, tensor_file};
 
-/// The demo model: 6 scales of 130 tokens in all, 16 channels, 16 classes.
 fn demo_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../static/demo-model")
 }
@@ -39,8 +38,10 @@ fn error(output: &Output) -> String {
 /// A directory with an input that fits the demo model.
 fn with_input() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
+    let config = Bundle::open(&demo_model()).unwrap().config;
+    let shape = [1, config.tokens(), config.latent_channels];
     let tensors = [
-        ("noise".to_owned(), Tensor::zeros([1, 130, 16], (Kind::Float, tch::Device::Cpu))),
+        ("noise".to_owned(), Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu))),
         ("labels".to_owned(), Tensor::from_slice(&[9i64])),
         ("logits".to_owned(), Tensor::from_slice(&[0.5f32, 1.0])),
     ];
@@ -60,13 +61,19 @@ fn made(directory: &TempDir) -> Vec<String> {
 #[test]
 fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_written() {
     let directory = with_input();
-    // The command, its flags, and what the message must say.
+    let config = Bundle::open(&demo_model()).unwrap().config;
+    let (scales, classes) = (config.scales(), config.num_classes);
+    // The command, its flags, and what the message must say; of the sizes of the demo model.
     let table: &[(&str, &str, &[&str])] = &[
         ("trace", "--t-list -1 --loss-split-t 0", &["--t-list", "'-1'", "from 0 on"]),
         ("trace", "--t-list 0,x --loss-split-t 0", &["--t-list", "'x'", "whole numbers"]),
         ("trace", "--t-list 0 --loss-split-t -2", &["--loss-split-t", "'-2'", "from 0 on"]),
-        ("trace", "--t-list 0 --loss-split-t 7", &["loss_split_t is 7", "from 0 to 6"]),
-        ("trace", "--t-list 0,6 --loss-split-t 0", &["step 6", "from 0 to 5"]),
+        (
+            "trace",
+            "--t-list 0 --loss-split-t SCALES+1",
+            &["loss_split_t is SCALES+1", "from 0 to SCALES"],
+        ),
+        ("trace", "--t-list 0,SCALES --loss-split-t 0", &["step SCALES", "from 0 to SCALES-1"]),
         (
             "trace",
             "--t-list 0,3 --loss-split-t 0 --teacher-start -1",
@@ -86,14 +93,14 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         ("trace-filter", "--top-k 1 --top-p -1", &["top_p is -1", "to 1"]),
         ("sample", "--sample-num 0", &["--sample-num", "0 is not in 1..=10000000"]),
         ("sample", "--bs -4", &["--bs", "-4 is not in 1..=4096"]),
-        ("sample", "--class -1", &["class -1", "0 to 15"]),
+        ("sample", "--class -1", &["class -1", "0 to CLASSES-1"]),
         ("sample", "--class lighthuose", &["lighthuose", "did you mean lighthouse?"]),
         ("sample", "--seed -1", &["--seed", "whole numbers from 0 to 9007199254740991"]),
         ("sample", "--seed 9007199254740992", &["--seed", "to 9007199254740991"]),
         ("sample", "--seed x", &["--seed", "whole numbers from 0"]),
-        ("sample", "--classes 3,16", &["class 16", "0 to 15"]),
+        ("sample", "--classes 3,CLASSES", &["class CLASSES", "0 to CLASSES-1"]),
         ("sample", "--cfg nan", &["cfg is NaN"]),
-        ("sample", "--classes -1,2", &["class -1", "0 to 15"]),
+        ("sample", "--classes -1,2", &["class -1", "0 to CLASSES-1"]),
         ("sample", "--t-list -1,2 --loss-split-t 0", &["--t-list", "'-1'", "from 0 on"]),
         ("convert", "--student a --vae b --name=", &["--name"]),
         (
@@ -102,7 +109,15 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
             &["--patch-nums is [-1, 2]", "the first one 1"],
         ),
     ];
+    let of_model = |text: &str| {
+        let text = text.replace("SCALES+1", &(scales + 1).to_string());
+        let text = text.replace("SCALES-1", &(scales - 1).to_string());
+        let text = text.replace("SCALES", &scales.to_string());
+        let text = text.replace("CLASSES-1", &(classes - 1).to_string());
+        text.replace("CLASSES", &classes.to_string())
+    };
     for (command, flags, parts) in table {
+        let flags = of_model(flags);
         let mut arguments = vec![*command];
         match *command {
             "sample" => arguments.extend(["--sample-dir", "out"]),
@@ -113,8 +128,8 @@ fn what_cannot_be_drawn_is_refused_with_value_and_bound_before_anything_is_writt
         let output = var_dd(directory.path(), &arguments);
         let error = error(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
-        for part in *parts {
-            assert!(error.contains(part), "{arguments:?}: {part:?} is missing in {error}");
+        for part in parts.iter().map(|part| of_model(part)) {
+            assert!(error.contains(&part), "{arguments:?}: {part:?} is missing in {error}");
         }
         assert_eq!(made(&directory), [""; 0], "{arguments:?}");
     }

@@ -49,6 +49,9 @@ pub struct Conversion {
     pub name: Option<String>,
     /// Sides of the scales; read off the files if absent.
     pub patch_nums: Option<Vec<i64>>,
+    /// Groups of channels that the norms of the VAE take together, which no tensor shows; those of
+    /// the released code, 32, if absent.
+    pub norm_groups: Option<i64>,
     /// Weights of a training checkpoint.
     pub weights: TrainedWeights,
     /// Class names; ImageNet's for 1,000 classes, else numbers, if absent.
@@ -124,6 +127,17 @@ pub enum ConvertError {
         value: i64,
         /// The bound.
         limit: i64,
+    },
+    /// Norms of the VAE that no level can have.
+    #[error(
+        "the norms of a VAE of {channels} channels cannot take them in {groups} groups; give the \
+         number that it was trained with, which divides {channels}, by --norm-groups"
+    )]
+    NormGroups {
+        /// Channels of its first level.
+        channels: i64,
+        /// The groups that were asked for, or those of the released code.
+        groups: i64,
     },
     /// Scales that are unknown or contradict each other.
     #[error("{0}")]
@@ -225,7 +239,14 @@ pub fn convert(conversion: &Conversion) -> Result<Converted, ConvertError> {
         found.push(("the teacher's lvl_1L", sides));
     }
     let patch_nums = scales(conversion, model, &found)?;
-    let sizes = model.sizes()?;
+    let mut sizes = model.sizes()?;
+    if let Some(groups) = conversion.norm_groups {
+        sizes.vae.norm_groups = groups;
+    }
+    let (channels, groups) = (sizes.vae.channels, sizes.vae.norm_groups);
+    if groups < 1 || channels % groups != 0 {
+        return Err(ConvertError::NormGroups { channels, groups });
+    }
     let stem = conversion.student.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let mut config = Config {
         name: conversion.name.clone().or(stem).unwrap_or_default(),

@@ -115,6 +115,7 @@ impl Fixture {
             output: self.path("model"),
             name: None,
             patch_nums: None,
+            norm_groups: None,
             weights: TrainedWeights::Ema,
             classes: None,
         }
@@ -337,6 +338,21 @@ fn each_tensor_that_is_amiss_is_named_and_nothing_is_written() {
         }
         assert!(fixture.nothing_is_written(), "{error}");
     }
+}
+
+#[test]
+fn groups_of_the_norms_are_those_of_the_command_and_divide_the_channels() {
+    let fixture = Fixture::new();
+    let with = |groups: i64| Conversion { norm_groups: Some(groups), ..fixture.conversion() };
+    let channels = fixture.convert(&fixture.conversion()).unwrap().vae.channels;
+    std::fs::remove_dir_all(fixture.path("model")).unwrap();
+    for groups in [0, -4, channels + 1, 2 * channels] {
+        let error = fixture.convert(&with(groups)).unwrap_err().to_string();
+        let parts = [&format!("{channels} channels"), &format!("{groups} groups"), "--norm-groups"];
+        assert!(parts.iter().all(|part| error.contains(part as &str)), "{error}");
+        assert!(fixture.nothing_is_written());
+    }
+    assert_eq!(fixture.convert(&with(channels / 2)).unwrap().vae.norm_groups, channels / 2);
 }
 
 #[test]
