@@ -16,8 +16,8 @@ use crate::{outln, tell};
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
 The checkpoints are read as data: nothing in them is ever run, and what is not needed is not \
-looked at. Every size is read off the tensors, but for --norm-groups. Unknown, missing and misshaped tensors are \
-refused by name, and then nothing is written.\n\n\
+looked at. Every size is read off the tensors, but for --norm-groups. Unknown, missing and \
+misshaped tensors are refused by name, and then nothing is written.\n\n\
 Example:\n  \
 var-dd convert --student var-d16.pth --vae vae_ch160v4096z32.pth --teacher var_d16.pth --output models/d16")]
 pub struct ConvertArgs {

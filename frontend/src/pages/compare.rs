@@ -336,7 +336,7 @@ pub(crate) fn Compare() -> Html {
                         columns={drawn.comparing.columns.clone()}
                         jobs={shown_jobs.clone()}
                         fids={published(models, drawn)}
-                        answers={drawn.comparing.columns.iter().map(|column| answer_to(&backend, column)).collect::<Vec<_>>()}
+                        answers={answers(&backend, &drawn.comparing)}
                         is_settled={all_there || drawn.comparing.is_over()}
                         {elapsed_ms}
                         {length_ms}
@@ -541,12 +541,13 @@ fn job_of(backend: &Backend, shown: &Shown) -> Option<Rc<Job>> {
     backend.store.job(job).cloned()
 }
 
-/// What became of the request of a column.
-fn answer_to(backend: &Backend, column: &Column) -> Option<Answer> {
-    match column.shown.as_ref()? {
+/// What became of the request of each column.
+fn answers(backend: &Backend, comparing: &Comparing) -> Vec<Option<Answer>> {
+    let answer = |column: &Column| match column.shown.as_ref()? {
         Shown::Asked(tag) => backend.store.answer(*tag).cloned(),
         Shown::Kept(job) => Some(Answer::Accepted(job.clone())),
-    }
+    };
+    comparing.columns.iter().map(answer).collect()
 }
 
 /// Whether all results of a comparison that was kept are still there; the page knows them then.
