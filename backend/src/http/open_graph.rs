@@ -120,7 +120,8 @@ pub(super) fn of_playground(base: &str, has_example: bool) -> Extra {
     };
     let told =
         Told { title: NAME, description: PURPOSE, url: &url, card: Some(&card), alternative };
-    Extra { title: NAME.to_owned(), tags: told.tags(), without_scripts: String::new() }
+    let shown = with_card(&told, "./card.jpg", &paragraph(PURPOSE));
+    Extra { title: NAME.to_owned(), ..shown }
 }
 
 /// Of a link to the playground that asks for a picture.
@@ -138,9 +139,7 @@ pub(super) fn of_asked(asked: &Asked, base: &str) -> Extra {
         card: Some(&card),
         alternative: &format!("{title}, as far as it has been drawn, and the scales of the model"),
     };
-    let words = format!("<p>{}</p>", encode_text(&lines.join(", ")));
-    let without_scripts = with_card(&told, &format!("./{card_path}"), &words);
-    Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
+    with_card(&told, &format!("./{card_path}"), &paragraph(&lines.join(", ")))
 }
 
 /// Of a comparison.
@@ -174,10 +173,8 @@ pub(super) fn of_comparison(
         ("model", model.name.clone()),
         ("plans", names.join(", ")),
     ];
-    let card_path = format!("{root}{comparison}/card.jpg");
-    let without_scripts = with_card(&told, &card_path, &list(&settings));
-    let tags = told.tags() + &discovery(base, &url, &title);
-    Extra { tags, without_scripts, title: format!("{title} · {NAME}") }
+    let shown = with_card(&told, &format!("{root}{comparison}/card.jpg"), &list(&settings));
+    Extra { tags: shown.tags + &discovery(base, &url, &title), ..shown }
 }
 
 /// Of a grid, whose address has this query.
@@ -194,10 +191,8 @@ pub(super) fn of_grid(grid: &Grid, model: &ModelInfo, base: &str, query: &str) -
         card: Some(&card),
         alternative: &description,
     };
-    let words = format!("<p>{}</p>", encode_text(&description));
-    let without_scripts = with_card(&told, &format!("./{card_path}"), &words);
-    let tags = told.tags() + &discovery(base, &url, &title);
-    Extra { tags, without_scripts, title: format!("{title} · {NAME}") }
+    let shown = with_card(&told, &format!("./{card_path}"), &paragraph(&description));
+    Extra { tags: shown.tags + &discovery(base, &url, &title), ..shown }
 }
 
 /// Of a place of the pad, or a walk over it.
@@ -214,22 +209,25 @@ pub(super) fn of_walk(walked: &Walked, base: &str) -> Extra {
         card: Some(&card),
         alternative: "The four corners, as far as they have been drawn",
     };
-    let words = format!("<p>{}</p>", encode_text(&description));
-    let without_scripts = with_card(&told, &format!("./{card_path}"), &words);
-    Extra { tags: told.tags(), without_scripts, title: format!("{title} · {NAME}") }
+    with_card(&told, &format!("./{card_path}"), &paragraph(&description))
 }
 
-/// A place without scripts whose pictures are on its card, which the page reaches by `path`; `rest`
-/// is HTML.
-fn with_card(told: &Told, path: &str, rest: &str) -> String {
+/// A place that without scripts shows its card, which the page reaches by `path`, and below it
+/// `rest`, which is HTML.
+fn with_card(told: &Told, path: &str, rest: &str) -> Extra {
     let (width, height) = card::SIZE;
-    format!(
+    let without_scripts = format!(
         "<main class=\"unscripted\"><h1>{}</h1><img class=\"card\" src=\"{}\" \
          width=\"{width}\" height=\"{height}\" alt=\"{}\">{rest}</main>",
         encode_text(told.title),
         attribute(path),
         attribute(told.alternative)
-    )
+    );
+    Extra { title: format!("{} · {NAME}", told.title), tags: told.tags(), without_scripts }
+}
+
+fn paragraph(words: &str) -> String {
+    format!("<p>{}</p>", encode_text(words))
 }
 
 /// Where there is nothing.
@@ -245,26 +243,22 @@ pub(super) fn of_nothing() -> Extra {
     }
 }
 
-/// A result without scripts: the picture, the scales on the way to it, the settings.
+/// A result without scripts: the picture, the scales on the way to it, the other pictures small,
+/// the settings.
 fn unscripted(view: &JobView, root: &str, picture: usize) -> String {
     let at =
         |path: &str| attribute(&format!("{root}{}", path.trim_start_matches('/'))).into_owned();
     let mut html = format!("<main class=\"unscripted\"><h1>{}</h1>", encode_text(&view.class_name));
-    let mut image = |class: &str, path: &str, side: u32, alternative: &str| {
-        // Writing to a string does not fail.
+    let shown = if view.state == JobState::Finished { &view.pictures[..] } else { &[] };
+    // Writing to a string does not fail.
+    if let Some(path) = shown.get(picture) {
+        let (side, alternative) = (view.image_size, attribute(&view.class_name));
         let _ = write!(
             html,
-            "<img class=\"{class}\" src=\"{}\" width=\"{side}\" height=\"{side}\" alt=\"{}\">",
-            at(path),
-            attribute(alternative)
+            "<img class=\"large\" src=\"{}\" width=\"{side}\" height=\"{side}\" \
+             alt=\"{alternative}\">",
+            at(path)
         );
-    };
-    let shown = if view.state == JobState::Finished { &view.pictures[..] } else { &[] };
-    let order = shown.get(picture).into_iter().chain(
-        shown.iter().enumerate().filter_map(|(index, path)| (index != picture).then_some(path)),
-    );
-    for path in order {
-        image("large", path, view.image_size, &view.class_name);
     }
     html.push_str("<ul>");
     for frame in view.frames.iter().filter(|frame| frame.header.picture as usize == picture) {
@@ -273,6 +267,16 @@ fn unscripted(view: &JobView, root: &str, picture: usize) -> String {
             html,
             "<li><img src=\"{}\" alt=\"\" loading=\"lazy\"><span>{side}×{side}</span></li>",
             at(&frame.url)
+        );
+    }
+    html.push_str("</ul><ul class=\"others\">");
+    for (index, path) in shown.iter().enumerate().filter(|&(index, _)| index != picture) {
+        let (query, number) = (picture_query(Some(index)), index + 1);
+        let _ = write!(
+            html,
+            "<li><a href=\"{query}\"><img src=\"{}\" alt=\"Picture {number}\" \
+             loading=\"lazy\"></a></li>",
+            at(path)
         );
     }
     html.push_str("</ul>");
@@ -360,8 +364,13 @@ mod tests {
         for part in ["picture 3 of 4", "card.jpg?picture=3", &format!("/r/{ID}?picture=3")] {
             assert!(extra.tags.contains(part), "{part} is missing in\n{}", extra.tags);
         }
-        let first = extra.without_scripts.find("pictures/2.png").unwrap();
-        assert!(first < extra.without_scripts.find("pictures/0.png").unwrap());
+        let html = &extra.without_scripts;
+        let first = html.find("pictures/2.png").unwrap();
+        for (index, number) in [(0, 1), (1, 2), (3, 4)] {
+            let other = html.find(&format!("pictures/{index}.png")).unwrap();
+            assert!(first < other && html.contains(&format!("<a href=\"?picture={number}\">")));
+        }
+        assert_eq!(html.matches("class=\"large\"").count(), 1, "{html}");
     }
 
     #[test]
@@ -376,6 +385,15 @@ mod tests {
             "<h1>snowman</h1>".into(),
         ] {
             assert!(html.contains(&part), "{part} is missing in\n{html}");
+        }
+    }
+
+    #[test]
+    fn without_scripts_the_playground_shows_what_it_is_for() {
+        let extra = of_playground("http://h", true);
+        assert_eq!(extra.title, NAME);
+        for part in ["<h1>VAR-DD playground</h1>", "src=\"./card.jpg\"", PURPOSE] {
+            assert!(extra.without_scripts.contains(part), "{}", extra.without_scripts);
         }
     }
 

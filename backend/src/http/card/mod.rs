@@ -6,7 +6,7 @@ mod draw;
 use actix_web::{HttpRequest, HttpResponse, web};
 use image::DynamicImage;
 use var_dd_protocol::{
-    Comparison, ErrorBody, ErrorCode, GenerateRequest, JobId, JobState, JobView, ModelInfo, Plan,
+    ErrorBody, ErrorCode, GenerateRequest, JobId, JobState, JobView, ModelInfo, Plan,
 };
 
 use super::{
@@ -21,7 +21,7 @@ use draw::{Column, Several, Single, Table, Tile};
 /// Most tiles in the strip of a card.
 const TILES: usize = 10;
 
-/// Recent results among which the pictures of a comparison are looked for.
+/// Recent results among which the pictures of a card are looked for.
 const RECENT: u32 = 100;
 
 /// Size of a card in pixels.
@@ -108,13 +108,8 @@ pub(super) async fn of_playground(
 async fn of_asked(site: &Site, asked: &Asked) -> Result<Single, ErrorBody> {
     let title = writable(asked.class_name(), asked.class);
     if let (Some(plan), Some(seed)) = (&asked.plan, asked.seed) {
-        let wanted = GenerateRequest {
-            model: Some(asked.model.name.clone()),
-            seed: Some(seed),
-            ..GenerateRequest::new(asked.class, plan.clone())
-        };
-        let drawn = site.scheduler.recent(RECENT, None).await?.results;
-        if let Some(view) = drawn.iter().find(|view| begins_with(view, &wanted)) {
+        let wanted = request_for(&asked.model.name, asked.class, seed, plan);
+        if let Some(view) = Lately::of(site).await?.view(&wanted) {
             return single(site, view, Some(0), title, caption::lines(view)).await;
         }
     }
@@ -156,15 +151,12 @@ pub(super) async fn of_comparison(
     let Some((comparison, model)) = link::compared(&site, address) else {
         return Err(ApiError::no_such_path(request.path()));
     };
-    let drawn = site.scheduler.recent(RECENT, None).await?.results;
+    let lately = Lately::of(&site).await?;
     let mut columns = Vec::new();
     for plan in &comparison.plans {
-        let view = drawn.iter().find(|view| is_of(view, &comparison, plan));
-        let picture = match view {
-            Some(view) => picture(&site, view, 0).await,
-            None => None,
-        };
-        let took = view.and_then(|view| view.timings).map(|timings| {
+        let wanted = request_for(&comparison.model, comparison.class, comparison.seed, plan);
+        let picture = lately.picture(&wanted).await;
+        let took = lately.view(&wanted).and_then(|view| view.timings).map(|timings| {
             format!("drawn in {}", caption::duration(timings.last_frame_ms - timings.queue_ms))
         });
         let tokens = model.patch_nums.last().copied().unwrap_or(1);
@@ -209,15 +201,11 @@ pub(super) async fn of_grid(
             as in /grid?across=seed:1-4&down=plan:1 step,2 steps";
         return Err(ApiError::new(ErrorCode::NotFound, message));
     };
-    let drawn = site.scheduler.recent(RECENT, None).await?.results;
+    let lately = Lately::of(&site).await?;
     let tokens = model.patch_nums.last().copied().unwrap_or(1);
     let mut tiles = Vec::new();
     for cell in &grid.cells {
-        let picture = match drawn.iter().find(|view| begins_with(view, cell)) {
-            Some(view) => picture(&site, view, 0).await,
-            None => None,
-        };
-        tiles.push(Tile { tokens, picture });
+        tiles.push(Tile { tokens, picture: lately.picture(cell).await });
     }
     let labels = |values: &[var_dd_protocol::GridValue]| {
         values.iter().map(|value| value.label.clone()).collect()
@@ -268,22 +256,19 @@ pub(super) async fn of_walk(
         return Err(ApiError::new(ErrorCode::NotFound, message));
     };
     let model = &walked.model;
-    let drawn = site.scheduler.recent(RECENT, None).await?.results;
+    let lately = Lately::of(&site).await?;
     let one_step = model.plans.iter().find(|preset| !preset.plan.needs_teacher());
     let tokens = model.patch_nums.last().copied().unwrap_or(1);
     let mut columns = Vec::new();
     for (end, name) in walked.corners.iter().zip(walked.names()) {
         let class = end.class as u32;
-        let wanted = one_step.map(|preset| GenerateRequest {
-            model: Some(model.name.clone()),
-            seed: Some(end.seed),
-            ..GenerateRequest::new(class, preset.plan.clone())
-        });
-        let view = wanted.and_then(|wanted| drawn.iter().find(|view| begins_with(view, &wanted)));
-        let picture = match view {
-            Some(view) => picture(&site, view, 0).await,
-            None => thumbnail(&site, model, class),
+        let drawn = match one_step {
+            Some(preset) => {
+                lately.picture(&request_for(&model.name, class, end.seed, &preset.plan)).await
+            }
+            None => None,
         };
+        let picture = drawn.or_else(|| thumbnail(&site, model, class));
         columns.push(Column {
             name: writable(name, class),
             detail: format!("seed {}", end.seed),
@@ -307,30 +292,48 @@ fn thumbnail(site: &Site, model: &ModelInfo, class: u32) -> Option<DynamicImage>
     image::load_from_memory(&site.thumbnails.of(model, class)?).ok()
 }
 
-/// Whether the first picture of a result is that of a request.
-fn begins_with(view: &JobView, wanted: &GenerateRequest) -> bool {
-    let request = &view.request;
-    view.state == JobState::Finished
-        && request.model == wanted.model
-        && request.class == wanted.class
-        && request.seed == wanted.seed
-        && request.plan == wanted.plan
-        && request.explore.is_none()
+/// The recent results, among which a card finds its pictures: nothing is drawn for it.
+struct Lately<'a> {
+    site: &'a Site,
+    results: Vec<JobView>,
+}
+
+impl<'a> Lately<'a> {
+    async fn of(site: &'a Site) -> Result<Self, ErrorBody> {
+        Ok(Self { site, results: site.scheduler.recent(RECENT, None).await?.results })
+    }
+
+    /// The newest result whose first picture is that of a request.
+    fn view(&self, wanted: &GenerateRequest) -> Option<&JobView> {
+        self.results.iter().find(|view| {
+            let request = &view.request;
+            view.state == JobState::Finished
+                && request.model == wanted.model
+                && request.class == wanted.class
+                && request.seed == wanted.seed
+                && request.plan == wanted.plan
+                && request.explore.is_none()
+        })
+    }
+
+    /// The picture of a request, if there is one that can be read.
+    async fn picture(&self, wanted: &GenerateRequest) -> Option<DynamicImage> {
+        picture(self.site, self.view(wanted)?, 0).await
+    }
+}
+
+/// What draws one picture.
+fn request_for(model: &str, class: u32, seed: u64, plan: &Plan) -> GenerateRequest {
+    GenerateRequest {
+        model: Some(model.to_owned()),
+        seed: Some(seed),
+        ..GenerateRequest::new(class, plan.clone())
+    }
 }
 
 /// A title, or the number of the class where the font of the card lacks letters of its name.
 fn writable(title: String, class: u32) -> String {
     if draw::can_write(&title) { title } else { format!("Class {class}") }
-}
-
-/// Whether a result is what a comparison shows of a plan.
-fn is_of(view: &JobView, comparison: &Comparison, plan: &Plan) -> bool {
-    let request = &view.request;
-    view.state == JobState::Finished
-        && request.model.as_ref() == Some(&comparison.model)
-        && request.class == comparison.class
-        && request.seed == Some(comparison.seed)
-        && request.plan == *plan
 }
 
 /// A card of a result, with the words that are given.
