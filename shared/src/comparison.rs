@@ -43,6 +43,43 @@ impl Comparison {
     }
 }
 
+/// What can be read of the address of a comparison that is cut off, mistyped or of another server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Legible {
+    /// Name of the model.
+    pub model: Option<String>,
+    /// Number of the class.
+    pub class: Option<u32>,
+    /// Name of the class, as in [`Comparison`].
+    pub class_name: Option<String>,
+    /// The seed.
+    pub seed: Option<u64>,
+    /// Those of its plans that are plans.
+    pub plans: Vec<Plan>,
+}
+
+impl Legible {
+    /// Reads as much as there is.
+    pub fn of_address(address: &str) -> Self {
+        let mut parts = address.trim_matches('/').split('/').skip(1);
+        let model = parts.next().and_then(decoded).filter(|model| !model.is_empty());
+        let class = parts.next().unwrap_or_default();
+        let (number, name) = class.split_once('-').unwrap_or((class, class));
+        let class_name = decoded(name).map(|name| slug(&name)).filter(|name| !name.is_empty());
+        Self {
+            model,
+            class: number.parse().ok(),
+            class_name,
+            seed: parts.next().and_then(seed_of_part),
+            plans: parts.filter_map(plan_of).collect(),
+        }
+    }
+}
+
+fn seed_of_part(part: &str) -> Option<u64> {
+    part.parse().ok().filter(|&seed| seed <= MAX_SEED)
+}
+
 /// Letters and digits of a name, in lower case, with a hyphen for whatever stands between them.
 fn slug(name: &str) -> String {
     // Names of many synonyms are cut after the first.
@@ -80,9 +117,8 @@ impl FromStr for Comparison {
         let (number, name) = class.split_once('-').unwrap_or((class, ""));
         let class =
             number.parse().map_err(|_| wrong(format!("{} is no class", shortened(class))))?;
-        let seed = seed.parse().ok().filter(|&seed| seed <= MAX_SEED);
-        let seed =
-            seed.ok_or_else(|| wrong("the seed is no whole number up to 2^53 − 1".into()))?;
+        let seed = seed_of_part(seed)
+            .ok_or_else(|| wrong("the seed is no whole number up to 2^53 − 1".into()))?;
         let plans = parts
             .map(|part| {
                 plan_of(part).ok_or_else(|| wrong(format!("{} is no plan", shortened(part))))
@@ -257,6 +293,29 @@ mod tests {
         for class in ["3", "3-", "3-snowman", "3-%C3%A9"] {
             let address = format!("c/m/{class}/5/student=0;split=1/student=0,1;split=1");
             assert_eq!(address.parse::<Comparison>().map(|read| read.class), Ok(3), "{class}");
+        }
+    }
+
+    #[test]
+    fn of_a_broken_address_the_rest_is_read() {
+        let one = Plan::FewStep { t_list: vec![0], loss_split_t: 1 };
+        let whole = Legible {
+            model: Some("m".into()),
+            class: Some(3),
+            class_name: Some("snowman".into()),
+            seed: Some(5),
+            plans: vec![one],
+        };
+        for (address, read) in [
+            ("/c/m/3-snowman/5/student=0;split=1/nonsense", whole.clone()),
+            ("c/m/3-snowman/5/student=0;spl", Legible { plans: vec![], ..whole.clone() }),
+            ("c/m/3-snowman/-5", Legible { seed: None, plans: vec![], ..whole.clone() }),
+            ("c/m/snowman/5/student=0;split=1/student=", Legible { class: None, ..whole.clone() }),
+            ("c/m", Legible { model: whole.model, ..Legible::default() }),
+            ("c/%FF", Legible::default()),
+            ("", Legible::default()),
+        ] {
+            assert_eq!(Legible::of_address(address), read, "{address}");
         }
     }
 

@@ -56,7 +56,9 @@ mod seed;
 mod spelling;
 mod walk;
 
-pub use comparison::{COMPARED_PLANS, Comparison, ComparisonError, plan_of_words, plan_words};
+pub use comparison::{
+    COMPARED_PLANS, Comparison, ComparisonError, Legible, plan_of_words, plan_words,
+};
 pub use error::{ErrorBody, ErrorCode};
 pub use explore::{
     CodewordChance, Corner, Explore, MAX_CORNERS, MAX_GAIN, MAX_LINEAGE, MAX_MASK_SIDE, Origin,

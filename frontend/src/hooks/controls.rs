@@ -15,6 +15,7 @@ use crate::{
         job::Job,
         settings::{PICKED_SEEDS, Settings},
         store::Answer,
+        words,
     },
 };
 
@@ -252,11 +253,7 @@ pub(crate) fn use_settings_of_address() {
         let words = if left_out.is_empty() {
             "The controls have the settings of the link. Generate draws its picture.".to_owned()
         } else {
-            format!(
-                "Not all of this link could be used as it stands: {}. The controls say what will \
-                 be drawn.",
-                left_out.join("; ")
-            )
+            words::of_link_left_out(&left_out)
         };
         note.set(Some(LinkNote { words, before: is_other.then_some(before) }));
         navigator.replace(&Route::Playground);

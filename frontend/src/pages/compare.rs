@@ -8,7 +8,7 @@ use var_dd_protocol::{
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 use yew_router::{
-    history::{BrowserHistory, History},
+    history::{BrowserHistory, History, Location},
     prelude::*,
 };
 
@@ -16,12 +16,13 @@ use crate::{
     api::{self, now_ms},
     components::{RaceView, explain, help, pickers, visit_note},
     hooks::{
-        Backend, Controls, Key, Sheet, copy_text, keep_comparison, kept_comparison,
+        Backend, Controls, Key, Sheet, Visit, copy_text, keep_comparison, kept_comparison,
         prefers_stillness, save_sheet, use_backend, use_clock, use_keys, use_title,
         use_visited_controls,
     },
     route::Route,
     state::{
+        address::Address,
         comparison::{self, Column, Comparing, Kept, Outcome, Purpose, Shown},
         custom_plan::CustomPlan,
         glossary::Term,
@@ -134,9 +135,12 @@ pub(crate) fn Compare() -> Html {
         })
     };
 
-    // An address that names a comparison: the place has its settings, and it is drawn.
-    let address = use_location().map(|location| location.path().to_owned()).unwrap_or_default();
+    // An address that names a comparison: the place has its settings, and it is drawn. One that
+    // brings settings: the place has them.
+    let location = use_location();
+    let address = location.as_ref().map(|location| location.path().to_owned()).unwrap_or_default();
     let address = address.strip_prefix(&api::root()).unwrap_or_default().to_owned();
+    use_settings_of_query(&controls, &visit, location.filter(|_| address == "compare"));
     let arrived = use_state_eq(String::new);
     {
         let (controls, drawn, arrived) = (controls.clone(), drawn.clone(), arrived.clone());
@@ -145,9 +149,6 @@ pub(crate) fn Compare() -> Html {
         let (visit, wanted) = (visit.clone(), wanted.clone());
         let due = address.starts_with("c/") && *arrived != address && !models.is_empty();
         use_effect_with((due && is_usable, address.clone()), move |(due, address)| {
-            if !address.starts_with("c/") {
-                visit.end();
-            }
             if !due {
                 return;
             }
@@ -171,7 +172,13 @@ pub(crate) fn Compare() -> Html {
                         begin.emit((of, class_name, origin));
                     });
                 }
-                Err(words) => store.dispatch(Action::Notice(Some(words))),
+                Err(words) => {
+                    let legible = Address::of_comparison(address, &controls.models);
+                    let now = (*controls.settings).clone();
+                    visit.begin(legible.apply_to_comparison(now, &controls.models).0);
+                    let words = format!("{words} The controls have what could be read of it.");
+                    store.dispatch(Action::Notice(Some(words)));
+                }
             }
         });
     }
@@ -419,6 +426,30 @@ pub(crate) fn Compare() -> Html {
             </aside>
         </main>
     }
+}
+
+/// Gives the place the settings that the query of its address brings. Without any it has the
+/// person's own.
+#[hook]
+fn use_settings_of_query(controls: &Controls, visit: &Visit, location: Option<Location>) {
+    let store = use_backend().store.dispatcher();
+    let (controls, visit) = (controls.clone(), visit.clone());
+    let is_ready = !controls.models.is_empty();
+    use_effect_with((location, is_ready), move |(location, is_ready)| {
+        let Some(location) = location.as_ref().filter(|_| *is_ready) else { return };
+        let pairs = location.query::<Vec<(String, String)>>().unwrap_or_default();
+        let address = Address::of_pairs(pairs);
+        if address.is_empty() {
+            return visit.end();
+        }
+        let now = (*controls.settings).clone();
+        let (settings, left_out) = address.apply_to_comparison(now, &controls.models);
+        visit.begin(settings);
+        if !left_out.is_empty() {
+            let words = words::of_link_left_out(&left_out);
+            store.dispatch(Action::Notice(Some(words)));
+        }
+    });
 }
 
 /// The plans that are chosen, where their pictures will be.

@@ -1,11 +1,13 @@
 //! Settings in the address of the page: `/?class=snowman&plan=2-steps&seed=5&count=2&model=…`.
 //!
 //! A plan is a preset by its name, or one in words, as in the address of a comparison. `steps`,
-//! `split`, `cfg`, `top-k` and `top-p` then change a part of it.
+//! `split`, `cfg`, `top-k` and `top-p` then change a part of it. A comparison has `plans` instead:
+//! `/compare?class=snowman&seed=5&plans=1 step,2 steps`.
 
 use serde::Serialize;
 use var_dd_protocol::{
-    Axis, GenerateRequest, MAX_PICTURES, ModelInfo, Plan, classes, is_near, plan_words, seed_of,
+    Axis, COMPARED_PLANS, GenerateRequest, Legible, MAX_PICTURES, ModelInfo, Plan, classes,
+    is_near, plan_words, seed_of,
 };
 
 use super::settings::Settings;
@@ -28,6 +30,9 @@ pub(crate) struct Address {
     /// What changes a part of the plan, in the order in which it is applied.
     #[serde(skip)]
     parts: [Option<String>; PARTS.len()],
+    /// Plans to compare, one by one or several with commas or semicolons between them.
+    #[serde(skip)]
+    plans: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,10 +47,14 @@ pub(crate) struct Address {
 impl Address {
     /// Reads the pairs of a query. Names that are none of the settings (as those that mail programs
     /// add) are passed over, unless they look like one; of a name that stands twice, the last one
-    /// counts.
+    /// counts, but all `plans` do.
     pub(crate) fn of_pairs(pairs: Vec<(String, String)>) -> Self {
         let mut address = Self::default();
         for (name, value) in pairs {
+            if name == "plans" {
+                address.plans.push(value);
+                continue;
+            }
             let field = match name.as_str() {
                 "model" => &mut address.model,
                 "class" => &mut address.class,
@@ -76,10 +85,25 @@ impl Address {
             class: Some(request.class.to_string()),
             plan: Some(plan_words(&request.plan)),
             parts: Default::default(),
+            plans: Vec::new(),
             seed: request.seed.map(|seed| seed.to_string()),
             count: Some(request.count.to_string()),
             last_frame_first: Some(request.last_frame_first.to_string()),
             misspelled: Vec::new(),
+        }
+    }
+
+    /// What can be read of the address of a comparison that cannot be read as a whole.
+    pub(crate) fn of_comparison(address: &str, models: &[ModelInfo]) -> Self {
+        let Legible { model, class, class_name, seed, plans } = Legible::of_address(address);
+        let is_here = models.iter().any(|other| Some(&other.name) == model.as_ref());
+        Self {
+            // The same number may be another class of another model.
+            class: class.filter(|_| is_here).map(|class| class.to_string()).or(class_name),
+            model: model.filter(|_| is_here),
+            seed: seed.map(|seed| seed.to_string()),
+            plans: plans.iter().map(plan_words).collect(),
+            ..Self::default()
         }
     }
 
@@ -99,6 +123,9 @@ impl Address {
         let mut left_out: Vec<_> = misspelled
             .map(|(name, meant)| format!("“{name}” is no setting (“{meant}” is one)"))
             .collect();
+        if !self.plans.is_empty() {
+            left_out.push("“plans” are for a comparison (“plan” is for a picture)".to_owned());
+        }
         let mut settings = Settings { chosen: true, ..settings };
         if let Some(name) = &self.model {
             match models.iter().find(|model| model.name == *name) {
@@ -161,6 +188,45 @@ impl Address {
         }
         (settings, left_out)
     }
+
+    /// Settings for a comparison with everything that the address says, as [`Self::apply`] does it.
+    pub(crate) fn apply_to_comparison(
+        &self,
+        settings: Settings,
+        models: &[ModelInfo],
+    ) -> (Settings, Vec<String>) {
+        let of_picture = Self { plans: Vec::new(), ..self.clone() };
+        let (mut settings, mut left_out) = of_picture.apply(settings, models);
+        let Some(model) = settings.model(models) else { return (settings, left_out) };
+        let mut plans: Vec<Plan> = Vec::new();
+        for text in self.plans.iter().flat_map(|text| plan_texts(text, model)) {
+            match model.plan_of_text(text) {
+                Some(plan) if plans.contains(&plan) => {}
+                Some(plan) => plans.push(plan),
+                None => left_out.push(format!("“{text}” is no plan that {} can run", model.name)),
+            }
+        }
+        let most = *COMPARED_PLANS.end();
+        if plans.len() > most {
+            left_out.push(format!("only {most} of the {} plans have room", plans.len()));
+            plans.truncate(most);
+        }
+        // The plan of a link is compared with another one, whatever was compared before.
+        if !plans.is_empty() || self.plan.is_some() {
+            settings.compared = plans;
+        }
+        (settings, left_out)
+    }
+}
+
+/// The plans of a text, each by itself: it is one, or there are commas between them; or semicolons
+/// where one is in the text, since names may have commas.
+fn plan_texts<'a>(text: &'a str, model: &ModelInfo) -> Vec<&'a str> {
+    if model.plan_of_text(text).is_some() {
+        return vec![text];
+    }
+    let separator = if text.contains(';') { ';' } else { ',' };
+    text.split(separator).map(str::trim).filter(|text| !text.is_empty()).collect()
 }
 
 impl Settings {
@@ -374,6 +440,53 @@ mod tests {
         for other in ["planet", "utm_campaign", "gclid", "ref", "mode", "id", "see"] {
             let address = address(&[(other, "1")]);
             assert!(address.is_empty() == (other != "mode"), "{other}: {address:?}");
+        }
+    }
+
+    #[test]
+    fn a_comparison_is_asked_for_by_its_plans() {
+        let models = [model("a", 5)];
+        let compared = |query: &[(&str, &str)]| {
+            let before =
+                Settings { compared: vec![models[0].plans[1].plan.clone()], ..Settings::new(1) };
+            address(query).apply_to_comparison(before, &models)
+        };
+        let [one, two] = [0, 1].map(|preset| models[0].plans[preset].plan.clone());
+        let own = Plan::FewStep { t_list: vec![0, 1], loss_split_t: 1 };
+        let words = plan_words(&own);
+        for (plans, expected) in [
+            (&["1 step,2-steps"][..], vec![one.clone(), two.clone()]),
+            (&["2 steps", "1 step", "2 steps"], vec![two.clone(), one.clone()]),
+            (&[&words, "1 step"], vec![own, one]),
+        ] {
+            let plans = plans.iter().map(|plan| ("plans", *plan));
+            let query: Vec<_> = plans.chain([("class", "4"), ("seed", "7")]).collect();
+            let (settings, left_out) = compared(&query);
+            assert_eq!((settings.compared, left_out), (expected, vec![]), "{query:?}");
+            assert_eq!((settings.class, settings.seed.as_str()), (4, "7"));
+        }
+        let (settings, left_out) = compared(&[("plans", "1 step,nothing"), ("class", "4")]);
+        assert!(left_out.len() == 1 && left_out[0].contains("nothing"), "{left_out:?}");
+        let [one, _] = [0, 1].map(|preset| models[0].plans[preset].plan.clone());
+        assert_eq!((settings.compared, settings.class), (vec![one], 4));
+        let (_, left_out) = address(&[("plans", "1 step")]).apply(Settings::new(1), &models);
+        assert!(left_out.len() == 1 && left_out[0].contains("comparison"), "{left_out:?}");
+    }
+
+    #[test]
+    fn a_broken_comparison_leaves_its_class_and_seed() {
+        let models = [model("a", 5)];
+        for (link, class, seed, count) in [
+            ("c/a/4-class-4/7/student=0;split=3/nonsense", 4, "7", 1),
+            ("c/a/4-class-4/7", 4, "7", 0),
+            // Of a model that is not here, the name of the class counts.
+            ("c/gone/9-class-4/7/student=0;split=3", 4, "7", 1),
+            ("c/a/4/-1", 4, "1", 0),
+        ] {
+            let address = Address::of_comparison(link, &models);
+            let (settings, left_out) = address.apply_to_comparison(Settings::new(1), &models);
+            assert_eq!((settings.class, settings.seed.as_str()), (class, seed), "{link}");
+            assert_eq!((settings.compared.len(), left_out), (count, vec![]), "{link}");
         }
     }
 

@@ -29,6 +29,20 @@ pub(crate) fn duration(ms: f64) -> String {
     }
 }
 
+/// What of a link could not be taken.
+pub(crate) fn of_link_left_out(left_out: &[String]) -> String {
+    format!(
+        "Not all of this link could be used as it stands: {}. The controls say what will be drawn.",
+        left_out.join("; ")
+    )
+}
+
+/// Of a job that is finished while the eye still follows how it came about.
+pub(crate) fn shown_slowed(job: &Job) -> Option<String> {
+    let (_, all_ms) = job.totals().filter(|_| job.is_finished())?;
+    Some(format!("Drawn in {}, shown slowed", duration(all_ms)))
+}
+
 /// Where a job stands.
 pub(crate) fn state(job: &Job) -> String {
     match job.state {

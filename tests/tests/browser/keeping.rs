@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use var_dd_protocol::{Comparison, JobId};
+use var_dd_protocol::{Comparison, JobId, plan_words};
 use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
@@ -218,6 +218,49 @@ async fn a_look_at_what_others_drew_leaves_ones_own_settings_alone() -> Result<(
             leave().await?;
             ensure!(settings(&playground).await? == ["5", "4242"], "they were not taken");
             ensure!(playground.page.value(LOCKED).await? == "false", "{address} locks the seed");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn of_a_link_to_a_comparison_all_is_taken_that_can_be_read() -> Result<()> {
+    let program = Program::start(&[])?;
+    let model = program.info().await?.models.remove(0);
+    let (first, second) = (&model.plans[0], &model.plans[1]);
+    let words = plan_words(&first.plan);
+    let query =
+        |plans: String| format!("compare?class=5&seed=4242&plans={}", plans.replace(' ', "+"));
+    with_browsers(async |browsers| {
+        for (address, ticked, told) in [
+            (
+                format!("c/{}/5-mistyped/4242/{words}/nonsense", model.name),
+                &[0][..],
+                "nonsense is no plan",
+            ),
+            (query(format!("{};{}", first.name, second.name)), &[0, 1], ""),
+            (query(format!("{};nothing", second.name)), &[1], "nothing"),
+        ] {
+            let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+            set_up(&playground, 1, 1).await?;
+            playground.choose_class(3).await?;
+            playground.choose("seed-dice").await?;
+            let own = settings(&playground).await?;
+            playground.goto(&format!("/{address}")).await?;
+            playground.element_appears("visit").await?;
+            let theirs = settings(&playground).await?;
+            ensure!(theirs == ["5", "4242"], "{address} shows {theirs:?}");
+            let plans = "return [...document.querySelectorAll('[data-testid^=compare-plan-]')] \
+                .flatMap((plan, index) => plan.checked ? [index] : [])";
+            let plans = playground.page.value(plans).await?;
+            ensure!(plans == json!(ticked), "{address} has the plans {plans}");
+            if !told.is_empty() {
+                playground.page.wait_for_text(told).await?;
+            }
+            playground.goes_to("nav a[href='/']", "/").await?;
+            playground.wait_until_ready().await?;
+            ensure!(settings(&playground).await? == own, "{address} left its settings");
         }
         Ok(())
     })
