@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use web_sys::{
-    Element, HtmlInputElement, HtmlSelectElement, ScrollIntoViewOptions, ScrollLogicalPosition,
-};
+use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
 use super::{Difference, Layers, Sign, Status, Wipe, explain_as, sign};
 use crate::{
+    hooks::use_in_sight,
     route::Route,
     state::{
         comparison::{self, Column, Spread, Standing},
@@ -86,16 +85,7 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
     let is_still = props.length_ms <= 0.0;
     // On a phone the pair is not where its button is.
     let pair = use_node_ref();
-    {
-        let pair = pair.clone();
-        use_effect_with(wiped_now.is_some(), move |_| {
-            if let Some(pair) = pair.cast::<Element>() {
-                let options = ScrollIntoViewOptions::new();
-                options.set_block(ScrollLogicalPosition::Nearest);
-                pair.scroll_into_view_with_scroll_into_view_options(&options);
-            }
-        });
-    }
+    use_in_sight(&pair, wiped_now.map(|_| ()));
     let on_wipe = {
         let wiped = wiped.clone();
         Callback::from(move |_: MouseEvent| {
@@ -141,55 +131,59 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
             </div>
             { verdict(props) }
             <div class="clock">
-                <button
-                    type="button"
-                    class="quiet"
-                    disabled={is_still}
-                    onclick={step(-1)}
-                    aria-label="One change back"
-                >{ sign(Sign::Back) }</button>
-                <button
-                    type="button"
-                    data-testid="compare-play"
-                    disabled={is_still}
-                    onclick={play(5.0)}
-                >
-                    { if props.is_playing { "Pause" } else { "Play slowed" } }
-                </button>
-                <button
-                    type="button"
-                    class="quiet"
-                    disabled={is_still}
-                    onclick={step(1)}
-                    aria-label="One change on"
-                >{ sign(Sign::On) }</button>
-                <input
-                    type="range"
-                    data-testid="compare-scrubber"
-                    aria-label="Time since each began"
-                    min="0"
-                    max={format!("{:.1}", props.length_ms.max(1.0))}
-                    step="0.1"
-                    value={format!("{at_ms:.1}")}
-                    disabled={is_still}
-                    aria-valuetext={format!("{at_ms:.0} milliseconds")}
-                    oninput={on_seek}
-                    onkeydown={on_arrow}
-                />
-                <p class="time" key={format!("{at_ms:.0}")}>
-                    { format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }
-                </p>
-                <button type="button" disabled={is_still} onclick={play(1.0)}>
-                    { "True speed" }
-                </button>
-                <button
-                    type="button"
-                    class={classes!(wiped_now.is_some().then_some("on"))}
-                    data-testid="compare-wipe"
-                    aria-pressed={wiped_now.is_some().to_string()}
-                    disabled={is_still}
-                    onclick={on_wipe}
-                >{ "Wipe between two" }</button>
+                <div class="clock-line">
+                    <button
+                        type="button"
+                        class="quiet"
+                        disabled={is_still}
+                        onclick={step(-1)}
+                        aria-label="One change back"
+                    >{ sign(Sign::Back) }</button>
+                    <button
+                        type="button"
+                        data-testid="compare-play"
+                        disabled={is_still}
+                        onclick={play(5.0)}
+                    >
+                        { if props.is_playing { "Pause" } else { "Play slowed" } }
+                    </button>
+                    <button
+                        type="button"
+                        class="quiet"
+                        disabled={is_still}
+                        onclick={step(1)}
+                        aria-label="One change on"
+                    >{ sign(Sign::On) }</button>
+                    <input
+                        type="range"
+                        data-testid="compare-scrubber"
+                        aria-label="Time since each began"
+                        min="0"
+                        max={format!("{:.1}", props.length_ms.max(1.0))}
+                        step="0.1"
+                        value={format!("{at_ms:.1}")}
+                        disabled={is_still}
+                        aria-valuetext={format!("{at_ms:.0} milliseconds")}
+                        oninput={on_seek}
+                        onkeydown={on_arrow}
+                    />
+                    <p class="time" key={format!("{at_ms:.0}")}>
+                        { format!("{at_ms:.0} of {}", words::duration(props.length_ms)) }
+                    </p>
+                </div>
+                <div class="clock-more">
+                    <button type="button" disabled={is_still} onclick={play(1.0)}>
+                        { "True speed" }
+                    </button>
+                    <button
+                        type="button"
+                        class={classes!(wiped_now.is_some().then_some("on"))}
+                        data-testid="compare-wipe"
+                        aria-pressed={wiped_now.is_some().to_string()}
+                        disabled={is_still}
+                        onclick={on_wipe}
+                    >{ "Wipe between two" }</button>
+                </div>
             </div>
             <div class="race-actions">
                 <label class="race-against">

@@ -17,6 +17,7 @@ mod memory;
 mod player;
 mod preview;
 mod sheet;
+mod sight;
 mod theme;
 
 pub(crate) use album::{use_album, use_rested};
@@ -39,4 +40,5 @@ pub(crate) use memory::{
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
 pub(crate) use preview::use_preview;
 pub(crate) use sheet::{Sheet, save_sheet};
+pub(crate) use sight::{bring_to_top, use_in_sight};
 pub(crate) use theme::{use_theme, use_title};

@@ -2,7 +2,6 @@
 
 use gloo_timers::callback::Timeout;
 use var_dd_protocol::JobId;
-use web_sys::{ScrollBehavior, ScrollIntoViewOptions, ScrollLogicalPosition};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -12,7 +11,7 @@ use crate::{
         order_switch, pickers, use_opened,
     },
     hooks::{
-        Controls, Current, Key, LinkNote, preference, preference_names::LEARNED, prefers_stillness,
+        Controls, Current, Key, LinkNote, bring_to_top, preference, preference_names::LEARNED,
         random_below, use_backend, use_controls, use_current, use_keys, use_link_note, use_result,
         use_settings_of_example, use_title,
     },
@@ -164,6 +163,9 @@ pub(crate) fn Playground() -> Html {
                     model.name, model.image_size, model.image_size, model.scales(),
                     model.parameters as f64 / 1e6, model.dtype, model.device
                 ) }</p>
+                <p class="hint">
+                    { "Whoever uses this server sees what you draw, until you delete it." }
+                </p>
                 { opened.button }
             </>
             }
@@ -258,13 +260,9 @@ pub(crate) fn Playground() -> Html {
 fn show_controls() {
     let document = web_sys::window().and_then(|window| window.document());
     let controls = document.and_then(|document| document.query_selector(".rail").ok().flatten());
-    let Some(controls) = controls else { return };
-    let how = ScrollIntoViewOptions::new();
-    how.set_block(ScrollLogicalPosition::Start);
-    if !prefers_stillness() {
-        how.set_behavior(ScrollBehavior::Smooth);
+    if let Some(controls) = controls {
+        bring_to_top(&controls);
     }
-    controls.scroll_into_view_with_scroll_into_view_options(&how);
 }
 
 /// Takes the settings of a link back.

@@ -186,7 +186,7 @@ async fn on_a_phone_a_wipe_is_in_sight_and_what_is_scrubbed_stays_so() -> Result
         playground.choose("compare-start").await?;
         let there = "return document.querySelector('[data-testid=compare-again]:enabled') !== null";
         playground.page.wait_for("four plans", there).await?;
-        let top = "document.querySelector('.race').scrollIntoView(); \
+        let top = "document.querySelector('.race').scrollIntoView({ behavior: 'instant' }); \
             const slider = document.querySelector('[data-testid=compare-scrubber]') \
                 .getBoundingClientRect(); \
             const bar = document.querySelector('.generate-bar').getBoundingClientRect(); \
@@ -196,7 +196,7 @@ async fn on_a_phone_a_wipe_is_in_sight_and_what_is_scrubbed_stays_so() -> Result
             .page
             .value(
                 "document.querySelector('[data-testid=compare-wipe]') \
-            .scrollIntoView({ block: 'center' })",
+            .scrollIntoView({ block: 'center', behavior: 'instant' })",
             )
             .await?;
         playground.page.click("[data-testid=compare-wipe]").await?;
