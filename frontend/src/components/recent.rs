@@ -96,6 +96,12 @@ pub(crate) fn Recent() -> Html {
                     { tab("recent-mine", true, "Mine") }
                     { tab("recent-all", false, "Everyone’s") }
                 </fieldset>
+                <p class="hint">
+                    { match shows_mine {
+                        true => "of this browser; the others see them, too",
+                        false => "of all who use this server",
+                    } }
+                </p>
             </div>
             if items.is_empty() {
                 <p class="hint">

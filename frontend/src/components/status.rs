@@ -65,6 +65,9 @@ impl Status {
 #[derive(PartialEq, Properties)]
 pub(crate) struct StatusLineProps {
     pub(crate) status: Status,
+    /// Words that stand in its place for now, and are not read out.
+    #[prop_or_default]
+    pub(crate) meanwhile: Option<String>,
     /// Buttons that belong to it.
     #[prop_or_default]
     pub(crate) children: Html,
@@ -102,7 +105,7 @@ pub(crate) fn StatusLine(props: &StatusLineProps) -> Html {
                 data-testid="job-state"
                 data-state={*state}
                 data-job={job.as_ref().map(|job| job.to_string())}
-            >{ words.to_owned() }</p>
+            >{ props.meanwhile.clone().unwrap_or_else(|| words.to_owned()) }</p>
             <p class="unseen" role="status" data-testid="said">{ &*said }</p>
             { props.children.clone() }
         </div>

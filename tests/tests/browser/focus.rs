@@ -289,14 +289,29 @@ async fn the_true_time_is_told_with_its_parts_and_a_fast_job_is_read_out_once() 
         playground.wait_for_attribute("job-state", "state", "finished").await?;
         playground.page.wait_for("words of the example", told).await?;
         let said = "window.said = []; const region = document.querySelector('[data-testid=said]'); \
+            const options = { childList: true, characterData: true, subtree: true }; \
             new MutationObserver(() => window.said.push(region.textContent)) \
-                .observe(region, { childList: true, characterData: true, subtree: true });";
+                .observe(region, options); \
+            window.lines = []; const line = document.querySelector('[data-testid=job-state]'); \
+            new MutationObserver(() => window.lines.push(line.textContent)).observe(line, options);";
         playground.page.value(said).await?;
         let job = playground.draw().await?;
         let told = playground.page.wait_for("the last words", told).await?;
         let told = told.as_str().unwrap_or_default().to_owned();
         let count = playground.page.value("return window.said.length").await?;
         ensure!(count.as_u64().is_some_and(|count| count <= 3), "it spoke {count} times");
+
+        // While an eye still follows, the line says that it is shown slowed; that is not read out.
+        let lines = playground.page.value("return window.lines").await?;
+        let place = |end: &str| {
+            lines.as_array().and_then(|lines| {
+                lines.iter().position(|line| line.as_str().is_some_and(|line| line.contains(end)))
+            })
+        };
+        let (slowed, finished) = (place("shown slowed"), place("Finished in"));
+        ensure!(slowed.is_some() && slowed < finished, "the line said {lines}");
+        let read_out = playground.page.value("return window.said.join()").await?;
+        ensure!(!read_out.as_str().is_some_and(|said| said.contains("slowed")), "{read_out}");
 
         // One total: what the line says is what the parts make.
         playground.click("times-open").await?;
