@@ -4,16 +4,16 @@
 use std::rc::Rc;
 
 use var_dd_protocol::{GenerateRequest, JobId, JobState};
-use web_sys::{HtmlDetailsElement, HtmlInputElement, HtmlSelectElement};
+use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::Difference;
+use super::{Difference, tools::FoldedProps};
 use crate::{
     hooks::{Current, random_below, use_backend, use_current, use_preview},
     route::Route,
     state::{
-        desk::{Desk, reroll},
+        desk::{Desk as Faders, reroll},
         job::Job,
         settings::PICKED_SEEDS,
         store::Store,
@@ -21,49 +21,27 @@ use crate::{
     },
 };
 
-/// What the fold says.
-const SUMMARY: &str = "Play with its scales";
-
-/// Properties of [`DeskView`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct DeskViewProps {
-    /// What is on the stage, if anything; the desk waits until it is finished.
-    pub(crate) job: Option<Rc<Job>>,
-    /// The picture of several that is meant.
-    pub(crate) picture: usize,
-}
-
-/// The desk, folded until it is wanted.
+/// The desk.
 #[component]
-pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
+pub(super) fn Desk(props: &FoldedProps) -> Html {
     let picture = props.picture;
-    let job = props.job.as_ref().filter(|job| job.is_finished() && job.has_frames());
+    let job = props.finished();
     let backend = use_backend();
     let (current, navigator) = (use_current(), use_navigator());
-    let is_open = use_state_eq(|| false);
     let told = use_state_eq(|| None::<String>);
     // Each picture has a desk of its own, which is at rest when the picture comes.
     let whose = job.map(|job| (job.id().clone(), picture));
-    let kept = use_state_eq(|| (None, Desk::new(0)));
+    let kept = use_state_eq(|| (None, Faders::new(0)));
     let scales = job.map_or(0, |job| job.about.patch_nums.len());
-    let desk = if kept.0 == whose { kept.1.clone() } else { Desk::new(scales) };
-    let request = |desk: &Desk| {
-        let job = job.filter(|_| *is_open)?;
-        Some(desk.request(job.id(), &job.about.request, picture))
-    };
-    let (untouched, wanted) = (request(&Desk::new(scales)), request(&desk));
+    let desk = if kept.0 == whose { kept.1.clone() } else { Faders::new(scales) };
+    let request = |desk: &Faders| Some(desk.request(job?.id(), &job?.about.request, picture));
+    let (untouched, wanted) = (request(&Faders::new(scales)), request(&desk));
     let before = use_preview(untouched.clone());
     let played = use_preview(wanted.clone().filter(|_| !desk.is_at_rest()));
     // Pictures of the desk before are not shown on this one, and at rest there is but one.
     let refused = played.error.filter(|_| !desk.is_at_rest()).or(before.error);
     let before = before.picture.filter(|_| before.of == untouched);
     let now = played.picture.filter(|_| played.of.is_some()).or(before.clone());
-    let on_toggle = {
-        let is_open = is_open.setter();
-        Callback::from(move |event: Event| {
-            is_open.set(event.target_unchecked_into::<HtmlDetailsElement>().open());
-        })
-    };
     // What a button asks for comes onto the stage of the playground.
     let draw = {
         let (backend, current) = (backend.clone(), current.clone());
@@ -86,15 +64,9 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
     };
     let change = {
         let (kept, whose) = (kept.setter(), whose.clone());
-        Callback::from(move |changed: Desk| kept.set((whose.clone(), changed)))
+        Callback::from(move |changed: Faders| kept.set((whose.clone(), changed)))
     };
-    let Some((job, wanted)) = job.zip(wanted) else {
-        return html! {
-            <details class="desk" data-testid="desk" ontoggle={on_toggle}>
-                <summary data-testid="desk-open">{ SUMMARY }</summary>
-            </details>
-        };
-    };
+    let Some((job, wanted)) = job.zip(wanted) else { return Html::default() };
     let sides = &job.about.patch_nums;
     let rows = sides.iter().enumerate().map(|(at, &side)| {
         let reroll = reroll_button(job, picture, at, side, &draw);
@@ -107,63 +79,60 @@ pub(crate) fn DeskView(props: &DeskViewProps) -> Html {
         Callback::from(move |words: String| told.set(Some(words)))
     };
     let keep = draw.reform(move |_: MouseEvent| wanted.clone());
-    let reset = change.reform(move |_: MouseEvent| Desk::new(scales));
+    let reset = change.reform(move |_: MouseEvent| Faders::new(scales));
     let words = match &refused {
         Some(error) => words::refusal(error),
         None => (*told).clone().unwrap_or_default(),
     };
     html! {
-        <details class="desk" data-testid="desk" ontoggle={on_toggle}>
-            <summary data-testid="desk-open">{ SUMMARY }</summary>
-            <div class="desk-open">
-                <p class="hint">{ "A fader says how much its scale adds to the picture. “New from” \
-                                   keeps the scales \
-                    before, and the student draws the others anew. M mutes a scale; S shows it \
-                    alone." }</p>
-                <div class="desk-pictures">
-                    <figure>
-                        <div class="desk-square">
-                            if let Some(picture) = &now {
-                                <img
-                                    src={picture.url().to_owned()}
-                                    alt="The picture by these faders"
-                                    data-testid="desk-picture"
-                                />
-                            }
-                        </div>
-                        <figcaption>{ "by these faders" }</figcaption>
-                    </figure>
-                    if let (Some(before), Some(now)) = (&before, &now) {
-                        <Difference
-                            of={before.url().to_owned()}
-                            to={now.url().to_owned()}
-                            caption="what changed, four times as bright"
-                            {on_told}
-                        />
-                    }
-                </div>
-                <p class="desk-told" role="status" data-testid="desk-told">{ words }</p>
-                <ul class="faders">{ for rows }</ul>
-                { draw_crossover(&desk, &others, sides, &change) }
-                <div class="actions">
-                    <button
-                        type="button"
-                        data-testid="desk-keep"
-                        disabled={desk.is_at_rest()}
-                        onclick={keep}
-                    >{ "Keep this picture" }</button>
-                    <button
-                        type="button"
-                        data-testid="desk-reset"
-                        disabled={desk.is_at_rest()}
-                        onclick={reset}
-                    >{ "Reset" }</button>
-                    <button type="button" data-testid="desk-edit" onclick={edit}>
-                        { "Draw a part anew" }
-                    </button>
-                </div>
+        <div class="desk-open">
+            <p class="hint">{ "A fader says how much its scale adds to the picture. “New from” \
+                               keeps the scales \
+                before, and the student draws the others anew. M mutes a scale; S shows it \
+                alone." }</p>
+            <div class="desk-pictures">
+                <figure>
+                    <div class="desk-square">
+                        if let Some(picture) = &now {
+                            <img
+                                src={picture.url().to_owned()}
+                                alt="The picture by these faders"
+                                data-testid="desk-picture"
+                            />
+                        }
+                    </div>
+                    <figcaption>{ "by these faders" }</figcaption>
+                </figure>
+                if let (Some(before), Some(now)) = (&before, &now) {
+                    <Difference
+                        of={before.url().to_owned()}
+                        to={now.url().to_owned()}
+                        caption="what changed, four times as bright"
+                        {on_told}
+                    />
+                }
             </div>
-        </details>
+            <p class="desk-told" role="status" data-testid="desk-told">{ words }</p>
+            <ul class="faders">{ for rows }</ul>
+            { draw_crossover(&desk, &others, sides, &change) }
+            <div class="actions">
+                <button
+                    type="button"
+                    data-testid="desk-keep"
+                    disabled={desk.is_at_rest()}
+                    onclick={keep}
+                >{ "Keep this picture" }</button>
+                <button
+                    type="button"
+                    data-testid="desk-reset"
+                    disabled={desk.is_at_rest()}
+                    onclick={reset}
+                >{ "Reset" }</button>
+                <button type="button" data-testid="desk-edit" onclick={edit}>
+                    { "Draw a part anew" }
+                </button>
+            </div>
+        </div>
     }
 }
 
@@ -188,7 +157,7 @@ fn reroll_button(
     }
 }
 
-fn draw_row(at: usize, side: u32, desk: &Desk, change: &Callback<Desk>, reroll: Html) -> Html {
+fn draw_row(at: usize, side: u32, desk: &Faders, change: &Callback<Faders>, reroll: Html) -> Html {
     let name = size(side);
     let oninput = {
         let desk = desk.clone();
@@ -197,7 +166,7 @@ fn draw_row(at: usize, side: u32, desk: &Desk, change: &Callback<Desk>, reroll: 
             desk.with_gain(at, typed.parse().unwrap_or(1.0))
         })
     };
-    let press = |changed: Desk| change.reform(move |_: MouseEvent| changed.clone());
+    let press = |changed: Faders| change.reform(move |_: MouseEvent| changed.clone());
     let (muted, solo) = (desk.is_muted(at), desk.is_solo(at));
     let gain = desk.gain(at);
     html! {
@@ -270,10 +239,10 @@ pub(crate) fn others(
 }
 
 fn draw_crossover(
-    desk: &Desk,
+    desk: &Faders,
     others: &[(JobId, String)],
     sides: &[u32],
-    change: &Callback<Desk>,
+    change: &Callback<Faders>,
 ) -> Html {
     let chosen = desk.other().cloned();
     let cut = chosen.as_ref().map_or(sides.len() as u32 / 2, |(_, cut)| *cut);

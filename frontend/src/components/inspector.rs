@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use var_dd_protocol::{ErrorBody, JobId, TokenReport};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{Element, HtmlDetailsElement};
+use web_sys::Element;
 use yew::prelude::*;
 
+use super::tools::FoldedProps;
 use crate::{
     api,
     state::{
@@ -16,29 +17,16 @@ use crate::{
     },
 };
 
-/// What the fold says.
-const SUMMARY: &str = "Look into its tokens";
-
-/// Properties of [`Inspector`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct InspectorProps {
-    /// What is on the stage, if anything; there is nothing to look into until it is finished.
-    pub(crate) job: Option<Rc<Job>>,
-    /// The picture of several that is meant.
-    pub(crate) picture: usize,
-}
-
 /// A picture and its tokens.
 type Whose = Option<(JobId, usize)>;
 
-/// The tokens, folded until they are wanted; they are computed then.
+/// The tokens, which are computed when they are wanted.
 #[component]
-pub(crate) fn Inspector(props: &InspectorProps) -> Html {
-    let job = props.job.as_ref().filter(|job| job.is_finished() && job.has_frames());
-    let is_open = use_state_eq(|| false);
+pub(super) fn Inspector(props: &FoldedProps) -> Html {
+    let job = props.finished();
     let place = use_state_eq(Place::default);
     let told = use_state_eq(|| None::<(Whose, Result<Rc<TokenReport>, ErrorBody>)>);
-    let whose = job.filter(|_| *is_open).map(|job| (job.id().clone(), props.picture));
+    let whose = job.map(|job| (job.id().clone(), props.picture));
     {
         let told = told.setter();
         use_effect_with(whose.clone(), move |whose| {
@@ -49,13 +37,7 @@ pub(crate) fn Inspector(props: &InspectorProps) -> Html {
             });
         });
     }
-    let on_toggle = {
-        let is_open = is_open.setter();
-        Callback::from(move |event: Event| {
-            is_open.set(event.target_unchecked_into::<HtmlDetailsElement>().open());
-        })
-    };
-    let content = match (job, &*told) {
+    match (job, &*told) {
         _ if whose.is_none() => Html::default(),
         (Some(job), Some((of, Ok(report)))) if *of == whose => {
             draw(job, props.picture, report, &place)
@@ -64,12 +46,6 @@ pub(crate) fn Inspector(props: &InspectorProps) -> Html {
             html! { <p class="problem">{ words::refusal(error) }</p> }
         }
         _ => html! { <p class="hint">{ "Looking into it…" }</p> },
-    };
-    html! {
-        <details class="desk" data-testid="inspector" ontoggle={on_toggle}>
-            <summary data-testid="inspector-open">{ SUMMARY }</summary>
-            { content }
-        </details>
     }
 }
 

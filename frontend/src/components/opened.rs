@@ -3,21 +3,23 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::{ErrorBody, Verification};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{Element, File, HtmlElement, HtmlImageElement};
+use web_sys::{File, HtmlElement, HtmlImageElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
-use super::{Sign, file_button, sign};
+use super::{
+    file_button,
+    opened_card::OpenedCardProps,
+    tools::{self, use_tools},
+};
 use crate::{
     api,
-    hooks::{Controls, Current, hand_over, use_backend, use_files},
+    hooks::{Controls, Current, hand_over, use_files, use_in_sight},
     route::Route,
     state::{
         job::Picture,
-        opened::{MEDIA_TYPES, MOST_BYTES, Opened, Place},
-        words,
+        opened::{MEDIA_TYPES, MOST_BYTES, Opened},
     },
 };
 
@@ -45,43 +47,33 @@ pub(crate) struct OnStage {
 
 /// The newest file.
 #[derive(Clone, PartialEq)]
-struct Card {
-    file: File,
+pub(super) struct Card {
+    pub(super) file: File,
     /// As it is shown, if it is a picture or a video at all.
-    shown: Option<OnStage>,
+    pub(super) shown: Option<OnStage>,
     /// What was on the stage when it was opened.
     over: Current,
     /// What it says of itself, or why it says nothing.
-    told: Result<Rc<Opened>, String>,
+    pub(super) told: Result<Rc<Opened>, String>,
     /// Which of its settings could not be taken.
-    left_out: Vec<String>,
-}
-
-/// How it compares with the same request drawn again.
-#[derive(Clone, PartialEq)]
-enum Check {
-    NotAsked,
-    Asking,
-    Told(Result<Verification, ErrorBody>),
+    pub(super) left_out: Vec<String>,
 }
 
 /// Takes files that are dropped, pasted or chosen.
 #[hook]
 pub(crate) fn use_opened(controls: &Controls, current: &Current) -> OpenedFile {
-    let is_usable = use_backend().store.connection.is_usable();
     let card = use_state_eq(|| None::<Card>);
-    let check = use_state_eq(|| Check::NotAsked);
+    let tools = use_tools(card.is_some());
     let (input, place) = (use_node_ref(), use_node_ref());
     let is_ready = !controls.models.is_empty();
     let take = {
-        let (card, check, controls) = (card.setter(), check.setter(), controls.clone());
+        let (card, controls) = (card.setter(), controls.clone());
         let over = current.clone();
         Callback::from(move |file: File| {
             if controls.models.is_empty() {
                 return;
             }
-            let (card, check, controls) = (card.clone(), check.clone(), controls.clone());
-            let over = over.clone();
+            let (card, controls, over) = (card.clone(), controls.clone(), over.clone());
             spawn_local(async move {
                 let told = read(&file).await.map(Rc::new);
                 let shown = shown(&file, told.as_ref().ok()).await;
@@ -91,23 +83,13 @@ pub(crate) fn use_opened(controls: &Controls, current: &Current) -> OpenedFile {
                     controls.settings.set(taken.0);
                     left_out = taken.1;
                 }
-                check.set(Check::NotAsked);
                 card.set(Some(Card { file, shown, over, told, left_out }));
             });
         })
     };
     let is_dragged = use_files(&take);
     // On a narrow screen the card is below the stage.
-    {
-        let place = place.clone();
-        use_effect_with((*card).clone(), move |card| {
-            if let Some(place) = place.cast::<Element>().filter(|_| card.is_some()) {
-                let options = web_sys::ScrollIntoViewOptions::new();
-                options.set_block(web_sys::ScrollLogicalPosition::Nearest);
-                place.scroll_into_view_with_scroll_into_view_options(&options);
-            }
-        });
-    }
+    use_in_sight(&place, (*card).clone());
     let close = {
         let (card, input) = (card.setter(), input.clone());
         Callback::from(move |_: MouseEvent| {
@@ -116,15 +98,6 @@ pub(crate) fn use_opened(controls: &Controls, current: &Current) -> OpenedFile {
             if let Some(input) = input.cast::<HtmlElement>() {
                 let _ = input.focus();
             }
-        })
-    };
-    let verify = {
-        let (card, check) = (card.clone(), check.setter());
-        Callback::from(move |_: MouseEvent| {
-            let Some(file) = card.as_ref().map(|card| card.file.clone()) else { return };
-            check.set(Check::Asking);
-            let check = check.clone();
-            spawn_local(async move { check.set(Check::Told(api::verify(&file).await)) });
         })
     };
     let navigator = use_navigator();
@@ -142,11 +115,9 @@ pub(crate) fn use_opened(controls: &Controls, current: &Current) -> OpenedFile {
         Some((card, Err(why))) => format!("{}: {why}", card.file.name()),
     };
     let drawn = (*card).clone().map(|card| {
-        let close = close.clone();
-        match &card.told {
-            Ok(opened) => draw(opened, &card, &check, is_usable, controls, &verify, close),
-            Err(why) => without_settings(&card, why, &go_on, close),
-        }
+        tools.draw(|tools| {
+            (tools.opened_card)(OpenedCardProps { card, on_close: close, on_go_on: go_on })
+        })
     });
     OpenedFile {
         card: html! {
@@ -213,115 +184,6 @@ async fn read(file: &File) -> Result<Opened, String> {
     }
     let buffer = JsFuture::from(file.array_buffer()).await;
     let buffer = buffer.map_err(|_| "The browser cannot read it.".to_owned())?;
-    Opened::read(file.name(), &js_sys::Uint8Array::new(&buffer).to_vec())
-}
-
-fn head(file_name: &str, close: Callback<MouseEvent>) -> Html {
-    html! {
-        <div class="opened-head">
-            <h2>{ file_name.to_owned() }</h2>
-            <button
-                type="button"
-                class="quiet"
-                data-testid="opened-close"
-                aria-label="Close what is told of this file"
-                onclick={close}
-            >{ sign(Sign::Close) }</button>
-        </div>
-    }
-}
-
-/// A file that says how it was drawn.
-fn draw(
-    opened: &Opened,
-    card: &Card,
-    check: &Check,
-    is_usable: bool,
-    controls: &Controls,
-    verify: &Callback<MouseEvent>,
-    close: Callback<MouseEvent>,
-) -> Html {
-    let cannot = opened.cannot_verify(&controls.models);
-    let (told, is_trouble) = match (&cannot, check) {
-        (Some(why), _) => (format!("It cannot be verified. {why}"), false),
-        (None, Check::NotAsked) => (String::new(), false),
-        (None, Check::Asking) => ("Drawing it again…".to_owned(), false),
-        (None, Check::Told(Ok(outcome))) => {
-            (format!("Drawn again: {}.", outcome.verdict()), outcome.largest_difference > 0)
-        }
-        (None, Check::Told(Err(error))) => (words::refusal(error), true),
-    };
-    // What is known is not asked for again; a server that was busy may be.
-    let can_ask = matches!(check, Check::NotAsked | Check::Told(Err(_))) && is_usable;
-    html! {
-        <>
-            { head(&opened.file_name, close) }
-            <dl>
-                { for opened.settings(&controls.models).into_iter().map(|(name, value)| html! {
-                    <div key={name}><dt>{ name }</dt><dd>{ value }</dd></div>
-                }) }
-            </dl>
-            <p class="hint">
-                { if card.left_out.is_empty() {
-                    "The controls have these settings now.".to_owned()
-                } else {
-                    format!("Not all of it is in the controls: {}.", card.left_out.join("; "))
-                } }
-            </p>
-            { opened.place().map(|place| onward(&place)).unwrap_or_default() }
-            if cannot.is_none() {
-                <button
-                    type="button"
-                    data-testid="opened-verify"
-                    disabled={!can_ask}
-                    onclick={verify.clone()}
-                >{ "Verify" }</button>
-            }
-            <p
-                class={if is_trouble { "problem" } else { "hint" }}
-                role="status"
-                data-testid="opened-verdict"
-            >{ told }</p>
-        </>
-    }
-}
-
-/// The way to the place in the page that shows the same.
-fn onward(place: &Place<'_>) -> Html {
-    let (page, words) = match place {
-        Place::Page(page) if page.starts_with("grid") => ((*page).to_owned(), "Open the grid"),
-        Place::Page(page) if page.starts_with("explore") => ((*page).to_owned(), "Open the walk"),
-        Place::Page(page) => ((*page).to_owned(), "Open the comparison"),
-        Place::Pad(model, pad) => (api::page("explore", &pad.query(model)), "Open in Explore"),
-    };
-    html! { <p><a href={api::path(&page)} data-testid="opened-page">{ words }</a></p> }
-}
-
-/// A file that does not.
-fn without_settings(
-    card: &Card,
-    why: &str,
-    go_on: &Callback<File>,
-    close: Callback<MouseEvent>,
-) -> Html {
-    let file = &card.file;
-    let is_picture = card.shown.is_some() && api::ENCODED_TYPES.contains(&file.type_().as_str());
-    let onclick = {
-        let file = file.clone();
-        go_on.reform(move |_: MouseEvent| file.clone())
-    };
-    html! {
-        <>
-            { head(&file.name(), close) }
-            <p class="problem">{ why.to_owned() }</p>
-            if is_picture {
-                <p class="hint">
-                    { "You can go on from it as a picture of your own: it becomes tokens." }
-                </p>
-                <button type="button" data-testid="opened-go-on" {onclick}>
-                    { "Go on from it" }
-                </button>
-            }
-        </>
-    }
+    let tools = tools::fetched().await?;
+    (tools.read_file)(file.name(), &js_sys::Uint8Array::new(&buffer).to_vec())
 }

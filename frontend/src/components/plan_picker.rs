@@ -6,7 +6,7 @@ use var_dd_protocol::{GenerateRequest, ModelInfo, Plan};
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-use super::{PlanBuilder, explain, help};
+use super::{explain, help, plan_builder::PlanBuilderProps, tools::use_tools};
 use crate::{
     hooks::use_backend,
     state::{
@@ -41,6 +41,7 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
     let backend = use_backend();
     let model = &props.model;
     let typed = use_state_eq(String::new);
+    let tools = use_tools(props.chosen == PlanChoice::Custom);
     // As it was last here, else as its passes were in other plans.
     let ms_of = |plan: &Plan| {
         let like = GenerateRequest {
@@ -121,13 +122,13 @@ pub(crate) fn PlanPicker(props: &PlanPickerProps) -> Html {
             { for presets }
             { option(PlanChoice::Custom, "plan-custom".into(), "Your own".into(), own_cost, own_detail) }
             if is_custom {
-                <PlanBuilder
-                    model={model.clone()}
-                    custom={props.custom.clone()}
-                    problem={props.problem.clone()}
-                    on_edit={props.on_edit.clone()}
-                    on_start_from={props.on_start_from.clone()}
-                />
+                { tools.draw(|tools| (tools.plan_builder)(PlanBuilderProps {
+                    model: model.clone(),
+                    custom: props.custom.clone(),
+                    problem: props.problem.clone(),
+                    on_edit: props.on_edit.clone(),
+                    on_start_from: props.on_start_from.clone(),
+                })) }
             }
             { draw_budget(&typed, &offers, props) }
             <p class="hint words">

@@ -1,53 +1,26 @@
 //! The picture on the stage beside any other: one laid over the other, and where they differ.
 
-use std::rc::Rc;
-
 use var_dd_protocol::JobId;
-use web_sys::{HtmlDetailsElement, HtmlSelectElement};
+use web_sys::HtmlSelectElement;
 use yew::prelude::*;
 
-use super::{Difference, Wipe, others};
+use super::{Difference, Wipe, others, tools::FoldedProps};
 use crate::{
     api,
     hooks::use_backend,
     state::{desk::ancestors, job::Job},
 };
 
-/// Properties of [`SwipeView`].
-#[derive(PartialEq, Properties)]
-pub(crate) struct SwipeViewProps {
-    /// What is on the stage, if anything; it waits until that is finished.
-    pub(crate) job: Option<Rc<Job>>,
-    /// The picture of several that is meant.
-    pub(crate) picture: usize,
-}
-
 /// A picture that can be laid beside: its result, its index there, and its name.
 type Other = (JobId, usize, String);
 
-/// A fold with the picture on the stage over another one.
+/// The picture on the stage over another one.
 #[component]
-pub(crate) fn SwipeView(props: &SwipeViewProps) -> Html {
+pub(super) fn Swipe(props: &FoldedProps) -> Html {
     let backend = use_backend();
-    let job = props.job.as_ref().filter(|job| job.is_finished() && job.has_frames());
-    let is_open = use_state_eq(|| false);
     // What was chosen, for this picture.
     let chosen = use_state_eq(|| None::<(JobId, usize, JobId, usize)>);
-    let ontoggle = {
-        let is_open = is_open.setter();
-        Callback::from(move |event: Event| {
-            is_open.set(event.target_unchecked_into::<HtmlDetailsElement>().open());
-        })
-    };
-    let fold = |inside: Html| {
-        html! {
-            <details class="desk swipe" data-testid="swipe" ontoggle={ontoggle.clone()}>
-                <summary data-testid="swipe-open">{ "Lay it over another picture" }</summary>
-                { inside }
-            </details>
-        }
-    };
-    let Some(job) = job.filter(|_| *is_open) else { return fold(Html::default()) };
+    let Some(job) = props.finished() else { return Html::default() };
     let choices = choices(
         job,
         props.picture,
@@ -59,9 +32,9 @@ pub(crate) fn SwipeView(props: &SwipeViewProps) -> Html {
         })
     };
     let Some(other) = choices.iter().find(is_chosen).or(choices.first()) else {
-        return fold(html! {
+        return html! {
             <p class="hint">{ "There is no other picture of this model yet: draw one more." }</p>
-        });
+        };
     };
     let onchange = {
         let (chosen, choices) = (chosen.setter(), choices.clone());
@@ -86,7 +59,7 @@ pub(crate) fn SwipeView(props: &SwipeViewProps) -> Html {
             />
         }
     };
-    fold(html! {
+    html! {
         <div class="desk-open">
             <label class="line">
                 <span>{ "The other picture" }</span>
@@ -110,7 +83,7 @@ pub(crate) fn SwipeView(props: &SwipeViewProps) -> Html {
                 <Difference of={url_of_other.clone()} to={url.clone()} />
             </div>
         </div>
-    })
+    }
 }
 
 /// All that a picture can be laid beside: what it goes on from, the others of its result, then

@@ -9,17 +9,19 @@ use web_sys::Element;
 use yew::prelude::*;
 
 use super::{
-    Actions, DeskView, Inspector, Lightbox, OnStage, Sign, Status, StatusLine, Strip, SwipeView,
+    Actions, OnStage, Sign, Status, StatusLine, Strip,
     family::{between, family},
+    lightbox::LightboxProps,
     player_bar::player_bar,
     sign,
     stage::{Stage, opened_stage},
     times::times,
+    tools::{Fold, Tool, use_tools},
 };
 use crate::{
     hooks::{
-        Backend, Key, keep_preference, owner_token, preference, preference_names::PIXELS,
-        use_backend, use_keys, use_player,
+        Backend, Key, bring_to_top, keep_preference, owner_token, preference,
+        preference_names::PIXELS, use_backend, use_keys, use_player,
     },
     state::{job::Job, timeline::Timeline, words},
 };
@@ -63,6 +65,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
     let playing = use_player(job.clone(), *forward, props.plays_by_itself);
     let crisp = use_state_eq(|| preference(PIXELS).as_deref() == Some("crisp"));
     let is_closer = use_state_eq(|| false);
+    let tools = use_tools(*is_closer);
     let slot = use_node_ref();
     let docked = use_docked(&slot);
     use_sight_of(&slot, &props.status, job.as_ref());
@@ -205,7 +208,11 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
                     }
                 </p>
                 { which_picture(stage_job.as_ref(), stage_forward, on_forward) }
-                <StatusLine status={props.status.clone()}>
+                <StatusLine
+                    status={props.status.clone()}
+                    meanwhile={job.as_ref().filter(|_| is_news && playing.is_focusing())
+                        .and_then(|job| words::shown_slowed(job))}
+                >
                     { times(job.as_ref()) }
                     if let Some(cancel) = cancel {
                         <button
@@ -229,19 +236,19 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
             </div>
             <Strip job={job.clone()} playing={playing.clone()} forward={*forward} />
             { stage_job.as_ref().map(|job| family(job)).unwrap_or_default() }
-            <DeskView job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
-            <SwipeView job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
-            <Inspector job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
+            { for [Tool::Desk, Tool::Swipe, Tool::Inspector].map(|tool| html! {
+                <Fold {tool} job={stage_job.clone()} picture={stage_forward.unwrap_or(0)} />
+            }) }
             if let Some(job) = job.clone().filter(|_| *is_closer && playing.tile.is_some()) {
-                <Lightbox
-                    {job}
-                    playing={playing.clone()}
-                    forward={*forward}
-                    on_forward={on_forward.clone()}
-                    crisp={*crisp}
-                    on_pixels={on_pixels.clone()}
-                    on_close={close}
-                />
+                { tools.draw(|tools| (tools.lightbox)(LightboxProps {
+                    job,
+                    playing: playing.clone(),
+                    forward: *forward,
+                    on_forward: on_forward.clone(),
+                    crisp: *crisp,
+                    on_pixels,
+                    on_close: close,
+                })) }
             }
         </section>
     }
@@ -364,6 +371,6 @@ fn bring_into_sight(slot: &NodeRef) {
     let height = web_sys::window().and_then(|window| window.inner_height().ok()?.as_f64());
     let place = slot.get_bounding_client_rect();
     if place.top() < 0.0 || height.is_some_and(|height| place.bottom() > height) {
-        slot.scroll_into_view_with_bool(true);
+        bring_to_top(&slot);
     }
 }
