@@ -86,10 +86,11 @@ pub(super) fn Desk(props: &FoldedProps) -> Html {
     };
     html! {
         <div class="desk-open">
-            <p class="hint">{ "A fader says how much its scale adds to the picture. “New from” \
-                               keeps the scales \
-                before, and the student draws the others anew. M mutes a scale; S shows it \
-                alone." }</p>
+            <p class="hint">
+                { "A fader says how much its scale adds to the picture. “New from” keeps the \
+                    scales before, and the student draws the others anew. M mutes a scale; S \
+                    shows it alone." }
+            </p>
             <div class="desk-pictures">
                 <figure>
                     <div class="desk-square">
