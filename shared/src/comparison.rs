@@ -132,6 +132,10 @@ impl FromStr for Comparison {
                 plans.len()
             )));
         }
+        if let Some(at) = (1..plans.len()).find(|&at| plans[..at].contains(&plans[at])) {
+            let twice = plan_words(&plans[at]);
+            return Err(wrong(format!("the plan {} stands there twice", shortened(&twice))));
+        }
         let class_name = slug(&decoded(name).unwrap_or_default());
         Ok(Self { model, class, class_name, seed, plans })
     }
@@ -332,6 +336,7 @@ mod tests {
             (&format!("c/m/3/9007199254740992/{two}"), "seed"),
             (&format!("c/%FF/3/5/{two}"), "model"),
             (&format!("c/m/3/5/{two}/{two}/{two}/{two}"), "6"),
+            (&format!("c/m/3/5/{two}/student=0;split=1"), "twice"),
             ("c/m/3/5/student=0;split=1/nonsense", "nonsense"),
             ("c/m/3/5/student=0;split=1/split=1;student=0", "no plan"),
             ("c/m/3/5/student=0;split=1/teacher;cfg=NaN;topk=1;topp=1", "no plan"),

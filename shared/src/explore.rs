@@ -175,6 +175,32 @@ impl GenerateRequest {
         }
     }
 
+    /// What is done with the picture at hand, in words that follow "drawn by"; nothing if the plan
+    /// draws all there is. `sides` are those of the scales' token maps.
+    pub fn done_with_picture(&self, sides: &[u32]) -> Option<String> {
+        let explore = self.explore.as_ref()?;
+        let at = |scale: u32| match sides.get(scale as usize) {
+            Some(side) => format!("{side}×{side}"),
+            None => "the end".to_owned(),
+        };
+        Some(match &explore.from {
+            Some(Origin::Crossover { from_scale, .. }) => {
+                format!("crossing two pictures at {}", at(*from_scale))
+            }
+            _ if !explore.gains.is_empty() => "weighing the scales of a picture".into(),
+            Some(Origin::Picture { .. }) => "taking a picture apart into scales".into(),
+            Some(Origin::Reroll { from_scale: 0, .. }) => "1 student step".into(),
+            Some(Origin::Reroll { from_scale, .. }) => {
+                format!("1 student step from {} on", at(*from_scale))
+            }
+            Some(Origin::Edit { .. }) if self.plan.needs_teacher() => {
+                "the teacher in a part".into()
+            }
+            Some(Origin::Edit { .. }) => "1 student step in a part".into(),
+            None => return None,
+        })
+    }
+
     /// Whether a teacher is needed to draw this; what its parents need is not counted.
     pub fn needs_teacher(&self) -> bool {
         let from = self.explore.as_ref().and_then(|explore| explore.from.as_ref());
@@ -348,6 +374,23 @@ mod tests {
         assert_eq!(kinds(reroll(0)), [(Student, 0, 4)]);
         let edit = from(Origin::Edit { parent: parent(None), mask: "1".into() });
         assert_eq!(kinds(edit).len(), 4);
+    }
+
+    #[test]
+    fn what_was_done_with_a_picture_is_told_in_place_of_its_plan() {
+        let told = |explore| request(explore).done_with_picture(&[1, 2, 3, 4]);
+        assert_eq!(told(Explore::default()), None);
+        let reroll = |from_scale| from(Origin::Reroll { parent: parent(None), from_scale });
+        assert_eq!(told(reroll(3)).as_deref(), Some("1 student step from 4×4 on"));
+        assert_eq!(told(reroll(0)).as_deref(), Some("1 student step"));
+        let edit = from(Origin::Edit { parent: parent(None), mask: "1".into() });
+        assert_eq!(told(edit).as_deref(), Some("1 student step in a part"));
+        let (one, other) = (parent(None), parent(None));
+        let crossed = from(Origin::Crossover { parent: one, other, from_scale: 2 });
+        assert_eq!(told(crossed).as_deref(), Some("crossing two pictures at 3×3"));
+        let weighed = from(Origin::Picture { parent: parent(None) });
+        let weighed = Explore { gains: vec![1.0; 4], ..weighed };
+        assert_eq!(told(weighed).as_deref(), Some("weighing the scales of a picture"));
     }
 
     #[test]

@@ -282,7 +282,8 @@ pub struct JobView {
     pub request: GenerateRequest,
     /// Name of the class.
     pub class_name: String,
-    /// Name of the plan if it is one of the model's presets.
+    /// What was done with a picture at hand, else the name of the plan if it is one of the model's
+    /// presets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_name: Option<String>,
     /// Side of each scale's token map of the model that drew it.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, Plan, PlanPreset, classes::plain, comparison::plan_of_words};
+use crate::{GenerateRequest, JobId, Plan, PlanPreset, classes::plain, comparison::plan_of_words};
 
 /// A loaded model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,15 @@ impl ModelInfo {
     /// Number of scales `S`.
     pub fn scales(&self) -> u32 {
         self.patch_nums.len() as u32
+    }
+
+    /// What draws a request in a few words, if it has a name: what is done with a picture at hand,
+    /// or the preset that its plan is.
+    pub fn plan_name(&self, request: &GenerateRequest) -> Option<String> {
+        request.done_with_picture(&self.patch_nums).or_else(|| {
+            let preset = self.plans.iter().find(|preset| preset.plan == request.plan);
+            preset.map(|preset| preset.name.clone())
+        })
     }
 
     /// The plan that a text means, if this model can run it: the name of a preset (`2 steps`,

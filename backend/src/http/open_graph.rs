@@ -230,16 +230,18 @@ fn paragraph(words: &str) -> String {
     format!("<p>{}</p>", encode_text(words))
 }
 
-/// Where there is nothing.
-pub(super) fn of_nothing() -> Extra {
+/// Where there is nothing; the page reaches the server by `root`.
+pub(super) fn of_nothing(root: &str) -> Extra {
     let mut tags = Tags(String::new());
     tags.name("robots", "noindex");
     Extra {
         title: format!("Nothing here · {NAME}"),
         tags: tags.0,
-        without_scripts: "<main class=\"unscripted\"><h1>There is nothing at this \
-            address (any more)</h1></main>"
-            .to_owned(),
+        without_scripts: format!(
+            "<main class=\"unscripted\"><h1>There is nothing at this address (any more)</h1>\
+             <p><a href=\"{}\">To the playground</a></p></main>",
+            attribute(root)
+        ),
     }
 }
 

@@ -175,11 +175,26 @@ pub(super) async fn page(
     if PLACES.contains(&path) {
         return place(&request, &site);
     }
+    if let Some(place) = path.strip_suffix('/')
+        && (PLACES.contains(&place) || place == "/grid" || place.starts_with("/r/"))
+    {
+        return Ok(without_slash(&request, place));
+    }
     // A path with an ending asks for a file, not for a place in the page.
     if name.rsplit('/').next().is_some_and(|last| last.contains('.')) {
         return Err(ApiError::no_such_path(path));
     }
     nothing_here(&request, &site)
+}
+
+/// Leads to a place whose address was written with a slash at its end. The way is relative: a proxy
+/// may have the page at another path.
+fn without_slash(request: &HttpRequest, place: &str) -> HttpResponse {
+    let name = place.rsplit('/').next().unwrap_or_default();
+    let query = request.query_string();
+    let mark = if query.is_empty() { "" } else { "?" };
+    let mut response = HttpResponse::PermanentRedirect();
+    response.insert_header((header::LOCATION, format!("../{name}{mark}{query}"))).finish()
 }
 
 /// The page of a result, with tags for those who preview links, and with picture, strip and
@@ -298,7 +313,7 @@ fn place(request: &HttpRequest, site: &Site) -> Result<HttpResponse, ApiError> {
 
 /// The page where there is nothing.
 fn nothing_here(request: &HttpRequest, site: &Site) -> Result<HttpResponse, ApiError> {
-    let mut response = shell(request, site, &open_graph::of_nothing())?;
+    let mut response = shell(request, site, &open_graph::of_nothing(&root_of(request.path())))?;
     *response.status_mut() = StatusCode::NOT_FOUND;
     Ok(response)
 }

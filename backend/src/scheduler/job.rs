@@ -97,12 +97,11 @@ impl ValidJob {
                 ),
             ));
         }
-        let preset = info.plans.iter().find(|preset| preset.plan == request.plan);
         Ok(Self {
             model,
             frames: if request.last_frame_first { Frames::LastFirst } else { Frames::InOrder },
             class_name: class_name.clone(),
-            plan_name: preset.map(|preset| preset.name.clone()),
+            plan_name: info.plan_name(&request),
             patch_nums: info.patch_nums.clone(),
             image_size: info.image_size,
             request: GenerateRequest {

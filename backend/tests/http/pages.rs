@@ -68,6 +68,23 @@ async fn places_in_the_page_are_the_page() {
 }
 
 #[tokio::test]
+async fn a_slash_at_the_end_leads_to_the_place_without_it() {
+    let server = Server::start(&[]).await;
+    for (path, place) in [
+        ("/compare/", "../compare"),
+        ("/grid/?across=seed:1-2", "../grid?across=seed:1-2"),
+        ("/r/0123/", "../0123"),
+    ] {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let response = client.build().unwrap().get(server.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), 308, "{path}");
+        assert_eq!(response.headers()[header::LOCATION], place, "{path}");
+    }
+    assert_eq!(server.get("/compare/").await.status(), 200);
+    assert_eq!(server.get("/nope/").await.status(), 404);
+}
+
+#[tokio::test]
 async fn where_there_is_nothing_the_page_says_so_with_the_right_status() {
     let server = Server::start(&[]).await;
     for (path, root) in [("/nope", "./"), ("/somewhere/else", "../"), ("/c/nonsense", "../")] {
@@ -75,7 +92,8 @@ async fn where_there_is_nothing_the_page_says_so_with_the_right_status() {
         assert_eq!(response.status(), 404, "{path}");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         let html = response.text().await.unwrap();
-        for part in ["<title>Nothing here", &format!("src=\"{root}assets/app-1a2b.js\"")] {
+        let home = format!("<a href=\"{root}\">");
+        for part in ["<title>Nothing here", &format!("src=\"{root}assets/app-1a2b.js\""), &home] {
             assert!(html.contains(part), "{path}: {part} is missing in\n{html}");
         }
     }

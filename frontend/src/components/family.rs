@@ -64,7 +64,7 @@ fn became(became: Became, sides: &[u32]) -> String {
     match became {
         Became::Shown => "the same, its scales weighed".into(),
         Became::Rerolled(scale) => match at(scale) {
-            Some(side) if scale > 0 => format!("new from {side} on"),
+            Some(side) if scale > 0 => format!("its scales before {side}, the others are new"),
             _ => "all of it new".into(),
         },
         Became::CoarseOf(scale) => match at(scale) {

@@ -161,7 +161,12 @@ fn draw_budget(typed: &UseStateHandle<String>, offers: &[Offer], props: &PlanPic
         Some(Budget::Fits { plan, ms }) => {
             let name = model.plans.get(plan).map_or("", |preset| preset.name.as_str());
             let fid = offers[plan].fid.map(|fid| format!(", FID {fid}")).unwrap_or_default();
-            (format!("{name} fits: {}{fid}", words::duration(ms)), Some(plan))
+            // With nothing published, it is not known which is best.
+            let why = match offers.iter().any(|offer| offer.fid.is_some()) {
+                true => "",
+                false => ", the slowest that does; which is best was not measured",
+            };
+            (format!("{name} fits: {}{fid}{why}", words::duration(ms)), Some(plan))
         }
     };
     // Enter takes what is offered. It never draws: whoever types a time is choosing a plan.

@@ -209,12 +209,12 @@ pub(crate) fn RaceView(props: &RaceViewProps) -> Html {
 }
 
 /// What a comparison is worth as long as each plan was measured once.
-const ONE_RUN: &str = " One run each.";
+const ONE_RUN: &str = " One run each: measure to be sure.";
 
 /// Which plan was faster, in words. Whatever it will be, there is room for it from the beginning.
 fn verdict(props: &RaceViewProps) -> Html {
     let told = Standing::of(&props.columns).filter(|_| props.is_settled);
-    let is_single = props.columns.iter().any(|column| column.runs() == 1);
+    let is_single = props.columns.iter().all(|column| column.runs() == 1);
     let told = told.map(|standing| {
         let runs = if is_single { ONE_RUN } else { "" };
         format!("{}{runs}", words::standing(&standing))

@@ -25,6 +25,9 @@ const EXAMPLE_PAUSE_MS: u32 = 1_500;
 /// How long a deletion can be taken back.
 pub(crate) const UNDO_MS: u32 = 8_000;
 
+/// How long after that another tab is taken to be gone.
+const UNDO_SLACK_MS: u32 = 2_000;
+
 /// Changes within this time are one reason to ask for recent results.
 const RECENT_MS: u32 = 150;
 
@@ -131,22 +134,19 @@ impl Backend {
         }
         let (store, deleting, id) = (self.store.dispatcher(), self.deleting.clone(), job.clone());
         store.dispatch(Action::Deleting(id.clone()));
+        memory::keep_deletion(&id, &token, js_sys::Date::now() + f64::from(UNDO_MS));
         let secret = token.clone();
         let later = Timeout::new(UNDO_MS, move || {
             deleting.take(&id);
+            if !memory::has_deletion(&id) {
+                return store.dispatch(Action::Kept(id));
+            }
             spawn_local(async move {
-                let is_gone = |error: &ErrorBody| error.code == ErrorCode::NotFound;
-                let action = match api::delete(&id, &secret).await {
-                    Err(error) if !is_gone(&error) => {
-                        store.dispatch(Action::Notice(Some(error.message)));
-                        Action::Kept(id)
-                    }
-                    _ => {
-                        forget(&store, &id);
-                        Action::Deleted(id)
-                    }
-                };
-                store.dispatch(action);
+                if let Err(error) = carry_out(&store, &id, &secret).await {
+                    memory::end_deletion(&id);
+                    store.dispatch(Action::Notice(Some(error.message)));
+                    store.dispatch(Action::Kept(id));
+                }
             });
         });
         self.deleting.0.borrow_mut().push((job.clone(), token, later));
@@ -166,6 +166,7 @@ impl Backend {
     /// Takes a deletion back.
     pub(crate) fn keep(&self, job: &JobId) {
         if self.deleting.take(job) {
+            memory::end_deletion(job);
             self.store.dispatch(Action::Kept(job.clone()));
         }
     }
@@ -243,6 +244,8 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
                 EventListener::new(&window, "pagehide", move |_| {
                     for (job, token, _) in deleting.0.take() {
                         api::delete_on_leaving(&job, &token);
+                        // The document may be gone before that; the next one looks after it.
+                        memory::keep_deletion(&job, &token, 0.0);
                         archive::note(Vec::new(), vec![job]);
                     }
                 })
@@ -320,6 +323,7 @@ fn use_own_results(backend: &Backend) {
     {
         let (store, server) = (store.clone(), backend.server.clone());
         use_effect_with((), move |()| {
+            resume_deletions(&store);
             let mine = memory::mine();
             let unfinished: Vec<_> = mine.unfinished().map(|own| own.id.clone()).collect();
             archive::migrate(&mine);
@@ -366,6 +370,49 @@ async fn resume(store: UseReducerDispatcher<Store>, server: Server, job: JobId) 
         Err(error) if error.code == ErrorCode::NotFound => forget(&store, &job),
         // It stays in the list for another time.
         Err(_) => {}
+    }
+}
+
+/// Deletes a result of one's own; the browser forgets it.
+///
+/// # Errors
+/// When the server did not; then nothing is forgotten.
+async fn carry_out(
+    store: &UseReducerDispatcher<Store>,
+    job: &JobId,
+    token: &OwnerToken,
+) -> Result<(), ErrorBody> {
+    match api::delete(job, token).await {
+        Err(error) if error.code != ErrorCode::NotFound => return Err(error),
+        _ => {}
+    }
+    memory::end_deletion(job);
+    forget(store, job);
+    store.dispatch(Action::Deleted(job.clone()));
+    Ok(())
+}
+
+/// Does the deletions that an earlier page was not done with. Those that another tab can still take
+/// back are looked at again once it cannot.
+fn resume_deletions(store: &UseReducerDispatcher<Store>) {
+    for (job, token, due_ms) in memory::deletions() {
+        let wait_ms = due_ms - js_sys::Date::now();
+        let store = store.clone();
+        let finish = move || {
+            if !memory::has_deletion(&job) {
+                return;
+            }
+            // Whatever the server says now, it is nothing to be shown; if it cannot be deleted yet,
+            // the next page tries again.
+            forget(&store, &job);
+            store.dispatch(Action::Deleted(job.clone()));
+            spawn_local(async move { drop(carry_out(&store, &job, &token).await) });
+        };
+        if wait_ms > 0.0 {
+            Timeout::new(wait_ms as u32 + UNDO_SLACK_MS, finish).forget();
+        } else {
+            finish();
+        }
     }
 }
 

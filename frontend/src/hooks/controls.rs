@@ -46,6 +46,23 @@ pub(crate) struct LinkNote {
     pub(crate) before: Option<Settings>,
 }
 
+/// What a link that could be used as a whole says until its picture is drawn.
+const LINK_TAKEN: &str = "The controls have the settings of the link. Generate draws its picture.";
+
+impl LinkNote {
+    /// What is left to say once a picture was asked for: of a link that could be used as a whole,
+    /// only the way back to one's own settings.
+    pub(crate) fn after_drawing(self) -> Option<Self> {
+        match self.words == LINK_TAKEN {
+            false => Some(self),
+            true => {
+                let words = "The controls have the settings of the link.".to_owned();
+                self.before.is_some().then_some(Self { words, ..self })
+            }
+        }
+    }
+}
+
 /// Properties of [`SessionProvider`].
 #[derive(PartialEq, Properties)]
 pub(crate) struct SessionProviderProps {
@@ -251,7 +268,7 @@ pub(crate) fn use_settings_of_address() {
         let is_other = before.chosen && settings != before;
         controls.settings.set(settings);
         let words = if left_out.is_empty() {
-            "The controls have the settings of the link. Generate draws its picture.".to_owned()
+            LINK_TAKEN.to_owned()
         } else {
             words::of_link_left_out(&left_out)
         };

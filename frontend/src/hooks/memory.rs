@@ -21,6 +21,9 @@ use crate::state::{
 /// Own jobs, oldest first, with their secrets.
 const OWNED: &str = "var-dd.owned";
 
+/// Deletions that are not done yet.
+const DELETING: &str = "var-dd.deleting";
+
 /// Own jobs remembered.
 const MOST_OWNED: usize = 500;
 
@@ -108,6 +111,32 @@ pub(crate) fn owner_token(job: &JobId) -> Option<OwnerToken> {
 
 fn owned() -> Vec<(JobId, OwnerToken)> {
     Area::Browser.read(OWNED).unwrap_or_default()
+}
+
+/// Deletions that are not done yet: the job, its secret, and when it can no longer be taken back
+/// (milliseconds since 1970).
+pub(super) fn deletions() -> Vec<(JobId, OwnerToken, f64)> {
+    Area::Browser.read(DELETING).unwrap_or_default()
+}
+
+/// Remembers a deletion until it is done or taken back, also over a reload.
+pub(super) fn keep_deletion(job: &JobId, token: &OwnerToken, due_ms: f64) {
+    let mut waiting = deletions();
+    waiting.retain(|(other, ..)| other != job);
+    waiting.push((job.clone(), token.clone(), due_ms));
+    Area::Browser.write(DELETING, &waiting);
+}
+
+/// Whether a deletion is still to be done: another tab may have taken it back.
+pub(super) fn has_deletion(job: &JobId) -> bool {
+    deletions().iter().any(|(other, ..)| other == job)
+}
+
+/// Forgets a deletion that is done or taken back.
+pub(super) fn end_deletion(job: &JobId) {
+    let mut waiting = deletions();
+    waiting.retain(|(other, ..)| other != job);
+    Area::Browser.write(DELETING, &waiting);
 }
 
 /// What is remembered of own results.

@@ -141,6 +141,16 @@ pub(crate) fn Compare() -> Html {
     let address = location.as_ref().map(|location| location.path().to_owned()).unwrap_or_default();
     let address = address.strip_prefix(&api::root()).unwrap_or_default().to_owned();
     use_settings_of_query(&controls, &visit, location.filter(|_| address == "compare"));
+    {
+        // Without one in the address there is none: whoever comes back here begins anew.
+        let drawn = drawn.setter();
+        let is_named = address.starts_with("c/");
+        use_effect_with(is_named, move |&is_named| {
+            if !is_named {
+                drawn.set(None);
+            }
+        });
+    }
     let arrived = use_state_eq(String::new);
     {
         let (controls, drawn, arrived) = (controls.clone(), drawn.clone(), arrived.clone());
@@ -158,6 +168,9 @@ pub(crate) fn Compare() -> Html {
             }
             match of_address(&controls, address) {
                 Ok((settings, (of, class_name))) => {
+                    if let Some(words) = other_class(address, &of, &class_name) {
+                        store.dispatch(Action::Notice(Some(words)));
+                    }
                     // One's own comes back after a reload as one's own.
                     if wanted.is_none_or(|(own, _)| own != of) {
                         visit.begin(settings);
@@ -175,8 +188,11 @@ pub(crate) fn Compare() -> Html {
                 Err(words) => {
                     let legible = Address::of_comparison(address, &controls.models);
                     let now = (*controls.settings).clone();
-                    visit.begin(legible.apply_to_comparison(now, &controls.models).0);
-                    let words = format!("{words} The controls have what could be read of it.");
+                    let (settings, left_out) = legible.apply_to_comparison(now, &controls.models);
+                    visit.begin(settings);
+                    let more = left_out.iter().map(|what| format!(" {}.", words::sentence(what)));
+                    let more: String = more.collect();
+                    let words = format!("{words}{more} The controls have what could be read.");
                     store.dispatch(Action::Notice(Some(words)));
                 }
             }
@@ -603,9 +619,7 @@ fn of_address(
         .parse()
         .map_err(|error| format!("This link to a comparison cannot be read: {error}."))?;
     let found = controls.models.iter().find(|model| model.name == comparison.model);
-    let model = found.ok_or_else(|| {
-        format!("This comparison is of the model “{}”, which is not here.", comparison.model)
-    })?;
+    let model = found.ok_or("This link to a comparison cannot be used here.")?;
     let class = comparison.class as usize;
     let class_name = model.classes.get(class).cloned();
     let class_name = class_name.ok_or_else(|| {
@@ -640,6 +654,14 @@ fn of_address(
     let plans = comparison.plans;
     let of = Comparison::new(&model.name, comparison.class, &class_name, comparison.seed, plans);
     Ok((settings, (of, class_name)))
+}
+
+/// Of a link whose name of the class is not that of its number, which counts.
+fn other_class(address: &str, of: &Comparison, class_name: &str) -> Option<String> {
+    let named = address.parse::<Comparison>().ok()?.class_name;
+    (!named.is_empty() && named != of.class_name).then(|| {
+        format!("The link says “{named}”, but class {} of {} is {class_name}.", of.class, of.model)
+    })
 }
 
 /// Plans to choose from, with their names: the presets, what an address brought, the one in the

@@ -76,12 +76,14 @@ pub(crate) fn Playground() -> Html {
     let is_asking = answer == Some(Answer::Waiting);
     let can_ask = store.connection.is_usable() && matches!(request, Some(Ok(_))) && !is_asking;
 
+    let link_note = use_link_note();
     let generate = {
         let (backend, settings, current, forward) =
             (backend.clone(), settings.clone(), current.clone(), forward.clone());
-        let model = model.clone();
+        let (model, link_note) = (model.clone(), link_note.clone());
         Callback::from(move |()| {
             let Some(model) = model.as_ref().filter(|_| can_ask) else { return };
+            link_note.set((*link_note).clone().and_then(LinkNote::after_drawing));
             let ready = (*settings).clone().ready(random_below(PICKED_SEEDS));
             if let Ok(request) = ready.request(model) {
                 current.set(Current::Asked(backend.generate(request)));
@@ -106,7 +108,6 @@ pub(crate) fn Playground() -> Html {
         move |picture| forward.set(picture)
     });
     let has_learned = use_state_eq(|| preference(LEARNED).is_some());
-    let link_note = use_link_note();
     let close_note = {
         let link_note = link_note.setter();
         Callback::from(move |_: MouseEvent| link_note.set(None))
@@ -162,8 +163,8 @@ pub(crate) fn Playground() -> Html {
                     "{} · {}×{} · {} scales · {:.1} M parameters · {} on {}",
                     model.name, model.image_size, model.image_size, model.scales(),
                     model.parameters as f64 / 1e6, model.dtype, model.device
-                ) }</p>
-                <p class="hint">
+                ) }
+                    <br />
                     { "Whoever uses this server sees what you draw, until you delete it." }
                 </p>
                 { opened.button }

@@ -145,8 +145,9 @@ impl Term {
                  picture with another model."
             }
             Self::Plan => {
-                "Who draws which scales, in how many steps. More steps take longer and usually \
-                 give a better picture."
+                "Who draws which scales, in how many steps. More steps usually give a better \
+                 picture and take longer: much longer with a large model, hardly with a small \
+                 one, whose passes cost little beside decoding the scales."
             }
             Self::Count => {
                 "Pictures of one request, each from noise of its own that the seed leads to. \

@@ -73,7 +73,7 @@ pub(crate) struct About {
     pub(crate) id: JobId,
     pub(crate) request: GenerateRequest,
     pub(crate) class_name: String,
-    /// Name of the plan if it is one of the model's presets.
+    /// As in [`JobView`].
     pub(crate) plan_name: Option<String>,
     /// Side of each scale's token map.
     pub(crate) patch_nums: Vec<u32>,
@@ -87,11 +87,10 @@ pub(crate) struct About {
 impl About {
     /// A job that was just accepted.
     pub(crate) fn accepted(id: JobId, request: GenerateRequest, model: &ModelInfo) -> Self {
-        let named = model.plans.iter().find(|preset| preset.plan == request.plan);
         Self {
             id,
             class_name: model.classes.get(request.class as usize).cloned().unwrap_or_default(),
-            plan_name: named.map(|preset| preset.name.clone()),
+            plan_name: model.plan_name(&request),
             patch_nums: model.patch_nums.clone(),
             image_size: model.image_size,
             passes: request.passes(model.scales()),

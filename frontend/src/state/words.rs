@@ -58,7 +58,7 @@ pub(crate) fn state(job: &Job) -> String {
             } else {
                 ("pictures are", "them")
             };
-            format!("The {what} there; the steps to {them} follow")
+            format!("The {what} there; the scales on the way to {them} follow")
         }
         JobState::Running => match job.running {
             None => "Drawing".into(),
@@ -74,7 +74,7 @@ pub(crate) fn state(job: &Job) -> String {
         },
         JobState::Finished => match job.totals() {
             Some((pictures_ms, all_ms)) if job.about.request.last_frame_first => {
-                format!("Finished in {}, all steps in {}", duration(pictures_ms), duration(all_ms))
+                format!("Finished in {}, all scales in {}", duration(pictures_ms), duration(all_ms))
             }
             Some((_, all_ms)) => format!("Finished in {}", duration(all_ms)),
             None => "Finished".into(),
@@ -132,7 +132,7 @@ pub(crate) fn refusal(error: &ErrorBody) -> String {
 }
 
 /// A text with its first letter large.
-pub(super) fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -284,7 +284,7 @@ pub(crate) fn of_seed(settings: &Settings) -> &'static str {
     match settings.next_seed() {
         Some(_) if settings.seed_locked => "For every picture, until it is unlocked.",
         Some(_) => "For the next picture, then a new one.",
-        None => "This picture’s; the next gets a new seed.",
+        None => "Used already; the next gets a new seed.",
     }
 }
 
@@ -375,16 +375,16 @@ mod tests {
         let mut job = hurried(two_steps(), 1, 0);
         assert_eq!(state(&job), "Drawing");
         job = hurried(two_steps(), 1, 1);
-        assert_eq!(state(&job), "The picture is there; the steps to it follow");
+        assert_eq!(state(&job), "The picture is there; the scales on the way to it follow");
         assert_eq!(state(&hurried(two_steps(), 2, 1)), "Drawing", "one of two");
         assert_eq!(
             state(&hurried(two_steps(), 2, 3)),
-            "The pictures are there; the steps to them follow"
+            "The pictures are there; the scales on the way to them follow"
         );
         job = hurried(two_steps(), 1, 6);
         let timings = Timings { first_frame_ms: 100.0, last_frame_ms: 150.0, ..Timings::default() };
         job.event(9, JobEvent::Finished { timings });
-        assert_eq!(state(&job), "Finished in 100 ms, all steps in 150 ms");
+        assert_eq!(state(&job), "Finished in 100 ms, all scales in 150 ms");
         job.about.request.last_frame_first = false;
         assert_eq!(state(&job), "Finished in 150 ms");
     }

@@ -435,6 +435,11 @@ async fn scales_are_weighed_on_the_desk_and_a_picture_is_drawn_anew_from_one_on(
             let child = playground.accepted_after(0).await?;
             playground.wait_for_state(&child, "finished").await?;
             ensure!(family(&playground).await? == json!([parent]), "its parent is told");
+            let named = "return document.querySelector('[data-testid=on-stage]').textContent";
+            let named = playground.page.value(named).await?;
+            let sides = &program.info().await?.models[0].patch_nums;
+            let way = format!("1 student step from {0}×{0} on", sides[3]);
+            ensure!(named.as_str().is_some_and(|named| named.contains(&way)), "{named}");
             check(&playground, "a child").await?;
         }
         Ok(())

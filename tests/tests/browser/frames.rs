@@ -153,7 +153,7 @@ async fn a_finished_picture_that_is_wanted_first_stays_on_the_stage_while_the_st
         ensure!(shown == finished, "the stage showed {shown:?}");
         let on_stage = own(&playground.on_stage().await?);
         ensure!(on_stage == finished, "the stage shows {on_stage:?}");
-        playground.page.wait_for_text("all steps in").await?;
+        playground.page.wait_for_text("all scales in").await?;
 
         // Each step can be looked at, and the link shows the finished picture too.
         playground.choose_tile(0).await?;

@@ -140,6 +140,8 @@ async fn a_link_with_settings_keeps_no_seed_and_can_be_taken_back() -> Result<()
             stranger.page.wait_for_text("Generate draws its picture").await?;
             let undo = "return document.querySelector('[data-testid=link-undo]') !== null";
             ensure!(stranger.page.value(undo).await? == false, "nothing to go back to");
+            stranger.draw().await?;
+            ensure!(stranger.page.value(note).await? == false, "drawn, and the note stays");
 
             let playground = Playground::open(browsers, &program, look, "/").await?;
             set_up(&playground, 1, 1).await?;
@@ -345,6 +347,35 @@ async fn deleting_can_be_taken_back_and_is_done_at_the_latest_when_one_leaves() 
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         anyhow::bail!("it is still there");
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_was_deleted_stays_so_after_a_reload() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let (playground, first) = open_drawn(browsers, &program, Look::DESKTOP, 1).await?;
+        let second = playground.draw().await?;
+        playground.goto("/history").await?;
+        let listed = "return JSON.stringify([...document.querySelectorAll( \
+            '[data-testid=history-item]')].map(item => item.dataset.job))";
+        let list = |jobs: &[&JobId]| format!("{listed} === {}", json!(json!(jobs).to_string()));
+        playground.page.wait_for("both results", &list(&[&second, &first])).await?;
+        let delete = format!(
+            "document.querySelector(\"[data-testid=history-item][data-job='{second}'] input[type=checkbox]\") \
+                .click()"
+        );
+        playground.page.value(&delete).await?;
+        playground.choose("history-delete").await?;
+        playground.element_appears("undo").await?;
+        for _ in 0..2 {
+            playground.page.reload().await?;
+            playground.page.wait_for("the other result alone", &list(&[&first])).await?;
+        }
+        ensure!(status(&program, &second).await? == 404, "the server still has it");
+        ensure!(status(&program, &first).await? == 200, "the other one is gone");
+        Ok(())
     })
     .await
 }

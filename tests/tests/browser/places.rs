@@ -161,6 +161,12 @@ async fn a_comparison_is_as_it_was_after_a_reload_and_on_the_way_back_to_it() ->
         let drawn = playground.accepted().await?;
         ensure!(drawn.is_empty(), "drawn anew: {drawn:?}");
 
+        // The place itself begins anew, and the comparison is still at its address.
+        playground.goes_to("nav a[href='/compare']", "/compare").await?;
+        playground.element_appears("compare-to-be").await?;
+        playground.back().await?;
+        playground.page.wait_for("the same at its address", &as_before).await?;
+
         // Whoever has only the link has times of their own, and is told so.
         let path = playground.page.address().await?.replace(&program.url(""), "");
         let other = Playground::open(browsers, &program, Look::PHONE, &path).await?;
