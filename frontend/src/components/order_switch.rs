@@ -19,7 +19,7 @@ pub(crate) fn order_switch(last_frame_first: bool, on_choose: &Callback<bool>) -
                 />
                 <span>{ "Finished picture first" }</span>
             </label>
-            <small id="order-help">{ "for those in a hurry; the steps follow" }</small>
+            <small id="order-help">{ "for those in a hurry; the scales on the way follow" }</small>
         </div>
     }
 }

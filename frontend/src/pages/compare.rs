@@ -141,17 +141,17 @@ pub(crate) fn Compare() -> Html {
     let address = location.as_ref().map(|location| location.path().to_owned()).unwrap_or_default();
     let address = address.strip_prefix(&api::root()).unwrap_or_default().to_owned();
     use_settings_of_query(&controls, &visit, location.filter(|_| address == "compare"));
+    let arrived = use_state_eq(String::new);
     {
         // Without one in the address there is none: whoever comes back here begins anew.
-        let drawn = drawn.setter();
-        let is_named = address.starts_with("c/");
-        use_effect_with(is_named, move |&is_named| {
+        let (drawn, arrived) = (drawn.setter(), arrived.setter());
+        use_effect_with(address.starts_with("c/"), move |&is_named| {
             if !is_named {
                 drawn.set(None);
+                arrived.set(String::new());
             }
         });
     }
-    let arrived = use_state_eq(String::new);
     {
         let (controls, drawn, arrived) = (controls.clone(), drawn.clone(), arrived.clone());
         let is_usable = store.connection.is_usable();
