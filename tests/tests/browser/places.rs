@@ -211,6 +211,17 @@ async fn on_a_phone_a_wipe_is_in_sight_and_what_is_scrubbed_stays_so() -> Result
         playground.page.wait_for("the wipe in sight", in_sight).await?;
         let is_off = "return document.querySelector('[data-testid=race-against]').disabled";
         ensure!(playground.page.value(is_off).await? == true, "it would change nothing");
+
+        // Where nothing can be copied, all of the address is to be read.
+        let denied = "Object.defineProperty(window, 'isSecureContext', { value: false }); \
+            document.execCommand = () => false";
+        playground.page.value(denied).await?;
+        playground.choose("compare-share").await?;
+        let readable = "const notice = document.querySelector('[data-testid=notice]'); \
+            const box = notice?.getBoundingClientRect(); \
+            return notice?.textContent.includes('/c/') && box.left >= 0 && \
+                box.right <= innerWidth && notice.scrollWidth <= notice.clientWidth";
+        playground.page.wait_for("the whole address", readable).await?;
         Ok(())
     })
     .await
