@@ -280,7 +280,7 @@ impl Recipe {
                 shard: 1_600,
                 batch: 32,
                 flow_steps: super::flow::DEFAULT_STEPS,
-                guidance: Guidance { cfg: 2.0, top_k: 900, top_p: 0.95 },
+                guidance: Guidance { cfg: 4.0, top_k: 200, top_p: 0.8 },
             },
             student: StudentRecipe {
                 run: Steps {
