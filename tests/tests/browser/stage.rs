@@ -35,8 +35,15 @@ async fn what_has_the_focus_never_lies_behind_the_button_at_the_foot() -> Result
                      const hidden = its.bottom > bar.top && its.top < bar.bottom && \
                          its.right > bar.left && its.left < bar.right; \
                      return hidden ? null : 'in sight'";
-                let place = playground.page.wait_for("the focus to be in sight", script).await?;
-                seen += usize::from(place == "in sight");
+                let place = playground.page.wait_for("the focus to be in sight", script).await;
+                if place.is_err() {
+                    let told = "const focused = document.activeElement, box = \
+                        focused.getBoundingClientRect(); return [focused.outerHTML.slice(0, 200), \
+                        box.top, box.bottom, scrollY, document.body.scrollHeight]";
+                    let told = playground.page.value(told).await?;
+                    return place.map(drop).with_context(|| format!("{look:?}: {told}"));
+                }
+                seen += usize::from(place? == "in sight");
             }
             ensure!(seen > 20, "only {seen} had the focus");
         }
