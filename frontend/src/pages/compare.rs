@@ -168,9 +168,6 @@ pub(crate) fn Compare() -> Html {
             }
             match of_address(&controls, address) {
                 Ok((settings, (of, class_name))) => {
-                    if let Some(words) = other_class(address, &of, &class_name) {
-                        store.dispatch(Action::Notice(Some(words)));
-                    }
                     // One's own comes back after a reload as one's own.
                     if wanted.is_none_or(|(own, _)| own != of) {
                         visit.begin(settings);
@@ -352,6 +349,9 @@ pub(crate) fn Compare() -> Html {
                         { progress(&drawn.comparing) }
                         if drawn.origin == Origin::Visited {
                             { ", now and on this server: whoever sent the link had other times" }
+                        }
+                        if let Some(words) = other_class(&address, drawn) {
+                            { " · " }{ words }
                         }
                         if is_other { { " · The controls have changed since: draw again to see that." } }
                     </p>
@@ -657,7 +657,7 @@ fn of_address(
 }
 
 /// Of a link whose name of the class is not that of its number, which counts.
-fn other_class(address: &str, of: &Comparison, class_name: &str) -> Option<String> {
+fn other_class(address: &str, Drawn { of, class_name, .. }: &Drawn) -> Option<String> {
     let named = address.parse::<Comparison>().ok()?.class_name;
     (!named.is_empty() && named != of.class_name).then(|| {
         format!("The link says “{named}”, but class {} of {} is {class_name}.", of.class, of.model)

@@ -232,6 +232,8 @@ async fn of_a_link_to_a_comparison_all_is_taken_that_can_be_read() -> Result<()>
     let model = program.info().await?.models.remove(0);
     let (first, second) = (&model.plans[0], &model.plans[1]);
     let words = plan_words(&first.plan);
+    let both = vec![first.plan.clone(), second.plan.clone()];
+    let misnamed = Comparison::new(&model.name, 5, "mistyped", 4242, both);
     let query =
         |plans: String| format!("compare?class=5&seed=4242&plans={}", plans.replace(' ', "+"));
     with_browsers(async |browsers| {
@@ -241,6 +243,7 @@ async fn of_a_link_to_a_comparison_all_is_taken_that_can_be_read() -> Result<()>
                 &[0][..],
                 "nonsense is no plan",
             ),
+            (misnamed.to_string(), &[0, 1], "The link says “mistyped”"),
             (query(format!("{};{}", first.name, second.name)), &[0, 1], ""),
             (query(format!("{};nothing", second.name)), &[1], "nothing"),
         ] {
