@@ -75,20 +75,23 @@ async fn where_a_proxy_changes_the_host_the_page_and_the_log_say_so() -> Result<
     .await
 }
 
+/// A proxy that does not find a file of the program, until what is returned with it is false.
+async fn proxy_without(program: &Program, file: &'static str) -> Result<(Proxy, Arc<AtomicBool>)> {
+    let is_missing = Arc::new(AtomicBool::new(true));
+    let missing = is_missing.clone();
+    let proxy = Proxy::editing(program.address(), move |mut head| {
+        if missing.load(Ordering::Relaxed) {
+            head.line = head.line.replace(file, "nothing.wasm");
+        }
+        head
+    });
+    Ok((proxy.await?, is_missing))
+}
+
 #[tokio::test]
 async fn a_place_whose_code_does_not_arrive_says_so_and_is_there_once_it_does() -> Result<()> {
     let program = Program::start(&[])?;
-    let is_missing = Arc::new(AtomicBool::new(true));
-    let proxy = {
-        let is_missing = is_missing.clone();
-        Proxy::editing(program.address(), move |mut head| {
-            if is_missing.load(Ordering::Relaxed) {
-                head.line = head.line.replace("split_learn.wasm", "nothing.wasm");
-            }
-            head
-        })
-        .await?
-    };
+    let (proxy, is_missing) = proxy_without(&program, "split_learn.wasm").await?;
     with_browsers(async |browsers| {
         let playground =
             Playground::open_at(browsers, &proxy.origin(), Look::DESKTOP, "", "/").await?;
@@ -108,17 +111,7 @@ async fn a_place_whose_code_does_not_arrive_says_so_and_is_there_once_it_does() 
 #[tokio::test]
 async fn a_tool_whose_code_does_not_arrive_says_so_and_is_there_once_it_does() -> Result<()> {
     let program = Program::start(&[])?;
-    let is_missing = Arc::new(AtomicBool::new(true));
-    let proxy = {
-        let is_missing = is_missing.clone();
-        Proxy::editing(program.address(), move |mut head| {
-            if is_missing.load(Ordering::Relaxed) {
-                head.line = head.line.replace("split_tools.wasm", "nothing.wasm");
-            }
-            head
-        })
-        .await?
-    };
+    let (proxy, is_missing) = proxy_without(&program, "split_tools.wasm").await?;
     with_browsers(async |browsers| {
         let playground =
             Playground::open_at(browsers, &proxy.origin(), Look::DESKTOP, "", "/").await?;

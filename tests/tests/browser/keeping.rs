@@ -366,8 +366,8 @@ async fn what_was_deleted_stays_so_after_a_reload() -> Result<()> {
         let list = |jobs: &[&JobId]| format!("{listed} === {}", json!(json!(jobs).to_string()));
         playground.page.wait_for("both results", &list(&[&second, &first])).await?;
         let delete = format!(
-            "document.querySelector(\"[data-testid=history-item][data-job='{second}'] input[type=checkbox]\") \
-                .click()"
+            "document.querySelector(\"[data-testid=history-item][data-job='{second}'] \
+                input[type=checkbox]\").click()"
         );
         playground.page.value(&delete).await?;
         playground.choose("history-delete").await?;
