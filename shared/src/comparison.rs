@@ -10,7 +10,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Guidance, MAX_SEED, Plan};
+use crate::{Guidance, MAX_SEED, Plan, number_of};
 
 /// Fewest and most plans of a comparison.
 pub const COMPARED_PLANS: std::ops::RangeInclusive<usize> = 2..=6;
@@ -180,7 +180,7 @@ pub fn plan_of_words(text: &str) -> Option<Plan> {
     let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
     let value = |wanted: &str| pairs.iter().find(|(name, _)| *name == wanted).map(|pair| pair.1);
     let whole = |name: &str| value(name)?.parse::<u32>().ok();
-    let decimal = |name: &str| value(name)?.parse::<f64>().ok().filter(|value| value.is_finite());
+    let decimal = |name: &str| number_of(value(name)?);
     let guidance =
         || Some(Guidance { cfg: decimal("cfg")?, top_k: whole("topk")?, top_p: decimal("topp")? });
     let list = || -> Option<Vec<u32>> {

@@ -1,6 +1,6 @@
 //! A grid of pictures: one setting changes from column to column, another from row to row.
 
-use crate::{GenerateRequest, Guidance, MAX_SEED, ModelInfo, Plan, classes, seed_of};
+use crate::{GenerateRequest, Guidance, MAX_SEED, ModelInfo, Plan, classes, number_of, seed_of};
 
 /// Most columns, and most rows, of a grid.
 pub const GRID_SIDE: usize = 12;
@@ -99,15 +99,13 @@ impl Axis {
         }
     }
 
-    /// The values that a text lists, between commas; between semicolons where one is in the text,
-    /// since names may have commas. Whole numbers also as `1-4`.
+    /// The values that a text lists ([`listed`]). Whole numbers also as `1-4`.
     ///
     /// # Errors
     /// What is amiss, in words.
     pub fn values(self, text: &str, model: &ModelInfo) -> Result<Vec<GridValue>, String> {
         let mut values = Vec::new();
-        let separator = if text.contains(';') { ';' } else { ',' };
-        for part in text.split(separator).map(str::trim).filter(|part| !part.is_empty()) {
+        for part in listed(text) {
             match range(part).filter(|_| self.is_whole()) {
                 Some((first, last)) => {
                     for number in first..=last.min(first + GRID_SIDE as u64) {
@@ -138,7 +136,7 @@ impl Axis {
             number.ok_or_else(|| no(format!("is no whole number from {from} to {to}")))
         };
         let decimal = |to: f64| {
-            let number = text.parse::<f64>().ok().filter(|number| (0.0..=to).contains(number));
+            let number = number_of(text).filter(|number| (0.0..=to).contains(number));
             number.ok_or_else(|| no(format!("is no number from 0 to {to}")))
         };
         let set = match self {
@@ -169,6 +167,13 @@ impl Axis {
         };
         Ok(GridValue { label, set })
     }
+}
+
+/// What a text lists between commas; between semicolons where one is in the text, since names may
+/// have commas.
+pub fn listed(text: &str) -> impl Iterator<Item = &str> {
+    let separator = if text.contains(';') { ';' } else { ',' };
+    text.split(separator).map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Two whole numbers with a hyphen between them, in order.

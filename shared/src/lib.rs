@@ -49,6 +49,7 @@ mod grid;
 mod job;
 mod message;
 mod model;
+mod number;
 mod object;
 pub mod pad;
 mod parameters;
@@ -65,13 +66,14 @@ pub use explore::{
     Parent, ScaleTokens, SeedRange, TokenLaw, TokenReport, TokenizedPicture,
 };
 pub use frame::{Frame, FrameError, FrameHeader, MediaType};
-pub use grid::{Axis, GRID_SIDE, Grid, GridValue};
+pub use grid::{Axis, GRID_SIDE, Grid, GridValue, listed};
 pub use job::{
     FrameEntry, GenerateRequest, JobEvent, JobId, JobIdError, JobState, JobView, OwnerToken,
     Timings,
 };
 pub use message::{ClientMessage, ServerMessage};
 pub use model::{ModelInfo, ResultPage, ServerInfo};
+pub use number::number_of;
 pub use object::from_json_object;
 pub use parameters::{
     FileFormat, FileParameters, FileShape, PARAMETERS_KEYWORD, ParametersError, PictureParameters,

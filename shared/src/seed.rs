@@ -1,6 +1,6 @@
 //! Seeds as people write them.
 
-use crate::MAX_SEED;
+use crate::{MAX_SEED, number_of};
 
 /// The seed that a text means, as people write it: digits of any script, spaces between groups of
 /// them, `1e6`, `5.0`.
@@ -15,8 +15,13 @@ pub fn seed_of(text: &str) -> Result<u64, String> {
         .map(|c| ascii_digit(c).unwrap_or(c))
         .collect();
     let too_large = || format!("{typed} is too large for a seed; the largest is {MAX_SEED}");
-    let whole_number = plain.parse::<u64>().ok().or_else(|| {
-        let value = plain.parse::<f64>().ok()?;
+    // Decimals that are all zeros say nothing, and large numbers keep their last digit without.
+    let whole = match plain.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|b| b == b'0') => whole,
+        _ => plain.as_str(),
+    };
+    let whole_number = whole.parse::<u64>().ok().or_else(|| {
+        let value = number_of(&plain)?;
         (value.fract() == 0.0 && value >= 0.0).then_some(value as u64)
     });
     match whole_number {
@@ -48,6 +53,8 @@ mod tests {
             ("007", 7),
             ("+5", 5),
             ("4.0", 4),
+            ("4.", 4),
+            ("9007199254740989.0", 9_007_199_254_740_989),
             ("1e3", 1000),
             ("12 345", 12345),
             ("12\u{202f}345", 12345),

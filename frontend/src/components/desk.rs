@@ -163,8 +163,8 @@ fn draw_row(at: usize, side: u32, desk: &Faders, change: &Callback<Faders>, rero
     let oninput = {
         let desk = desk.clone();
         change.reform(move |event: InputEvent| {
-            let typed = event.target_unchecked_into::<HtmlInputElement>().value();
-            desk.with_gain(at, typed.parse().unwrap_or(1.0))
+            let slider: HtmlInputElement = event.target_unchecked_into();
+            desk.with_gain(at, slider.value_as_number())
         })
     };
     let press = |changed: Faders| change.reform(move |_: MouseEvent| changed.clone());

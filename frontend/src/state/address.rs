@@ -7,7 +7,7 @@
 use serde::Serialize;
 use var_dd_protocol::{
     Axis, COMPARED_PLANS, GenerateRequest, Legible, MAX_PICTURES, ModelInfo, Plan, classes,
-    is_near, plan_words, seed_of,
+    is_near, listed, plan_words, seed_of,
 };
 
 use super::settings::Settings;
@@ -225,8 +225,7 @@ fn plan_texts<'a>(text: &'a str, model: &ModelInfo) -> Vec<&'a str> {
     if model.plan_of_text(text).is_some() {
         return vec![text];
     }
-    let separator = if text.contains(';') { ';' } else { ',' };
-    text.split(separator).map(str::trim).filter(|text| !text.is_empty()).collect()
+    listed(text).collect()
 }
 
 impl Settings {

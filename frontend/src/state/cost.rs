@@ -1,6 +1,6 @@
 //! What a plan will cost on this machine, by what others have cost here.
 
-use var_dd_protocol::{GenerateRequest, Pass, PassKind, Plan};
+use var_dd_protocol::{GenerateRequest, Pass, PassKind, Plan, number_of};
 
 use super::{job::Job, mine::Own};
 
@@ -219,8 +219,7 @@ pub(crate) fn within(typed: &str, offers: &[Offer]) -> Option<Budget> {
     if typed.is_empty() {
         return None;
     }
-    let time = typed.replace(',', ".").parse::<f64>().ok();
-    let Some(time) = time.filter(|time| time.is_finite() && *time > 0.0) else {
+    let Some(time) = number_of(typed).filter(|time| *time > 0.0) else {
         return Some(Budget::NoTime);
     };
     let known = offers.iter().enumerate().filter_map(|(plan, of)| Some((plan, of.ms?, of.fid)));

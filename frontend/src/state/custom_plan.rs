@@ -1,7 +1,7 @@
 //! A plan of one's own, as typed into the editor.
 
 use serde::{Deserialize, Serialize};
-use var_dd_protocol::{Guidance, Plan, PlanError, PlanField};
+use var_dd_protocol::{Guidance, Plan, PlanError, PlanField, number_of};
 
 /// The kind of plan in the editor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,14 +126,19 @@ impl CustomPlan {
 }
 
 fn whole(field: Field, text: &str) -> Result<u32, Problem> {
-    text.trim().parse().map_err(|_| Problem::new(field, format!("{text:?} is not a whole number")))
+    text.trim().parse().map_err(|_| Problem::new(field, no_number(text, "a whole number")))
+}
+
+fn no_number(text: &str, what: &str) -> String {
+    match text.trim() {
+        "" => format!("{what} is needed"),
+        text => format!("“{text}” is not {what}"),
+    }
 }
 
 fn decimal(field: Field, text: &str) -> Result<f64, Problem> {
-    match text.trim().parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok(value),
-        _ => Err(Problem::new(field, format!("{text:?} is not a number"))),
-    }
+    let problem = || Problem::new(field, no_number(text, "a number"));
+    number_of(text).ok_or_else(problem)
 }
 
 /// A field of the controls.
