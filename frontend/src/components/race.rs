@@ -11,7 +11,7 @@ use crate::{
     hooks::use_in_sight,
     route::Route,
     state::{
-        comparison::{self, Column, Spread, Standing},
+        comparison::{self, Column, Spread, Standing, WarmUp},
         glossary::Term,
         job::{Job, TimePart},
         store::Answer,
@@ -299,13 +299,16 @@ fn draw_column(
     let tiles = now.map_or(0, |now| now.tiles);
     let scale = now.and_then(|now| now.side).map(|side| format!("{side}×{side}"));
     let is_over = column.runs() > 0;
-    let told = match (column.is_warming && !status.is_trouble, status.state == "finished") {
-        (false, _) => status.words.as_str(),
-        (true, false) => WARMING,
-        (true, true) => WARMED_UP,
+    let told = match column.warm_up {
+        _ if status.is_trouble => status.words.as_str(),
+        _ if props.is_settled && !is_over => NOT_DRAWN,
+        Some(WarmUp::Runs) => WARMING,
+        Some(WarmUp::Done) => WARMED_UP,
+        None => status.words.as_str(),
     };
     // What was only drawn to warm up is nothing to be had.
-    let state = if status.state == "finished" && !is_over { "warm" } else { status.state };
+    let is_warm = column.warm_up == Some(WarmUp::Done) || status.state == "finished";
+    let state = if is_warm && !is_over { "warm" } else { status.state };
     html! {
         <section
             key={index}
@@ -386,6 +389,9 @@ fn fid_of(published: Option<f64>) -> String {
 /// What is said of a plan while it is drawn only to warm up, and until the run that counts begins.
 const WARMING: &str = "Warming up, not counted";
 const WARMED_UP: &str = "Warmed up; the run that counts comes next";
+
+/// What is said of one that was stopped before it was counted.
+const NOT_DRAWN: &str = "Stopped before it was drawn";
 
 /// What a part of a drawing is called here.
 fn name_of(part: TimePart) -> &'static str {

@@ -214,7 +214,10 @@ pub(crate) fn Compare() -> Html {
         let columns = drawn.comparing.columns.iter();
         columns.map(|column| job_of(&backend, column.shown.as_ref()?)).collect()
     });
-    let moments = comparison::moments(shown_jobs.iter().flatten().map(|job| &**job));
+    // What is drawn to warm up has no time on the clock.
+    let counted = drawn.iter().flat_map(|drawn| &drawn.comparing.columns).zip(&shown_jobs);
+    let counted = counted.filter(|(column, _)| column.warm_up.is_none());
+    let moments = comparison::moments(counted.filter_map(|(_, job)| job.as_deref()));
     let length_ms = moments.last().copied().unwrap_or(0.0);
     let all_there = !shown_jobs.is_empty()
         && drawn

@@ -78,6 +78,15 @@ impl KeptOnes {
     }
 }
 
+/// How far a run is that is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WarmUp {
+    /// It is under way.
+    Runs,
+    /// It is over, and the run that counts is not yet asked for.
+    Done,
+}
+
 /// One plan and what became of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Column {
@@ -86,8 +95,8 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// What is shown, once it was asked for.
     pub(crate) shown: Option<Shown>,
-    /// Whether that was only asked for to warm up.
-    pub(crate) is_warming: bool,
+    /// Whether that was only asked for to warm up, and how far it is.
+    pub(crate) warm_up: Option<WarmUp>,
     /// Times of the runs that were measured.
     times: Vec<Timings>,
 }
@@ -176,7 +185,7 @@ impl Comparing {
             plan,
             name,
             shown: None,
-            is_warming: false,
+            warm_up: None,
             times: Vec::new(),
         });
         Self { columns: columns.collect(), todo, running: None, spent: Vec::new() }
@@ -185,7 +194,7 @@ impl Comparing {
     /// As it was kept, with nothing more to draw.
     pub(crate) fn of_kept(plans: Vec<(Plan, String)>, kept: Kept) -> Self {
         let columns = plans.into_iter().zip(kept.columns).map(|((plan, name), (job, times))| {
-            Column { plan, name, shown: Some(Shown::Kept(job)), is_warming: false, times }
+            Column { plan, name, shown: Some(Shown::Kept(job)), warm_up: None, times }
         });
         Self { columns: columns.collect(), ..Self::default() }
     }
@@ -240,7 +249,7 @@ impl Comparing {
             if run.purpose != Purpose::Repeat {
                 let column = &mut self.columns[run.column];
                 column.shown = Some(Shown::Asked(tag));
-                column.is_warming = run.purpose == Purpose::WarmUp;
+                column.warm_up = (run.purpose == Purpose::WarmUp).then_some(WarmUp::Runs);
             }
             self.running = Some((run, tag));
         }
@@ -252,14 +261,19 @@ impl Comparing {
         let Some((run, _)) = self.running.take() else { return self };
         match outcome {
             Outcome::Finished(job, timings) => {
-                if run.purpose != Purpose::WarmUp {
-                    self.columns[run.column].times.push(timings);
+                let column = &mut self.columns[run.column];
+                match run.purpose {
+                    Purpose::WarmUp => column.warm_up = Some(WarmUp::Done),
+                    Purpose::Show | Purpose::Repeat => column.times.push(timings),
                 }
                 if run.purpose != Purpose::Show {
                     self.spent.push(job);
                 }
             }
-            Outcome::Failed => self.todo.retain(|other| other.column != run.column),
+            Outcome::Failed => {
+                self.columns[run.column].warm_up = None;
+                self.todo.retain(|other| other.column != run.column);
+            }
         }
         self
     }
@@ -507,7 +521,7 @@ mod tests {
             plan: two_steps(),
             name: String::new(),
             shown: None,
-            is_warming: false,
+            warm_up: None,
             times: [4.0, 1.0, 2.0, 9.0].map(timings).to_vec(),
         };
         assert_eq!(network_ms(&column), Some(3.0));
@@ -536,14 +550,15 @@ mod tests {
 
     #[test]
     fn a_column_says_whether_it_is_only_warmed_up() {
-        let warming = |comparing: &Comparing| comparing.columns[0].is_warming;
+        let warm_up = |comparing: &Comparing| comparing.columns[0].warm_up;
         let comparing = comparing(&[false]);
-        assert!(!warming(&comparing), "before it began");
+        assert_eq!(warm_up(&comparing), None, "before it began");
         let comparing = comparing.asked(1);
-        assert!(warming(&comparing));
+        assert_eq!(warm_up(&comparing), Some(WarmUp::Runs));
+        assert_eq!(warm_up(&comparing.clone().ended(Outcome::Failed)), None);
         let comparing = comparing.ended(Outcome::Finished(JobId::from_bits(1), timings(1.0)));
-        assert!(warming(&comparing), "until the run that counts");
-        assert!(!warming(&comparing.asked(2)));
+        assert_eq!(warm_up(&comparing), Some(WarmUp::Done), "until the run that counts");
+        assert_eq!(warm_up(&comparing.asked(2)), None);
     }
 
     fn network_ms(column: &Column) -> Option<f64> {
@@ -554,7 +569,7 @@ mod tests {
     fn took(name: &str, all_ms: &[f64]) -> Column {
         let times = all_ms.iter().map(|ms| timings(ms / 2.0));
         let (plan, name) = (two_steps(), name.to_owned());
-        Column { plan, name, shown: None, is_warming: false, times: times.collect() }
+        Column { plan, name, shown: None, warm_up: None, times: times.collect() }
     }
 
     #[test]

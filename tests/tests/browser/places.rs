@@ -499,16 +499,26 @@ async fn a_comparison_tells_its_warm_up_the_parts_of_its_times_and_the_quality()
         ] {
             let playground = Playground::open(browsers, program, Look::DESKTOP, "/compare").await?;
             playground.element_appears("compare-start").await?;
-            let watch = "window.said = new Set(); new MutationObserver(() => \
-                document.querySelectorAll('.column .status-words') \
-                    .forEach(words => window.said.add(words.textContent))) \
-                .observe(document.body, { childList: true, characterData: true, subtree: true });";
+            let watch = "window.said = new Set(); window.warming = 0; window.early = 0; \
+                new MutationObserver(() => { \
+                    const all = [...document.querySelectorAll('.column .status-words')] \
+                        .map(words => words.textContent); \
+                    all.forEach(words => window.said.add(words)); \
+                    const warming = all.filter(words => words.startsWith('Warming up')); \
+                    window.warming = Math.max(window.warming, warming.length); \
+                    const length = document.querySelector('[data-testid=compare-scrubber]')?.max; \
+                    if (warming.length) window.early = Math.max(window.early, length); \
+                }).observe(document.body, \
+                    { childList: true, characterData: true, attributes: true, subtree: true });";
             playground.page.value(watch).await?;
             playground.choose("compare-start").await?;
             drawn(&playground, program).await?;
             let said = playground.page.value("return [...window.said].join()").await?;
             let said = said.as_str().unwrap_or_default();
             ensure!(said.contains("Warming up, not counted"), "{said}");
+            // One plan at a time, and what is not counted is not on the clock.
+            let warming = playground.page.value("return [window.warming, window.early]").await?;
+            ensure!(warming == json!([1, 1]), "{warming}");
 
             let told = "return document.querySelector('[data-testid=compare-quality]').textContent";
             let told = playground.page.value(told).await?;
