@@ -104,6 +104,13 @@ fn tile(canvas: &mut Canvas, at: (u32, u32), side: u32, tile: &Tile) {
     }
 }
 
+/// How many tiles stand in a row of a strip, and how many rows there are: rows of at most five,
+/// which fill the width, as long as each other.
+fn strip_rows(tiles: u32) -> (u32, u32) {
+    let rows = tiles.div_ceil(5);
+    (tiles.div_ceil(rows.max(1)).max(1), rows)
+}
+
 /// Draws a card of one result.
 pub(super) fn single(card: &Single) -> RgbImage {
     let mut canvas = Canvas::new(WIDTH, HEIGHT, PAPER);
@@ -128,12 +135,11 @@ pub(super) fn single(card: &Single) -> RgbImage {
         y = paragraph(&mut canvas, (WORDS, y), line, (WORDS_WIDTH, 2), words(29.0, false, FAINT));
         y += 4.0;
     }
-    // Two rows of five fill the width.
     let (side, gap, label) = (94, (WORDS_WIDTH - 5 * 94) / 4, 22);
-    let rows = (card.strip.len() as u32).div_ceil(5);
+    let (across, rows) = strip_rows(card.strip.len() as u32);
     let top = HEIGHT - MARGIN - rows * (side + label) - rows.saturating_sub(1) * 8;
     for (number, of) in (0..).zip(&card.strip) {
-        let (column, row) = (number % 5, number / 5);
+        let (column, row) = (number % across, number / across);
         let at = (WORDS + column * (side + gap), top + row * (side + label + 8));
         tile(&mut canvas, at, side, of);
         let style = words(19.0, false, FAINT);
@@ -252,6 +258,13 @@ mod tests {
             let bytes = encoded(&card).unwrap();
             assert!(bytes.len() <= MOST_BYTES, "{} bytes", bytes.len());
         }
+    }
+
+    #[test]
+    fn rows_of_a_strip_are_as_long_as_each_other() {
+        let rows = [0, 1, 5, 6, 7, 8, 9, 10, 11].map(strip_rows);
+        let even = [(1, 0), (1, 1), (5, 1), (3, 2), (4, 2), (4, 2), (5, 2), (5, 2), (4, 3)];
+        assert_eq!(rows, even);
     }
 
     #[test]
