@@ -177,7 +177,11 @@ pub(crate) fn Playground() -> Html {
     };
     html! {
         <main
-            class={classes!("playground", opened.is_dragged.then_some("dragged"))}
+            class={classes!(
+                "playground",
+                (!is_example).then_some("followed"),
+                opened.is_dragged.then_some("dragged"),
+            )}
             id="main"
             tabindex="-1"
         >
