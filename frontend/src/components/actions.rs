@@ -168,7 +168,10 @@ fn Downloads(props: &DownloadsProps) -> Html {
                         data-testid={(picture == pictures[0]).then_some("download")}
                         href={api::download_path(&id, picture, *with_parameters, size)}
                         download=""
-                    >{ if job.frames.len() > 1 { format!("Picture {} (PNG)", picture + 1) } else { "Picture (PNG)".to_owned() } }</a>
+                    >{ match job.frames.len() {
+                        1 => "Picture (PNG)".to_owned(),
+                        _ => format!("Picture {} (PNG)", picture + 1),
+                    } }</a>
                 }) }
                 { exports(&id, pictures.first().copied().unwrap_or(0), job.frames.len() > 1, size) }
                 <label class="tick">
@@ -177,7 +180,9 @@ fn Downloads(props: &DownloadsProps) -> Html {
                 </label>
             }
             if own && job.state.is_final() {
-                <button type="button" data-testid="delete" onclick={delete}>{ "Delete" }</button>
+                <button type="button" class="apart" data-testid="delete" onclick={delete}>
+                    { if job.frames.len() == 1 { "Delete this picture" } else { "Delete" } }
+                </button>
             }
         </div>
     }

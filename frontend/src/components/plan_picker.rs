@@ -166,7 +166,13 @@ fn draw_budget(typed: &UseStateHandle<String>, offers: &[Offer], props: &PlanPic
                 true => "",
                 false => ", the slowest that does; which is best was not measured",
             };
-            (format!("{name} fits: {}{fid}{why}", words::duration(ms)), Some(plan))
+            // Taking it puts one's own away, which is not lost by that.
+            let is_taken = props.chosen == PlanChoice::Preset(plan);
+            let kept = match is_taken && props.custom != CustomPlan::default() {
+                true => ". It is chosen; the plan you built is kept under “Your own”",
+                false => "",
+            };
+            (format!("{name} fits: {}{fid}{why}{kept}", words::duration(ms)), Some(plan))
         }
     };
     // Enter takes what is offered. It never draws: whoever types a time is choosing a plan.
