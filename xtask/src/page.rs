@@ -59,6 +59,7 @@ fn compile(target: &Path) -> Result<PathBuf> {
     eprintln!("{:>10}  compiling with {} (the first time takes minutes)", "", compiler.name());
     let mut cargo = compiler.build();
     cargo.args(["--package", "var-dd-frontend", "--profile", "page", "--target-dir"]).arg(target);
+    cargo.arg("--config").arg(wasm::without_paths());
     workspace::run(&mut cargo)
         .context("the page does not compile; once it does, run `cargo xtask page`")?;
     Ok(target.join(wasm::TARGET).join("page/var_dd_frontend.wasm"))

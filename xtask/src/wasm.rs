@@ -87,6 +87,20 @@ impl Compiler {
     }
 }
 
+/// A setting of Cargo by which no wasm names the directories of the machine that made it: panics
+/// tell places relative to the repository and to Cargo's sources.
+pub(crate) fn without_paths() -> String {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let sources = home.map(|home| home.join("registry/src"));
+    let sources = sources.and_then(|sources| sources.read_dir().ok()).into_iter().flatten();
+    let sources = sources.flatten().map(|source| source.path());
+    let flags = sources
+        .chain([workspace::root()])
+        .map(|path| format!("{:?}", format!("--remap-path-prefix={}/=", path.display())));
+    format!("target.{TARGET}.rustflags=[{}]", flags.collect::<Vec<_>>().join(","))
+}
+
 fn sysroot(rustc: &str) -> Option<PathBuf> {
     let line = workspace::first_line(
         Command::new(rustc).current_dir(workspace::root()).args(["--print", "sysroot"]),
