@@ -41,10 +41,14 @@ impl ModelInfo {
     /// What draws a request in a few words, if it has a name: what is done with a picture at hand,
     /// or the preset that its plan is.
     pub fn plan_name(&self, request: &GenerateRequest) -> Option<String> {
-        request.done_with_picture(&self.patch_nums).or_else(|| {
-            let preset = self.plans.iter().find(|preset| preset.plan == request.plan);
-            preset.map(|preset| preset.name.clone())
-        })
+        let done = request.done_with_picture(&self.patch_nums);
+        done.or_else(|| self.preset_name(&request.plan).map(str::to_owned))
+    }
+
+    /// The name of the preset that a plan is, if it is one.
+    pub fn preset_name(&self, plan: &Plan) -> Option<&str> {
+        let preset = self.plans.iter().find(|preset| preset.plan == *plan)?;
+        Some(&preset.name)
     }
 
     /// The plan that a text means, if this model can run it: the name of a preset (`2 steps`,

@@ -41,15 +41,12 @@ pub(super) fn duration(ms: f64) -> String {
 
 /// A plan by its name among the model's presets, else by what it runs.
 pub(super) fn plan_name(plan: &Plan, model: &ModelInfo) -> String {
-    let preset = model.plans.iter().find(|preset| preset.plan == *plan);
-    preset.map_or_else(
-        || {
-            let passes = plan.passes(model.scales()).len();
-            let what = if plan.needs_teacher() { "with teacher" } else { "of the student" };
-            format!("{passes} {} {what}", if passes == 1 { "step" } else { "steps" })
-        },
-        |preset| preset.name.clone(),
-    )
+    if let Some(name) = model.preset_name(plan) {
+        return name.to_owned();
+    }
+    let passes = plan.passes(model.scales()).len();
+    let what = if plan.needs_teacher() { "with teacher" } else { "of the student" };
+    format!("{passes} {} {what}", if passes == 1 { "step" } else { "steps" })
 }
 
 /// The class of a comparison.

@@ -122,7 +122,7 @@ fn draw_group(group: &Group, props: &StripProps, whose: Option<usize>) -> Html {
     let class = classes!("pass", who, group.superseded.then_some("superseded"));
     let mut note = String::new();
     if group.superseded {
-        note.push_str(" · drawn over");
+        note.push_str(" · redrawn by a later pass");
     }
     if let Some(picture) = whose.filter(|_| group.pass == 0) {
         note.push_str(&format!(" · picture {}", picture + 1));

@@ -42,18 +42,17 @@ struct Session {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LinkNote {
     pub(crate) words: String,
+    /// Whether all of the link could be used.
+    is_whole: bool,
     /// The person's own settings before, if there were any.
     pub(crate) before: Option<Settings>,
 }
-
-/// What a link that could be used as a whole says until its picture is drawn.
-const LINK_TAKEN: &str = "The controls have the settings of the link. Generate draws its picture.";
 
 impl LinkNote {
     /// What is left to say once a picture was asked for: of a link that could be used as a whole,
     /// only the way back to one's own settings.
     pub(crate) fn after_drawing(self) -> Option<Self> {
-        match self.words == LINK_TAKEN {
+        match self.is_whole {
             false => Some(self),
             true => {
                 let words = "The controls have the settings of the link.".to_owned();
@@ -267,12 +266,14 @@ pub(crate) fn use_settings_of_address() {
         // What nobody chose is nothing to go back to.
         let is_other = before.chosen && settings != before;
         controls.settings.set(settings);
-        let words = if left_out.is_empty() {
-            LINK_TAKEN.to_owned()
-        } else {
-            words::of_link_left_out(&left_out)
+        let is_whole = left_out.is_empty();
+        let words = match is_whole {
+            true => {
+                "The controls have the settings of the link. Generate draws its picture.".into()
+            }
+            false => words::of_link_left_out(&left_out),
         };
-        note.set(Some(LinkNote { words, before: is_other.then_some(before) }));
+        note.set(Some(LinkNote { words, is_whole, before: is_other.then_some(before) }));
         navigator.replace(&Route::Playground);
     });
 }

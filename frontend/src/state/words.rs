@@ -131,10 +131,11 @@ pub(crate) fn refusal(error: &ErrorBody) -> String {
     }
 }
 
-/// A text with its first letter large.
+/// An English text with its first letter large.
 pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// The plan of a job in words.
@@ -182,7 +183,7 @@ pub(crate) fn group(group: &Group, timeline: &Timeline) -> (&'static str, String
     match group.kind {
         PassKind::Student => ("student", format!("pass {}", group.pass + 1)),
         PassKind::Draft => ("student’s draft", format!("pass {}", group.pass + 1)),
-        PassKind::Kept => ("kept", format!("pass {}", group.pass + 1)),
+        PassKind::Kept => ("kept", "from the picture before".to_owned()),
         PassKind::Teacher => {
             let (first, last) = (sides.clone().min().unwrap_or(0), sides.max().unwrap_or(0));
             let which = if first == last {
@@ -205,7 +206,7 @@ pub(crate) fn tile(tile: &Tile, timeline: &Timeline) -> String {
     let how = match group.map(|group| (group.kind, group.pass)) {
         Some((PassKind::Student, 0)) => format!("the student guesses {them}"),
         Some((PassKind::Student, _)) => {
-            format!("the student guesses {them}, knowing what is settled")
+            format!("the student guesses {them}, knowing the coarser scales")
         }
         Some((PassKind::Draft, _)) => format!("the student drafts {them}"),
         Some((PassKind::Teacher, _)) if count == 1 => "the teacher draws it".into(),
@@ -262,9 +263,8 @@ pub(crate) fn to_draw(settings: &Settings, model: &ModelInfo) -> Option<String> 
     let request = settings.request(model).ok()?;
     // The line is short; some classes have several names.
     let class = model.classes.get(settings.class)?.split(',').next()?;
-    let preset = model.plans.iter().find(|preset| preset.plan == request.plan);
-    let plan = match preset {
-        Some(preset) => preset.name.clone(),
+    let plan = match model.preset_name(&request.plan) {
+        Some(name) => name.to_owned(),
         None => custom_plan(&request.plan, &model.patch_nums),
     };
     let count = match request.count {
@@ -430,7 +430,7 @@ mod tests {
         );
         assert_eq!(
             told(two_steps(), 4),
-            "3×3 · 9 tokens · the student guesses all of them at once, knowing what is settled"
+            "3×3 · 9 tokens · the student guesses all of them at once, knowing the coarser scales"
         );
         assert_eq!(
             told(plan.clone(), 1),
