@@ -5,7 +5,6 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use wasm_bindgen_futures::spawn_local;
 use wasm_split_helpers::{SplitLoaderError, wasm_split};
 use web_sys::HtmlDetailsElement;
 use yew::prelude::*;
@@ -18,7 +17,10 @@ use super::{
     plan_builder::{PlanBuilder, PlanBuilderProps},
     swipe::Swipe,
 };
-use crate::state::{job::Job, opened::Opened};
+use crate::{
+    hooks::{Fetching, use_fetched},
+    state::{job::Job, opened::Opened},
+};
 
 /// What the fetched code can do.
 #[derive(Clone, Copy)]
@@ -58,25 +60,12 @@ pub(super) async fn fetched() -> Result<Tools, String> {
     if let Some(tools) = HERE.get() {
         return Ok(tools);
     }
-    let tools = tools().await.map_err(|_| MISSING.to_owned())?;
+    let tools = tools().await.map_err(|_| Fetching::<Tools>::MISSING.to_owned())?;
     HERE.set(Some(tools));
     Ok(tools)
 }
 
-/// When it could not be fetched.
-const MISSING: &str = "This part of the playground could not be fetched.";
-
-/// How far the tools are.
-#[derive(Clone)]
-pub(super) enum Fetching {
-    /// They are not wanted yet, or on the way.
-    Coming,
-    Here(Tools),
-    /// They did not come; this asks for them again.
-    Missing(Callback<MouseEvent>),
-}
-
-impl Fetching {
+impl Fetching<Tools> {
     /// One of them, or why it is not there.
     pub(super) fn draw(self, tool: impl FnOnce(Tools) -> Html) -> Html {
         match self {
@@ -84,7 +73,7 @@ impl Fetching {
             Self::Coming => html! { <p class="hint" role="status">{ "Loading" }</p> },
             Self::Missing(again) => html! {
                 <div class="part-missing" data-testid="part-missing">
-                    <p role="alert">{ MISSING }</p>
+                    <p role="alert">{ Self::MISSING }</p>
                     <button type="button" onclick={again}>{ "Try again" }</button>
                 </div>
             },
@@ -94,26 +83,10 @@ impl Fetching {
 
 /// The tools, which are fetched once they are wanted.
 #[hook]
-pub(super) fn use_tools(wanted: bool) -> Fetching {
-    // Whether they came.
-    let came = use_state_eq(|| None::<bool>);
-    let attempt = use_state_eq(|| 0_u32);
-    {
-        let came = came.setter();
-        use_effect_with((wanted, *attempt), move |&(wanted, _)| {
-            if wanted && HERE.get().is_none() {
-                spawn_local(async move { came.set(Some(fetched().await.is_ok())) });
-            }
-        });
-    }
-    match HERE.get() {
-        Some(tools) => Fetching::Here(tools),
-        None if *came == Some(false) => Fetching::Missing(Callback::from(move |_: MouseEvent| {
-            came.set(None);
-            attempt.set(*attempt + 1);
-        })),
-        None => Fetching::Coming,
-    }
+pub(super) fn use_tools(wanted: bool) -> Fetching<Tools> {
+    let is_due = wanted && HERE.get().is_none();
+    let fetching = use_fetched(is_due.then_some(()), |()| async { fetched().await.ok() });
+    HERE.get().map_or(fetching, Fetching::Here)
 }
 
 /// A tool for the picture on the stage.

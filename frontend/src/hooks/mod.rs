@@ -9,6 +9,7 @@ mod clipboard;
 mod controls;
 mod database;
 mod download;
+mod fetched;
 mod files;
 mod focus;
 mod gathered;
@@ -28,6 +29,7 @@ pub(crate) use controls::{
     use_settings_of_address, use_settings_of_example, use_visited_controls,
 };
 pub(crate) use download::download;
+pub(crate) use fetched::{Fetching, use_fetched};
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{
     focus_main, has_lost_focus, has_main_focus, open_place, use_closing_by_focus,

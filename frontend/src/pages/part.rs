@@ -4,12 +4,11 @@
 // The macro that marks a split declares the function at both of its ends.
 #![allow(unsafe_code)]
 
-use wasm_bindgen_futures::spawn_local;
 use wasm_split_helpers::{SplitLoaderError, wasm_split};
 use yew::prelude::*;
 
 use super::{AtHand, Compare, Explore, GridPage, History, Learn};
-use crate::hooks::{has_main_focus, open_place};
+use crate::hooks::{Fetching, has_main_focus, open_place, use_fetched};
 
 /// A place drawn, or that its code did not arrive.
 type Drawn = Result<Html, SplitLoaderError>;
@@ -90,40 +89,30 @@ pub(crate) struct FetchedProps {
 /// A place once its code is here; until then, that it comes.
 #[component]
 pub(crate) fn Fetched(props: &FetchedProps) -> Html {
-    let drawn = use_state(|| None::<Drawn>);
-    let attempt = use_state_eq(|| 0_u32);
     let had_focus = use_mut_ref(|| false);
-    {
-        let (drawn, had_focus) = (drawn.setter(), had_focus.clone());
-        use_effect_with((props.part, *attempt), move |&(part, _)| {
-            spawn_local(async move {
-                let place = part.draw().await;
-                *had_focus.borrow_mut() = has_main_focus();
-                drawn.set(Some(place));
-            });
-        });
-    }
+    let place = {
+        let had_focus = had_focus.clone();
+        use_fetched(Some(props.part), |part| async move {
+            let place = part.draw().await;
+            *had_focus.borrow_mut() = has_main_focus();
+            place.ok()
+        })
+    };
     // The place takes the focus along that waited for it.
-    use_effect_with(drawn.is_some(), move |_| {
+    use_effect_with(matches!(place, Fetching::Coming), move |_| {
         if had_focus.take() {
             open_place();
         }
     });
-    match &*drawn {
-        Some(Ok(place)) => place.clone(),
-        Some(Err(_)) => {
-            let again = Callback::from(move |_: MouseEvent| {
-                drawn.set(None);
-                attempt.set(*attempt + 1);
-            });
-            html! {
-                <main class="missing" data-testid="part-missing" id="main" tabindex="-1">
-                    <p role="alert">{ "This part of the playground could not be fetched." }</p>
-                    <button type="button" onclick={again}>{ "Try again" }</button>
-                </main>
-            }
-        }
-        None => html! {
+    match place {
+        Fetching::Here(place) => place,
+        Fetching::Missing(again) => html! {
+            <main class="missing" data-testid="part-missing" id="main" tabindex="-1">
+                <p role="alert">{ Fetching::<Html>::MISSING }</p>
+                <button type="button" onclick={again}>{ "Try again" }</button>
+            </main>
+        },
+        Fetching::Coming => html! {
             <main class="missing" id="main" tabindex="-1">
                 <p class="starting" role="status">{ "Loading" }</p>
             </main>
