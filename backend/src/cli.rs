@@ -8,6 +8,8 @@ use clap::{
     parser::ValueSource,
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::{
     commands::{
         bench, check_cluster, convert, download, evaluate, gateway, info, read, reproduce, sample,
@@ -81,6 +83,7 @@ pub fn run() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error, &command, &arguments),
     };
+    outlive_file_limit();
     let log = Log::start();
     let outcome = cli.command.run();
     drop(log);
@@ -134,9 +137,26 @@ fn unset_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(unset_empty_variables)
 }
 
+/// What the standard library says of a text that is no number, and what people call that.
+const NO_NUMBERS: [(&str, &str); 6] = [
+    ("invalid digit found in string", "it is no whole number"),
+    ("cannot parse integer from empty string", "a whole number is needed"),
+    ("number too large to fit in target type", "it is too large"),
+    ("number too small to fit in target type", "it is too small"),
+    ("invalid float literal", "it is no number"),
+    ("cannot parse float from empty string", "a number is needed"),
+];
+
 /// Prints help, or what is wrong with the arguments.
 fn refuse(error: &clap::Error, command: &clap::Command, arguments: &[OsString]) -> ExitCode {
-    let printed = error.print();
+    let text = error.to_string();
+    let printed = match NO_NUMBERS.iter().find(|(said, _)| text.contains(said)) {
+        Some((said, meant)) => {
+            tell!("{}", text.replace(said, meant).trim_end());
+            Ok(())
+        }
+        None => error.print(),
+    };
     if !error.use_stderr() {
         // Help and version are the output.
         return match printed {
@@ -178,9 +198,15 @@ fn variables_in(message: &str, matches: &ArgMatches, command: &clap::Command) ->
         (command, matches) = (command.find_subcommand(name)?, inner);
     }
     let named = |arg: &&Arg| {
-        let flag = arg.get_long().map(|long| format!("--{long} "));
-        flag.is_some_and(|flag| format!("{message} ").contains(&flag))
-            && matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable)
+        let id = arg.get_id().as_str();
+        let names_flag = arg.get_long().is_some_and(|long| says_flag(message, long));
+        let mut values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        // A number or a short word may stand in a message for another reason.
+        let mut names_value = || {
+            let is_named = |value: &str| value.contains('/') && message.contains(value);
+            values.any(|value| value.to_str().is_some_and(is_named))
+        };
+        matches.value_source(id) == Some(ValueSource::EnvVariable) && (names_flag || names_value())
     };
     let notes: Vec<String> = command
         .get_arguments()
@@ -191,6 +217,27 @@ fn variables_in(message: &str, matches: &ArgMatches, command: &clap::Command) ->
         })
         .collect();
     (!notes.is_empty()).then(|| notes.join("\n"))
+}
+
+/// Whether a text has a flag in it, and not just one that begins so.
+fn says_flag(text: &str, long: &str) -> bool {
+    let flag = format!("--{long}");
+    text.match_indices(&flag).any(|(at, _)| {
+        let rest = &text[at + flag.len()..];
+        !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    })
+}
+
+/// Makes a file that grows over the limit (`ulimit -f`) an error of the write instead of the end of
+/// the program. Once heard of, a signal never ends the program again.
+fn outlive_file_limit() {
+    const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    if let Ok(runtime) = runtime {
+        let heard = runtime.block_on(async { signal(SignalKind::from_raw(SIGXFSZ)) });
+        // Without it such a write ends the program, as it does other programs.
+        drop(heard);
+    }
 }
 
 /// An error and its causes, as in "cannot read x: no such file". A cause that a message has said
@@ -217,6 +264,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_is_found_whatever_follows_it() {
+        for text in ["--data-dir", "use --data-dir: it is full", "(--data-dir)", "--data-dir=x; y"]
+        {
+            assert!(says_flag(text, "data-dir"), "{text}");
+        }
+        for text in ["", "--data", "--data-dirs", "--data-dir-x", "data-dir"] {
+            assert!(!says_flag(text, "data-dir"), "{text}");
+        }
     }
 
     #[test]

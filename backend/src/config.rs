@@ -94,10 +94,9 @@ pub struct HttpArgs {
         long = "allow-origin",
         value_name = "ORIGIN",
         env = "VAR_DD_ALLOW_ORIGIN",
-        value_delimiter = ',',
-        value_parser = origin
+        value_parser = |text: &str| all_of(text, origin)
     )]
-    pub allow_origins: Vec<Url>,
+    pub allow_origins: Vec<Vec<Url>>,
 
     /// Address or network of a proxy whose `X-Forwarded-For` is believed, as 10.0.0.0/8. May be
     /// repeated (with commas in the variable).
@@ -105,10 +104,9 @@ pub struct HttpArgs {
         long = "trusted-proxy",
         value_name = "NETWORK",
         env = "VAR_DD_TRUSTED_PROXY",
-        value_delimiter = ',',
-        value_parser = network
+        value_parser = |text: &str| all_of(text, network)
     )]
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<Vec<IpNet>>,
 
     /// Jobs per minute that one client address may ask for. 0 is no limit.
     #[arg(long, value_name = "JOBS", env = "VAR_DD_JOBS_PER_MINUTE", default_value_t = 60)]
@@ -157,8 +155,8 @@ impl HttpArgs {
         }
         let http = HttpConfig {
             public_url: self.public_url,
-            allow_origins: self.allow_origins,
-            trusted_proxies: self.trusted_proxies,
+            allow_origins: self.allow_origins.concat(),
+            trusted_proxies: self.trusted_proxies.concat(),
             limits: LimitsConfig {
                 jobs_per_minute: self.jobs_per_minute,
                 requests_per_second: self.requests_per_second,
@@ -300,6 +298,15 @@ fn origin(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Every value of a list with commas, with or without spaces, and a comma at its end or not.
+fn all_of<T>(text: &str, one: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    match parts.is_empty() {
+        true => one(text).map(|value| vec![value]),
+        false => parts.into_iter().map(one).collect(),
+    }
+}
+
 fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| "it must be an address or a network, as in 10.0.0.1 or 10.0.0.0/8".into())
@@ -351,6 +358,24 @@ mod tests {
         let args = Line::try_parse_from(line).unwrap().args;
         let error = args.resolve(|| "demo".into()).unwrap_err().to_string();
         assert!(error.contains("--data-dir \"d\\xFF\"") && error.contains("UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn lists_may_have_spaces_and_a_comma_at_the_end() {
+        for list in [
+            "10.0.0.1,10.0.0.2",
+            "10.0.0.1, 10.0.0.2",
+            " 10.0.0.1 ,10.0.0.2,",
+            ",10.0.0.1,10.0.0.2",
+        ] {
+            let config = config(&[&format!("--trusted-proxy={list}")]).unwrap();
+            assert_eq!(config.http.trusted_proxies.len(), 2, "{list}");
+        }
+        let origins = config(&["--allow-origin=https://a.example, https://b.example,"]).unwrap();
+        assert_eq!(origins.http.allow_origins.len(), 2);
+        for nothing in ["--trusted-proxy=,", "--allow-origin= "] {
+            assert!(config(&[nothing]).is_err(), "{nothing}");
+        }
     }
 
     #[test]

@@ -27,25 +27,27 @@ pub struct DeviceArgs {
     pub faster: FasterArgs,
 }
 
+/// What stands above the flags that are not for every day; other flags stay where they are.
+const FASTER: &str = "Faster ways, to be switched off for a comparison";
+
 /// Which faster ways networks take: all that there are, unless someone compares.
 #[derive(Args, Clone, Copy, Debug)]
-#[command(next_help_heading = "Faster ways, to be switched off for a comparison")]
 pub struct FasterArgs {
     /// Capture student passes and decoding on a GPU once, and replay them.
     #[arg(long, value_name = "on|off", env = "VAR_DD_CUDA_GRAPHS", default_value = "on",
-          action = ArgAction::Set, value_parser = is_on)]
+          help_heading = FASTER, action = ArgAction::Set, value_parser = is_on)]
     pub cuda_graphs: bool,
     /// Run the engine's own kernels on a GPU.
     #[arg(long, value_name = "on|off", env = "VAR_DD_CUDA_KERNELS", default_value = "on",
-          action = ArgAction::Set, value_parser = is_on)]
+          help_heading = FASTER, action = ArgAction::Set, value_parser = is_on)]
     pub cuda_kernels: bool,
     /// Have cuDNN try its algorithms once for each convolution of a large batch.
     #[arg(long, value_name = "on|off", env = "VAR_DD_CUDNN_TRIALS", default_value = "on",
-          action = ArgAction::Set, value_parser = is_on)]
+          help_heading = FASTER, action = ArgAction::Set, value_parser = is_on)]
     pub cudnn_trials: bool,
-    /// Run the engine's own code on processors with AVX-512 and bf16.
+    /// Run the engine's own code on processors with AVX-512.
     #[arg(long, value_name = "on|off", env = "VAR_DD_AVX512", default_value = "on",
-          action = ArgAction::Set, value_parser = is_on)]
+          help_heading = FASTER, action = ArgAction::Set, value_parser = is_on)]
     pub avx512: bool,
 }
 

@@ -30,6 +30,28 @@ pub fn write(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
     out.write_fmt(text).and_then(|()| out.flush()).map_err(OutputError)
 }
 
+/// Writes to standard output what is told beside the work. A reader who has gone is no reason to
+/// leave the work undone.
+///
+/// # Errors
+/// When the disk is full.
+pub fn mention(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
+    match write(text) {
+        Err(error) if error.is_closed() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Writes a line of a report to standard output; `kept` where the report is kept elsewhere too, so
+/// that a reader who has gone is no reason to stop.
+///
+/// # Errors
+/// As [`write`] or [`mention`].
+pub fn report(kept: bool, line: fmt::Arguments<'_>) -> Result<(), OutputError> {
+    let tell = if kept { mention } else { write };
+    tell(format_args!("{line}\n"))
+}
+
 /// Writes a line to the error stream. Nobody to tell it to is no reason to stop.
 pub fn tell(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -48,6 +70,15 @@ macro_rules! outln {
 macro_rules! out {
     ($($text:tt)*) => {
         $crate::output::write(format_args!($($text)*))
+    };
+}
+
+/// Writes a line to standard output that is told beside the work: as [`outln!`], and goes on where
+/// nobody reads.
+#[macro_export]
+macro_rules! mention {
+    ($($text:tt)*) => {
+        $crate::output::mention(format_args!("{}\n", format_args!($($text)*)))
     };
 }
 

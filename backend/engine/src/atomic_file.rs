@@ -1,10 +1,10 @@
 //! Files that appear whole or not at all.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// What names of unfinished files begin and end with.
@@ -21,7 +21,8 @@ pub enum Lasts {
 }
 
 /// Writes `bytes` to `path` by way of a file beside it; what was there before stays until the new
-/// file is whole.
+/// file is whole. A link stays, and leads to the new file; into what is no file, as `/dev/stdout`, is
+/// written as it is.
 ///
 /// # Errors
 /// When the file cannot be written. Nothing has changed then.
@@ -38,6 +39,11 @@ pub fn write_with(
     lasts: Lasts,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
+    let path = &behind_links(path);
+    let is_stream = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    if is_stream {
+        return write(&mut OpenOptions::new().write(true).open(path)?);
+    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .prefix(UNFINISHED.0)
@@ -51,6 +57,19 @@ pub fn write_with(
     }
     file.persist(path)?;
     Ok(())
+}
+
+/// Where a path leads, over symbolic links; also where there is nothing yet.
+fn behind_links(path: &Path) -> PathBuf {
+    /// As many as Linux follows.
+    const MOST: usize = 40;
+    let mut place = path.to_owned();
+    for _ in 0..MOST {
+        // It is no link, or there is nothing.
+        let Ok(target) = fs::read_link(&place) else { break };
+        place = place.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
+    }
+    place
 }
 
 /// Removes what killed programs left unfinished in a directory. Nobody may be writing there.
@@ -87,6 +106,35 @@ mod tests {
         fs::create_dir_all(blocked.join("inside")).unwrap();
         assert!(write(&blocked, Lasts::ThroughKill, b"new").is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn links_stay_and_lead_to_the_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("elsewhere")).unwrap();
+        for (link, target) in [("one", "two"), ("two", "elsewhere/file"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        for bytes in [b"old", b"new"] {
+            write(&at("one"), Lasts::ThroughKill, bytes).unwrap();
+            assert_eq!(fs::read(at("elsewhere/file")).unwrap(), bytes);
+        }
+        assert!(at("one").is_symlink() && at("two").is_symlink());
+        assert_eq!(fs::read_dir(at("elsewhere")).unwrap().count(), 1);
+        // A circle is a place like any other.
+        write(&at("loop"), Lasts::ThroughKill, b"new").unwrap();
+        assert_eq!(fs::read(at("loop")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to_and_stays() {
+        let full = write(Path::new("/dev/full"), Lasts::ThroughPowerLoss, b"x").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        write(Path::new("/dev/null"), Lasts::ThroughPowerLoss, b"x").unwrap();
+        for device in ["/dev/full", "/dev/null"] {
+            assert!(!fs::metadata(device).unwrap().is_file(), "{device} is a file now");
+        }
     }
 
     #[test]

@@ -155,6 +155,16 @@ impl FileKind {
         Self::of_text(start)
     }
 
+    /// A web page in another encoding than UTF-8: Latin letters are the same in all of them, but for
+    /// the zeros between those of UTF-16.
+    fn of_page(start: &[u8]) -> Option<Self> {
+        let letters: Vec<u8> = start.iter().copied().filter(|&byte| byte != 0).collect();
+        let text = String::from_utf8_lossy(&letters).to_ascii_lowercase();
+        let text = text.trim_start_matches(|c: char| !c.is_ascii_graphic());
+        let is_page = text.starts_with("<!doctype html") || text.starts_with("<html");
+        is_page.then_some(Self::WebPage(None))
+    }
+
     fn of_text(start: &[u8]) -> Option<Self> {
         // The last character may be cut.
         let text = match std::str::from_utf8(start) {
@@ -162,7 +172,7 @@ impl FileKind {
             Err(error) if start.len() == START && error.valid_up_to() + 4 > START => {
                 std::str::from_utf8(&start[..error.valid_up_to()]).ok()?
             }
-            Err(_) => return None,
+            Err(_) => return Self::of_page(start),
         };
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
@@ -299,6 +309,23 @@ mod tests {
     use std::{fs, process::Command};
 
     use super::*;
+
+    #[test]
+    fn a_web_page_is_one_in_every_encoding() {
+        let wide = |order: fn(u16) -> [u8; 2]| {
+            "\u{feff}<!DOCTYPE html>é".encode_utf16().flat_map(order).collect::<Vec<_>>()
+        };
+        for page in [
+            b"<html><title>Acc\xe8s refus\xe9</title>".to_vec(),
+            b"\xef\xbb\xbf\r\n<!doctype HTML>\xe9".to_vec(),
+            wide(u16::to_le_bytes),
+            wide(u16::to_be_bytes),
+        ] {
+            let kind = FileKind::of_start(&page);
+            assert!(matches!(kind, Some(FileKind::WebPage(_))), "{page:?}: {kind:?}");
+        }
+        assert_eq!(FileKind::of_start(b"\x00\x01\xff<htm\xe9"), None);
+    }
 
     #[test]
     fn what_is_no_file_is_named_and_never_waited_for() {

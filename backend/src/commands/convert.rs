@@ -83,6 +83,8 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
     let classes = args.classes.as_ref().map(|path| -> anyhow::Result<Vec<String>> {
         let text = input_file::read_text(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
+        // Some editors begin a file with a mark of its encoding.
+        let text = text.trim_start_matches('\u{feff}');
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         match names.iter().position(String::is_empty) {
             Some(line) => {

@@ -3,14 +3,13 @@
 use std::{
     cell::Cell,
     fs,
-    io::{IsTerminal, Read},
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha256};
 use var_dd_engine::{
     bundle::{
         Bundle,
@@ -24,8 +23,8 @@ use var_dd_engine::{
 use super::picture_file::write_whole_with;
 
 use crate::{
-    hub::{Hub, HubError, HubFile, Lock, user_cache},
-    out, outln,
+    hub::{Hub, HubError, HubFile, Lock, sha256_of, torch_home, user_cache},
+    mention, out,
 };
 
 /// Where the released students and their statistics are.
@@ -134,15 +133,15 @@ const STATISTICS: HubFile =
 
 /// Where pytorch-fid, and PyTorch's own hub, keep the Inception weights.
 pub(super) fn inception_path() -> PathBuf {
-    let torch = std::env::var_os("TORCH_HOME").filter(|home| !home.is_empty());
-    let torch = torch.map_or_else(|| user_cache().join("torch"), PathBuf::from);
-    torch.join("hub/checkpoints").join(INCEPTION_FILE)
+    torch_home().join("hub/checkpoints").join(INCEPTION_FILE)
 }
 
 /// The published statistics, if they have been fetched.
 pub(super) fn statistics_path() -> Option<PathBuf> {
-    let by_hand = Some(kept_statistics()).filter(|path| path.is_file());
-    Hub::from_environment(true).ok()?.cached(STATISTICS).or(by_hand)
+    let by_hand = || Some(kept_statistics()).filter(|path| path.is_file());
+    // Variables that nothing can be fetched with say nothing of what is there.
+    let cached = Hub::from_environment(true).ok().and_then(|hub| hub.cached(STATISTICS));
+    cached.or_else(by_hand)
 }
 
 /// Where statistics are kept that were fetched by hand: in the hub's own cache they would need the
@@ -259,7 +258,7 @@ impl Task<'_> {
     }
 
     fn single(&self, file: HubFile) -> anyhow::Result<()> {
-        outln!("{}", self.file(file)?.display())?;
+        mention!("{}", self.file(file)?.display())?;
         Ok(())
     }
 
@@ -270,14 +269,15 @@ impl Task<'_> {
         };
         // A web page or half a file under that name is told now, not when it is to be used.
         Reference::open(&path)?;
-        outln!("{}", keep(&path, &kept_statistics())?.display())?;
+        mention!("{}", keep(&path, &kept_statistics())?.display())?;
         Ok(())
     }
 
     fn inception(&self) -> anyhow::Result<()> {
         let path = inception_path();
         if let Some(given) = self.by_hand(INCEPTION_FILE) {
-            let found = sha256(&given)?;
+            let found =
+                sha256_of(&given).with_context(|| format!("cannot read {}", given.display()))?;
             if !found.starts_with(INCEPTION_SHA256) {
                 // Says what it is, if it is something else altogether.
                 WeightFile::open(&given)?;
@@ -287,7 +287,7 @@ impl Task<'_> {
                     given.display()
                 );
             }
-            outln!("{}", keep(&given, &path)?.display())?;
+            mention!("{}", keep(&given, &path)?.display())?;
             return Ok(());
         }
         let url = &self.args.inception_url;
@@ -297,7 +297,7 @@ impl Task<'_> {
             .fetch_from(url, &path, INCEPTION_SHA256, &mut |there, all| bar.show(there, all));
         bar.finish();
         fetched.map_err(|error| self.advise(error, INCEPTION_FILE, url))?;
-        outln!("{}", path.display())?;
+        mention!("{}", path.display())?;
         Ok(())
     }
 
@@ -314,7 +314,7 @@ impl Task<'_> {
         if output.join("config.json").exists() {
             let bundle = Bundle::open(&output)?;
             if bundle.has_teacher() || !with_teacher {
-                outln!("{} is there already", output.display())?;
+                mention!("{} is there already", output.display())?;
                 return Ok(());
             }
         } else if fs::read_dir(&output).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -349,7 +349,7 @@ impl Task<'_> {
             let _ = fs::remove_dir_all(&conversion.output);
         }
         made?;
-        outln!("{}", output.display())?;
+        mention!("{}", output.display())?;
         Ok(())
     }
 }
@@ -367,23 +367,6 @@ fn keep(from: &Path, to: &Path) -> anyhow::Result<PathBuf> {
         input_file::open(from).with_context(|| format!("cannot read {}", from.display()))?;
     write_whole_with(to, |file| std::io::copy(&mut source, file).map(drop))?;
     Ok(to.to_owned())
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-fn sha256(path: &Path) -> anyhow::Result<String> {
-    let digest = || -> std::io::Result<_> {
-        let mut digest = Sha256::new();
-        let mut file = input_file::open(path)?;
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break Ok(digest.finalize()),
-                count => digest.update(&buffer[..count]),
-            }
-        }
-    };
-    let digest = digest().with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// How much of a file is there, at a terminal.

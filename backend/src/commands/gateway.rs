@@ -6,9 +6,7 @@ use anyhow::Context;
 use clap::{Args, value_parser};
 use tokio::runtime::Builder;
 
-use super::serve::{
-    allow_descriptors, draw_example, greet, listen, outlive_file_limit, stop_signal,
-};
+use super::serve::{allow_descriptors, draw_example, greet, listen, stop_signal};
 use crate::{
     cluster::{ClusterArgs, Gateway, GatewayConfig},
     config::HttpArgs,
@@ -49,7 +47,6 @@ pub fn run(args: GatewayArgs) -> anyhow::Result<()> {
         .build()
         .context("the system gives no threads for the gateway")?;
     runtime.block_on(async {
-        let _outlived = outlive_file_limit()?;
         allow_descriptors(config.limits.connections);
         let address = listener.local_addr().context("the address it listens on")?;
         let stop = stop_signal()?;

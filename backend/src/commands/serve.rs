@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
 use var_dd_protocol::{GenerateRequest, ModelInfo, PlanPreset};
@@ -27,7 +27,7 @@ use crate::{
     http,
     jobs::Jobs,
     scheduler::Scheduler,
-    storage::Store,
+    storage::{Store, StoreError},
 };
 
 /// Bytes that there must be room for at the start: some pages of the database.
@@ -50,7 +50,6 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
 
 async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
     // Everything that may fail before anything is made.
-    let _outlived = outlive_file_limit()?;
     allow_descriptors(config.http.limits.connections);
     let generators = load(&config.models, &config.network)?;
     let address = listener.local_addr().context("the address it listens on")?;
@@ -63,7 +62,16 @@ async fn serve(config: Config, listener: TcpListener) -> anyhow::Result<()> {
             config.data_dir.display()
         )
     };
-    let store = Store::open(&config.data_dir).await.with_context(unusable)?;
+    let store = match Store::open(&config.data_dir).await {
+        Ok(store) => store,
+        Err(error) => {
+            // Another server has begun there meanwhile: what was made is its.
+            if matches!(error, StoreError::InUse { .. }) {
+                directory.keep();
+            }
+            return Err(error).with_context(unusable);
+        }
+    };
     let scheduler =
         Scheduler::start(config.scheduler, store, generators).await.with_context(unusable)?;
     directory.keep();
@@ -169,13 +177,6 @@ fn load_here(models: &[PathBuf], network: &NetworkArgs) -> anyhow::Result<Vec<Bo
         Ok(Box::new(engine) as Box<dyn Generator>)
     };
     models.iter().map(load_one).collect()
-}
-
-/// Makes a file that grows over the limit (`ulimit -f`) an error of the write instead of the end of
-/// the program, for as long as the result lives.
-pub(super) fn outlive_file_limit() -> anyhow::Result<Signal> {
-    const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
-    signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ cannot be handled")
 }
 
 /// Descriptors beside those of connections: files, the database, the device.

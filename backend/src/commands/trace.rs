@@ -317,8 +317,8 @@ pub fn frechet(args: &FileArgs) -> anyhow::Result<()> {
     };
     let (a, b) = (statistics("act_a")?, statistics("act_b")?);
     let distance = a.distance(&b).map_err(|error| file.refuse(error.to_string()))?;
-    outln!("{distance}")?;
     tensor_file::write(&args.output, &[("distance".into(), Tensor::from_slice(&[distance]))])?;
+    outln!("{distance}")?;
     Ok(())
 }
 

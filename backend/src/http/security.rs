@@ -247,8 +247,10 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
             return None;
         }
         let mut client = peer;
-        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-            let Some(address) = address(hop.trim()) else { break };
+        let hops = lines.iter().flat_map(|line| outside_quotes(line, ','));
+        let hops: Vec<_> = hops.map(str::trim).filter(|hop| !hop.is_empty()).collect();
+        for hop in hops.into_iter().rev() {
+            let Some(address) = address(hop) else { break };
             client = address.to_canonical();
             if !is_trusted(client) {
                 break;
@@ -267,9 +269,25 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     client_of(client)
 }
 
+/// The parts of a header between separators that no quotes are around (RFC 9110, 5.6.4).
+fn outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |c| {
+        let is_plain = !std::mem::take(&mut is_escaped);
+        match c {
+            '"' if is_plain => is_quoted = !is_quoted,
+            '\\' if is_plain && is_quoted => is_escaped = true,
+            _ => {}
+        }
+        c == separator && !is_quoted
+    })
+}
+
 /// The address in `192.0.2.1`, `192.0.2.1:4431`, `2001:db8::1`, `[2001:db8::1]` or
-/// `[2001:db8::1]:4431`.
+/// `[2001:db8::1]:4431`; a port may be a name that hides it, as `_p1`.
 fn node_address(node: &str) -> Option<IpAddr> {
+    let hidden = node.rsplit_once(':').filter(|(_, port)| port.starts_with('_'));
+    let node = hidden.map_or(node, |(node, _)| node);
     let of_socket = || node.parse::<SocketAddr>().map(|socket| socket.ip());
     let bracketed = || node.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     node.parse().or_else(|_| of_socket()).ok().or_else(bracketed)
@@ -277,7 +295,7 @@ fn node_address(node: &str) -> Option<IpAddr> {
 
 /// The address of `for=` in one element of `Forwarded`, as `for="[2001:db8::1]:4431";proto=https`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let pair = element.split(';').find_map(|pair| {
+    let pair = outside_quotes(element, ';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
     })?;
@@ -462,6 +480,8 @@ mod tests {
             ("[::ffff:198.51.100.7]:1", "198.51.100.7"),
             ("198.51.100.7:port", "10.0.0.1"),
             ("unknown", "10.0.0.1"),
+            ("198.51.100.7,", "198.51.100.7"),
+            (", 198.51.100.7 , ,10.0.0.2,", "198.51.100.7"),
         ] {
             assert_eq!(seen(&[("x-forwarded-for", list)]), expected, "{list}");
         }
@@ -471,6 +491,10 @@ mod tests {
             ("proto=http; for=\"[2001:db8::1]:4431\"", "2001:db8::"),
             ("for=6.6.6.6, for=198.51.100.7, for=10.0.0.9", "198.51.100.7"),
             ("for=_hidden", "10.0.0.1"),
+            ("for=\"198.51.100.7:_p1\"", "198.51.100.7"),
+            ("for=\"[2001:db8::1]:_p1\"", "2001:db8::"),
+            ("for=198.51.100.7;by=\"a,b\";ext=\"\\\",for=6.6.6.6\"", "198.51.100.7"),
+            ("for=198.51.100.7, ", "198.51.100.7"),
             ("proto=https", "10.0.0.1"),
         ] {
             assert_eq!(seen(&[("forwarded", list)]), expected, "{list}");

@@ -105,6 +105,16 @@ pub fn user_cache() -> PathBuf {
     cache_of(&|name| env::var_os(name))
 }
 
+/// The directory of PyTorch's own hub.
+pub fn torch_home() -> PathBuf {
+    torch_home_of(&|name| env::var_os(name))
+}
+
+fn torch_home_of(variables: Variables<'_>) -> PathBuf {
+    let home = first(variables, &["TORCH_HOME"]).map(|(_, home)| path(variables, &home));
+    home.unwrap_or_else(|| cache_of(variables).join("torch"))
+}
+
 fn cache_of(variables: Variables<'_>) -> PathBuf {
     match first(variables, &["XDG_CACHE_HOME"]) {
         Some((_, cache)) => path(variables, &cache),
@@ -171,7 +181,8 @@ impl Environment {
             }
         };
         let decoded = |part: &str| {
-            let pairs = format!("a={}", part.replace('+', "%2B"));
+            // As a form has them, but for its own signs.
+            let pairs = format!("a={}", part.replace('+', "%2B").replace('&', "%26"));
             url::form_urlencoded::parse(pairs.as_bytes())
                 .next()
                 .map(|(_, value)| value.into_owned())
@@ -339,6 +350,24 @@ mod tests {
             (&[("HOME", "/h"), ("HF_HOME", "")], "/h/.cache/huggingface/hub"),
         ] {
             assert_eq!(read(set).unwrap().cache, Path::new(cache), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn pytorch_s_hub_is_where_its_own_client_has_it() {
+        let of = |set: &[(&str, &str)]| {
+            torch_home_of(&|name| {
+                let found = set.iter().find(|(set, _)| *set == name);
+                found.map(|(_, value)| OsString::from(value))
+            })
+        };
+        for (set, home) in [
+            (&[("HOME", "/h")][..], "/h/.cache/torch"),
+            (&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/torch"),
+            (&[("HOME", "/h"), ("TORCH_HOME", "~/t")], "/h/t"),
+            (&[("HOME", "/h"), ("TORCH_HOME", "$HOME/t")], "/h/t"),
+        ] {
+            assert_eq!(of(set), Path::new(home), "{set:?}");
         }
     }
 

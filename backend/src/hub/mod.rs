@@ -22,9 +22,9 @@ use std::{
 
 use self::environment::Environment;
 pub use self::{
-    environment::user_cache,
+    environment::{torch_home, user_cache},
     lock::Lock,
-    transfer::{Expected, Progress},
+    transfer::{Expected, Progress, sha256_of},
 };
 
 /// Longest wait for a connection.
@@ -150,14 +150,15 @@ fn advice(status: u16) -> &'static str {
 }
 
 fn room(error: &std::io::Error, missing: u64) -> String {
-    if error.kind() == ErrorKind::StorageFull {
-        format!(
-            "; {missing} more bytes are needed. Make room, or set HF_HOME to a larger disk; the \
-             same command goes on there"
-        )
-    } else {
-        String::new()
-    }
+    let needed = match missing {
+        _ if error.kind() != ErrorKind::StorageFull => return String::new(),
+        0 => String::new(),
+        missing => format!("{missing} more bytes are needed. "),
+    };
+    format!(
+        "; {needed}Make room, or keep the cache on a larger disk (HF_HUB_CACHE or HF_HOME; for \
+         Inception TORCH_HOME); the same command goes on there"
+    )
 }
 
 /// A hub and its cache.
@@ -209,8 +210,8 @@ impl Hub {
         path.is_file().then_some(path)
     }
 
-    /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached, an
-    /// older one will do. Of several processes that want the same file one fetches it, and the
+    /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached or does
+    /// not give it, an older one will do. Of several processes that want the same file one fetches it, and the
     /// others wait.
     ///
     /// # Errors
@@ -226,11 +227,20 @@ impl Hub {
         let agent = self.agent(&url)?;
         let token = self.environment.token.as_deref();
         let about = match (transfer::about(&agent, &url, token), cached) {
-            (Err(HubError::Unreachable { reason, .. }), Some(path)) => {
+            // What the hub has no longer is not what was asked for; anything else may pass.
+            (Err(error @ HubError::Status { status: 404, .. }), Some(_)) => return Err(error),
+            (
+                Err(
+                    error @ (HubError::Unreachable { .. }
+                    | HubError::Status { .. }
+                    | HubError::Answer { .. }),
+                ),
+                Some(path),
+            ) => {
                 tracing::warn!(
-                    reason,
+                    reason = %error,
                     file = file.path,
-                    "the hub cannot be reached; using what the cache has"
+                    "the hub does not give it; using what the cache has"
                 );
                 return Ok(path);
             }
@@ -290,11 +300,16 @@ impl Hub {
         sha256: &str,
         progress: &mut Progress<'_>,
     ) -> Result<(), HubError> {
-        if path.is_file() {
+        let begins = sha256.to_lowercase();
+        let is_whole = || transfer::sha256_of(path).is_ok_and(|found| found.starts_with(&begins));
+        if is_whole() {
             return Ok(());
         }
         if self.offline {
             return Err(HubError::Offline(path.display().to_string()));
+        }
+        if path.is_file() {
+            tracing::warn!(file = %path.display(), "what is there is damaged; fetching anew");
         }
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
@@ -303,7 +318,7 @@ impl Hub {
             tracing::info!(file = %path.display(), "another process fetches it; waiting");
         })
         .removed_in_the_end();
-        if path.is_file() {
+        if is_whole() {
             return Ok(());
         }
         let expected = Expected { size: None, sha256: Some(sha256.to_owned()) };

@@ -13,6 +13,7 @@ use ureq::{Agent, Body, http::Response};
 use url::Url;
 
 use super::HubError;
+use var_dd_engine::input_file;
 
 /// Attempts without a further byte after which a transfer is given up.
 const ATTEMPTS: u32 = 5;
@@ -177,6 +178,26 @@ pub(super) fn fetch(
     fs::rename(&unfinished.path, path).map_err(super::disk(&unfinished.path))
 }
 
+/// The SHA-256 of a regular file, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    hexadecimal_digest(&mut input_file::open(path)?)
+}
+
+fn hexadecimal_digest(stream: &mut impl Read) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            count => digest.update(&buffer[..count]),
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A file under way. The caller holds a lock that keeps a second process from writing to it.
 struct Unfinished {
     path: PathBuf,
@@ -301,17 +322,8 @@ impl Unfinished {
         }
         self.file.sync_all().map_err(self.disk(size))?;
         let Some(expected) = sha256 else { return Ok(()) };
-        let mut digest = Sha256::new();
         self.file.seek(SeekFrom::Start(0)).map_err(self.disk(size))?;
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let count = self.file.read(&mut buffer).map_err(self.disk(size))?;
-            if count == 0 {
-                break;
-            }
-            digest.update(&buffer[..count]);
-        }
-        let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hexadecimal_digest(&mut self.file).map_err(self.disk(size))?;
         if found.starts_with(&expected.to_lowercase()) {
             return Ok(());
         }

@@ -47,6 +47,9 @@ pub use self::{
     },
 };
 
+/// The directory of pictures, in the data directory.
+const FRAMES: &str = "frames";
+
 /// Where the ends of jobs go: those of this program into its store, those of a worker to whoever
 /// asked for them.
 #[async_trait]
@@ -148,7 +151,7 @@ impl Store {
         let blocking = directory.to_owned();
         let (lock, blobs) = tokio::task::spawn_blocking(move || {
             let lock = lock(&blocking)?;
-            Ok::<_, StoreError>((lock, Blobs::open(blocking.join("frames"))?))
+            Ok::<_, StoreError>((lock, Blobs::open(blocking.join(FRAMES))?))
         })
         .await
         .map_err(|error| StoreError::Database(error.to_string()))??;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::StoreError;
+use super::{FRAMES, StoreError};
 
 /// What a probe writes: as much as a small result.
 static BLOCK: [u8; 64 << 10] = [0x5a; 64 << 10];
@@ -43,17 +43,22 @@ impl Place {
         }
     }
 
-    /// Writes a block beside the database and waits until it is on the disk.
+    /// Writes a block beside the database and one beside the pictures, which may lie on another
+    /// disk, and waits until they are there.
     pub(super) fn probe(&self) -> Result<(), StoreError> {
         self.check()?;
-        let failed = |error: std::io::Error| StoreError::directory(&self.directory, &error);
-        let written = || -> std::io::Result<()> {
-            let mut file = tempfile::tempfile_in(&self.directory)?;
-            file.write_all(&BLOCK)?;
-            file.sync_all()
-        };
-        written().map_err(failed)?;
-        // The directory itself takes part in every file that is made.
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)
+        for directory in [&self.directory, &self.directory.join(FRAMES)] {
+            let written = || -> std::io::Result<()> {
+                // Pictures make theirs anew, too.
+                std::fs::create_dir_all(directory)?;
+                let mut file = tempfile::tempfile_in(directory)?;
+                file.write_all(&BLOCK)?;
+                file.sync_all()?;
+                // The directory itself takes part in every file that is made.
+                File::open(directory)?.sync_all()
+            };
+            written().map_err(|error| StoreError::directory(directory, &error))?;
+        }
+        Ok(())
     }
 }

@@ -264,3 +264,17 @@ async fn after_a_transaction_that_sqlite_ended_by_itself_what_is_accepted_is_dur
     store.settle(&job.id, &ending()).await.unwrap();
     assert_eq!(store.find(&job.id).await.unwrap().unwrap().state, JobState::Finished);
 }
+
+#[tokio::test]
+async fn it_is_told_when_pictures_have_no_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    store.probe().await.unwrap();
+    let frames = directory.path().join("frames");
+    std::fs::remove_dir_all(&frames).unwrap();
+    store.probe().await.unwrap();
+    std::fs::remove_dir_all(&frames).unwrap();
+    std::fs::write(&frames, "in the way").unwrap();
+    let error = store.probe().await.unwrap_err().to_string();
+    assert!(error.contains("frames"), "{error}");
+}

@@ -10,7 +10,7 @@ use yew::prelude::*;
 use super::help;
 use crate::{
     api,
-    hooks::{Key, random_below, use_keys},
+    hooks::{Key, is_composing, random_below, use_keys},
     state::{
         glossary::Term,
         words::{self, counted},
@@ -122,8 +122,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         let (found, active, open, close, choose) =
             (found.clone(), active.clone(), open.clone(), close.clone(), choose.clone());
         Callback::from(move |event: KeyboardEvent| {
-            // The keys of a composition (Chinese, Japanese, Korean…) choose signs, not classes.
-            if event.is_composing() || event.key() == "Process" {
+            // The keys of a composition choose signs, not classes.
+            if is_composing(&event) {
                 return;
             }
             let last = found.len().min(SHOWN).saturating_sub(1);

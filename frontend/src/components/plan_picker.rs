@@ -8,7 +8,7 @@ use yew::prelude::*;
 
 use super::{explain, help, plan_builder::PlanBuilderProps, tools::use_tools};
 use crate::{
-    hooks::use_backend,
+    hooks::{is_composing, use_backend},
     state::{
         cost::{Budget, Offer, within},
         custom_plan::{CustomPlan, Problem},
@@ -179,7 +179,7 @@ fn draw_budget(typed: &UseStateHandle<String>, offers: &[Offer], props: &PlanPic
     let onkeydown = {
         let choose = choose.clone();
         Callback::from(move |event: KeyboardEvent| {
-            if event.key() != "Enter" || event.is_composing() {
+            if event.key() != "Enter" || is_composing(&event) {
                 return;
             }
             event.prevent_default();

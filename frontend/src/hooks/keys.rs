@@ -57,8 +57,7 @@ impl Key {
         if event.ctrl_key() || event.alt_key() || event.meta_key() || event.default_prevented() {
             return None;
         }
-        // The keys that end a composition (Chinese, Japanese, Korean…) belong to it.
-        if event.is_composing() || event.key() == "Process" {
+        if is_composing(event) {
             return None;
         }
         let key = Self::named(&event.key(), &event.code())?;
@@ -83,7 +82,8 @@ impl Key {
         let is_foreign = key.chars().count() == 1 && !key.is_ascii();
         let sign = match code.strip_prefix("Key").filter(|_| is_foreign) {
             Some(letter) => letter.to_lowercase(),
-            None if is_foreign && code == "Slash" => "/".to_owned(),
+            // On a Russian layout the key that has both signs makes a full stop.
+            None if code == "Slash" && (is_foreign || key == ".") => "/".to_owned(),
             None if key.len() == 1 => key.to_lowercase(),
             None => key.to_owned(),
         };
@@ -137,6 +137,21 @@ impl Key {
     }
 }
 
+/// Whether a key belongs to a composition (Chinese, Japanese, Korean…), the one that ends it
+/// included, which Safari tells by its number alone.
+pub(crate) fn is_composing(event: &KeyboardEvent) -> bool {
+    const OF_COMPOSITION: u32 = 229;
+    event.is_composing() || event.key() == "Process" || event.key_code() == OF_COMPOSITION
+}
+
+/// Whether it is Enter held down on a button, which the browser would press again and again.
+fn presses_again(event: &KeyboardEvent) -> bool {
+    let target = event.target().and_then(|target| target.dyn_into::<Element>().ok());
+    event.repeat()
+        && event.key() == "Enter"
+        && target.is_some_and(|target| matches!(target.tag_name().as_str(), "BUTTON" | "SUMMARY"))
+}
+
 /// Whether single letters are keys of the page.
 pub(crate) fn letters_are_keys() -> bool {
     preference(LETTERS).as_deref() != Some("off")
@@ -160,6 +175,9 @@ pub(crate) fn use_keys(heard: Callback<Key, bool>) {
             let options = gloo_events::EventListenerOptions::enable_prevent_default();
             EventListener::new_with_options(&document, "keydown", options, move |event| {
                 let Some(event) = event.dyn_ref::<KeyboardEvent>() else { return };
+                if presses_again(event) {
+                    return event.prevent_default();
+                }
                 let Some(key) = Key::of(event) else { return };
                 let heard = latest.borrow().clone();
                 if heard.emit(key) {
@@ -186,6 +204,8 @@ mod tests {
             ("ρ", "KeyR", Some(Key::NewSeed)),
             ("с", "KeyC", Some(Key::Compare)),
             ("Enter", "NumpadEnter", Some(Key::Generate)),
+            (".", "Slash", Some(Key::Search)),
+            (".", "Period", None),
             ("?", "Minus", Some(Key::List)),
             ("x", "KeyR", None),
             ("й", "KeyQ", None),

@@ -34,7 +34,7 @@ pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{
     focus_main, has_lost_focus, has_main_focus, open_place, use_closing_by_focus,
 };
-pub(crate) use keys::{Key, keep_letters, letters_are_keys, use_keys};
+pub(crate) use keys::{Key, is_composing, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{
     keep_comparison, keep_preference, kept_comparison, owner_token, preference, preference_names,
     random_below,

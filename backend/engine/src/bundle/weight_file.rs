@@ -257,8 +257,9 @@ impl<'a> TensorDictionary<'a> {
         })
     }
 
-    /// Takes off what stands before every name, so that one of `anchors` is among them: names that
-    /// the network surely has. Whether one is.
+    /// Takes off what stands before the name of every tensor, so that one of `anchors` is among
+    /// them: names that the network surely has. Whether one is. What counts steps or averages beside
+    /// them (as `n_averaged` of PyTorch's averaged models) is none of the network's, and goes.
     pub fn unwrap_names(&mut self, anchors: &[&str]) -> bool {
         let names = || self.entries.iter().map(|(name, _)| *name);
         if names().any(|name| anchors.contains(&name)) {
@@ -269,13 +270,25 @@ impl<'a> TensorDictionary<'a> {
                 .iter()
                 .find_map(|anchor| name.strip_suffix(anchor).filter(|prefix| prefix.ends_with('.')))
         });
-        match prefix {
-            Some(prefix) if names().all(|name| name.starts_with(prefix)) => {
-                self.prefix = prefix.to_owned();
-                true
+        let Some(prefix) = prefix.map(str::to_owned) else { return false };
+        let is_counter = |entry: &FileEntry<'_>| match entry {
+            FileEntry::Pickled(item) => {
+                !item.is_tensor()
+                    || item.tensor("").is_ok_and(|tensor| {
+                        tensor.is_some_and(|tensor| tensor.shape().iter().product::<usize>() == 1)
+                    })
             }
-            _ => false,
+            FileEntry::Plain(_, info) => info.shape.iter().product::<usize>() == 1,
+        };
+        let is_other = |(name, entry): &&(&str, FileEntry<'_>)| {
+            !name.starts_with(&prefix) && !is_counter(entry)
+        };
+        if self.entries.iter().find(is_other).is_some() {
+            return false;
         }
+        self.entries.retain(|(name, _)| name.starts_with(&prefix));
+        self.prefix = prefix;
+        true
     }
 
     /// What was taken off, in words; `None` if the file is the plain dictionary.
@@ -367,6 +380,28 @@ mod tests {
         let words = found[0].wrapping().unwrap();
         assert!(words.contains("state_dict") && words.contains("\"module.\""), "{words}");
         assert_eq!(found[0].tensor("b").unwrap().unwrap().shape(), [1]);
+    }
+
+    #[test]
+    fn what_counts_beside_averaged_weights_is_none_of_the_network_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.pth");
+        let tensor =
+            |sizes: &[usize]| Value::Tensor(TensorValue::contiguous("FloatStorage", "0", sizes));
+        let file = |entries: Vec<(&str, Value)>| {
+            let entries = entries.into_iter().map(|(name, value)| (name.into(), value)).collect();
+            write(&path, &Value::Dict(entries), &[("0".into(), vec![0; 8])]);
+            WeightFile::open(&path).unwrap()
+        };
+        let weights = || [("module.a.weight", tensor(&[2])), ("module.b", tensor(&[1]))];
+        let counters = [("n_averaged", tensor(&[])), ("epoch", Value::Int(3))];
+        let averaged = file(counters.into_iter().chain(weights()).collect());
+        let mut found = averaged.dictionaries();
+        assert!(found[0].unwrap_names(&["a.weight"]));
+        assert_eq!(found[0].names().collect::<Vec<_>>(), ["a.weight", "b"]);
+        // What has a tensor of its own beside them is another network.
+        let other = file(weights().into_iter().chain([("c.weight", tensor(&[2]))]).collect());
+        assert!(!other.dictionaries()[0].unwrap_names(&["a.weight"]));
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub enum FrechetError {
     /// A number that is none.
     #[error("{0} has infinite numbers or ones that are not a number")]
     NotFinite(&'static str),
+    /// Numbers whose squares have no place in an f64.
+    #[error("the distance is too large for a number: features or statistics go beyond 1e150")]
+    TooLarge,
     /// A covariance that differs from its transpose.
     #[error(
         "the covariance is not symmetric: it differs from its transpose by {difference:.3e}, and \
@@ -145,7 +148,7 @@ impl Statistics {
     /// The distance to another set.
     ///
     /// # Errors
-    /// When the other one has another number of features.
+    /// When the other one has another number of features, or numbers are too large.
     pub fn distance(&self, other: &Self) -> Result<f64, FrechetError> {
         let (a, b) = (self.mean.size()[0], other.mean.size()[0]);
         if a != b {
@@ -158,6 +161,9 @@ impl Statistics {
             + squares(&self.factor)?
             + squares(&other.factor)?
             - 2.0 * common;
+        if !distance.is_finite() {
+            return Err(FrechetError::TooLarge);
+        }
         // Rounding may take equal sets just below zero.
         Ok(distance.max(0.0))
     }
@@ -191,6 +197,16 @@ mod tests {
         assert!(relative_error(a.distance(&b).unwrap(), expected) < 1e-6);
         assert!(relative_error(b.distance(&a).unwrap(), expected) < 1e-6);
         assert!(a.distance(&a).unwrap() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_number_is_no_distance() {
+        let a = reference("frechet.act_a");
+        let near = Statistics::of_features(&a).unwrap();
+        for factor in [1e154, 1e200] {
+            let far = Statistics::of_features(&(&a * factor));
+            assert!(far.and_then(|far| far.distance(&near)).is_err(), "{factor}");
+        }
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl Npz {
                     .into(),
             )),
             None if array.element_bytes().is_none() => Err(array.refuse(format!(
-                "it holds {:?}, which is no number type known here; save it as float64",
+                "it holds {:?}, which is no number type known here; save statistics as float64 and \
+                 pictures as uint8",
                 shown(&array.header.descr)
             ))),
             _ => Err(array.refuse(format!(

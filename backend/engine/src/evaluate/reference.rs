@@ -60,11 +60,8 @@ pub fn is_npz(path: &Path) -> bool {
         .extension()
         .is_some_and(|ending| ["npz", "npy"].iter().any(|name| ending.eq_ignore_ascii_case(name)));
     // Checkpoints are zip archives too, of other files.
-    named_so
-        || match Npz::open(path) {
-            Ok(archive) => archive.names().next().is_some(),
-            Err(_) => false,
-        }
+    let has_arrays = Npz::open(path).is_ok_and(|archive| archive.names().next().is_some());
+    has_arrays || named_so && Checkpoint::open(path).is_err()
 }
 
 impl Reference {

@@ -23,6 +23,7 @@ use var_dd_engine::{
     device::{device_name, kind_name, matrix_rate},
     ops::Ops,
     sample::{self, Sampler, cost, plan::Plan},
+    tensor_file,
 };
 
 use self::report::{HEADING, Report, Row};
@@ -30,9 +31,9 @@ use super::{
     model::{ModelArgs, PlanArgs, check_teacher},
     picture_file::write_whole,
 };
-use crate::outln;
 use crate::{
     generator::{BatchRequest, Generator, GeneratorEvent, PictureRequest, engine::Engine},
+    output,
     scheduler::encoded_bytes,
     usage_error::UsageError,
 };
@@ -161,6 +162,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if let Some(Other::Serve(args)) = &args.other {
         return serve::run(args);
     }
+    args.json.as_deref().map_or(Ok(()), tensor_file::check_place)?;
     let source = args.source()?;
     let config = source.config();
     let plans = args.plans(&source)?;
@@ -184,15 +186,12 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         graphs: 0,
         rows: Vec::new(),
     };
-    outln!(
-        "{} on {} in {}, {} threads; matrices of {side} multiply at {:.0} GFLOP/s",
-        report.model,
-        report.device,
-        report.dtype,
-        report.threads,
-        report.matrix_gflop_per_s
-    )?;
-    outln!("{HEADING}")?;
+    let is_kept = args.json.is_some();
+    let heading = format_args!(
+        "{} on {} in {}, {} threads; matrices of {side} multiply at {:.0} GFLOP/s\n{HEADING}",
+        report.model, report.device, report.dtype, report.threads, report.matrix_gflop_per_s
+    );
+    output::report(is_kept, heading)?;
     let progress = progress(plans.len() * args.bs.len() * (args.runs + args.warm_up) as usize);
     for (name, plan) in &plans {
         for &batch in &args.bs {
@@ -217,14 +216,17 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             let flops = flops * f64::from(batch);
             let memory = report::peak_memory_mb(device);
             let row = Row::of(name, batch, args.frames, &samples, flops, matrix_rate, memory);
-            progress.suspend(|| outln!("{}", row.line()))?;
+            progress.suspend(|| output::report(is_kept, format_args!("{}", row.line())))?;
             report.rows.push(row);
         }
     }
     progress.finish_and_clear();
     report.graphs = engine.graphs();
     if device.is_cuda() {
-        outln!("{} captured graphs in use (--cuda-graphs off does without)", report.graphs)?;
+        let graphs = report.graphs;
+        let words =
+            format_args!("{graphs} captured graphs in use (--cuda-graphs off does without)");
+        output::report(is_kept, words)?;
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report)?;

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     commands::{model::ModelArgs, picture_file::write_whole},
-    outln,
+    output,
     usage_error::UsageError,
 };
 
@@ -227,7 +227,8 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
         offline: offline.rows,
         rows: Vec::new(),
     };
-    outln!(
+    let is_kept = args.json.is_some();
+    let heading = format_args!(
         "{} on {} in {}, {:?}, served at {} on {} cores{}",
         report.model,
         report.device,
@@ -236,17 +237,16 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
         server.address,
         report.cores,
         report.processor.as_ref().map(|name| format!(" of {name}")).unwrap_or_default()
-    )?;
+    );
+    output::report(is_kept, heading)?;
     for row in &report.offline {
-        outln!(
+        let line = format_args!(
             "offline, batch {}: {:.2} pictures per second, first frame {:.1} ms, last {:.1} ms",
-            row.batch,
-            row.pictures_per_s,
-            row.first_frame_ms,
-            row.last_frame_ms
-        )?;
+            row.batch, row.pictures_per_s, row.first_frame_ms, row.last_frame_ms
+        );
+        output::report(is_kept, line)?;
     }
-    outln!("{HEADING}")?;
+    output::report(is_kept, format_args!("{HEADING}"))?;
     let alone = report.offline.first().map_or(1.0, |row| row.pictures_per_s);
     let rates = if args.rate.is_empty() { vec![alone * CALM] } else { args.rate.clone() };
     let closed = args.clients.iter().map(|&clients| Arrivals::Closed(clients));
@@ -262,7 +262,7 @@ pub(super) fn run(args: &ServeBenchArgs) -> anyhow::Result<()> {
             })?;
             seed += u64::from(args.jobs);
             let row = args.row(&report, &server, arrivals, busy, &outcomes)?;
-            outln!("{}", row.line())?;
+            output::report(is_kept, format_args!("{}", row.line()))?;
             report.rows.push(row);
         }
     }

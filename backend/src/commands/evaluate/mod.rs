@@ -19,6 +19,7 @@ use var_dd_engine::{
         features::{FeatureNetwork, InceptionFeatures},
         npz::write_tensors,
     },
+    tensor_file,
     train::judge_features::JudgeFeatures,
 };
 
@@ -237,6 +238,7 @@ impl Compared {
 /// When pictures, reference or weights are not what they should be (nothing is written then), or a
 /// file cannot be written.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    args.save_statistics.as_deref().map_or(Ok(()), tensor_file::check_place)?;
     let compared = args.compared.resolve()?;
     let device = args.model.network.open()?.device();
     match &args.pictures {
@@ -287,6 +289,7 @@ impl EvaluateArgs {
 
     fn report(&self, title: &str, scorer: &Scorer<'_>, tally: &Tally) -> anyhow::Result<Scores> {
         let scores = scorer.scores(tally)?;
+        report::write(&self.output, title, &scores, tally)?;
         if let Some(path) = &self.save_statistics {
             let pooled = tally.pooled.covariance()?;
             let spatial = tally.spatial.as_ref().map(|spatial| spatial.covariance()).transpose()?;
@@ -296,7 +299,6 @@ impl EvaluateArgs {
             }
             write_whole_with(path, |file| write_tensors(std::io::BufWriter::new(file), &tensors))?;
         }
-        report::write(&self.output, title, &scores, tally)?;
         print(&scores)?;
         outln!("{}", self.output.join("scores.html").display())?;
         Ok(scores)

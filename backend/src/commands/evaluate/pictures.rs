@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::{self, File},
+    fs,
     io::BufReader,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -15,7 +15,10 @@ use std::{
 use anyhow::{Context, bail};
 use image::{ColorType, ImageDecoder, ImageReader, RgbImage};
 use tch::{Kind, Tensor};
-use var_dd_engine::evaluate::npz::{Npz, PictureReader};
+use var_dd_engine::{
+    evaluate::npz::{Npz, PictureReader},
+    input_file,
+};
 
 use super::jpeg_end;
 
@@ -226,8 +229,8 @@ impl Listing {
 }
 
 fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
-    let reader = ImageReader::open(path)
-        .and_then(|reader: ImageReader<BufReader<File>>| reader.with_guessed_format());
+    let reader = input_file::open(path)
+        .and_then(|file| ImageReader::new(BufReader::new(file)).with_guessed_format());
     let reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
     reader.into_decoder().with_context(|| format!("{} is not a whole picture", path.display()))
 }
@@ -257,7 +260,8 @@ fn colours(colours: ColorType) -> &'static str {
 }
 
 fn decode_one(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut file =
+        input_file::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let ends = jpeg_end::is_whole(&mut BufReader::new(&mut file));
     if !ends.with_context(|| format!("cannot read {}", path.display()))? {
         bail!(

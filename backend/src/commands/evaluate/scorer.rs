@@ -26,7 +26,7 @@ use super::{
     target::{AboutTarget, Target},
 };
 use crate::generator::engine::Engine;
-use crate::outln;
+use crate::mention;
 
 /// The share of the time that checkpoints may take: one part in this many.
 const CHECKPOINT_SHARE: u32 = 50;
@@ -110,7 +110,7 @@ impl Scorer<'_> {
             progress.advance(chunk.size()[0] as usize);
             Ok(ControlFlow::Continue(()))
         })?;
-        outln!("{}", progress.finish())?;
+        mention!("{}", progress.finish())?;
         Ok(tally)
     }
 
@@ -154,7 +154,7 @@ impl Scorer<'_> {
                 Ok(ControlFlow::Continue(()))
             })?;
         }
-        outln!("{}", progress.finish())?;
+        mention!("{}", progress.finish())?;
         Ok(tally)
     }
 
@@ -162,7 +162,8 @@ impl Scorer<'_> {
     fn extend_curve(&self, tally: &mut Tally, total: usize) -> anyhow::Result<()> {
         let last = tally.curve.last().map_or(0, |point| point.pictures);
         let step = total as f64 / self.curve_points.max(1) as f64;
-        let due = (1..self.curve_points)
+        let first = (last.max(1) as f64 / step) as usize;
+        let due = (first.max(1)..self.curve_points)
             .map(|k| (k as f64 * step).ceil() as u64)
             .find(|&due| due > last.max(1));
         if due.is_some_and(|due| due <= tally.pictures) && tally.pictures < total as u64 {

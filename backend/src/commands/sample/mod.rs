@@ -123,6 +123,11 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read the weights in {}", directory.display()))?;
     let task = Task { args, series: &series, parameters };
     let side = bundle.config.image_size() as usize;
+    if let Some(path) = args.npz.as_ref().filter(|path| path.is_dir()) {
+        let path = path.display();
+        let reason = format!("--npz is {path}, a directory; give the name of a file");
+        return Err(UsageError(reason).into());
+    }
     match &args.npz {
         None => task.to_folder(&Folder::new(&args.sample_dir, &series, &bundle.config)),
         Some(path) => task.to_archive(path, &Archive::new(path, &series, side)),

@@ -16,10 +16,18 @@ use crate::{
     weights::{first_not_finite, number_at},
 };
 
-/// Checks a place where a bundle may go: nothing, or an empty directory.
+/// How names of directories begin in which a bundle is written.
+const UNFINISHED: &str = ".var-dd-convert-";
+
+/// Checks a place where a bundle may go: nothing, or an empty directory. What a conversion that was
+/// killed has left there is nothing.
 pub(super) fn check(path: &Path) -> Result<(), String> {
+    let is_unfinished = |entry: &io::Result<fs::DirEntry>| {
+        let name = entry.as_ref().map(fs::DirEntry::file_name);
+        name.is_ok_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()))
+    };
     match fs::read_dir(path) {
-        Ok(mut entries) => match entries.next() {
+        Ok(mut entries) => match entries.find(|entry| !is_unfinished(entry)) {
             None => Ok(()),
             Some(_) => {
                 Err("there is something here already; give another --output, or remove it first"
@@ -49,8 +57,11 @@ pub(super) fn write(
         place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     };
     let made = Made::directories(parent).map_err(failed)?;
+    if is_there {
+        remove_unfinished(place);
+    }
     let directory = tempfile::Builder::new()
-        .prefix(".var-dd-convert-")
+        .prefix(UNFINISHED)
         .permissions(directory_permissions())
         .tempdir_in(parent)
         .map_err(failed)?;
@@ -80,6 +91,17 @@ pub(super) fn write(
     }
     made.keep();
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+}
+
+/// Removes what conversions that were killed have left in their output. In the directory above it
+/// another one may be at work, here none is: it would have refused the place.
+fn remove_unfinished(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Moves files from one directory to another, all or none; `config.json`, by which a bundle is

@@ -418,8 +418,12 @@ fn an_output_that_is_in_use_is_left_alone() {
     assert!(error.contains("there is something here already"), "{error}");
     assert_eq!(fs::read_dir(&conversion.output).unwrap().count(), 1);
     fs::remove_file(conversion.output.join("note")).unwrap();
+    // What a conversion that was killed left there is nobody's.
+    let unfinished = conversion.output.join(".var-dd-convert-abc");
+    fs::create_dir(&unfinished).unwrap();
+    fs::write(unfinished.join("student.safetensors"), "half").unwrap();
     fixture.convert(&conversion).unwrap();
-    assert!(Bundle::open(&conversion.output).is_ok());
+    assert!(Bundle::open(&conversion.output).is_ok() && !unfinished.exists());
 }
 
 #[test]
