@@ -76,6 +76,18 @@ def test_a_plan_of_ones_own_and_a_kept_result(client):
     assert drawn.job.id in [result["id"] for result in client.recent()]
 
 
+def test_both_clients_tell_of_results_alike(client, shared_server):
+    job = client.draw("snowman", seed=6).job
+
+    async def told():
+        async with AsyncClient(shared_server.url) as other:
+            return await other.view(job), await other.view(job.id), await other.recent(1)
+
+    view, by_id, recent = asyncio.run(told())
+    assert view == by_id == client.view(job) and view["state"] == "finished"
+    assert recent == client.recent(1)
+
+
 def test_a_walk_is_an_animation_the_same_by_both_clients(client, shared_server):
     corners = [("snowman", 5), ("house", 7)]
     points = [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.5, 0.5]]

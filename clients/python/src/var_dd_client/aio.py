@@ -132,6 +132,14 @@ class AsyncClient:
         """A job with all its frames; waits for its end."""
         return await self._finish(Conversation(self._address, request=None, job=self._job(job)))
 
+    async def view(self, job: Job | str) -> dict[str, Any]:
+        """A job as ``GET /api/results/{id}`` tells of it."""
+        return (await self._ask("GET", f"api/results/{self._job(job).id}")).json()
+
+    async def recent(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest finished results of everybody."""
+        return (await self._ask("GET", f"api/results?limit={limit}")).json()["results"]
+
     async def cancel(self, job: Job) -> None:
         """Stops a job of one's own."""
         await self._own("POST", f"api/results/{job.id}/cancel", job)
