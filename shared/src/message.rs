@@ -34,6 +34,7 @@ pub enum ClientMessage {
         /// Chosen by the client, to tell answers apart.
         tag: u32,
         /// What to draw: its first picture.
+        #[serde(deserialize_with = "crate::object::object")]
         request: GenerateRequest,
     },
     /// Stops a job: its owner only.

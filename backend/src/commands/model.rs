@@ -121,9 +121,10 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
     seed.ok_or_else(|| format!("seeds are whole numbers from 0 to {MAX_SEED}"))
 }
 
-/// A count as typed.
+/// A count of codewords as typed. Beyond those that there can be, all are meant.
 pub(super) fn count(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "it must be a whole number, 0 or more".to_owned())
+    let count = text.parse::<u64>().map_err(|_| "it must be a whole number, 0 or more".to_owned());
+    count.map(|count| count.try_into().unwrap_or(u32::MAX))
 }
 
 impl PlanArgs {

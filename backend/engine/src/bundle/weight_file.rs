@@ -387,7 +387,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.pth");
         let tensor =
-            |sizes: &[usize]| Value::Tensor(TensorValue::contiguous("FloatStorage", "0", sizes));
+            |sizes: &[i64]| Value::Tensor(TensorValue::contiguous("FloatStorage", "0", sizes));
         let file = |entries: Vec<(&str, Value)>| {
             let entries = entries.into_iter().map(|(name, value)| (name.into(), value)).collect();
             write(&path, &Value::Dict(entries), &[("0".into(), vec![0; 8])]);

@@ -120,6 +120,9 @@ pub enum ConfigError {
 /// Largest number of anything that a size counts; keeps products of sizes far from overflow.
 const MAX_SIZE: i64 = 1 << 20;
 
+/// Most tokens of a picture: attention's masks have as many rows and columns.
+pub(crate) const MAX_TOKENS: i64 = 16_384;
+
 impl Config {
     /// Reads and checks `config.json` in `directory`.
     ///
@@ -196,6 +199,10 @@ impl Config {
                 format!("{sides:?}"),
                 "two or more increasing sides from 1 to at most 256",
             );
+        }
+        if self.tokens() > MAX_TOKENS {
+            let bound = format!("scales of at most {MAX_TOKENS} tokens in all");
+            return size("patch_nums", format!("{sides:?}"), &bound);
         }
         let counts = [
             ("vocabulary", self.vocabulary),

@@ -575,14 +575,18 @@ impl Recipe {
         }
         if self.vae.held_out < 2
             || self.teacher.held_out < 1
+            || self.student.held_out < 1
             || self.judge.held_out < 2
             || self.vae.revive_every == 0
         {
             return refuse(
-                "vae.held_out and judge.held_out must be at least 2, teacher.held_out \
-                and vae.revive_every at least 1"
+                "vae.held_out and judge.held_out must be at least 2, teacher.held_out, \
+                 student.held_out and vae.revive_every at least 1"
                     .into(),
             );
+        }
+        if let Err(error) = self.trajectories.guidance.validate() {
+            return refuse(format!("trajectories.guidance: {error}"));
         }
         let TrajectoryRecipe { pairs, shard, batch, flow_steps, .. } = self.trajectories;
         if pairs <= self.student.held_out || shard == 0 || batch == 0 || flow_steps < 2 {

@@ -6,6 +6,7 @@
 //! found; it appears whole or not at all.
 
 use std::{
+    cmp::Ordering,
     collections::HashMap,
     fs,
     io::ErrorKind,
@@ -112,11 +113,19 @@ fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u32 {
     hasher.finalize()
 }
 
+/// What a shard says that it was made with.
+fn settings_of(bytes: &[u8]) -> Option<Value> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+    serde_json::from_str(metadata.metadata().as_ref()?.get(SETTINGS)?).ok()
+}
+
 /// What is wrong with a shard.
 #[derive(Debug, PartialEq, Eq)]
 enum Flaw {
     Absent,
     Damaged(String),
+    /// It is sound and has fewer pictures than are wanted now.
+    Short(String),
     OtherSettings(Vec<String>),
 }
 
@@ -182,6 +191,11 @@ impl Shards {
                     ));
                     missing.push(file);
                 }
+                Err(Flaw::Short(reason)) => {
+                    let path = self.path(file);
+                    watch.tell(&format!("{} {reason} and is made again", path.display()));
+                    missing.push(file);
+                }
                 Err(Flaw::OtherSettings(changes)) => {
                     return Err(TrainError::OtherSettings { path: self.path(file), changes });
                 }
@@ -210,6 +224,17 @@ impl Shards {
         Ok(Outcome::Done)
     }
 
+    /// With shards in whatever number type they were made: pairs are worth the same in each, and what
+    /// is fastest for a teacher that draws need not be for a student that learns.
+    pub fn in_any_dtype(mut self) -> Self {
+        let there = fs::read(self.path(0)).ok().and_then(|bytes| settings_of(&bytes));
+        let found = there.and_then(|settings| settings.get("dtype").cloned());
+        if let (Some(dtype), Some(found)) = (self.settings.get_mut("dtype"), found) {
+            *dtype = found;
+        }
+        self
+    }
+
     /// Every picture of every shard.
     ///
     /// # Errors
@@ -232,6 +257,10 @@ impl Shards {
                     );
                     return Err(TrainError::Missing { path, advice });
                 }
+                Err(Flaw::Short(reason)) => {
+                    let advice = format!("it {reason}; `var-dd train {command}` makes the others");
+                    return Err(TrainError::Missing { path, advice });
+                }
                 Err(Flaw::OtherSettings(changes)) => {
                     return Err(TrainError::OtherSettings { path, changes });
                 }
@@ -243,13 +272,34 @@ impl Shards {
     fn read_file(&self, file: u64) -> Result<Result<Pairs, Flaw>, TrainError> {
         let path = self.path(file);
         match fs::read(&path) {
-            Ok(bytes) => Ok(self.parse(&bytes, self.pictures(file).count())),
+            Ok(bytes) => Ok(self.parse(&bytes).and_then(|pairs| self.as_many(file, pairs))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(Flaw::Absent)),
             Err(source) => Err(TrainError::Read { path, source }),
         }
     }
 
-    fn parse(&self, bytes: &[u8], expected: usize) -> Result<Pairs, Flaw> {
+    /// As many pictures as a file is to have now.
+    fn as_many(&self, file: u64, mut pairs: Pairs) -> Result<Pairs, Flaw> {
+        let (found, expected) = (pairs.len(), self.pictures(file).count());
+        let is_last = |file: u64| !self.path(file + 1).exists();
+        match found.cmp(&expected) {
+            Ordering::Equal => Ok(pairs),
+            // Fewer are wanted in all than there are.
+            Ordering::Greater if file + 1 == self.files() => {
+                drop(pairs.split_off(expected));
+                Ok(pairs)
+            }
+            // More are wanted in all than there were.
+            Ordering::Less if is_last(file) => {
+                Err(Flaw::Short(format!("has {found} of {expected} pictures")))
+            }
+            _ => Err(Flaw::OtherSettings(vec![format!(
+                "pictures in a file was {found} and is {expected}"
+            )])),
+        }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Pairs, Flaw> {
         let damaged = |reason: &str| Flaw::Damaged(reason.to_owned());
         let text = |error: safetensors::SafeTensorError| Flaw::Damaged(error.to_string());
         let file = SafeTensors::deserialize(bytes).map_err(text)?;
@@ -268,19 +318,19 @@ impl Shards {
         if header(CHECKSUM).as_ref() != Some(&sum) {
             return Err(damaged("its checksum is not that of its contents"));
         }
-        let settings: Value = header(SETTINGS)
-            .and_then(|settings| serde_json::from_str(&settings).ok())
+        let settings = settings_of(bytes)
             .ok_or_else(|| damaged("its header does not say what it was made with"))?;
         let changes = differences("", &settings, &self.settings);
         if !changes.is_empty() {
             return Err(Flaw::OtherSettings(changes));
         }
         let [labels, seeds, codes] = parts;
+        let count = labels.1.first().copied().unwrap_or_default();
         let shapes = [(labels.0, labels.1), (seeds.0, seeds.1), (codes.0, codes.1)];
         let right = [
-            (Dtype::I64, vec![expected]),
-            (Dtype::U64, vec![expected, 2]),
-            (Dtype::U16, vec![expected, self.tokens]),
+            (Dtype::I64, vec![count]),
+            (Dtype::U64, vec![count, 2]),
+            (Dtype::U16, vec![count, self.tokens]),
         ];
         if shapes != right {
             return Err(Flaw::Damaged(format!("it holds {shapes:?} and should hold {right:?}")));
@@ -426,6 +476,45 @@ mod tests {
             assert_eq!(watch.1[1], "begin 6");
             assert_eq!(shards.read("x").unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn shards_of_another_number_type_are_read_where_that_does_not_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |dtype: &str| Shards {
+            settings: json!({"teacher": 7, "dtype": dtype}),
+            ..shards(directory.path())
+        };
+        assert_eq!(of("bf16").in_any_dtype().settings["dtype"], "bf16", "there is none yet");
+        of("f32").fill("x", 4, &mut StopAt(99, Vec::new()), make).unwrap();
+        assert!(of("bf16").read("x").is_err());
+        assert_eq!(of("bf16").in_any_dtype().read("x").unwrap(), of("f32").read("x").unwrap());
+        assert_eq!(of("bf16").in_any_dtype().settings, of("f32").settings);
+    }
+
+    #[test]
+    fn other_numbers_of_pictures_use_what_is_there_and_other_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |total, per_file| Shards { total, per_file, ..shards(directory.path()) };
+        let mut watch = StopAt(99, Vec::new());
+        of(10, 4).fill("x", 4, &mut watch, make).unwrap();
+        assert_eq!(of(9, 4).read("x").unwrap().len(), 9);
+        let error = of(12, 4).read("x").unwrap_err().to_string();
+        assert!(error.contains("has 2 of 4 pictures") && !error.contains("damaged"), "{error}");
+        let before = fs::read(directory.path().join("00001.safetensors")).unwrap();
+        for per_file in [3, 5] {
+            let other = of(10, per_file);
+            for error in [
+                other.fill("x", 4, &mut StopAt(99, Vec::new()), make).unwrap_err(),
+                other.read("x").unwrap_err(),
+            ] {
+                let expected = format!("pictures in a file was 4 and is {per_file}");
+                assert!(error.to_string().contains(&expected), "{error}");
+            }
+        }
+        of(12, 4).fill("x", 4, &mut StopAt(99, Vec::new()), make).unwrap();
+        assert_eq!(of(12, 4).read("x").unwrap().len(), 12);
+        assert_eq!(fs::read(directory.path().join("00001.safetensors")).unwrap(), before);
     }
 
     #[test]

@@ -164,6 +164,17 @@ impl Stage<'_> {
     }
 }
 
+impl Stage<'_> {
+    /// Whether an earlier call has come to its end.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::find`].
+    pub(super) fn is_done(&self) -> Result<bool, TrainError> {
+        let found = Checkpoint::find(&self.file("checkpoint.safetensors"), &self.settings)?;
+        Ok(found.is_some_and(|found| found.step >= self.run.steps))
+    }
+}
+
 /// Where a stage of a run keeps its files.
 pub(super) fn stage_directory(run: &Path, stage: &str) -> PathBuf {
     run.join(stage)

@@ -49,7 +49,7 @@ pub fn train(
     let config = recipe.config();
     let model = model_directory(&place.directory);
     let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
-    let shards = source.shards(&place.directory.join("trajectories"));
+    let shards = source.shards(&place.directory.join("trajectories")).in_any_dtype();
     drop(source);
     let teacher = product::load_teacher(&model, place, &config, place.kind)?;
     let mut pairs = shards.read("trajectories")?;

@@ -68,6 +68,9 @@ pub fn train(
     });
     let stream = stream(recipe, &config);
     let held_out = stream.held_out().draw(0, recipe.vae.held_out)?;
+    let path = product::model_directory(&place.directory).join("vae.safetensors");
+    // What is there then may have a decoder that has learned on.
+    let is_there = stage.is_done()? && path.exists();
     let weights = stage.run(watch, |begin| {
         Ok(VaeLesson {
             recipe: recipe.clone(),
@@ -80,11 +83,8 @@ pub fn train(
             likeness,
         })
     })?;
-    if let Some(weights) = &weights {
-        product::write_half(
-            &product::model_directory(&place.directory).join("vae.safetensors"),
-            weights,
-        )?;
+    if let Some(weights) = weights.as_ref().filter(|_| !is_there) {
+        product::write_half(&path, weights)?;
         product::write_config(&place.directory, &config)?;
     }
     Ok(outcome(weights))

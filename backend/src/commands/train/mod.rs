@@ -19,7 +19,10 @@ use var_dd_engine::{
     },
 };
 
+use var_dd_protocol::MAX_SEED;
+
 use self::stages::Stages;
+use super::model;
 use crate::outln;
 use crate::{device_args::NetworkArgs, usage_error::UsageError};
 
@@ -77,7 +80,7 @@ struct RecipeArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     recipe: Option<PathBuf>,
     /// Seed of all randomness [default: the recipe's].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = model::seed)]
     seed: Option<u64>,
     /// Run two steps of each stage with just the data for them, to see that all of it works here.
     #[arg(long)]
@@ -160,6 +163,11 @@ impl RecipeArgs {
         if let Some(seed) = self.seed {
             recipe.seed = seed;
         }
+        if recipe.seed > MAX_SEED {
+            let seed = recipe.seed;
+            let reason = format!("the recipe's seed is {seed}; it must be at most {MAX_SEED}");
+            return Err(UsageError(reason).into());
+        }
         if self.rehearse {
             recipe = recipe.rehearsal();
         }
@@ -169,6 +177,17 @@ impl RecipeArgs {
 }
 
 impl PlaceArgs {
+    /// Refuses `--start` where nothing begins with it.
+    fn without_start(&self, why: &str) -> Result<(), UsageError> {
+        match &self.start {
+            Some(start) => {
+                let start = start.display();
+                Err(UsageError(format!("--start is {start}, and {why}; leave it out")))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn open(&self) -> anyhow::Result<Workplace> {
         let ops = self.network.open()?;
         if self.network.dtype() == DtypeChoice::F16 {
@@ -207,7 +226,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         Stage::Teacher(args) => args.stage(teacher::train),
         Stage::Student(args) => args.stage(student::train),
         Stage::Decoder(args) => args.stage(decoder::train),
-        Stage::Judge(args) => args.stage(judge::train),
+        Stage::Judge(args) => {
+            args.place.without_start("a judge begins anew, so that it knows no run")?;
+            args.stage(judge::train)
+        }
         Stage::All(args) => all(args),
     }
 }
@@ -285,6 +307,8 @@ fn trajectories(args: &TrajectoriesArgs) -> anyhow::Result<()> {
     if let Some((flag, value, least)) = least.iter().find(|(_, value, least)| value < least) {
         return Err(UsageError(format!("{flag} is {value}; it must be at least {least}")).into());
     }
+    settings.guidance.validate().map_err(|error| UsageError(error.to_string()))?;
+    args.run.place.without_start("trajectories are a teacher's: of the run, or of --model")?;
     let place = args.run.place.open()?;
     let mut progress = Stages::new();
     match &args.model {

@@ -10,6 +10,7 @@ use var_dd_engine::train::{
     write_sheet,
 };
 
+use super::model;
 use crate::outln;
 use crate::usage_error::UsageError;
 
@@ -34,12 +35,12 @@ pub(super) struct PicturesArgs {
     #[arg(
         long,
         value_name = "PIXELS",
-        default_value_t = 64,
+        default_value_t = 128,
         value_parser = value_parser!(u32).range(SIDES_U32),
     )]
     side: u32,
     /// Seed of the stream of pictures.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = model::seed)]
     seed: u64,
     /// Only this class, by number or name.
     #[arg(long, value_name = "CLASS")]

@@ -23,7 +23,7 @@ use super::{
     stages::Stages,
 };
 use crate::device_args::{DeviceArgs, NetworkArgs};
-use crate::{out, outln};
+use crate::{out, outln, usage_error::UsageError};
 
 /// Pictures of each way in the scores of a whole run.
 const RUN_PICTURES: u32 = 1600;
@@ -172,6 +172,7 @@ fn json(scores: &[Score]) -> anyhow::Result<String> {
 pub(super) fn verify_flow(args: &VerifyFlowArgs) -> anyhow::Result<()> {
     let place = workplace(&args.device.open()?, Kind::Float);
     let guidance = Guidance { cfg: args.cfg, top_k: args.top_k, top_p: args.top_p };
+    guidance.validate().map_err(|error| UsageError(error.to_string()))?;
     let recipe =
         TrajectoryRecipe { pairs: 1, shard: 1, batch: 1, flow_steps: DEFAULT_STEPS, guidance };
     let model = args.model.clone().unwrap_or_else(default_model);

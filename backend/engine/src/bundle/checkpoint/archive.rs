@@ -24,6 +24,18 @@ const MAX_PICKLE: u64 = 256 << 20;
 /// `0x1950a86a20f9469cfc6c`.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
+/// Whether a file begins as the old container does, in any protocol of pickles that has a number.
+fn is_legacy(start: &[u8]) -> bool {
+    let number = &LEGACY_MAGIC[2..];
+    let rest = match start {
+        [0x80, 2..=5, rest @ ..] => rest,
+        _ => return false,
+    };
+    // From protocol 4 on a frame with its length in eight bytes may be around it.
+    let framed = rest.strip_prefix(&[0x95]).and_then(|frame| frame.get(8..));
+    framed.unwrap_or(rest).starts_with(number)
+}
+
 /// An open checkpoint file.
 #[derive(Debug)]
 pub(super) struct Archive {
@@ -57,7 +69,7 @@ impl Archive {
         let start = input_file::start(&mut file).map_err(cannot)?;
         if start.starts_with(b"PK") {
             Self::open_zip(file, length)
-        } else if start.starts_with(LEGACY_MAGIC) {
+        } else if is_legacy(&start) {
             Self::open_legacy(file, length)
         } else if LEGACY_MAGIC.starts_with(&start) && !start.is_empty() {
             Err("it is cut off within its first bytes; copy or download it again".into())

@@ -15,7 +15,7 @@ use crate::{
     },
     input_file::listed,
     ops::Ops,
-    weights::{Problem, Weights, WeightsError, is_training_only},
+    weights::{Problem, Weights, WeightsError, is_training_only, number_at},
 };
 
 /// Which network of a model.
@@ -395,6 +395,18 @@ fn levels(dictionary: &TensorDictionary<'_>) -> Option<Vec<i64>> {
         }
         Dtype::I32 => {
             bytes.as_chunks::<4>().0.iter().map(|&level| i32::from_le_bytes(level).into()).collect()
+        }
+        Dtype::I16 => {
+            bytes.as_chunks::<2>().0.iter().map(|&level| i16::from_le_bytes(level).into()).collect()
+        }
+        Dtype::U8 | Dtype::I8 => bytes.iter().map(|&level| level.into()).collect(),
+        // Whoever made all of a checkpoint half precision made this so, too.
+        dtype @ (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+            let count = bytes.len() * 8 / dtype.bitsize();
+            let levels = (0..count).map(|at| number_at(dtype, &bytes, at));
+            levels
+                .map(|level| (level.fract() == 0.0).then_some(level as i64))
+                .collect::<Option<_>>()?
         }
         _ => return None,
     };

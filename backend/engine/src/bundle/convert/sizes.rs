@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::ConvertError;
 use crate::{
-    config::{RELEASED_NORM_GROUPS, TransformerConfig, VaeConfig},
+    config::{MAX_TOKENS, RELEASED_NORM_GROUPS, TransformerConfig, VaeConfig},
     input_file::listed,
 };
 
@@ -225,9 +225,9 @@ impl Model<'_> {
     pub(super) fn check_tokens(&self, sides: &[i64]) -> Result<(), ConvertError> {
         let tokens =
             sides.iter().try_fold(0_i64, |sum, side| side.checked_mul(*side)?.checked_add(sum));
-        let tokens = tokens.filter(|&tokens| tokens <= MAX_CHANNELS).ok_or_else(|| {
+        let tokens = tokens.filter(|&tokens| tokens <= MAX_TOKENS).ok_or_else(|| {
             ConvertError::Scales(format!(
-                "the scales {sides:?} have more than {MAX_CHANNELS} tokens, which is absurd"
+                "the scales {sides:?} have more than {MAX_TOKENS} tokens, which is absurd"
             ))
         })?;
         for (network, shapes, extra) in
