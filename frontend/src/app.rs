@@ -8,7 +8,7 @@ use crate::{
     components::{Header, KeysDialog, Notices, explanations},
     hooks::{
         BackendProvider, Key, SessionProvider, focus_main, open_place, use_backend,
-        use_closing_by_focus, use_keys, use_settings_of_address,
+        use_closing_by_focus, use_focus_after_press, use_keys, use_settings_of_address,
     },
     pages::{Fetched, Missing, Part, Playground, ResultPage},
     route::Route,
@@ -58,6 +58,7 @@ fn Frame() -> Html {
     }
     use_focus_of_place();
     use_closing_by_focus();
+    use_focus_after_press();
     let skip = Callback::from(|event: MouseEvent| {
         event.prevent_default();
         focus_main();

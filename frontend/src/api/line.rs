@@ -241,7 +241,7 @@ impl Line {
         self.dispatch.emit(Action::Connection(Connection::PlainHttp(PROXY_ADVICE.to_owned())));
         let until = now_ms() + PLAIN_HTTP_MS;
         let mut to_ask = self.conversation.without_socket();
-        while now_ms() < until || !self.conversation.watched().is_empty() {
+        while now_ms() < until || !to_ask.is_empty() || !self.conversation.watched().is_empty() {
             for message in std::mem::take(&mut to_ask) {
                 self.ask(message).await;
             }

@@ -66,7 +66,7 @@ pub(crate) fn KeysDialog(props: &KeysDialogProps) -> Html {
         <dialog ref={dialog} class="keys" data-testid="keys" aria-labelledby="keys-title" {onclose}>
             <h2 id="keys-title">{ "Settings and keys" }</h2>
             <label class="setting">
-                <span>{ "A new picture comes into focus with" }</span>
+                <span>{ "Coming into focus" }</span>
                 <select data-testid="hold-time" onchange={on_hold}>
                     { for HoldTime::ALL.into_iter().map(|choice| html! {
                         <option
@@ -84,7 +84,7 @@ pub(crate) fn KeysDialog(props: &KeysDialogProps) -> Html {
                     checked={*letters}
                     onchange={on_letters}
                 />
-                <span>{ "Single letters and signs are keys of the page" }</span>
+                <span>{ "Use single letters and signs as shortcuts" }</span>
             </label>
             <dl>
                 { for Key::LIST.iter().map(|(key, meaning)| html! {

@@ -71,6 +71,8 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
             if let Some(dialog) = dialog.cast::<HtmlDialogElement>() {
                 // It is in the document and closed, so that nothing can go wrong.
                 let _ = dialog.show_modal();
+                // As a whole: its first control would take the arrow keys for itself.
+                let _ = dialog.focus();
             }
         });
     }
@@ -108,15 +110,16 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                 return;
             }
             match event.key().as_str() {
+                "+" | "=" => step_zoom.emit(1),
+                "-" => step_zoom.emit(-1),
+                "p" | "P" => on_pixels.emit(!crisp),
+                _ if has_own_arrows(&event) => return,
                 "ArrowLeft" => step_scale.emit(-1),
                 "ArrowRight" => step_scale.emit(1),
                 "ArrowUp" | "PageUp" => step_picture.emit(-1),
                 "ArrowDown" | "PageDown" => step_picture.emit(1),
                 "Home" => step_scale.emit(isize::MIN / 2),
                 "End" => step_scale.emit(isize::MAX / 2),
-                "+" | "=" => step_zoom.emit(1),
-                "-" => step_zoom.emit(-1),
-                "p" | "P" => on_pixels.emit(!crisp),
                 " " if !is_button(&event) => playing.toggle(),
                 _ => return,
             }
@@ -167,6 +170,7 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
         <dialog
             ref={dialog}
             class="lightbox"
+            tabindex="-1"
             data-testid="lightbox"
             data-picture={picture.to_string()}
             data-zoom={zoom.words()}
@@ -270,6 +274,15 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
             { share.card }
         </dialog>
     }
+}
+
+/// Whether what was reached by the keyboard moves by arrows itself: the choice of sizes, and an
+/// enlarged picture. After a click they stay the way through scales and pictures.
+fn has_own_arrows(event: &KeyboardEvent) -> bool {
+    let target = event.target_dyn_into::<HtmlElement>();
+    target.is_some_and(|target| {
+        target.matches(":is(input, .enlarged):focus-visible").unwrap_or(false)
+    })
 }
 
 /// Whether the key went to a button, which has a use of its own for it.

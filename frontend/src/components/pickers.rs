@@ -25,7 +25,10 @@ pub(crate) fn pickers(
             { model_picker(
                 &controls.models,
                 &model.name,
-                controls.set(|settings, model| settings.for_model(&model)),
+                {
+                    let models = controls.models.clone();
+                    controls.set(move |settings, model| settings.for_other_model(&model, &models))
+                },
             ) }
             <ClassPicker
                 model={model.clone()}

@@ -157,6 +157,7 @@ struct ThumbnailProps {
 fn Thumbnail(props: &ThumbnailProps) -> Html {
     let controls = use_controls();
     let store = use_backend().store;
+    let is_usable = store.connection.is_usable();
     let is_gone = use_state_eq(|| false);
     if *is_gone {
         // The server made room for newer ones.
@@ -180,7 +181,8 @@ fn Thumbnail(props: &ThumbnailProps) -> Html {
     };
     let onerror = {
         let is_gone = is_gone.setter();
-        Callback::from(move |_: Event| is_gone.set(true))
+        // What cannot be had without a connection may be there all the same.
+        Callback::from(move |_: Event| is_gone.set(is_usable))
     };
     html! {
         <div class="recent-entry">

@@ -27,18 +27,22 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
     let shared = use_state_eq(|| None::<(u32, bool)>);
     let has_code = use_state_eq(|| false);
     let is_held = use_state_eq(|| false);
+    let has_focus = use_state_eq(|| false);
     let address = job.map(|job| api::link(job.id(), forward));
     {
-        let (shared, has_code, is_held) = (shared.setter(), has_code.setter(), is_held.setter());
+        let (shared, has_code) = (shared.setter(), has_code.setter());
+        let (is_held, has_focus) = (is_held.setter(), has_focus.setter());
         use_effect_with(address.clone(), move |_| {
             shared.set(None);
             has_code.set(false);
             is_held.set(false);
+            has_focus.set(false);
         });
     }
     {
-        let (shared, field) = (shared.clone(), field.clone());
-        use_effect_with((*shared, *has_code, *is_held), move |&(now, has_code, is_held)| {
+        let field = field.clone();
+        let when = (*shared, *has_code, *is_held);
+        use_effect_with(when, move |&(now, has_code, is_held)| {
             // To copy by hand; pressed again, it is selected again.
             if let (Some((_, copied)), Some(field)) = (now, field.cast::<HtmlInputElement>())
                 && !copied
@@ -49,8 +53,14 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
                 let _ = field.focus();
                 field.select();
             }
-            // Whoever is aiming a camera, or on the way to a button, is given the time.
-            let later = now.filter(|&(_, copied)| copied && !has_code && !is_held).map(|_| {
+        });
+    }
+    {
+        // Whoever is aiming a camera, or on the way to a button, is given the time.
+        let stays = *has_code || *is_held || *has_focus;
+        let shared = shared.clone();
+        use_effect_with((*shared, stays), move |&(now, stays)| {
+            let later = now.filter(|&(_, copied)| copied && !stays).map(|_| {
                 let shared = shared.setter();
                 Timeout::new(SHARED_MS, move || shared.set(None))
             });
@@ -70,11 +80,13 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
         })
     };
     let close = {
-        let (shared, has_code, is_held) = (shared.setter(), has_code.setter(), is_held.setter());
+        let (shared, has_code) = (shared.setter(), has_code.setter());
+        let (is_held, has_focus) = (is_held.setter(), has_focus.setter());
         Callback::from(move |_: MouseEvent| {
             shared.set(None);
             has_code.set(false);
             is_held.set(false);
+            has_focus.set(false);
         })
     };
     let on_code = {
@@ -85,6 +97,10 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
         let is_held = is_held.setter();
         Callback::from(move |_: PointerEvent| is_held.set(holds))
     };
+    let hold_by_focus = |holds: bool| {
+        let has_focus = has_focus.setter();
+        Callback::from(move |_: FocusEvent| has_focus.set(holds))
+    };
     let card = html! {
         <div class="toasts share" role="status">
             if let (Some((times, copied)), Some(address)) = (*shared, address) {
@@ -93,6 +109,8 @@ pub(super) fn use_share(job: Option<&Rc<Job>>, forward: Option<usize>) -> Share 
                     key={times}
                     onpointerenter={hold(true)}
                     onpointerleave={hold(false)}
+                    onfocusin={hold_by_focus(true)}
+                    onfocusout={hold_by_focus(false)}
                 >
                     <label>
                         <span>{ if copied { "Link copied" } else { "Copy this link" } }</span>

@@ -258,11 +258,12 @@ pub(crate) fn BackendProvider(props: &BackendProviderProps) -> Html {
     html! { <ContextProvider<Backend> context={backend}>{ props.children.clone() }</ContextProvider<Backend>> }
 }
 
-/// Fetches what the server offers; for a while again, if its example is still being drawn.
+/// Fetches what the server offers; for a while again, if it does not say so or its example is still
+/// being drawn.
 async fn learn_what_is_offered(store: UseReducerDispatcher<Store>) {
     for _ in 0..EXAMPLE_TRIES {
         let info = api::info().await;
-        let complete = info.as_ref().map_or(true, |info| info.example.is_some());
+        let complete = info.as_ref().is_ok_and(|info| info.example.is_some());
         // The first picture that anyone sees: with it at hand the page is built once, not twice.
         let example = info.as_ref().ok().and_then(|info| info.example.clone());
         let view = match example.filter(|_| api::is_at_playground()) {

@@ -82,6 +82,18 @@ pub(crate) fn SessionProvider(props: &SessionProviderProps) -> Html {
     });
     // Whatever place is shown when the server answers, the stage is kept.
     let store = use_backend().store;
+    {
+        // A server that began anew may have other models, with fewer classes.
+        let settings = settings.clone();
+        use_effect_with(store.info.clone(), move |info| {
+            let models = info.as_ref().map(|info| &info.models[..]).unwrap_or_default();
+            if let Some(model) = settings.model(models)
+                && settings.class >= model.classes.len()
+            {
+                settings.set((*settings).clone().for_model(model));
+            }
+        });
+    }
     let job = match &*current {
         Current::Asked(tag) => match store.answer(*tag) {
             Some(Answer::Accepted(job)) => Some(job.clone()),

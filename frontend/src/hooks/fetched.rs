@@ -24,7 +24,7 @@ impl<T> Fetching<T> {
 #[hook]
 pub(crate) fn use_fetched<W, T, F, A>(wanted: Option<W>, fetch: F) -> Fetching<T>
 where
-    W: Copy + PartialEq + 'static,
+    W: Clone + PartialEq + 'static,
     T: Clone + 'static,
     F: FnOnce(W) -> A + 'static,
     A: Future<Output = Option<T>> + 'static,
@@ -34,8 +34,8 @@ where
     let attempt = use_state_eq(|| 0_u32);
     {
         let came = came.setter();
-        use_effect_with((wanted, *attempt), move |&(wanted, _)| {
-            if let Some(wanted) = wanted {
+        use_effect_with((wanted, *attempt), move |(wanted, _)| {
+            if let Some(wanted) = wanted.clone() {
                 spawn_local(async move { came.set(Some(fetch(wanted).await)) });
             }
         });

@@ -1,9 +1,10 @@
 //! The focus: on the main part of a place, and away from what lies open over it.
 
 use gloo_events::EventListener;
+use gloo_timers::callback::Timeout;
 use wasm_bindgen::JsCast;
 use web_sys::{
-    Document, Element, FocusOptions, HtmlElement, Node, ScrollBehavior, ScrollToOptions,
+    Document, Element, FocusOptions, HtmlElement, Node, ScrollBehavior, ScrollToOptions, UiEvent,
 };
 use yew::prelude::*;
 
@@ -24,14 +25,19 @@ pub(crate) fn focus_main() {
     }
 }
 
-/// Opens a place from its top on, with the focus on its main part.
-pub(crate) fn open_place() {
+/// Puts the focus on the place at hand and scrolls nowhere.
+fn focus_main_in_place() {
     if let Some(main) = main_part() {
-        // The main part alone would be scrolled to, and the header out of sight.
         let options = FocusOptions::new();
         options.set_prevent_scroll(true);
         let _ = main.focus_with_options(&options);
     }
+}
+
+/// Opens a place from its top on, with the focus on its main part.
+pub(crate) fn open_place() {
+    // The main part alone would be scrolled to, and the header out of sight.
+    focus_main_in_place();
     if let Some(window) = web_sys::window() {
         let top = ScrollToOptions::new();
         top.set_top(0.0);
@@ -50,6 +56,34 @@ pub(crate) fn has_main_focus() -> bool {
 pub(crate) fn has_lost_focus() -> bool {
     let focused = document().and_then(|document| document.active_element());
     focused.is_none_or(|element| element.tag_name().eq_ignore_ascii_case("body"))
+}
+
+/// How long what is pressed has to go or to be disabled.
+const GONE_MS: u32 = 300;
+
+/// Where a press by the keyboard takes away or disables what was pressed, the place at hand gets the
+/// focus: nobody is to begin anew at the top of the document.
+#[hook]
+pub(crate) fn use_focus_after_press() {
+    use_effect_with((), |()| {
+        let listener = document().map(|document| {
+            EventListener::new(&document, "click", |event| {
+                let pressed = event.target().and_then(|target| target.dyn_into::<Element>().ok());
+                let focused = self::document().and_then(|document| document.active_element());
+                // A key gives no number of clicks; what only a program clicks has no focus.
+                let by_key = event.dyn_ref::<UiEvent>().is_some_and(|event| event.detail() == 0);
+                if by_key && pressed.is_some() && pressed == focused {
+                    Timeout::new(GONE_MS, || {
+                        if has_lost_focus() {
+                            focus_main_in_place();
+                        }
+                    })
+                    .forget();
+                }
+            })
+        });
+        move || drop(listener)
+    });
 }
 
 /// What the browser shows over the page. One that knows no popovers knows none that are open.

@@ -33,6 +33,7 @@ pub(crate) use fetched::{Fetching, use_fetched};
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{
     focus_main, has_lost_focus, has_main_focus, open_place, use_closing_by_focus,
+    use_focus_after_press,
 };
 pub(crate) use keys::{Key, is_composing, keep_letters, letters_are_keys, use_keys};
 pub(crate) use memory::{

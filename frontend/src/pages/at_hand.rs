@@ -85,6 +85,7 @@ pub(crate) fn AtHand() -> Html {
         let result = value("of")?.clone();
         Some((result, value("picture").and_then(|at| at.parse().ok()).unwrap_or(0)))
     });
+    let of_address_is_none = of_address.is_none();
     {
         let (found, bench) = (found.setter(), bench.dispatcher());
         use_effect_with(of_address, move |of_address| {
@@ -104,11 +105,17 @@ pub(crate) fn AtHand() -> Html {
     {
         let (bench, class) = (bench.dispatcher(), controls.settings.class);
         let scales = model.as_ref().map(|model| model.scales());
+        // A result has a class of its own.
+        let class = of_address_is_none.then_some(class);
         use_effect_with(scales, move |scales| {
-            bench.dispatch(Change::Class(class));
+            if let Some(class) = class {
+                bench.dispatch(Change::Class(class));
+            }
             bench.dispatch(Change::From(scales.unwrap_or(0) / 2));
         });
     }
+    // Of several files that are taken the last one counts, whichever is done first.
+    let taken = use_mut_ref(|| 0_u32);
     let take = {
         let (found, model) = (found.setter(), model.clone());
         Callback::from(move |file: File| {
@@ -117,9 +124,10 @@ pub(crate) fn AtHand() -> Html {
                 return found.set(Found::Refused(error));
             }
             found.set(Found::Looking);
-            let found = found.clone();
+            *taken.borrow_mut() += 1;
+            let (found, taken, number) = (found.clone(), taken.clone(), *taken.borrow());
             spawn_local(async move {
-                found.set(match api::encode(&model.name, &file).await {
+                let outcome = match api::encode(&model.name, &file).await {
                     Ok(picture) => Found::There(Base {
                         parent: Parent::Codes { codes: picture.codes },
                         model: model.name.clone(),
@@ -127,7 +135,10 @@ pub(crate) fn AtHand() -> Html {
                         sides: model.patch_nums.clone(),
                     }),
                     Err(error) => Found::Refused(error),
-                });
+                };
+                if *taken.borrow() == number {
+                    found.set(outcome);
+                }
             });
         })
     };

@@ -557,9 +557,10 @@ fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
     if let Some(run) = comparing.next().filter(|_| backend.store.connection.is_usable()) {
         let request = request(&now.of, &comparing.columns[run.column].plan);
         // What an address asks for was kept when it was drawn first, or is somebody else's.
-        let tag = match now.origin {
-            Origin::Visited => backend.generate_in_passing(request),
-            Origin::Asked | Origin::Kept(_) => backend.generate(request),
+        // So is what is drawn only to warm up or to be measured.
+        let tag = match (&now.origin, run.purpose) {
+            (Origin::Asked | Origin::Kept(_), Purpose::Show) => backend.generate(request),
+            _ => backend.generate_in_passing(request),
         };
         set(comparing.clone().asked(tag));
     }

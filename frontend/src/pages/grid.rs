@@ -53,6 +53,8 @@ struct Filled {
     pictures: Rc<BTreeMap<usize, Picture>>,
     error: Option<ErrorBody>,
     is_stopped: bool,
+    /// How often it was begun.
+    turn: u32,
 }
 
 enum Fill {
@@ -69,7 +71,7 @@ impl Reducible for Filled {
     fn reduce(self: Rc<Self>, fill: Fill) -> Rc<Self> {
         let now = (*self).clone();
         Rc::new(match fill {
-            Fill::Anew => Self::default(),
+            Fill::Anew => Self { turn: now.turn + 1, ..Self::default() },
             Fill::Picture(at, picture) => {
                 let mut pictures = (*now.pictures).clone();
                 pictures.insert(at, picture);
@@ -113,8 +115,10 @@ pub(crate) fn GridPage() -> Html {
         let visit = visit.clone();
         let due = !query.is_empty() && !controls.models.is_empty();
         use_effect_with((due, query.clone()), move |(due, query)| {
+            // Without one in the address there is none: whoever comes back here begins anew.
             if query.is_empty() {
                 visit.end();
+                drawn.set(None);
             }
             let Some(pairs) = pairs.filter(|_| *due) else { return };
             if drawn.as_ref().is_some_and(|drawn| drawn.address == *query) {
@@ -208,9 +212,17 @@ pub(crate) fn GridPage() -> Html {
             <section class="race" aria-label="The grid">
                 <h1>{ drawn.as_ref().map_or("Grid", |drawn| drawn.title.as_str()) }</h1>
                 if let Some(drawn) = &*drawn {
+                    // Each picture is seen to come; that they begin and end is said.
+                    <p class="unseen" role="status">
+                        { match &filled.error {
+                            Some(error) => words::refusal(error),
+                            None if is_full => format!("{count} pictures."),
+                            None if runs => format!("Drawing {count} pictures"),
+                            None => "Stopped".to_owned(),
+                        } }
+                    </p>
                     <p
                         class="hint"
-                        role="status"
                         data-testid="grid-told"
                         data-there={there.to_string()}
                         data-count={count.to_string()}
@@ -455,7 +467,7 @@ fn use_filling(
     let grid = drawn.as_ref().map(|drawn| drawn.grid.clone());
     let runs = is_usable && !filled.is_stopped && filled.error.is_none();
     let (there, tell) = (filled.pictures.clone(), filled.dispatcher());
-    use_effect_with((grid, runs), move |(grid, runs)| {
+    use_effect_with((grid, runs, filled.turn), move |(grid, runs, _)| {
         let is_over = Rc::new(Cell::new(!runs));
         if let Some(grid) = grid.clone().filter(|_| *runs) {
             let is_over = is_over.clone();

@@ -12,7 +12,7 @@ use yew_router::prelude::*;
 use crate::{
     api,
     components::{Sign, Wipe, file_button, sign},
-    hooks::{archive, download, use_backend, use_title},
+    hooks::{archive, download, use_backend, use_in_sight, use_title},
     route::Route,
     state::{
         address::Address,
@@ -69,6 +69,8 @@ pub(crate) fn History() -> Html {
         });
     }
     let pair = use_pair();
+    let pair_place = use_node_ref();
+    use_in_sight(&pair_place, (*pair != Pair::None).then(|| (*pair).clone()));
     let navigator = use_navigator();
     let all: Vec<&Entry> = listed.iter().flat_map(|listed| &listed.entries).collect();
     let all: Vec<&Entry> =
@@ -186,7 +188,7 @@ pub(crate) fn History() -> Html {
                         until this tab is closed. Export it to keep it." }
                 </p>
             }
-            { draw_pair(&pair) }
+            <div ref={pair_place}>{ draw_pair(&pair) }</div>
             { draw_search(&search, &filters_open, &all) }
             <div class="history-bars">
                 <div class="history-bar" role="group" aria-label="What to do with those chosen">
@@ -415,6 +417,8 @@ struct ItemProps {
 fn Item(props: &ItemProps) -> Html {
     let own = &props.entry.own;
     let is_gone = use_state_eq(|| false);
+    let is_usable = use_backend().store.connection.is_usable();
+    use_another_look(&is_gone, is_usable);
     let id = own.id.clone();
     let seed = own.request.seed.map(|seed| format!("seed {seed}")).unwrap_or_default();
     let name = format!("{}, {}, {seed}", own.class_name, own.plan);
@@ -451,7 +455,8 @@ fn Item(props: &ItemProps) -> Html {
                 } else {
                     <span class="history-gone">
                         { match *is_gone {
-                            true => "no longer on the server",
+                            true if is_usable => "no longer on the server",
+                            true => "not to be had without a connection",
                             false => words::state_name(own.state),
                         } }
                     </span>
@@ -524,6 +529,17 @@ fn use_pair() -> UseStateHandle<Pair> {
         });
     }
     pair
+}
+
+/// Looks again for what could not be had, once there is a connection.
+#[hook]
+fn use_another_look(is_gone: &UseStateHandle<bool>, is_usable: bool) {
+    let is_gone = is_gone.setter();
+    use_effect_with(is_usable, move |&is_usable| {
+        if is_usable {
+            is_gone.set(false);
+        }
+    });
 }
 
 fn draw_pair(pair: &Pair) -> Html {

@@ -3,9 +3,8 @@
 
 use std::rc::Rc;
 
-use var_dd_protocol::{JobId, ModelInfo, TokenReport};
+use var_dd_protocol::{ModelInfo, TokenReport};
 use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::spawn_local;
 use web_sys::{HtmlElement, HtmlInputElement};
 use yew::prelude::*;
 use yew_router::prelude::*;
@@ -14,8 +13,8 @@ use crate::{
     api,
     components::{Sign, sign},
     hooks::{
-        keep_preference, preference_names::LEARNED, use_backend, use_controls, use_preview,
-        use_recent, use_result, use_title,
+        Fetching, keep_preference, preference_names::LEARNED, use_backend, use_controls,
+        use_fetched, use_preview, use_recent, use_result, use_title,
     },
     route::Route,
     state::{
@@ -52,7 +51,15 @@ pub(crate) fn Learn() -> Html {
     let of_job = job.as_ref().and_then(|job| job.about.request.model.clone());
     let model = controls.models.iter().find(|model| Some(&model.name) == of_job.as_ref());
     let model = model.cloned().map(Rc::new).or_else(|| controls.model.clone());
-    let tokens = use_tokens(id.filter(|_| job.is_some()));
+    let is_to_come = id.as_ref().is_some_and(|id| store.missing(id).is_none());
+    // The tokens of its first picture.
+    let looked_into = use_fetched(id.clone().filter(|_| job.is_some()), |job| async move {
+        api::tokens(&job, 0).await.ok().map(Rc::new)
+    });
+    let tokens = match &looked_into {
+        Fetching::Here(tokens) => Some(tokens.clone()),
+        Fetching::Coming | Fetching::Missing(_) => None,
+    };
 
     // Each figure stays as it was left.
     let places = use_state_eq(|| [None::<usize>; Lesson::ALL.len()]);
@@ -98,6 +105,15 @@ pub(crate) fn Learn() -> Html {
             match job.as_ref().zip(tokens.as_ref()) {
                 Some((job, tokens)) if lesson == Lesson::Pyramid => pyramid(at, job, tokens, model),
                 Some((job, tokens)) => next_scale(at, job, tokens),
+                None if is_to_come => match looked_into {
+                    Fetching::Missing(again) => html! {
+                        <p class="hint">
+                            { "The tokens of the picture could not be fetched. " }
+                            <button type="button" onclick={again}>{ "Try again" }</button>
+                        </p>
+                    },
+                    _ => html! { <p class="hint">{ "Looking into a picture" }</p> },
+                },
                 None => html! {
                     <p class="hint">
                         { "This needs a finished picture to look into. " }
@@ -236,23 +252,6 @@ fn use_focus_of_title(lesson: Lesson) {
             let _ = title.focus();
         }
     });
-}
-
-/// The tokens of the first picture of a result.
-#[hook]
-fn use_tokens(job: Option<JobId>) -> Option<Rc<TokenReport>> {
-    let tokens = use_state_eq(|| None::<Rc<TokenReport>>);
-    {
-        let tokens = tokens.setter();
-        use_effect_with(job, move |job| {
-            let Some(job) = job.clone() else { return };
-            spawn_local(async move {
-                // Without them the figures that need them say so.
-                tokens.set(api::tokens(&job, 0).await.ok().map(Rc::new));
-            });
-        });
-    }
-    (*tokens).clone()
 }
 
 /// What the slider says.

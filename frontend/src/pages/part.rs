@@ -86,6 +86,13 @@ pub(crate) struct FetchedProps {
     pub(crate) part: Part,
 }
 
+fn reload(_: MouseEvent) {
+    if let Some(window) = web_sys::window() {
+        // What cannot be loaded again stays as it is.
+        let _ = window.location().reload();
+    }
+}
+
 /// A place once its code is here; until then, that it comes.
 #[component]
 pub(crate) fn Fetched(props: &FetchedProps) -> Html {
@@ -110,6 +117,8 @@ pub(crate) fn Fetched(props: &FetchedProps) -> Html {
             <main class="missing" data-testid="part-missing" id="main" tabindex="-1">
                 <p role="alert">{ Fetching::<Html>::MISSING }</p>
                 <button type="button" onclick={again}>{ "Try again" }</button>
+                // A server that was replaced has other parts.
+                <button type="button" onclick={reload}>{ "Reload the page" }</button>
             </main>
         },
         Fetching::Coming => html! {

@@ -1,7 +1,7 @@
 //! The playground: controls at the side, the stage in the middle, the strip beneath.
 
 use gloo_timers::callback::Timeout;
-use var_dd_protocol::JobId;
+use var_dd_protocol::{ErrorCode, JobId};
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -41,7 +41,10 @@ pub(crate) fn Playground() -> Html {
     };
     let example = store.info.as_ref().and_then(|info| info.example.clone());
     // What was deleted gives way to what was there in the beginning.
-    let is_gone = |job: &JobId| store.is_deleted(job) || store.missing(job).is_some();
+    // One that cannot be had just now is asked for again.
+    let is_missing =
+        |job: &JobId| store.missing(job).is_some_and(|error| error.code == ErrorCode::NotFound);
+    let is_gone = |job: &JobId| store.is_deleted(job) || is_missing(job);
     let accepted = match &answer {
         Some(Answer::Accepted(job)) => Some(job.clone()),
         _ => None,
@@ -52,7 +55,9 @@ pub(crate) fn Playground() -> Html {
         (Current::Resumed(job), _) if !is_gone(job) && !store.ended_empty(job) => Some(job.clone()),
         (Current::Resumed(_) | Current::Example, _) => example.clone(),
     };
-    use_result(from_before.clone());
+    // One of which others have taken the place meanwhile is fetched again.
+    let forgotten = accepted.clone().filter(|job| !is_gone(job) && store.job(job).is_none());
+    use_result(from_before.clone().or(forgotten));
     // Until another job is accepted, the last one stays as it is.
     let is_open = matches!(answer, Some(Answer::Waiting | Answer::Refused(_)));
     let last = use_mut_ref(|| None::<JobId>);

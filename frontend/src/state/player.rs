@@ -52,7 +52,7 @@ impl HoldTime {
     /// What people read.
     pub(crate) fn words(self) -> &'static str {
         match self {
-            Self::Off => "no show",
+            Self::Off => "not slowed",
             Self::Short => "0.15 s a scale",
             Self::Normal => "0.3 s a scale",
             Self::Long => "1 s a scale",

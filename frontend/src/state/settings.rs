@@ -94,7 +94,15 @@ impl Settings {
         Self { seed_used: true, ..self }
     }
 
-    /// For another model: what it does not have gives way to its first.
+    /// For another model than the one of `models` that they are for: the class keeps its name, where
+    /// the other has one of this name; what it does not have gives way to its first.
+    pub(crate) fn for_other_model(self, model: &ModelInfo, models: &[ModelInfo]) -> Self {
+        let before = self.model(models).and_then(|before| before.classes.get(self.class));
+        let place = before.and_then(|name| model.classes.iter().position(|other| other == name));
+        Self { class: place.unwrap_or(self.class), ..self }.for_model(model)
+    }
+
+    /// For a model: what it does not have gives way to its first.
     pub(crate) fn for_model(self, model: &ModelInfo) -> Self {
         let class = if self.class < model.classes.len() { self.class } else { 0 };
         let plan = match self.plan {

@@ -337,13 +337,22 @@ impl Store {
 
     fn recent(&mut self, page: ResultPage, is_more: bool) {
         let mut results = if is_more { (*self.recent).clone() } else { Vec::new() };
-        for view in page.results {
+        // What was looked at further down stays, where the newest lead on to it.
+        let last = page.results.last().map(|view| &view.id);
+        let known = self.recent.iter().position(|view| Some(&view.id) == last);
+        let below = match known.filter(|_| !is_more) {
+            Some(known) => self.recent[known + 1..].to_vec(),
+            None => Vec::new(),
+        };
+        if below.is_empty() {
+            self.more_recent = page.next;
+        }
+        for view in page.results.into_iter().chain(below) {
             if results.iter().all(|known| known.id != view.id) {
                 results.push(view);
             }
         }
         self.recent = Rc::new(results);
-        self.more_recent = page.next;
     }
 
     fn accept(&mut self, tag: u32, id: JobId, request: GenerateRequest) {
