@@ -15,6 +15,7 @@ use crate::{
         bench, check_cluster, convert, download, evaluate, gateway, info, read, reproduce, sample,
         serve, trace, train, worker,
     },
+    config::models_of_variable,
     log::Log,
     output::OutputError,
     tell,
@@ -96,6 +97,9 @@ pub fn run() -> ExitCode {
     tell!("error: {message}");
     if let Some(note) = variables_in(&message, &matches, &command) {
         tell!("{note}");
+    }
+    if names_model_of_variable(&message, &arguments) {
+        tell!("The model is that of the variable VAR_DD_MODEL.");
     }
     ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
 }
@@ -217,6 +221,15 @@ fn variables_in(message: &str, matches: &ArgMatches, command: &clap::Command) ->
         })
         .collect();
     (!notes.is_empty()).then(|| notes.join("\n"))
+}
+
+/// Whether a message names a model that no flag did.
+fn names_model_of_variable(message: &str, arguments: &[OsString]) -> bool {
+    let mut texts = arguments.iter().filter_map(|argument| argument.to_str());
+    let is_typed = texts.any(|argument| argument == "--model" || argument.starts_with("--model="));
+    let models = models_of_variable();
+    let mut models = models.iter().filter_map(|model| model.to_str());
+    !is_typed && models.any(|model| !model.is_empty() && message.contains(model))
 }
 
 /// Whether a text has a flag in it, and not just one that begins so.

@@ -48,6 +48,59 @@ fn a_reader_that_has_gone_ends_a_command_quietly() {
     }
 }
 
+/// Activations for `trace-frechet`.
+fn activations(directory: &Path) {
+    let some = tch::Tensor::randn([8, 3], (tch::Kind::Double, tch::Device::Cpu));
+    let tensors = [("act_a".to_owned(), some.shallow_clone()), ("act_b".to_owned(), some + 1.0)];
+    var_dd_engine::tensor_file::write(&directory.join("in.safetensors"), &tensors).unwrap();
+}
+
+#[test]
+fn a_reader_that_has_gone_leaves_no_work_undone() {
+    let directory = tempfile::tempdir().unwrap();
+    activations(directory.path());
+    let frechet =
+        ["trace-frechet", "--input", "in.safetensors", "--output", "distance.safetensors"];
+    let bench = ["bench", "--plan", "1 step", "--runs", "1", "--json", "bench.json"];
+    for (arguments, output) in [(&frechet[..], frechet[4]), (&bench[..], bench[6])] {
+        let mut command = var_dd(arguments);
+        command.current_dir(&directory).stdout(closed_pipe()).env("VAR_DD_DEVICE", "cpu");
+        let done = command.output().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{arguments:?}: {}", error(&done));
+        assert!(directory.path().join(output).is_file(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    activations(directory.path());
+    for (device, code) in [("/dev/null", 0), ("/dev/full", 1)] {
+        let mut command =
+            var_dd(&["trace-frechet", "--input", "in.safetensors", "--output", device]);
+        let done = command.current_dir(&directory).output().unwrap();
+        let said = error(&done);
+        assert_eq!(done.status.code(), Some(code), "{device}: {said}");
+        assert!(code == 0 || said.contains("No space left"), "{said}");
+        assert!(!fs::metadata(device).unwrap().is_file(), "{device} is a file now");
+    }
+}
+
+#[test]
+fn what_is_no_number_is_told_in_words() {
+    for (arguments, words) in [
+        (["sample", "--sample-num", "1e3"], "it is no whole number"),
+        (["sample", "--bs", ""], "a whole number is needed"),
+        (["info", "--threads", "four"], "it is no whole number"),
+        (["sample", "--cfg", "x"], "it is no number"),
+    ] {
+        let output = var_dd(&arguments).output().unwrap();
+        let said = error(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(words) && said.contains(arguments[1]), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn a_full_disk_behind_standard_output_is_an_error() {
     for arguments in COMMANDS {
@@ -93,6 +146,10 @@ fn an_empty_variable_is_none_and_a_wrong_one_is_named() {
     );
     let output = var_dd(&["info", "--device=gpu"]).output().unwrap();
     assert!(!error(&output).contains("variable"), "{}", error(&output));
+
+    let output = var_dd(&["info"]).env("VAR_DD_MODEL", "/nowhere").output().unwrap();
+    let said = error(&output);
+    assert!(said.contains("The model is that of the variable VAR_DD_MODEL."), "{said}");
 
     // What the command itself refuses, too.
     let mut command = var_dd(&["serve"]);

@@ -163,8 +163,23 @@ pub struct StudentRecipe {
     pub sum_loss: f64,
     /// How much more a token of a small scale counts: `n^-balance` where a scale has `n` tokens.
     pub balance: f64,
+    /// Steps that show the first scales alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PrefixRecipe>,
     /// Pairs that are held out for figures.
     pub held_out: u64,
+}
+
+/// Steps of the student that show the first scales alone, of as many more pairs as cost the same. A
+/// scale sees no later one, so what is learnt of these is the same; and all that a picture shows
+/// depends on them, though they are few of its tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixRecipe {
+    /// Scales that they show.
+    pub scales: usize,
+    /// Share of the steps.
+    pub share: f64,
 }
 
 /// The judge's training.
@@ -296,6 +311,7 @@ impl Recipe {
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
+                prefix: None,
                 held_out: 256,
             },
             decoder: Some(DecoderRecipe {
@@ -387,6 +403,7 @@ impl Recipe {
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
+                prefix: None,
                 held_out: 32,
             },
             decoder: Some(DecoderRecipe {
@@ -595,6 +612,18 @@ impl Recipe {
                  and batch at least 1 and flow_steps at least 2",
                 self.student.held_out
             ));
+        }
+        if let Some(prefix) = &self.student.prefix {
+            let scales = self.sizes.patch_nums.len();
+            if !(1..scales).contains(&prefix.scales) || !(0.0..1.0).contains(&prefix.share) {
+                return refuse(format!(
+                    "student.prefix has {} scales and a share of {}; it must have from 1 to {} and \
+                     at least 0 and below 1",
+                    prefix.scales,
+                    prefix.share,
+                    scales - 1
+                ));
+            }
         }
         if !(self.vae.look_loss >= 0.0 && self.vae.look_loss.is_finite()) {
             return refuse(format!(

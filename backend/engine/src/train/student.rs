@@ -5,6 +5,8 @@
 //! not given: cross-entropy for codes, squared error for vectors, and the squared error of the
 //! `f_hat` that the vectors of the late scales make.
 
+use std::ops::Range;
+
 use serde_json::json;
 use tch::{Kind, Tensor};
 
@@ -15,7 +17,7 @@ use super::{
     metrics::Figures,
     parameters::Layout,
     product::{self, build, model_directory},
-    recipe::Recipe,
+    recipe::{PrefixRecipe, Recipe},
     shards::Pairs,
     stage::{Exam, Lesson, Stage, outcome},
     teacher::{batch_of, cross_entropy},
@@ -84,6 +86,7 @@ pub fn train(
     let weights = stage.run(watch, |_| {
         Ok(StudentLesson {
             deck: Deck::new(recipe.seed, pairs.len()),
+            prefix_deck: Deck::new(recipe.seed ^ PREFIXES, pairs.len()),
             weights: scale_weights(&config, recipe.student.balance, place),
             recipe: recipe.clone(),
             config: config.clone(),
@@ -154,7 +157,15 @@ struct StudentLesson {
     pairs: Pairs,
     held_out: Pairs,
     deck: Deck,
+    /// Of steps that show the first scales alone.
+    prefix_deck: Deck,
 }
+
+/// Tells the order of pairs in steps that show the first scales alone from that in others.
+const PREFIXES: u64 = 1 << 40;
+
+/// The stage's number, for chances.
+const STAGE: u64 = 6;
 
 /// Losses of one pass, f32 `[]`, and the share of codes that are right.
 struct Losses {
@@ -173,15 +184,17 @@ impl StudentLesson {
         (labels, codes, noise.to_device(self.place.device))
     }
 
-    /// One pass from scale `t` on.
+    /// One pass over some scales; those before them are given.
     fn pass(
         &self,
         student: &Student,
         (labels, codes, noise): (&Tensor, &Tensor, &Tensor),
-        t: usize,
+        scales: Range<usize>,
     ) -> Losses {
-        let (given, n) = (self.config.tokens_before(t), self.config.tokens());
-        let target = self.quantize.lookup(codes);
+        let given = self.config.tokens_before(scales.start);
+        let n = self.config.tokens_before(scales.end);
+        let codes = codes.narrow(1, 0, n);
+        let target = self.quantize.lookup(&codes);
         let input =
             Tensor::cat(&[target.narrow(1, 0, given), noise.narrow(1, given, n - given)], 1);
         let conditioning = student.condition(labels);
@@ -198,6 +211,14 @@ impl StudentLesson {
             Kind::Float,
         );
         let vectors_loss = (square * &weights).mean(Kind::Float) / self.spread.vectors;
+        let right =
+            logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
+        let right = right.double_value(&[]);
+        if scales.end < self.config.scales() {
+            // There is no picture to be like.
+            let sums = Tensor::zeros([], (Kind::Float, self.place.device));
+            return Losses { codes: codes_loss, vectors: vectors_loss, sums, right };
+        }
         // As a step makes it: codes before the split, vectors from there on.
         let split = self.config.tokens_before(self.recipe.student.second_step);
         let from = given.max(split);
@@ -205,28 +226,44 @@ impl StudentLesson {
             Tensor::cat(&[target.narrow(1, 0, from), vectors.narrow(1, from - given, n - from)], 1);
         let last = |tokens: &Tensor| self.quantize.partial_sums(tokens).pop().unwrap_or_default();
         let sums = (last(&made) - last(&target)).square().mean(Kind::Float) / self.spread.sums;
-        let right =
-            logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
-        Losses { codes: codes_loss, vectors: vectors_loss, sums, right: right.double_value(&[]) }
+        Losses { codes: codes_loss, vectors: vectors_loss, sums, right }
     }
 }
 
 impl Lesson for StudentLesson {
     fn loss(&mut self, weights: StateDict, step: u64) -> Result<(Tensor, Figures), TrainError> {
         let recipe = &self.recipe.student;
-        let rows = self.deck.batch(step, recipe.run.batch);
+        let scales = self.config.scales();
+        let is_due = |prefix: &&PrefixRecipe| {
+            product::chances(self.recipe.seed, STAGE, step, 1)[0] < prefix.share
+        };
+        let prefix = recipe.prefix.as_ref().filter(is_due).map(|prefix| prefix.scales);
+        let rows = match prefix {
+            Some(prefix) => {
+                let more = self.config.tokens() / self.config.tokens_before(prefix);
+                self.prefix_deck.batch(step, recipe.run.batch * more as usize)
+            }
+            None => self.deck.batch(step, recipe.run.batch),
+        };
         let (labels, codes, noise) = self.batch(&self.pairs, &rows);
         let student = build(weights, &self.place.ops(), self.place.kind, |at| {
             Student::load(at, &self.config)
         });
         let all = rows.len() as i64;
-        let second = ((all as f64 * recipe.second_share).round() as i64).clamp(0, all - 1);
-        let parts = [(0, all - second, 0), (all - second, second, recipe.second_step)];
+        let second = match prefix {
+            Some(_) => 0,
+            None => ((all as f64 * recipe.second_share).round() as i64).clamp(0, all - 1),
+        };
+        let parts = [
+            (0, all - second, 0..prefix.unwrap_or(scales)),
+            (all - second, second, recipe.second_step..scales),
+        ];
         let mut total = Tensor::zeros([], (Kind::Float, self.place.device));
         let mut figures = [0.0; 4];
-        for (from, count, t) in parts.into_iter().filter(|part| part.1 > 0) {
+        for (from, count, scales) in parts.into_iter().filter(|part| part.1 > 0) {
             let part = |tensor: &Tensor| tensor.narrow(0, from, count);
-            let losses = self.pass(&student, (&part(&labels), &part(&codes), &part(&noise)), t);
+            let losses =
+                self.pass(&student, (&part(&labels), &part(&codes), &part(&noise)), scales);
             let share = count as f64 / all as f64;
             let loss = &losses.codes * recipe.code_loss
                 + &losses.vectors * recipe.vector_loss
@@ -248,14 +285,22 @@ impl Lesson for StudentLesson {
         let (config, place) = (&self.config, &self.place);
         let student = build(weights, &place.ops(), Kind::Float, |at| Student::load(at, config));
         let all: Vec<usize> = (0..self.held_out.len()).collect();
-        let mut sums = [0.0; 4];
+        let mut sums = [0.0; 6];
         for rows in all.chunks(TOGETHER) {
             let (labels, codes, noise) = self.batch(&self.held_out, rows);
-            let losses = self.pass(&student, (&labels, &codes, &noise), 0);
+            let losses = self.pass(&student, (&labels, &codes, &noise), 0..self.config.scales());
+            let half = 0..self.config.scales() / 2;
+            let early = self.pass(&student, (&labels, &codes, &noise), half);
             let share = rows.len() as f64 / all.len() as f64;
             let value = |tensor: &Tensor| tensor.double_value(&[]);
-            let some =
-                [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
+            let some = [
+                value(&losses.codes),
+                value(&losses.vectors),
+                value(&losses.sums),
+                losses.right,
+                value(&early.codes),
+                early.right,
+            ];
             sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
         }
         let model = model_directory(&place.directory);
@@ -274,6 +319,8 @@ impl Lesson for StudentLesson {
             ("held_out_vectors", sums[1]),
             ("held_out_sums", sums[2]),
             ("held_out_codes_right", sums[3]),
+            ("held_out_early_codes", sums[4]),
+            ("held_out_early_codes_right", sums[5]),
         ];
         figures.extend(psnr);
         Ok(Exam { figures, sheet: Some((sheet, config.image_size() as usize, 3 * SHEET_EXAMPLES)) })
@@ -357,6 +404,36 @@ mod tests {
         });
         let shapes: std::collections::BTreeMap<_, _> = wanted.entries().iter().cloned().collect();
         assert!(student.iter().all(|(name, tensor)| shapes[name] == tensor.size()));
+    }
+
+    #[test]
+    fn the_first_scales_alone_are_as_in_a_whole_pass() {
+        let config = Recipe::preset("smoke").unwrap().config();
+        let layout = Layout::of(|at| {
+            Student::load(at, &config);
+        });
+        let weights =
+            super::super::parameters::Parameters::new(layout, 3, &StateDict::new(), Device::Cpu)
+                .live();
+        let ops = Workplace {
+            directory: ".".into(),
+            device: Device::Cpu,
+            kind: Kind::Float,
+            start: None,
+            settings: Settings::default(),
+        }
+        .ops();
+        let student = build(weights, &ops, Kind::Float, |at| Student::load(at, &config));
+        let (tokens, first) = (config.tokens(), config.tokens_before(2));
+        let sequence =
+            Tensor::randn([2, tokens, config.latent_channels], (Kind::Float, Device::Cpu));
+        let conditioning = student.condition(&Tensor::from_slice(&[0i64, 1]));
+        let logits = |n: i64| {
+            let hidden = student.forward(&sequence.narrow(1, 0, n), 0, &conditioning);
+            student.logits(&hidden, 0, first, &conditioning)
+        };
+        let (alone, whole) = (logits(first), logits(tokens));
+        assert!(alone.allclose(&whole, 1e-4, 1e-4, false));
     }
 
     #[test]
