@@ -18,9 +18,7 @@ use var_dd_engine::{
         product::model_directory,
         recipe::Recipe,
         score::{self, Score},
-        student, teacher,
-        trajectory::TrajectorySource,
-        vae,
+        student, teacher, trajectory, vae,
         verify::{LawCheck, Trial, verify_flow},
     },
 };
@@ -78,15 +76,7 @@ fn to_the_end(mut stage: impl FnMut() -> Result<Outcome, TrainError>) {
 fn chain(recipe: &Recipe, place: &Workplace, watch: &mut Interrupted) {
     to_the_end(|| vae::train(recipe, place, watch));
     to_the_end(|| teacher::train(recipe, place, watch));
-    to_the_end(|| {
-        let source = TrajectorySource::open(
-            &model_directory(&place.directory),
-            &recipe.trajectories,
-            recipe.seed,
-            place,
-        )?;
-        source.fill(&place.directory.join("trajectories"), watch)
-    });
+    to_the_end(|| trajectory::make(recipe, place, watch));
     to_the_end(|| student::train(recipe, place, watch));
     to_the_end(|| judge::train(recipe, place, watch));
 }
@@ -126,7 +116,7 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     chain(&recipe, &place(broken.path()), &mut watch);
     assert_eq!(
         watch.stopped,
-        ["eye", "vae", "tokens", "teacher", "trajectories", "student", "judge"]
+        ["eye", "vae", "tokens", "teacher", "trajectories", "first scales", "student", "judge",]
     );
     for stage in ["eye", "vae", "teacher", "student", "judge"] {
         let (one, other) = (losses(straight.path(), stage), losses(broken.path(), stage));

@@ -180,6 +180,14 @@ pub struct PrefixRecipe {
     pub scales: usize,
     /// Share of the steps.
     pub share: f64,
+    /// Pairs of their own, whose trajectories are followed through these scales alone; with 0 they
+    /// show the others' first scales.
+    #[serde(default, skip_serializing_if = "is_none_at_all")]
+    pub pairs: u64,
+}
+
+fn is_none_at_all(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The judge's training.
@@ -311,7 +319,7 @@ impl Recipe {
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
-                prefix: None,
+                prefix: Some(PrefixRecipe { scales: 6, share: 0.6, pairs: 48_000 }),
                 held_out: 256,
             },
             decoder: Some(DecoderRecipe {
@@ -403,7 +411,7 @@ impl Recipe {
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
-                prefix: None,
+                prefix: Some(PrefixRecipe { scales: 2, share: 0.5, pairs: 64 }),
                 held_out: 32,
             },
             decoder: Some(DecoderRecipe {
@@ -450,7 +458,15 @@ impl Recipe {
                 batch: EXAMPLES,
                 ..self.trajectories
             },
-            student: StudentRecipe { run: cut(self.student.run), held_out: few, ..self.student },
+            student: StudentRecipe {
+                run: cut(self.student.run),
+                prefix: self
+                    .student
+                    .prefix
+                    .map(|prefix| PrefixRecipe { pairs: prefix.pairs.min(few), ..prefix }),
+                held_out: few,
+                ..self.student
+            },
             decoder: self.decoder.map(|decoder| DecoderRecipe {
                 run: cut(decoder.run),
                 discriminator: decoder.discriminator.map(early),

@@ -21,7 +21,7 @@ use super::{
     shards::Pairs,
     stage::{Exam, Lesson, Stage, outcome},
     teacher::{batch_of, cross_entropy},
-    trajectory::TrajectorySource,
+    trajectory::{TrajectorySource, prefix_directory},
 };
 use crate::{
     config::Config,
@@ -52,6 +52,14 @@ pub fn train(
     let model = model_directory(&place.directory);
     let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
     let shards = source.shards(&place.directory.join("trajectories")).in_any_dtype();
+    let early = match recipe.student.prefix.as_ref().filter(|prefix| prefix.pairs > 0) {
+        Some(prefix) => {
+            let shards = source.prefix_shards(&prefix_directory(&place.directory), prefix);
+            let shards = shards.in_any_dtype();
+            Some((shards.read("trajectories")?, shards.settings))
+        }
+        None => None,
+    };
     drop(source);
     let teacher = product::load_teacher(&model, place, &config, place.kind)?;
     let mut pairs = shards.read("trajectories")?;
@@ -62,17 +70,22 @@ pub fn train(
     let start = product::start("student", place, |at| {
         Student::load(at, &config);
     })?;
+    let mut settings = json!({
+        "common": product::common_settings(recipe, place.kind),
+        "student": recipe.student,
+        "trajectories": shards.settings,
+        "pairs": shards.total,
+        "start": start.as_ref().map(|start| start.1),
+    });
+    if let Some((_, made_with)) = &early {
+        settings["first_scales"] = made_with.clone();
+    }
+    let early = early.map(|early| early.0);
     let stage = Stage {
         name: "student",
         place,
         run: &recipe.student.run,
-        settings: json!({
-            "common": product::common_settings(recipe, place.kind),
-            "student": recipe.student,
-            "trajectories": shards.settings,
-            "pairs": shards.total,
-            "start": start.as_ref().map(|start| start.1),
-        }),
+        settings,
         initial: match start {
             Some((tensors, _)) => tensors,
             None => initial::from_teacher(&teacher.tensors, recipe.seed),
@@ -86,7 +99,11 @@ pub fn train(
     let weights = stage.run(watch, |_| {
         Ok(StudentLesson {
             deck: Deck::new(recipe.seed, pairs.len()),
-            prefix_deck: Deck::new(recipe.seed ^ PREFIXES, pairs.len()),
+            prefix_deck: Deck::new(
+                recipe.seed ^ PREFIXES,
+                early.as_ref().map_or(pairs.len(), Pairs::len),
+            ),
+            early,
             weights: scale_weights(&config, recipe.student.balance, place),
             recipe: recipe.clone(),
             config: config.clone(),
@@ -156,6 +173,8 @@ struct StudentLesson {
     weights: Tensor,
     pairs: Pairs,
     held_out: Pairs,
+    /// Pairs of the first scales alone, where there are some.
+    early: Option<Pairs>,
     deck: Deck,
     /// Of steps that show the first scales alone.
     prefix_deck: Deck,
@@ -181,6 +200,7 @@ impl StudentLesson {
         let (labels, codes) = batch_of(pairs, rows, self.place.device);
         let seeds: Vec<_> = rows.iter().map(|&row| pairs.seeds[row]).collect();
         let noise = noise::noise(&seeds, self.config.tokens(), self.config.latent_channels);
+        let noise = noise.narrow(1, 0, codes.size()[1]);
         (labels, codes, noise.to_device(self.place.device))
     }
 
@@ -245,7 +265,8 @@ impl Lesson for StudentLesson {
             }
             None => self.deck.batch(step, recipe.run.batch),
         };
-        let (labels, codes, noise) = self.batch(&self.pairs, &rows);
+        let pairs = self.early.as_ref().filter(|_| prefix.is_some()).unwrap_or(&self.pairs);
+        let (labels, codes, noise) = self.batch(pairs, &rows);
         let student = build(weights, &self.place.ops(), self.place.kind, |at| {
             Student::load(at, &self.config)
         });

@@ -4,7 +4,7 @@
 //! noise there determine its codeword (see [`super::flow`]); `f_hat` grows by the codewords, and
 //! the next scale's laws follow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -13,7 +13,7 @@ use super::{
     Outcome, TrainError, Watch, Workplace,
     flow::Flow,
     product::{self, Made},
-    recipe::TrajectoryRecipe,
+    recipe::{PrefixRecipe, Recipe, TrajectoryRecipe},
     shards::{Pairs, Shards},
     teacher::to_u16,
 };
@@ -32,6 +32,9 @@ use crate::{
 /// student has seen.
 const APART: u64 = 0x7261_6a65_0000;
 
+/// Tells the noise of pairs of the first scales alone from that of whole ones.
+const PREFIXES: u64 = 1 << 40;
+
 /// Rows solved together; bounds the memory of a step to a few hundred megabytes for the published
 /// vocabulary.
 const ROWS: i64 = 8192;
@@ -46,6 +49,32 @@ pub struct TrajectorySource {
     recipe: TrajectoryRecipe,
     seed: u64,
     place: Workplace,
+}
+
+/// Where a run keeps pairs of the first scales alone.
+pub(super) fn prefix_directory(run: &Path) -> PathBuf {
+    run.join("first-scales")
+}
+
+/// Makes what the student of a run learns: whole pairs, and those of the first scales alone that its
+/// recipe asks for.
+///
+/// # Errors
+/// When the run has no teacher, shards of another one are there, or a file cannot be written.
+pub fn make(
+    recipe: &Recipe,
+    place: &Workplace,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
+    let model = product::model_directory(&place.directory);
+    let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
+    let whole = source.fill(&place.directory.join("trajectories"), watch)?;
+    match recipe.student.prefix.as_ref().filter(|prefix| prefix.pairs > 0) {
+        Some(prefix) if whole == Outcome::Done => {
+            source.fill_prefixes(&prefix_directory(&place.directory), prefix, watch)
+        }
+        _ => Ok(whole),
+    }
 }
 
 impl TrajectorySource {
@@ -120,18 +149,51 @@ impl TrajectorySource {
     /// # Errors
     /// When shards of another teacher are there, or a file cannot be written.
     pub fn fill(&self, directory: &Path, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+        let scales = self.config.scales();
         self.shards(directory)
-            .fill("trajectories", self.recipe.batch, watch, |numbers| self.pairs(numbers))
+            .fill("trajectories", self.recipe.batch, watch, |numbers| self.pairs(numbers, scales))
     }
 
-    /// Pairs by their numbers; classes take turns.
-    fn pairs(&self, numbers: &[u64]) -> Result<Pairs, TrainError> {
+    /// The shards of pairs of the first scales alone, in `directory`.
+    pub(super) fn prefix_shards(&self, directory: &Path, prefix: &PrefixRecipe) -> Shards {
+        let mut shards = self.shards(directory);
+        shards.settings["scales"] = json!(prefix.scales);
+        let tokens = self.config.tokens_before(prefix.scales);
+        let per_file = shards.per_file * self.more(prefix);
+        Shards { total: prefix.pairs, tokens: tokens as usize, per_file, ..shards }
+    }
+
+    /// How many pairs of the first scales alone have as many tokens as a whole one.
+    fn more(&self, prefix: &PrefixRecipe) -> u64 {
+        (self.config.tokens() / self.config.tokens_before(prefix.scales)) as u64
+    }
+
+    /// Makes every shard of pairs of the first scales alone in `directory` that is not there or not
+    /// whole.
+    ///
+    /// # Errors
+    /// As [`TrajectorySource::fill`].
+    fn fill_prefixes(
+        &self,
+        directory: &Path,
+        prefix: &PrefixRecipe,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, TrainError> {
+        let batch = self.recipe.batch * self.more(prefix) as usize;
+        self.prefix_shards(directory, prefix).fill("first scales", batch, watch, |numbers| {
+            let numbers: Vec<u64> = numbers.iter().map(|number| number + PREFIXES).collect();
+            self.pairs(&numbers, prefix.scales)
+        })
+    }
+
+    /// Pairs of the first scales by their numbers; classes take turns.
+    fn pairs(&self, numbers: &[u64], scales: usize) -> Result<Pairs, TrainError> {
         let seeds: Vec<PictureSeed> =
             numbers.iter().map(|&index| PictureSeed { seed: self.seed, index }).collect();
         let labels: Vec<i64> =
             numbers.iter().map(|number| (number % self.config.num_classes as u64) as i64).collect();
         let noise = noise::noise(&seeds, self.config.tokens(), self.config.latent_channels);
-        let codes = self.follow(&labels, &noise, &mut |_, _| ());
+        let codes = self.follow_to(scales, &labels, &noise, &mut |_, _| ());
         Ok(Pairs { labels, seeds, codes: to_u16(&codes)? })
     }
 
@@ -143,11 +205,22 @@ impl TrajectorySource {
         noise: &Tensor,
         see: &mut dyn FnMut(usize, &Tensor),
     ) -> Tensor {
+        self.follow_to(self.config.scales(), labels, noise, see)
+    }
+
+    /// The same through the first `scales` alone.
+    fn follow_to(
+        &self,
+        scales: usize,
+        labels: &[i64],
+        noise: &Tensor,
+        see: &mut dyn FnMut(usize, &Tensor),
+    ) -> Tensor {
         let labels = Tensor::from_slice(labels).to_device(self.place.device);
         let noise = noise.to_device(self.place.device);
         let (teacher, quantize) = (&self.teacher.network, &self.vae.network.quantize);
         let law = Law { teacher, quantize, guidance: self.recipe.guidance, config: &self.config };
-        law.walk(&labels, &mut |k, probs| {
+        law.walk(&labels, scales, &mut |k, probs| {
             see(k, probs);
             let size = probs.size();
             let (b, n, vocabulary) = (size[0], size[1], size[2]);
@@ -173,15 +246,20 @@ struct Law<'a> {
 }
 
 impl Law<'_> {
-    /// Goes through all scales; `choose` gives the codes of a scale, i64 `[B, p²]`, for its law,
+    /// Goes through the first `scales`; `choose` gives the codes of a scale, i64 `[B, p²]`, for its law,
     /// f32 `[B, p², V]`.
-    fn walk(&self, labels: &Tensor, choose: &mut dyn FnMut(usize, &Tensor) -> Tensor) -> Tensor {
+    fn walk(
+        &self,
+        labels: &Tensor,
+        scales: usize,
+        choose: &mut dyn FnMut(usize, &Tensor) -> Tensor,
+    ) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let without_class = labels.full_like(self.teacher.unconditional());
         let conditioning = self.teacher.condition(&Tensor::cat(&[labels, &without_class], 0));
         let mut progress = self.teacher.begin(&conditioning);
         let mut f_hat = self.quantize.empty(labels.size()[0]);
-        let codes: Vec<Tensor> = (0..self.config.scales())
+        let codes: Vec<Tensor> = (0..scales)
             .map(|k| {
                 let input = self.quantize.downsample(&f_hat, k);
                 let logits = self.teacher.advance(

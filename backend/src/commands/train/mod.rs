@@ -14,7 +14,7 @@ use var_dd_engine::{
         Outcome, Watch, Workplace, decoder, judge,
         recipe::{PRESETS, Recipe},
         student, teacher,
-        trajectory::TrajectorySource,
+        trajectory::{self, TrajectorySource},
         vae,
     },
 };
@@ -268,24 +268,13 @@ fn all(args: &RunArgs) -> anyhow::Result<()> {
     vae::train(&recipe, &starting("vae"), &mut progress)?;
     teacher::train(&recipe, &starting("teacher"), &mut progress)?;
     let place = Workplace { start: None, ..place.clone() };
-    own_trajectories(&recipe, &place, &mut progress)?;
+    trajectory::make(&recipe, &place, &mut progress)?;
     student::train(&recipe, &starting("student"), &mut progress)?;
     if recipe.decoder.is_some() {
         decoder::train(&recipe, &place, &mut progress)?;
     }
     judge::train(&recipe, &place, &mut progress)?;
     report::score_run(&recipe, &place, &mut progress)
-}
-
-fn own_trajectories(
-    recipe: &Recipe,
-    place: &Workplace,
-    progress: &mut Stages,
-) -> anyhow::Result<()> {
-    let model = var_dd_engine::train::product::model_directory(&place.directory);
-    let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
-    source.fill(&place.directory.join("trajectories"), progress)?;
-    Ok(())
 }
 
 fn trajectories(args: &TrajectoriesArgs) -> anyhow::Result<()> {
@@ -317,6 +306,9 @@ fn trajectories(args: &TrajectoriesArgs) -> anyhow::Result<()> {
             source.fill(&place.directory, &mut progress)?;
             Ok(())
         }
-        None => own_trajectories(&recipe, &place, &mut progress),
+        None => {
+            trajectory::make(&recipe, &place, &mut progress)?;
+            Ok(())
+        }
     }
 }
