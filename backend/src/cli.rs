@@ -65,8 +65,8 @@ enum Command {
     TraceEncode(trace::TraceEncodeArgs),
     /// Apply top-k and top-p to given `logits` […, V]; writes `probs`.
     TraceFilter(trace::TraceFilterArgs),
-    /// Measure the Fréchet distance between given `act_a` and `act_b` [n, d]; writes `distance` f64
-    /// [1].
+    /// Measure the Fréchet distance between given `act_a` and `act_b` [n, d]; writes `distance`, one
+    /// f64.
     TraceFrechet(trace::FileArgs),
     /// Compute the Inception features of given `images` [B, 3, H, W] in 0…1; writes `features` [B,
     /// 2048].

@@ -88,7 +88,7 @@ pub struct HttpArgs {
     #[arg(long, value_name = "URL", env = "VAR_DD_PUBLIC_URL", value_parser = public_address)]
     pub public_url: Option<Url>,
 
-    /// Another origin, as https://example.org, whose pages may open WebSockets and change things
+    /// Another origin, as `https://example.org`, whose pages may open WebSockets and change things
     /// here. May be repeated (with commas in the variable).
     #[arg(
         long = "allow-origin",

@@ -46,7 +46,7 @@ pub fn mention(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
 /// that a reader who has gone is no reason to stop.
 ///
 /// # Errors
-/// As [`write`] or [`mention`].
+/// As [`write()`] or [`mention`].
 pub fn report(kept: bool, line: fmt::Arguments<'_>) -> Result<(), OutputError> {
     let tell = if kept { mention } else { write };
     tell(format_args!("{line}\n"))

@@ -164,9 +164,11 @@ pub(crate) fn deny(checks: &[String]) -> Result<()> {
 }
 
 pub(crate) fn document() -> Result<()> {
+    // Private items are documented too, so links may lead to them.
+    const FLAGS: &str = "--deny warnings --allow rustdoc::private-intra-doc-links";
     let libtorch = libtorch::ensure()?;
     let mut cargo = workspace::cargo();
-    cargo.env("LIBTORCH", libtorch).env("RUSTDOCFLAGS", "--deny warnings");
+    cargo.env("LIBTORCH", libtorch).env("RUSTDOCFLAGS", FLAGS);
     workspace::run(cargo.args(["doc", "--workspace", "--no-deps", "--document-private-items"]))?;
     println!("{}", workspace::target().join("doc/var_dd_engine/index.html").display());
     Ok(())

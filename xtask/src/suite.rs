@@ -133,6 +133,9 @@ fn checks() -> Vec<String> {
     if let Err(error) = chores::deny(&[]) {
         problems.push(format!("deny: {error:#}"));
     }
+    if let Err(error) = chores::document() {
+        problems.push(format!("documentation: {error:#}"));
+    }
     problems
 }
 

@@ -30,7 +30,7 @@ pub fn write(path: &Path, lasts: Lasts, bytes: &[u8]) -> io::Result<()> {
     write_with(path, lasts, |file| file.write_all(bytes))
 }
 
-/// As [`write`], piece by piece.
+/// As [`write()`], piece by piece.
 ///
 /// # Errors
 /// When the file cannot be written. Nothing has changed then.

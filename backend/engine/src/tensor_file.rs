@@ -244,7 +244,7 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Refuses a place where [`write`] could not write in the end, before anything is computed for it.
+/// Refuses a place where [`write()`] could not write in the end, before anything is computed for it.
 ///
 /// # Errors
 /// When it is a directory, or its directory is none.
