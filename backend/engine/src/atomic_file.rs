@@ -21,8 +21,8 @@ pub enum Lasts {
 }
 
 /// Writes `bytes` to `path` by way of a file beside it; what was there before stays until the new
-/// file is whole. A link stays, and leads to the new file; into what is no file, as `/dev/stdout`, is
-/// written as it is.
+/// file is whole. A link stays, and leads to the new file; into what is no file, as `/dev/stdout`,
+/// is written as it is.
 ///
 /// # Errors
 /// When the file cannot be written. Nothing has changed then.
@@ -39,11 +39,12 @@ pub fn write_with(
     lasts: Lasts,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let path = &behind_links(path);
+    // By its own name: what links of `/proc` show of a pipe is no place.
     let is_stream = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
     if is_stream {
         return write(&mut OpenOptions::new().write(true).open(path)?);
     }
+    let path = &behind_links(path);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .prefix(UNFINISHED.0)
@@ -88,6 +89,8 @@ pub fn remove_unfinished(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Read, os::fd::AsRawFd};
+
     use super::*;
 
     #[test]
@@ -125,6 +128,17 @@ mod tests {
         // A circle is a place like any other.
         write(&at("loop"), Lasts::ThroughKill, b"new").unwrap();
         assert_eq!(fs::read(at("loop")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_by_the_link_that_the_system_has_for_it() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let link = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        write(Path::new(&link), Lasts::ThroughPowerLoss, b"whole").unwrap();
+        drop(writer);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"whole");
     }
 
     #[test]

@@ -211,8 +211,8 @@ impl Hub {
     }
 
     /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached or does
-    /// not give it, an older one will do. Of several processes that want the same file one fetches it, and the
-    /// others wait.
+    /// not give it, an older one will do. Of several processes that want the same file one fetches
+    /// it, and the others wait.
     ///
     /// # Errors
     /// [`HubError::Offline`] when only the cache may be used and has not got it, [`HubError::Disk`]

@@ -4,8 +4,8 @@ use gloo_timers::callback::Timeout;
 use web_sys::{Element, ScrollBehavior, ScrollIntoViewOptions, ScrollLogicalPosition};
 use yew::prelude::*;
 
-/// Scrolls no further than it takes to see the place, or its beginning, whenever `shown` changes to another value
-/// than none.
+/// Scrolls no further than it takes to see the place, or its beginning, whenever `shown` changes to
+/// another value than none.
 #[hook]
 pub(crate) fn use_in_sight<T: PartialEq + 'static>(place: &NodeRef, shown: Option<T>) {
     let place = place.clone();

@@ -280,10 +280,8 @@ impl<'a> TensorDictionary<'a> {
             }
             FileEntry::Plain(_, info) => info.shape.iter().product::<usize>() == 1,
         };
-        let is_other = |(name, entry): &&(&str, FileEntry<'_>)| {
-            !name.starts_with(&prefix) && !is_counter(entry)
-        };
-        if self.entries.iter().find(is_other).is_some() {
+        let mut others = self.entries.iter().filter(|(name, _)| !name.starts_with(&prefix));
+        if !others.all(|(_, entry)| is_counter(entry)) {
             return false;
         }
         self.entries.retain(|(name, _)| name.starts_with(&prefix));

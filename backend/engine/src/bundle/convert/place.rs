@@ -19,15 +19,15 @@ use crate::{
 /// How names of directories begin in which a bundle is written.
 const UNFINISHED: &str = ".var-dd-convert-";
 
+fn is_unfinished(entry: &fs::DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}
+
 /// Checks a place where a bundle may go: nothing, or an empty directory. What a conversion that was
 /// killed has left there is nothing.
 pub(super) fn check(path: &Path) -> Result<(), String> {
-    let is_unfinished = |entry: &io::Result<fs::DirEntry>| {
-        let name = entry.as_ref().map(fs::DirEntry::file_name);
-        name.is_ok_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()))
-    };
     match fs::read_dir(path) {
-        Ok(mut entries) => match entries.find(|entry| !is_unfinished(entry)) {
+        Ok(mut entries) => match entries.find(|entry| !entry.as_ref().is_ok_and(is_unfinished)) {
             None => Ok(()),
             Some(_) => {
                 Err("there is something here already; give another --output, or remove it first"
@@ -96,11 +96,9 @@ pub(super) fn write(
 /// Removes what conversions that were killed have left in their output. In the directory above it
 /// another one may be at work, here none is: it would have refused the place.
 fn remove_unfinished(place: &Path) {
-    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-            // What cannot be removed is in nobody's way.
-            let _ = fs::remove_dir_all(entry.path());
-        }
+    for entry in fs::read_dir(place).into_iter().flatten().flatten().filter(is_unfinished) {
+        // What cannot be removed is in nobody's way.
+        let _ = fs::remove_dir_all(entry.path());
     }
 }
 
