@@ -153,6 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn noise_of_the_first_tokens_is_that_of_all() {
+        let pictures = [PictureSeed { seed: 7, index: 3 }, PictureSeed { seed: 8, index: 0 }];
+        for (first, channels) in [(91, 16), (1, 3), (5, 3)] {
+            let all = noise(&pictures, 680, channels).narrow(1, 0, first);
+            assert!(noise(&pictures, first, channels).equal(&all), "{first} of {channels}");
+        }
+    }
+
+    #[test]
     fn noise_is_gaussian_and_depends_on_seed_and_index_alone() {
         let picture = PictureSeed { seed: 7, index: 3 };
         let noise = noise(&[picture], 680, 32);

@@ -186,6 +186,20 @@ pub struct PrefixRecipe {
     pub pairs: u64,
 }
 
+impl PrefixRecipe {
+    /// How many examples of the first scales alone have as many tokens as a whole one.
+    pub(super) fn for_one(&self, config: &Config) -> u64 {
+        (config.tokens() / config.tokens_before(self.scales)) as u64
+    }
+}
+
+impl StudentRecipe {
+    /// The first scales that have pairs of their own.
+    pub(super) fn own_prefix(&self) -> Option<&PrefixRecipe> {
+        self.prefix.as_ref().filter(|prefix| prefix.pairs > 0)
+    }
+}
+
 fn is_none_at_all(count: &u64) -> bool {
     *count == 0
 }

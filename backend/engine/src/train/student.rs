@@ -52,7 +52,7 @@ pub fn train(
     let model = model_directory(&place.directory);
     let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
     let shards = source.shards(&place.directory.join("trajectories")).in_any_dtype();
-    let early = match recipe.student.prefix.as_ref().filter(|prefix| prefix.pairs > 0) {
+    let early = match recipe.student.own_prefix() {
         Some(prefix) => {
             let shards = source.prefix_shards(&prefix_directory(&place.directory), prefix);
             let shards = shards.in_any_dtype();
@@ -199,8 +199,7 @@ impl StudentLesson {
     fn batch(&self, pairs: &Pairs, rows: &[usize]) -> (Tensor, Tensor, Tensor) {
         let (labels, codes) = batch_of(pairs, rows, self.place.device);
         let seeds: Vec<_> = rows.iter().map(|&row| pairs.seeds[row]).collect();
-        let noise = noise::noise(&seeds, self.config.tokens(), self.config.latent_channels);
-        let noise = noise.narrow(1, 0, codes.size()[1]);
+        let noise = noise::noise(&seeds, codes.size()[1], self.config.latent_channels);
         (labels, codes, noise.to_device(self.place.device))
     }
 
@@ -257,11 +256,11 @@ impl Lesson for StudentLesson {
         let is_due = |prefix: &&PrefixRecipe| {
             product::chances(self.recipe.seed, STAGE, step, 1)[0] < prefix.share
         };
-        let prefix = recipe.prefix.as_ref().filter(is_due).map(|prefix| prefix.scales);
+        let prefix = recipe.prefix.as_ref().filter(is_due);
         let rows = match prefix {
             Some(prefix) => {
-                let more = self.config.tokens() / self.config.tokens_before(prefix);
-                self.prefix_deck.batch(step, recipe.run.batch * more as usize)
+                let more = prefix.for_one(&self.config) as usize;
+                self.prefix_deck.batch(step, recipe.run.batch * more)
             }
             None => self.deck.batch(step, recipe.run.batch),
         };
@@ -276,7 +275,7 @@ impl Lesson for StudentLesson {
             None => ((all as f64 * recipe.second_share).round() as i64).clamp(0, all - 1),
         };
         let parts = [
-            (0, all - second, 0..prefix.unwrap_or(scales)),
+            (0, all - second, 0..prefix.map_or(scales, |prefix| prefix.scales)),
             (all - second, second, recipe.second_step..scales),
         ];
         let mut total = Tensor::zeros([], (Kind::Float, self.place.device));
@@ -396,6 +395,16 @@ mod tests {
     use super::*;
     use crate::{net::teacher::Teacher, ops::Settings};
 
+    fn place() -> Workplace {
+        Workplace {
+            directory: ".".into(),
+            device: Device::Cpu,
+            kind: Kind::Float,
+            start: None,
+            settings: Settings::default(),
+        }
+    }
+
     #[test]
     fn a_student_begins_with_the_teachers_rows_around_a_new_one() {
         let config = Recipe::preset("smoke").unwrap().config();
@@ -436,15 +445,7 @@ mod tests {
         let weights =
             super::super::parameters::Parameters::new(layout, 3, &StateDict::new(), Device::Cpu)
                 .live();
-        let ops = Workplace {
-            directory: ".".into(),
-            device: Device::Cpu,
-            kind: Kind::Float,
-            start: None,
-            settings: Settings::default(),
-        }
-        .ops();
-        let student = build(weights, &ops, Kind::Float, |at| Student::load(at, &config));
+        let student = build(weights, &place().ops(), Kind::Float, |at| Student::load(at, &config));
         let (tokens, first) = (config.tokens(), config.tokens_before(2));
         let sequence =
             Tensor::randn([2, tokens, config.latent_channels], (Kind::Float, Device::Cpu));
@@ -460,13 +461,7 @@ mod tests {
     #[test]
     fn tokens_of_small_scales_weigh_more_and_one_in_the_mean() {
         let config = Recipe::preset("smoke").unwrap().config();
-        let place = Workplace {
-            directory: ".".into(),
-            device: Device::Cpu,
-            kind: Kind::Float,
-            start: None,
-            settings: Settings::default(),
-        };
+        let place = place();
         let weights = Vec::<f32>::try_from(scale_weights(&config, 0.5, &place)).unwrap();
         assert!((weights.iter().sum::<f32>() / weights.len() as f32 - 1.0).abs() < 1e-6);
         assert!(

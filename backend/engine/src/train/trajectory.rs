@@ -69,7 +69,7 @@ pub fn make(
     let model = product::model_directory(&place.directory);
     let source = TrajectorySource::open(&model, &recipe.trajectories, recipe.seed, place)?;
     let whole = source.fill(&place.directory.join("trajectories"), watch)?;
-    match recipe.student.prefix.as_ref().filter(|prefix| prefix.pairs > 0) {
+    match recipe.student.own_prefix() {
         Some(prefix) if whole == Outcome::Done => {
             source.fill_prefixes(&prefix_directory(&place.directory), prefix, watch)
         }
@@ -159,13 +159,8 @@ impl TrajectorySource {
         let mut shards = self.shards(directory);
         shards.settings["scales"] = json!(prefix.scales);
         let tokens = self.config.tokens_before(prefix.scales);
-        let per_file = shards.per_file * self.more(prefix);
+        let per_file = shards.per_file * prefix.for_one(&self.config);
         Shards { total: prefix.pairs, tokens: tokens as usize, per_file, ..shards }
-    }
-
-    /// How many pairs of the first scales alone have as many tokens as a whole one.
-    fn more(&self, prefix: &PrefixRecipe) -> u64 {
-        (self.config.tokens() / self.config.tokens_before(prefix.scales)) as u64
     }
 
     /// Makes every shard of pairs of the first scales alone in `directory` that is not there or not
@@ -179,7 +174,7 @@ impl TrajectorySource {
         prefix: &PrefixRecipe,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, TrainError> {
-        let batch = self.recipe.batch * self.more(prefix) as usize;
+        let batch = self.recipe.batch * prefix.for_one(&self.config) as usize;
         self.prefix_shards(directory, prefix).fill("first scales", batch, watch, |numbers| {
             let numbers: Vec<u64> = numbers.iter().map(|number| number + PREFIXES).collect();
             self.pairs(&numbers, prefix.scales)
@@ -192,7 +187,8 @@ impl TrajectorySource {
             numbers.iter().map(|&index| PictureSeed { seed: self.seed, index }).collect();
         let labels: Vec<i64> =
             numbers.iter().map(|number| (number % self.config.num_classes as u64) as i64).collect();
-        let noise = noise::noise(&seeds, self.config.tokens(), self.config.latent_channels);
+        let tokens = self.config.tokens_before(scales);
+        let noise = noise::noise(&seeds, tokens, self.config.latent_channels);
         let codes = self.follow_to(scales, &labels, &noise, &mut |_, _| ());
         Ok(Pairs { labels, seeds, codes: to_u16(&codes)? })
     }
