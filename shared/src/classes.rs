@@ -1,24 +1,28 @@
 //! Search among the names of classes.
 
-use crate::spelling::is_near;
+use crate::spelling::{is_near, lowercase};
 
 /// Numbers of the classes that match what was typed, best first: those whose number it is, whose
 /// name begins with it, in which a word begins with it, that contain it, in which a word begins
 /// with it but for slips of the keyboard. Several words must all match. Everything matches nothing
 /// typed.
 pub fn search(classes: &[String], typed: &str) -> Vec<usize> {
-    let typed = typed.trim().to_lowercase();
+    let typed = lowercase(typed.trim());
     if typed.is_empty() {
         return (0..classes.len()).collect();
     }
-    let mut found: Vec<_> = classes
+    let ranks: Vec<_> = classes
         .iter()
         .enumerate()
-        .filter_map(|(class, name)| Some((rank(class, &name.to_lowercase(), &typed)?, class)))
+        .map(|(class, name)| rank(class, &lowercase(name), &typed))
         .collect();
-    found.sort_unstable();
-    found.into_iter().map(|(_, class)| class).collect()
+    let of_rank =
+        |wanted: u8| ranks.iter().enumerate().filter(move |(_, rank)| **rank == Some(wanted));
+    (0..=WORST).flat_map(of_rank).map(|(class, _)| class).collect()
 }
+
+/// The last rank that still is a match.
+const WORST: u8 = 4;
 
 fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
     if typed.parse() == Ok(class) {
@@ -33,7 +37,7 @@ fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
             Some(2)
         } else {
             let contains = name.contains(typed).then_some(3);
-            contains.or_else(|| words().any(|word| is_near(typed, word)).then_some(4))
+            contains.or_else(|| words().any(|word| is_near(typed, word)).then_some(WORST))
         }
     };
     typed.split_whitespace().map(of_word).try_fold(0, |worst: u8, rank| Some(worst.max(rank?)))
@@ -41,7 +45,7 @@ fn rank(class: usize, name: &str, typed: &str) -> Option<u8> {
 
 /// A name as it is compared: lower case, with one space for whatever stands between two words.
 pub fn plain(name: &str) -> String {
-    let lower = name.to_lowercase();
+    let lower = lowercase(name);
     let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }

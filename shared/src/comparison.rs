@@ -10,7 +10,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Guidance, MAX_SEED, Plan, number_of};
+use crate::{Guidance, MAX_SEED, Plan, lowercase, number_of};
 
 /// Fewest and most plans of a comparison.
 pub const COMPARED_PLANS: std::ops::RangeInclusive<usize> = 2..=6;
@@ -83,7 +83,7 @@ fn seed_of_part(part: &str) -> Option<u64> {
 /// Letters and digits of a name, in lower case, with a hyphen for whatever stands between them.
 fn slug(name: &str) -> String {
     // Names of many synonyms are cut after the first.
-    let first = name.split(',').next().unwrap_or_default().to_lowercase();
+    let first = lowercase(name.split(',').next().unwrap_or_default());
     let words = first.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")
 }

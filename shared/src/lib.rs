@@ -80,7 +80,7 @@ pub use parameters::{
     SHEET_PICTURES, SheetParameters, Verification, WALK_KEYWORD, XMP_BOX, with_texts,
 };
 pub use seed::seed_of;
-pub use spelling::is_near;
+pub use spelling::{is_near, lowercase};
 pub use var_dd_plan::{
     FramePosition, Guidance, Pass, PassKind, Plan, PlanError, PlanField, PlanPreset,
 };

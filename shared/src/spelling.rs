@@ -1,5 +1,13 @@
 //! Words that were meant although they are spelled otherwise.
 
+/// A text in lower case, as for comparing it with another one.
+pub fn lowercase(text: &str) -> String {
+    #[cfg(target_arch = "wasm32")]
+    return js_sys::JsString::from(text).to_lower_case().into();
+    #[cfg(not(target_arch = "wasm32"))]
+    text.to_lowercase()
+}
+
 /// Whether `typed` is the beginning of `word` but for slips: one in four letters or more, two in
 /// eight or more. A slip is a letter too many, too few, another one, or two in the wrong order.
 /// Both are in lower case.

@@ -151,7 +151,7 @@ pub(crate) fn WalkView(props: &WalkViewProps) -> Html {
                     { for FORMATS.map(|(format, name)| html! {
                         <button
                             type="button"
-                            data-testid={format!("walk-{}", name.to_lowercase())}
+                            data-testid={format!("walk-{}", name.to_ascii_lowercase())}
                             aria-label={format!("Save the walk as {name}")}
                             disabled={!is_walk || is_saving || !props.is_usable}
                             onclick={save(format)}

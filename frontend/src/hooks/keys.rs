@@ -81,10 +81,10 @@ impl Key {
     fn named(key: &str, code: &str) -> Option<Self> {
         let is_foreign = key.chars().count() == 1 && !key.is_ascii();
         let sign = match code.strip_prefix("Key").filter(|_| is_foreign) {
-            Some(letter) => letter.to_lowercase(),
+            Some(letter) => letter.to_ascii_lowercase(),
             // On a Russian layout the key that has both signs makes a full stop.
             None if code == "Slash" && (is_foreign || key == ".") => "/".to_owned(),
-            None if key.len() == 1 => key.to_lowercase(),
+            None if key.len() == 1 => key.to_ascii_lowercase(),
             None => key.to_owned(),
         };
         Some(match sign.as_str() {

@@ -254,7 +254,7 @@ impl Settings {
 
 /// The setting that a name looks like.
 fn meant_by(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase().replace('_', "-");
+    let name = name.to_ascii_lowercase().replace('_', "-");
     let parts = PARTS.map(Axis::name);
     let names = ["model", "class", "plan", "seed", "count", "last_frame_first"];
     let mut names = names.into_iter().chain(parts);

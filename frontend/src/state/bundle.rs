@@ -5,11 +5,13 @@ use std::io::{self, Write};
 
 use rawzip::{CompressionMethod, ZipArchiveWriter};
 
+use var_dd_protocol::lowercase;
+
 use super::mine::Own;
 
 /// The name of a picture in the file.
 pub(crate) fn file_name(own: &Own, picture: usize) -> String {
-    let words = format!("{} {}", own.class_name, own.plan).to_lowercase();
+    let words = lowercase(&format!("{} {}", own.class_name, own.plan));
     let words: Vec<_> =
         words.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let seed = own.request.seed.unwrap_or_default();

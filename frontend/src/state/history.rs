@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use var_dd_protocol::{Comparison, GenerateRequest, OwnerToken};
+use var_dd_protocol::{Comparison, GenerateRequest, OwnerToken, lowercase};
 
 use super::mine::Own;
 
@@ -92,8 +92,8 @@ impl Search {
         let own = &entry.own;
         let model = own.request.model.as_deref().unwrap_or_default();
         let seed = own.request.seed.map(|seed| seed.to_string()).unwrap_or_default();
-        let said = format!("{} {} {model} {seed}", own.class_name, own.plan).to_lowercase();
-        let text = self.text.to_lowercase();
+        let said = lowercase(&format!("{} {} {model} {seed}", own.class_name, own.plan));
+        let text = lowercase(&self.text);
         text.split_whitespace().all(|word| said.contains(word))
             && (self.plan.is_empty() || self.plan == own.plan)
             && (self.model.is_empty() || self.model == model)

@@ -52,10 +52,8 @@ impl PlanShape {
                 self.passes = passes;
             }
             None => {
-                self.passes.push(0);
-                self.passes.retain(|&first| first < self.scales);
-                self.passes.sort_unstable();
-                self.passes.dedup();
+                let first = |scale: &u32| *scale == 0 || self.passes.contains(scale);
+                self.passes = (0..self.scales).filter(first).collect();
             }
         }
         self.split = self.split.min(self.scales);

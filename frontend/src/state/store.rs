@@ -451,9 +451,15 @@ fn median_ms<'a>(
 
 /// The one in the middle.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied()
+    let values: Vec<f64> = values.collect();
+    // There are few, and a sort is much code.
+    let place = |at: usize| {
+        let below =
+            |other: usize| values[other].total_cmp(&values[at]).then(other.cmp(&at)).is_lt();
+        (0..values.len()).filter(|&other| below(other)).count()
+    };
+    let middle = values.len().saturating_sub(1) / 2;
+    (0..values.len()).find(|&at| place(at) == middle).map(|at| values[at])
 }
 
 /// How many times as long jobs take `since` as ones of their kinds did `until` then, both newest
