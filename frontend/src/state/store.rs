@@ -316,7 +316,14 @@ impl Store {
                 next.note_missing(job, error);
             }
             Action::Recent { page, is_more } => next.recent(page, is_more),
-            Action::Mine(mine) => next.mine = mine,
+            Action::Mine(mine) => {
+                // What another tab took off the list, this one does not put back.
+                let stays = |id: &JobId| mine.iter().any(|own| own.id == *id);
+                let gone = next.mine.iter().map(|own| &own.id).filter(|id| !stays(id));
+                let gone: Vec<_> = gone.cloned().collect();
+                next.own.retain(|id| !gone.contains(id));
+                next.mine = mine;
+            }
             Action::Deleting(job) => next.deleting.push(job),
             Action::Kept(job) => next.deleting.retain(|other| *other != job),
             Action::Deleted(job) => {
@@ -613,6 +620,22 @@ mod tests {
         assert!(cancelled.ended_empty(&id(5)) && !cancelled.ended_empty(&id(6)));
         let drawn = event(&frame(&store, 5, 1), 5, 2, JobEvent::Cancelled);
         assert!(!drawn.ended_empty(&id(5)));
+    }
+
+    #[test]
+    fn what_another_tab_takes_off_the_list_is_not_put_back() {
+        let store = accepted(&accepted(&store(), 1, 5), 2, 6);
+        let remembered = |store: &Store| {
+            let mut mine = Mine::default();
+            store.own_news().into_iter().for_each(|own| mine.note(own));
+            mine
+        };
+        let mut mine = remembered(&store);
+        let store = store.after(Action::Mine(Rc::new(mine.clone())));
+        mine.forget(&id(5));
+        let store = store.after(Action::Mine(Rc::new(mine.clone())));
+        assert_eq!(remembered(&store), mine);
+        assert!(store.own_news().iter().all(|own| own.id == id(6)));
     }
 
     #[test]
