@@ -70,7 +70,7 @@ impl Server {
     pub(crate) fn connect(dispatch: Callback<Action>, keep: Callback<(JobId, OwnerToken)>) -> Self {
         let (say, said) = mpsc::unbounded();
         let previews = Rc::<RefCell<Previews<Outcome>>>::default();
-        let conversation = Conversation::default();
+        let conversation = Conversation::new(client_key());
         let line = Line { said, dispatch, keep, conversation, previews: previews.clone() };
         spawn_local(line.run());
         Self { say, last_tag: Rc::default(), previews }
@@ -137,11 +137,11 @@ impl Line {
             let mut greeted = false;
             let ending = self.converse(&mut signs, &mut greeted).await;
             self.previews.borrow_mut().lost();
-            for tag in self.conversation.lost() {
-                let message = "the connection was lost before the server answered; generate again";
-                self.reject(tag, ErrorBody::new(ErrorCode::Internal, message));
-            }
+            let unanswered = self.conversation.lost();
+            self.reject_unanswered(unanswered);
             if let Ending::Refused(message) = ending {
+                let unanswered = self.conversation.give_up();
+                self.reject_unanswered(unanswered);
                 self.dispatch.emit(Action::Connection(Connection::Refused(message)));
                 return;
             }
@@ -171,7 +171,7 @@ impl Line {
         let mut stream = stream.fuse();
         let mut patience = TimeoutFuture::new(GREETING_MS).fuse();
         let mut pulse = Pulse::new(now_ms());
-        let mut to_send = vec![Conversation::connected()];
+        let mut to_send = vec![self.conversation.connected()];
         loop {
             for message in std::mem::take(&mut to_send) {
                 if *greeted && has_answer(&message) {
@@ -239,6 +239,8 @@ impl Line {
             }
         }
         self.dispatch.emit(Action::Connection(Connection::PlainHttp(PROXY_ADVICE.to_owned())));
+        let unanswered = self.conversation.give_up();
+        self.reject_unanswered(unanswered);
         let until = now_ms() + PLAIN_HTTP_MS;
         let mut to_ask = self.conversation.without_socket();
         while now_ms() < until || !to_ask.is_empty() || !self.conversation.watched().is_empty() {
@@ -294,6 +296,14 @@ impl Line {
             }
             // Followed jobs are looked at anyway; the rest is about the WebSocket.
             _ => {}
+        }
+    }
+
+    /// Tells of requests whose answer will never come.
+    fn reject_unanswered(&self, tags: Vec<u32>) {
+        for tag in tags {
+            let message = "the connection was lost before the server answered; generate again";
+            self.reject(tag, ErrorBody::new(ErrorCode::Internal, message));
         }
     }
 
@@ -372,6 +382,14 @@ pub(super) fn held_blob(blob: &web_sys::Blob) -> Option<Picture> {
     // An address that the browser does not know needs no release.
     let release = |url: &str| drop(web_sys::Url::revoke_object_url(url));
     Some(Picture::held(url, release))
+}
+
+/// Random characters that nobody can guess; none where the browser has none to give.
+fn client_key() -> Option<String> {
+    let mut random = [0; 32];
+    web_sys::window()?.crypto().ok()?.get_random_values_with_u8_array(&mut random).ok()?;
+    // Four bits each.
+    Some(random.iter().map(|byte| char::from(b'a' + byte % 16)).collect())
 }
 
 fn socket_url() -> Option<String> {

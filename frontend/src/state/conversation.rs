@@ -6,19 +6,29 @@ use var_dd_protocol::{ClientMessage, JobId, JobState, PROTOCOL_VERSION, ServerMe
 /// The page's side of a conversation that outlives its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
+    /// What the page calls itself: under it a request that is asked again makes no second job.
+    client_key: Option<String>,
     open: bool,
-    /// Said while there was no connection.
+    /// Said while there was no connection, or asked again once there is one.
     waiting: Vec<ClientMessage>,
-    /// Tags of requests that the server has not answered.
-    unanswered: Vec<u32>,
+    /// Requests that the server has not answered.
+    unanswered: Vec<ClientMessage>,
+    /// Tags of requests that were asked on a connection that is gone.
+    asked_before: Vec<u32>,
     /// Jobs followed, with the last event seen of each.
     watched: Vec<(JobId, Option<u64>)>,
 }
 
 impl Conversation {
+    /// A conversation under a key that nobody can guess: whoever knows it gets the secrets of the
+    /// page's jobs. Without one, a request whose answer is lost is not asked again.
+    pub(crate) fn new(client_key: Option<String>) -> Self {
+        Self { client_key, ..Self::default() }
+    }
+
     /// First words on a new connection.
-    pub(crate) fn connected() -> ClientMessage {
-        ClientMessage::Hello { version: PROTOCOL_VERSION, client_key: None }
+    pub(crate) fn connected(&self) -> ClientMessage {
+        ClientMessage::Hello { version: PROTOCOL_VERSION, client_key: self.client_key.clone() }
     }
 
     /// The page wants to say something; what to send now. The rest follows when there is a
@@ -46,8 +56,8 @@ impl Conversation {
     }
 
     fn note_sent(&mut self, message: &ClientMessage) {
-        if let ClientMessage::Generate { tag, .. } = message {
-            self.unanswered.push(*tag);
+        if matches!(message, ClientMessage::Generate { .. }) {
+            self.unanswered.push(message.clone());
         }
     }
 
@@ -127,13 +137,44 @@ impl Conversation {
     }
 
     fn answered(&mut self, tag: u32) {
-        self.unanswered.retain(|other| *other != tag);
+        self.unanswered.retain(|other| tag_of(other) != Some(tag));
+        self.asked_before.retain(|other| *other != tag);
     }
 
-    /// The connection is gone; tags of requests whose answer will never come.
+    /// The connection is gone. What the server has not answered is asked once more on the next one;
+    /// returned are the tags of requests whose answer will never come.
     pub(crate) fn lost(&mut self) -> Vec<u32> {
         self.open = false;
-        std::mem::take(&mut self.unanswered)
+        let mut given_up = Vec::new();
+        let mut again = Vec::new();
+        for message in std::mem::take(&mut self.unanswered) {
+            let Some(tag) = tag_of(&message) else { continue };
+            if self.client_key.is_none() || self.asked_before.contains(&tag) {
+                given_up.push(tag);
+            } else {
+                self.asked_before.push(tag);
+                again.push(message);
+            }
+        }
+        self.asked_before.retain(|tag| !given_up.contains(tag));
+        self.waiting.splice(..0, again);
+        given_up
+    }
+
+    /// There will be no other connection for now. Asked in another way, a request that the server
+    /// may have would be a second one; the tags of those, whose answer will never come.
+    pub(crate) fn give_up(&mut self) -> Vec<u32> {
+        let given_up = std::mem::take(&mut self.asked_before);
+        self.waiting.retain(|message| tag_of(message).is_none_or(|tag| !given_up.contains(&tag)));
+        given_up
+    }
+}
+
+/// The tag of a request for a job.
+fn tag_of(message: &ClientMessage) -> Option<u32> {
+    match message {
+        ClientMessage::Generate { tag, .. } => Some(*tag),
+        _ => None,
     }
 }
 
@@ -177,6 +218,40 @@ mod tests {
             [watch(5, None), generate(1)]
         );
         assert_eq!(conversation.lost(), [1], "the request was sent and not answered");
+    }
+
+    #[test]
+    fn a_request_whose_answer_was_lost_is_asked_once_more() {
+        let mut conversation = Conversation::new(Some("k".repeat(32)));
+        let hello = ServerMessage::Hello { version: 1 };
+        conversation.hear(&hello);
+        conversation.say(generate(1));
+        conversation.say(generate(2));
+        conversation.hear(&accepted(2, 6));
+        assert!(conversation.lost().is_empty());
+        conversation.say(generate(3));
+        assert_eq!(conversation.hear(&hello), [watch(6, None), generate(1), generate(3)]);
+        conversation.hear(&accepted(3, 7));
+        assert_eq!(conversation.lost(), [1], "it may be what breaks the connection");
+        assert_eq!(conversation.hear(&hello), [watch(6, None), watch(7, None)]);
+        // What was answered at last may be lost as often as any other.
+        conversation.say(generate(4));
+        assert!(conversation.lost().is_empty());
+        conversation.hear(&hello);
+        conversation.hear(&accepted(4, 8));
+        assert!(conversation.asked_before.is_empty() && conversation.unanswered.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_the_server_may_have_is_not_asked_in_another_way() {
+        let mut conversation = Conversation::new(Some("k".repeat(32)));
+        conversation.hear(&ServerMessage::Hello { version: 1 });
+        conversation.say(generate(1));
+        assert!(conversation.lost().is_empty());
+        conversation.say(generate(2));
+        assert_eq!(conversation.give_up(), [1]);
+        assert_eq!(conversation.without_socket(), [generate(2)]);
+        assert!(conversation.give_up().is_empty());
     }
 
     #[test]
