@@ -3,6 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use futures_channel::oneshot::Receiver;
+use gloo_timers::future::TimeoutFuture;
 use var_dd_protocol::{ErrorBody, GenerateRequest};
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
@@ -113,7 +114,20 @@ async fn hear(
         return;
     }
     match answer {
-        Ok(outcome) => now.heard(wish, outcome, &tell),
+        Ok(outcome) => {
+            let number = wish.0;
+            if let Some(pause_ms) = now.heard(wish, outcome, &tell) {
+                drop(now);
+                TimeoutFuture::new(pause_ms).await;
+                now = line.borrow_mut();
+                if now.is_gone {
+                    return;
+                }
+                if now.is_newest(number) {
+                    now.said_number = 0;
+                }
+            }
+        }
         // The connection is gone, or the server took what another part of the page wants instead.
         Err(_) if now.is_newest(wish.0) => ask(&line, &mut now, &tell),
         Err(_) => {}
@@ -137,7 +151,11 @@ async fn follow(line: Rc<RefCell<Line>>, tell: UseStateSetter<Preview>) {
         if now.is_gone {
             return;
         }
-        now.heard(wish, outcome, &tell);
+        let pause_ms = now.heard(wish, outcome, &tell);
+        drop(now);
+        if let Some(pause_ms) = pause_ms {
+            TimeoutFuture::new(pause_ms).await;
+        }
     }
     line.borrow_mut().busy = false;
 }
@@ -148,18 +166,21 @@ impl Line {
         self.wanted.as_ref().is_some_and(|(newest, _)| *newest == number)
     }
 
-    /// Takes what came of a wish, unless something newer is shown.
+    /// Takes what came of a wish, unless something newer is shown. A wish that the server has no
+    /// room for now is kept; returned is when to ask for it again, in milliseconds.
     fn heard(
         &mut self,
         (number, request): (u64, GenerateRequest),
         outcome: Outcome,
         tell: &UseStateSetter<Preview>,
-    ) {
-        if self.is_newest(number) {
+    ) -> Option<u32> {
+        let later = outcome.as_ref().err().and_then(|error| error.retry_after_s);
+        let later = later.filter(|_| self.is_newest(number));
+        if self.is_newest(number) && later.is_none() {
             self.wanted = None;
         }
         if number <= self.shown_number {
-            return;
+            return None;
         }
         match outcome {
             Ok(picture) => {
@@ -176,5 +197,6 @@ impl Line {
             Err(error) => self.shown.error = Some(error),
         }
         tell.set(self.shown.clone());
+        later.map(|seconds| seconds.saturating_mul(1000))
     }
 }
