@@ -52,6 +52,7 @@ pub(crate) fn Explore() -> Html {
     let is_held = use_state_eq(|| false);
     // The picture of the walk that is shown, while it is played.
     let step = use_state_eq(|| None::<usize>);
+    let is_plain = location.as_ref().is_none_or(|location| location.query_str().is_empty());
     let linked = use_memo((location, controls.models.clone()), |(location, models)| {
         let pairs = location.as_ref().map(|location| location.query::<Vec<(String, String)>>());
         let pairs = pairs.and_then(Result::ok).filter(|_| !models.is_empty());
@@ -109,7 +110,11 @@ pub(crate) fn Explore() -> Html {
         });
     }
     {
-        let moved = (*pad).clone().zip(model.as_ref().map(|model| model.name.clone()));
+        // A pad of chance as well, so that it is the same one after a reload or the way back; not
+        // that of a link, of which not all may have been read.
+        let by_chance = now.clone().filter(|_| is_plain && followed);
+        let moved = (*pad).clone().or(by_chance);
+        let moved = moved.zip(model.as_ref().map(|model| model.name.clone()));
         let (navigator, copied) = (navigator.clone(), copied.setter());
         use_effect_with(moved, move |moved| {
             copied.set(None);

@@ -89,6 +89,13 @@ async fn a_picture_follows_the_finger_over_the_pad_and_its_link_brings_it_back()
         for look in LOOKS {
             let playground = Playground::open(browsers, &program, look, "/explore").await?;
             playground.wait_for_attribute("pad", "followed", "true").await?;
+            // What chance laid out is the same after a reload.
+            let laid_out = playground.attribute("corner-1", "seed").await?;
+            let addressed = "return location.search.includes('corners=')";
+            playground.page.wait_for("an address of the pad", addressed).await?;
+            playground.page.reload().await?;
+            playground.wait_for_attribute("corner-1", "seed", &laid_out).await?;
+            playground.wait_for_attribute("pad", "followed", "true").await?;
             // Many moves at once: the newest counts, and those between are not drawn.
             let before = count(&playground).await?;
             let moves: Vec<_> = (0..=60).map(|at| (0.1 + f64::from(at) * 0.0125, 0.2)).collect();
