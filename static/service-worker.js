@@ -1,20 +1,22 @@
-// Keeps the page itself (not what it shows) for when there is no network.
+// Keeps the page itself (not what it shows) and the text on the method for times without a network.
 const CACHE = "var-dd-{{version}}";
 const ASSETS = ["{{theme}}", "{{style}}", "{{icon}}", "{{translation}}", "{{module}}", "{{wasm}}", "{{script}}"].concat("{{parts}}".split(" "));
 
 const root = new URL(self.registration.scope).pathname;
 const shell = `${root}offline-shell`;
+const method = `${root}method.html`;
 
 async function keep() {
   const cache = await caches.open(CACHE);
-  await cache.addAll(ASSETS.map((path) => root + path));
+  const text = new Request(method, { cache: "no-cache" });
+  await cache.addAll([...ASSETS.map((path) => root + path), text]);
   const page = await fetch(root, { cache: "no-cache" });
   if (!page.ok) throw new Error(`the page answers with status ${page.status}`);
   // It is shown at deeper addresses too, where relative ones would lead elsewhere.
-  const text = (await page.text()).replaceAll('="./', `="${root}`);
+  const html = (await page.text()).replaceAll('="./', `="${root}`);
   const headers = new Headers(page.headers);
   for (const name of ["content-encoding", "content-length", "etag"]) headers.delete(name);
-  await cache.put(shell, new Response(text, { headers }));
+  await cache.put(shell, new Response(html, { headers }));
   await self.skipWaiting();
 }
 
@@ -29,7 +31,7 @@ const navigate = async (request) => {
   try {
     return await fetch(request);
   } catch (error) {
-    const kept = await caches.match(shell);
+    const kept = await caches.match(new URL(request.url).pathname === method ? method : shell);
     if (!kept) throw error;
     return kept;
   }

@@ -59,7 +59,7 @@ addEventListener("var-dd-panic", ({ detail }) => stop(detail));
 addEventListener("error", ({ error }) => isFault(error) && stop(error));
 addEventListener("unhandledrejection", ({ reason }) => isFault(reason) && stop(reason));
 
-start({ module_or_path: new URL("../{{wasm}}", import.meta.url) }).then(keepForOffline, (error) => {
+start({ module_or_path: new URL("../{{wasm}}", import.meta.url) }).then(() => keepForOffline(), (error) => {
   if (stopped) return;
   console.error(error);
   const words = navigator.onLine
@@ -70,10 +70,16 @@ start({ module_or_path: new URL("../{{wasm}}", import.meta.url) }).then(keepForO
   document.getElementById("app").replaceChildren(note);
 });
 
-// Without a network the page then still opens and says that it has none.
-function keepForOffline() {
+// Without a network the page then still opens and says that it has none. Where one of its files does
+// not arrive, the browser keeps none; it is asked again, after ever longer waits in milliseconds.
+function keepForOffline(wait = 4000) {
+  const again = () => setTimeout(keepForOffline, wait, 2 * wait);
   try {
-    navigator.serviceWorker?.register(`${root}service-worker.js`).catch(() => {});
+    navigator.serviceWorker?.register(`${root}service-worker.js`).then(({ installing }) => {
+      installing?.addEventListener("statechange", () => {
+        if (installing.state === "redundant") again();
+      });
+    }, again);
   } catch {
     // Browsers that deny storage deny this too.
   }

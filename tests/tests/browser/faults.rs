@@ -25,9 +25,12 @@ async fn a_connection_gone_silent_is_noticed_and_taken_up_again() -> Result<()> 
             Playground::open_at(browsers, &proxy.origin(), Look::DESKTOP, "", "/").await?;
         set_up(&playground, 0, 1).await?;
         proxy.silence();
+        let shown = playground.attribute("job-state", "job").await?;
         playground.click("generate").await?;
-        playground.page.wait_for_text("the connection was lost before the server answered").await?;
-        playground.wait_until_ready().await?;
+        playground.wait_for_attribute("connection", "connection", "lost").await?;
+        // What was asked into the silence is asked again, and not drawn twice.
+        let job = playground.wait_for_other("job-state", "job", &shown).await?.parse()?;
+        playground.wait_for_state(&job, "finished").await?;
         playground.draw().await.map(drop)
     })
     .await
@@ -188,21 +191,46 @@ async fn a_fault_of_the_page_is_told_on_the_page_with_a_way_on() -> Result<()> {
     .await
 }
 
+/// Whether the page is kept for when there is no network.
+const IS_KEPT: &str = "return navigator.serviceWorker.controller !== null";
+
+#[tokio::test]
+async fn a_page_is_kept_for_later_once_all_its_files_arrive() -> Result<()> {
+    let program = Program::start(&[])?;
+    let (proxy, is_missing) = proxy_without(&program, "split_learn.wasm").await?;
+    with_browsers(async |browsers| {
+        // What becomes of the first try is seen before the files are there.
+        let before = "window.tries = 0; const register = ServiceWorkerContainer.prototype.register; \
+            ServiceWorkerContainer.prototype.register = async function (...all) { \
+            const registration = await register.apply(this, all); const worker = \
+            registration.installing; worker?.addEventListener('statechange', () => { \
+            if (worker.state === 'redundant') tries += 1; }); return registration }";
+        let playground =
+            Playground::open_at(browsers, &proxy.origin(), Look::DESKTOP, before, "/").await?;
+        playground.wait_until_ready().await?;
+        playground.page.wait_for("a try without success", "return tries > 0").await?;
+        is_missing.store(false, Ordering::Relaxed);
+        playground.page.wait_for("the page to be kept", IS_KEPT).await.map(drop)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn without_a_network_the_page_opens_and_says_that_there_is_none() -> Result<()> {
     let mut program = Program::start(&[])?;
     with_browsers(async |browsers| {
         let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
         playground.wait_until_ready().await?;
-        let kept = "return (await navigator.serviceWorker.ready) && \
-            navigator.serviceWorker.controller !== null";
-        playground.page.wait_for("the page to be kept", kept).await?;
+        playground.page.wait_for("the page to be kept", IS_KEPT).await?;
         program.kill()?;
         for path in ["/", "/compare", &format!("/r/{}", "0".repeat(32))] {
             playground.goto(path).await?;
             playground.wait_for_attribute("connection", "connection", "lost").await?;
             playground.page.wait_for_text("Connection lost").await?;
         }
+        playground.goto("/method.html").await?;
+        let is_text = "return document.querySelectorAll('h2').length > 3";
+        playground.page.wait_for("the text on the method", is_text).await?;
         program.restart()?;
         playground.goto("/").await?;
         playground.wait_until_ready().await
