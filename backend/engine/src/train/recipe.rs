@@ -163,6 +163,11 @@ pub struct StudentRecipe {
     pub sum_loss: f64,
     /// How much more a token of a small scale counts: `n^-balance` where a scale has `n` tokens.
     pub balance: f64,
+    /// How much a token counts for the head that does not draw its scale in the model's plans: for
+    /// vectors before `second_step`, for codes from there on. A plan with another split shows them,
+    /// so it is above 0; with 1 both heads learn all scales the same.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub other_head: f64,
     /// Steps that show the first scales alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<PrefixRecipe>,
@@ -191,6 +196,14 @@ impl PrefixRecipe {
     pub(super) fn for_one(&self, config: &Config) -> u64 {
         (config.tokens() / config.tokens_before(self.scales)) as u64
     }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 impl StudentRecipe {
@@ -317,7 +330,7 @@ impl Recipe {
                 shard: 1_600,
                 batch: 32,
                 flow_steps: super::flow::DEFAULT_STEPS,
-                guidance: Guidance { cfg: 4.0, top_k: 200, top_p: 0.8 },
+                guidance: Guidance { cfg: 4.0, top_k: 200, top_p: 0.4 },
             },
             student: StudentRecipe {
                 run: Steps {
@@ -333,6 +346,7 @@ impl Recipe {
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
+                other_head: 0.2,
                 prefix: Some(PrefixRecipe { scales: 6, share: 0.6, pairs: 48_000 }),
                 held_out: 256,
             },
@@ -425,6 +439,7 @@ impl Recipe {
                 vector_loss: 1.0,
                 sum_loss: 0.5,
                 balance: 0.5,
+                other_head: 0.5,
                 prefix: Some(PrefixRecipe { scales: 2, share: 0.5, pairs: 64 }),
                 held_out: 32,
             },
@@ -641,6 +656,12 @@ impl Recipe {
                 "trajectories.pairs is {pairs}; it must be above student.held_out = {}, with shard \
                  and batch at least 1 and flow_steps at least 2",
                 self.student.held_out
+            ));
+        }
+        let other_head = self.student.other_head;
+        if !(other_head > 0.0 && other_head <= 1.0) {
+            return refuse(format!(
+                "student.other_head is {other_head}; it must be above 0 and at most 1"
             ));
         }
         if let Some(prefix) = &self.student.prefix {

@@ -17,7 +17,7 @@ use super::{
     metrics::Figures,
     parameters::Layout,
     product::{self, build, model_directory},
-    recipe::{PrefixRecipe, Recipe},
+    recipe::{PrefixRecipe, Recipe, StudentRecipe},
     shards::Pairs,
     stage::{Exam, Lesson, Stage, outcome},
     teacher::{batch_of, cross_entropy},
@@ -104,7 +104,7 @@ pub fn train(
                 early.as_ref().map_or(pairs.len(), Pairs::len),
             ),
             early,
-            weights: scale_weights(&config, recipe.student.balance, place),
+            weights: Weights::of(&config, &recipe.student, place),
             recipe: recipe.clone(),
             config: config.clone(),
             place: place.clone(),
@@ -121,15 +121,33 @@ pub fn train(
     Ok(outcome(weights))
 }
 
-/// Weight of each token, f32 `[N]`, mean 1: a token of a scale with `n` tokens counts `n^-balance`.
-fn scale_weights(config: &Config, balance: f64, place: &Workplace) -> Tensor {
-    let weights: Vec<f32> = config
-        .patch_nums
-        .iter()
-        .map(|side| side * side)
-        .flat_map(|n| std::iter::repeat_n((n as f64).powf(-balance) as f32, n as usize))
-        .collect();
-    let weights = Tensor::from_slice(&weights).to_device(place.device);
+/// How much each token counts, f32 `[N]`: `n^-balance` in a scale of `n` tokens, and `other_head` of
+/// that for the head that does not draw its scale in the model's plans.
+#[derive(Debug)]
+struct Weights {
+    codes: Tensor,
+    vectors: Tensor,
+}
+
+impl Weights {
+    fn of(config: &Config, recipe: &StudentRecipe, place: &Workplace) -> Self {
+        let of_head = |draws: &dyn Fn(usize) -> bool| {
+            let sizes = config.patch_nums.iter().map(|side| side * side).enumerate();
+            let weights = sizes.flat_map(|(scale, n)| {
+                let of_head = if draws(scale) { 1.0 } else { recipe.other_head };
+                let weight = of_head * (n as f64).powf(-recipe.balance);
+                std::iter::repeat_n(weight as f32, n as usize)
+            });
+            Tensor::from_slice(&weights.collect::<Vec<_>>()).to_device(place.device)
+        };
+        let split = recipe.second_step;
+        Self { codes: of_head(&|scale| scale < split), vectors: of_head(&|scale| scale >= split) }
+    }
+}
+
+/// The weights of some tokens, mean 1.
+fn shares(weights: &Tensor, from: i64, count: i64) -> Tensor {
+    let weights = weights.narrow(0, from, count);
     &weights / weights.mean(Kind::Float)
 }
 
@@ -169,8 +187,7 @@ struct StudentLesson {
     place: Workplace,
     quantize: crate::net::quantizer::Quantizer,
     spread: Spread,
-    /// Of each token, f32 `[N]`.
-    weights: Tensor,
+    weights: Weights,
     pairs: Pairs,
     held_out: Pairs,
     /// Pairs of the first scales alone, where there are some.
@@ -221,15 +238,15 @@ impl StudentLesson {
         let logits = student.logits(&hidden, given, n, &conditioning);
         let vectors = student.vectors(&hidden, given, n, &conditioning);
         let wanted = codes.narrow(1, given, n - given);
-        let weights = self.weights.narrow(0, given, n - given);
-        let weights = &weights / weights.mean(Kind::Float);
-        let codes_loss = (cross_entropy(&logits, &wanted) * &weights).mean(Kind::Float);
+        let weights = shares(&self.weights.codes, given, n - given);
+        let codes_loss = (cross_entropy(&logits, &wanted) * weights).mean(Kind::Float);
         let square = (&vectors - target.narrow(1, given, n - given)).square().mean_dim(
             [-1i64].as_slice(),
             false,
             Kind::Float,
         );
-        let vectors_loss = (square * &weights).mean(Kind::Float) / self.spread.vectors;
+        let weights = shares(&self.weights.vectors, given, n - given);
+        let vectors_loss = (square * weights).mean(Kind::Float) / self.spread.vectors;
         let right =
             logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
         let right = right.double_value(&[]);
@@ -460,17 +477,22 @@ mod tests {
 
     #[test]
     fn tokens_of_small_scales_weigh_more_and_one_in_the_mean() {
-        let config = Recipe::preset("smoke").unwrap().config();
-        let place = place();
-        let weights = Vec::<f32>::try_from(scale_weights(&config, 0.5, &place)).unwrap();
-        assert!((weights.iter().sum::<f32>() / weights.len() as f32 - 1.0).abs() < 1e-6);
-        assert!(
-            (weights[0] / weights[1] - 2.0).abs() < 1e-5
-                && (weights[0] / weights[13] - 3.0).abs() < 1e-5
-        );
-        assert!(
-            scale_weights(&config, 0.0, &place)
-                .equal(&Tensor::ones([14], (Kind::Float, Device::Cpu)))
-        );
+        let recipe = Recipe::preset("smoke").unwrap();
+        let config = recipe.config();
+        let weights = |balance: f64, other_head: f64| {
+            let recipe = StudentRecipe { balance, other_head, ..recipe.student.clone() };
+            let Weights { codes, vectors } = Weights::of(&config, &recipe, &place());
+            [codes, vectors].map(|weights| Vec::<f32>::try_from(shares(&weights, 0, 14)).unwrap())
+        };
+        let near = |a: f32, b: f32| (a - b).abs() < 1e-5;
+        let [codes, vectors] = weights(0.5, 1.0);
+        assert!(near(codes.iter().sum::<f32>() / 14.0, 1.0));
+        assert!(near(codes[0] / codes[1], 2.0) && near(codes[0] / codes[13], 3.0));
+        assert_eq!(codes, vectors);
+        assert_eq!(weights(0.0, 1.0), [vec![1.0; 14], vec![1.0; 14]]);
+        // The split lies behind the first scale: its code and the others' vectors are drawn.
+        let [codes, vectors] = weights(0.0, 0.25);
+        assert!(near(codes[0] / codes[1], 4.0) && near(vectors[1] / vectors[0], 4.0));
+        assert!(near(codes[1], codes[13]) && near(vectors[1], vectors[13]));
     }
 }
