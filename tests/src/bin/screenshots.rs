@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    io::BufWriter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -33,10 +34,50 @@ async fn main() -> Result<()> {
         }
         let playground = Playground::open(browsers, &program, Look::DESKTOP, EXPLORED).await?;
         playground.wait_for_attribute("pad", "map", "49").await?;
-        save(&playground, &directory.join("explore.png")).await
+        save(&playground, &directory.join("explore.png")).await?;
+        come_into_focus(browsers, &program, &directory.join("focus.gif")).await
     })
     .await
 }
+
+/// A picture that comes into focus, scale by scale, as an animation of its stage and strip.
+async fn come_into_focus(browsers: &Browsers, program: &Program, path: &Path) -> Result<()> {
+    let playground = Playground::open(browsers, program, Look::DESKTOP, "/").await?;
+    playground.wait_until_ready().await?;
+    let class = playground.choose_class(CLASS).await;
+    class.with_context(|| format!("choosing the class {CLASS}"))?;
+    playground.fill("seed", SEED).await?;
+    playground.choose("plan-2").await?;
+    let job = playground.generate().await?;
+    playground.wait_for_state(&job, "finished").await?;
+    // Stage, state, buttons and strip: what stands beside the controls.
+    let place = "const box = (of) => document.querySelector(of).getBoundingClientRect(); \
+        const [table, stage, strip] = ['.table', '.stage', '.strip'].map(box); \
+        return [table.left, stage.top, table.width, strip.bottom - stage.top].map(Math.round)";
+    let [left, top, width, height] = serde_json::from_value(playground.page.value(place).await?)?;
+    let mut frames = Vec::new();
+    for tile in 0..playground.drawn_tiles().await?.len() {
+        playground.choose_tile(tile).await?;
+        tokio::time::sleep(SETTLED).await;
+        let picture = image::load_from_memory(&playground.page.screenshot().await?)?;
+        frames.push(picture.crop_imm(left, top, width, height).into_rgb8());
+    }
+    let file = BufWriter::new(fs::File::create(path)?);
+    let mut encoder = gif::Encoder::new(file, width as u16, height as u16, &[])?;
+    encoder.set_repeat(gif::Repeat::Infinite)?;
+    let last = frames.len() - 1;
+    for (at, picture) in frames.iter().enumerate() {
+        let mut frame = gif::Frame::from_rgb(width as u16, height as u16, picture);
+        // In hundredths of a second.
+        frame.delay = if at == last { 250 } else { 45 };
+        encoder.write_frame(&frame)?;
+    }
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// A seed whose picture shows well what happens.
+const SEED: &str = "3";
 
 /// A place between four classes, and a walk through pins.
 const EXPLORED: &str = "/explore?corners=9-5_13-7_1-21_5-4&at=68-72&pins=20-25_70-20_68-72_25-75";

@@ -203,13 +203,17 @@ const PREFIXES: u64 = 1 << 40;
 /// The stage's number, for chances.
 const STAGE: u64 = 6;
 
-/// Losses of one pass, f32 `[]`, and the share of codes that are right.
+/// Losses of one pass, f32 `[]`, and which codes are right.
 struct Losses {
     codes: Tensor,
     vectors: Tensor,
     sums: Tensor,
-    right: f64,
+    /// 1 where a code is right and 0 elsewhere, f32 `[B, n]`.
+    right: Tensor,
 }
+
+/// The shares of codes that are right in each of the first scales, as figures.
+const RIGHT: [&str; 6] = ["right_1", "right_2", "right_3", "right_4", "right_5", "right_6"];
 
 impl StudentLesson {
     /// Labels, codes i64 `[B, N]` and noise f32 `[B, N, Cv]` of some pairs.
@@ -247,9 +251,7 @@ impl StudentLesson {
         );
         let weights = shares(&self.weights.vectors, given, n - given);
         let vectors_loss = (square * weights).mean(Kind::Float) / self.spread.vectors;
-        let right =
-            logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float).mean(Kind::Float);
-        let right = right.double_value(&[]);
+        let right = logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float);
         if scales.end < self.config.scales() {
             // There is no picture to be like.
             let sums = Tensor::zeros([], (Kind::Float, self.place.device));
@@ -307,8 +309,9 @@ impl Lesson for StudentLesson {
                 + &losses.sums * recipe.sum_loss;
             total += loss * share;
             let value = |tensor: &Tensor| tensor.double_value(&[]);
+            let right = losses.right.mean(Kind::Float);
             let some =
-                [value(&losses.codes), value(&losses.vectors), value(&losses.sums), losses.right];
+                [value(&losses.codes), value(&losses.vectors), value(&losses.sums), value(&right)];
             figures.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
         }
         let [codes, vectors, sums, right] = figures;
@@ -322,7 +325,8 @@ impl Lesson for StudentLesson {
         let (config, place) = (&self.config, &self.place);
         let student = build(weights, &place.ops(), Kind::Float, |at| Student::load(at, config));
         let all: Vec<usize> = (0..self.held_out.len()).collect();
-        let mut sums = [0.0; 6];
+        let mut sums = [0.0; 6 + RIGHT.len()];
+        let first_scales = config.scales().min(RIGHT.len());
         for rows in all.chunks(TOGETHER) {
             let (labels, codes, noise) = self.batch(&self.held_out, rows);
             let losses = self.pass(&student, (&labels, &codes, &noise), 0..self.config.scales());
@@ -330,14 +334,20 @@ impl Lesson for StudentLesson {
             let early = self.pass(&student, (&labels, &codes, &noise), half);
             let share = rows.len() as f64 / all.len() as f64;
             let value = |tensor: &Tensor| tensor.double_value(&[]);
+            let mean = |right: &Tensor| value(&right.mean(Kind::Float));
+            let of_scale = |scale: usize| {
+                let (from, to) = (config.tokens_before(scale), config.tokens_before(scale + 1));
+                mean(&losses.right.narrow(1, from, to - from))
+            };
             let some = [
                 value(&losses.codes),
                 value(&losses.vectors),
                 value(&losses.sums),
-                losses.right,
+                mean(&losses.right),
                 value(&early.codes),
-                early.right,
+                mean(&early.right),
             ];
+            let some = some.into_iter().chain((0..first_scales).map(of_scale));
             sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += share * value);
         }
         let model = model_directory(&place.directory);
@@ -359,6 +369,7 @@ impl Lesson for StudentLesson {
             ("held_out_early_codes", sums[4]),
             ("held_out_early_codes_right", sums[5]),
         ];
+        figures.extend(RIGHT.into_iter().zip(sums[6..].iter().copied()).take(first_scales));
         figures.extend(psnr);
         Ok(Exam { figures, sheet: Some((sheet, config.image_size() as usize, 3 * SHEET_EXAMPLES)) })
     }
