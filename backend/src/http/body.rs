@@ -160,7 +160,18 @@ pub(super) fn answer(
     caching: Caching,
     body: impl Into<Bytes>,
 ) -> HttpResponse {
-    let body = body.into();
+    coded_answer(request, media_type, caching, None, body.into())
+}
+
+/// The same with a body that is in a content coding already, if one is given: it is sent as it is,
+/// also where another compression would happen to make it a little smaller.
+pub(super) fn coded_answer(
+    request: &HttpRequest,
+    media_type: &str,
+    caching: Caching,
+    coding: Option<&'static str>,
+    body: Bytes,
+) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, caching.header()));
     if caching != Caching::Never {
@@ -186,14 +197,18 @@ pub(super) fn answer(
         }
     }
     response.content_type(media_type);
-    match compressed(request, media_type, &body) {
-        Some((coding, packed)) => {
-            response.insert_header((header::CONTENT_ENCODING, coding));
-            response.insert_header((header::VARY, "Accept-Encoding"));
-            response.body(packed)
-        }
-        None => response.body(body),
+    let (coding, body) = match coding {
+        Some(coding) => (Some(coding), body),
+        None => match compressed(request, media_type, &body) {
+            Some((coding, packed)) => (Some(coding), packed.into()),
+            None => (None, body),
+        },
+    };
+    if let Some(coding) = coding {
+        response.insert_header((header::CONTENT_ENCODING, coding));
+        response.insert_header((header::VARY, "Accept-Encoding"));
     }
+    response.body(body)
 }
 
 /// A value as JSON.

@@ -18,7 +18,7 @@ use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
 
 use super::{
     Site,
-    body::{Caching, answer, reads},
+    body::{Caching, answer, coded_answer, reads},
     error::ApiError,
     link::{Chosen, GridQuery, asked, base, compared, gridded, root_of, walked},
     open_graph::{self, Extra},
@@ -136,12 +136,8 @@ fn file(request: &HttpRequest, page: &Page, name: &str) -> Option<HttpResponse> 
         Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
         Cow::Owned(bytes) => web::Bytes::from(bytes),
     };
-    let mut response = answer(request, media_type(name), caching, bytes);
-    let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    if let Some(coding) = coding {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
-    }
+    let mut response = coded_answer(request, media_type(name), caching, coding, bytes);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     Some(response)
 }
 
@@ -338,7 +334,24 @@ fn shell(request: &HttpRequest, site: &Site, extra: &Extra) -> Result<HttpRespon
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
+
+    #[actix_web::test]
+    async fn what_is_compressed_already_is_sent_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        // What stands for a compressed file could itself be compressed.
+        let packed = b"much the same ".repeat(100);
+        std::fs::write(directory.path().join("a.js"), "script").unwrap();
+        std::fs::write(directory.path().join("a.js.br"), &packed).unwrap();
+        let page = Page::Directory(directory.path().into());
+        let request = TestRequest::default().insert_header(("Accept-Encoding", "gzip, br"));
+        let response = file(&request.to_http_request(), &page, "a.js").unwrap();
+        assert_eq!(response.headers().get(header::CONTENT_ENCODING).unwrap(), "br");
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        assert!(body == packed, "{} bytes", body.len());
+    }
 
     #[test]
     fn names_lead_nowhere_outside_the_page() {
