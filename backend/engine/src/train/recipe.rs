@@ -150,9 +150,12 @@ pub struct TrajectoryRecipe {
 pub struct StudentRecipe {
     /// Steps.
     pub run: Steps,
-    /// Second entry of `t_list`; scales before it are given in part of the examples. Also
-    /// `loss_split_t`.
+    /// Second entry of `t_list`; scales before it are given in part of the examples.
     pub second_step: usize,
+    /// `loss_split_t` of the model's plans, which draw codes before this scale and vectors from it
+    /// on; `second_step` where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<usize>,
     /// Share of examples in which they are.
     pub second_share: f64,
     /// Weight of the cross-entropy.
@@ -164,7 +167,7 @@ pub struct StudentRecipe {
     /// How much more a token of a small scale counts: `n^-balance` where a scale has `n` tokens.
     pub balance: f64,
     /// How much a token counts for the head that does not draw its scale in the model's plans: for
-    /// vectors before `second_step`, for codes from there on. A plan with another split shows them,
+    /// vectors before the split, for codes from there on. A plan with another split shows them,
     /// so it is above 0; with 1 both heads learn all scales the same.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub other_head: f64,
@@ -207,6 +210,11 @@ fn is_one(value: &f64) -> bool {
 }
 
 impl StudentRecipe {
+    /// The first scale that the model's plans draw as vectors.
+    pub(super) fn split(&self) -> usize {
+        self.split.unwrap_or(self.second_step)
+    }
+
     /// The first scales that have pairs of their own.
     pub(super) fn own_prefix(&self) -> Option<&PrefixRecipe> {
         self.prefix.as_ref().filter(|prefix| prefix.pairs > 0)
@@ -330,7 +338,7 @@ impl Recipe {
                 shard: 1_600,
                 batch: 32,
                 flow_steps: super::flow::DEFAULT_STEPS,
-                guidance: Guidance { cfg: 4.0, top_k: 200, top_p: 0.4 },
+                guidance: Guidance { cfg: 4.0, top_k: 200, top_p: 0.15 },
             },
             student: StudentRecipe {
                 run: Steps {
@@ -341,6 +349,7 @@ impl Recipe {
                     checkpoint_every: 50,
                 },
                 second_step: 5,
+                split: Some(10),
                 second_share: 0.35,
                 code_loss: 1.0,
                 vector_loss: 1.0,
@@ -434,6 +443,7 @@ impl Recipe {
             student: StudentRecipe {
                 run: run(24, 32, 3e-3),
                 second_step: 1,
+                split: Some(2),
                 second_share: 0.35,
                 code_loss: 1.0,
                 vector_loss: 1.0,
@@ -527,18 +537,19 @@ impl Recipe {
 
     /// The plans shown to people: those of the paper, as far as there are scales for them.
     fn plans(&self, scales: usize) -> Vec<PlanPreset> {
-        let split = self.student.second_step as u32;
+        let split = self.student.split() as u32;
+        let second = self.student.second_step as u32;
         let guidance = self.trajectories.guidance;
         // Two steps of the student, and one of the teacher for every scale between.
         let with_teacher = [3, 4, 6].into_iter().filter_map(|steps: u32| {
-            let start = split.checked_sub(steps - 2)?;
-            let plan = Plan::teacher_involved([0, split], split, start, guidance);
+            let start = second.checked_sub(steps - 2)?;
+            let plan = Plan::teacher_involved([0, second], split, start, guidance);
             Some(PlanPreset::new(format!("{steps} steps with teacher"), plan))
         });
         let alone = Plan::Teacher { guidance };
         [
             PlanPreset::new("1 step", Plan::few_step(&[0], split)),
-            PlanPreset::new("2 steps", Plan::few_step(&[0, split], split)),
+            PlanPreset::new("2 steps", Plan::few_step(&[0, second], split)),
         ]
         .into_iter()
         .chain(with_teacher)
@@ -567,6 +578,12 @@ impl Recipe {
             return refuse(format!(
                 "student.second_step is {second}; it must be from 1 to {}",
                 scales.max(2) - 1
+            ));
+        }
+        let split = self.student.split();
+        if split > scales {
+            return refuse(format!(
+                "student.split is {split}; it must be from 0 to {scales}, the number of scales"
             ));
         }
         config.validate()?;
@@ -759,6 +776,8 @@ mod tests {
         };
         assert!(change(|recipe| recipe.sizes.num_classes = 21).contains("from 2 to 20"));
         assert!(change(|recipe| recipe.student.second_step = 3).contains("from 1 to 2"));
+        assert!(change(|recipe| recipe.student.split = Some(4)).contains("from 0 to 3"));
+        assert!(change(|recipe| recipe.student.other_head = 0.0).contains("above 0"));
         assert!(change(|recipe| recipe.sizes.transformer.heads = 5).contains("divisor"));
         assert!(change(|recipe| recipe.vae.prefix_share = 1.5).contains("below 1"));
         assert!(change(|recipe| recipe.trajectories.pairs = 3).contains("above student.held_out"));

@@ -140,7 +140,7 @@ impl Weights {
             });
             Tensor::from_slice(&weights.collect::<Vec<_>>()).to_device(place.device)
         };
-        let split = recipe.second_step;
+        let split = recipe.split();
         Self { codes: of_head(&|scale| scale < split), vectors: of_head(&|scale| scale >= split) }
     }
 }
@@ -258,7 +258,7 @@ impl StudentLesson {
             return Losses { codes: codes_loss, vectors: vectors_loss, sums, right };
         }
         // As a step makes it: codes before the split, vectors from there on.
-        let split = self.config.tokens_before(self.recipe.student.second_step);
+        let split = self.config.tokens_before(self.recipe.student.split());
         let from = given.max(split);
         let made =
             Tensor::cat(&[target.narrow(1, 0, from), vectors.narrow(1, from - given, n - from)], 1);
@@ -384,7 +384,8 @@ impl StudentLesson {
             (0..(classes * SHEET_EXAMPLES).min(self.held_out.len())).collect();
         rows.sort_by_key(|&row| self.held_out.labels[row]);
         let (labels, codes, noise) = self.batch(&self.held_out, &rows);
-        let split = self.recipe.student.second_step as u32;
+        let split = self.recipe.student.split() as u32;
+        let second = self.recipe.student.second_step as u32;
         let picture = |tokens: &Tensor| {
             let f_hat = sampler.f_hats(tokens).pop().unwrap_or_default();
             sampler.pictures(&f_hat)
@@ -397,7 +398,7 @@ impl StudentLesson {
             Ok::<_, TrainError>(picture(&tokens.unwrap_or_default()))
         };
         let teacher = picture(&self.quantize.lookup(&codes));
-        let (one, two) = (drawn(vec![0])?, drawn(vec![0, split])?);
+        let (one, two) = (drawn(vec![0])?, drawn(vec![0, second])?);
         let nearness = |pictures: &Tensor| {
             let square = (pictures - &teacher).square().mean_dim(
                 [1i64, 2, 3].as_slice(),
@@ -501,9 +502,9 @@ mod tests {
         assert!(near(codes[0] / codes[1], 2.0) && near(codes[0] / codes[13], 3.0));
         assert_eq!(codes, vectors);
         assert_eq!(weights(0.0, 1.0), [vec![1.0; 14], vec![1.0; 14]]);
-        // The split lies behind the first scale: its code and the others' vectors are drawn.
+        // The split lies behind the second scale: codes of five tokens and vectors of nine are drawn.
         let [codes, vectors] = weights(0.0, 0.25);
-        assert!(near(codes[0] / codes[1], 4.0) && near(vectors[1] / vectors[0], 4.0));
-        assert!(near(codes[1], codes[13]) && near(vectors[1], vectors[13]));
+        assert!(near(codes[4] / codes[5], 4.0) && near(vectors[5] / vectors[4], 4.0));
+        assert!(near(codes[0], codes[4]) && near(vectors[5], vectors[13]));
     }
 }
