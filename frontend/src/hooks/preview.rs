@@ -108,29 +108,34 @@ async fn hear(
     answer: Receiver<Outcome>,
 ) {
     let answer = answer.await;
+    let number = wish.0;
+    let pause_ms = {
+        let mut now = line.borrow_mut();
+        now.on_their_way -= 1;
+        if now.is_gone {
+            return;
+        }
+        match answer {
+            Ok(outcome) => now.heard(wish, outcome, &tell),
+            // The connection is gone, or the server took what another part of the page wants
+            // instead.
+            Err(_) => {
+                if now.is_newest(number) {
+                    ask(&line, &mut now, &tell);
+                }
+                None
+            }
+        }
+    };
+    if let Some(pause_ms) = pause_ms {
+        TimeoutFuture::new(pause_ms).await;
+    }
     let mut now = line.borrow_mut();
-    now.on_their_way -= 1;
     if now.is_gone {
         return;
     }
-    match answer {
-        Ok(outcome) => {
-            let number = wish.0;
-            if let Some(pause_ms) = now.heard(wish, outcome, &tell) {
-                drop(now);
-                TimeoutFuture::new(pause_ms).await;
-                now = line.borrow_mut();
-                if now.is_gone {
-                    return;
-                }
-                if now.is_newest(number) {
-                    now.said_number = 0;
-                }
-            }
-        }
-        // The connection is gone, or the server took what another part of the page wants instead.
-        Err(_) if now.is_newest(wish.0) => ask(&line, &mut now, &tell),
-        Err(_) => {}
+    if pause_ms.is_some() && now.is_newest(number) {
+        now.said_number = 0;
     }
     say(&line, &mut now, &tell, &backend);
 }
@@ -147,12 +152,13 @@ async fn follow(line: Rc<RefCell<Line>>, tell: UseStateSetter<Preview>) {
     loop {
         let Some(wish) = line.borrow().wanted.clone() else { break };
         let outcome = api::preview(&wish.1).await;
-        let mut now = line.borrow_mut();
-        if now.is_gone {
-            return;
-        }
-        let pause_ms = now.heard(wish, outcome, &tell);
-        drop(now);
+        let pause_ms = {
+            let mut now = line.borrow_mut();
+            if now.is_gone {
+                return;
+            }
+            now.heard(wish, outcome, &tell)
+        };
         if let Some(pause_ms) = pause_ms {
             TimeoutFuture::new(pause_ms).await;
         }
