@@ -47,9 +47,10 @@ async fn come_into_focus(browsers: &Browsers, program: &Program, path: &Path) ->
     let class = playground.choose_class(CLASS).await;
     class.with_context(|| format!("choosing the class {CLASS}"))?;
     playground.fill("seed", SEED).await?;
-    playground.choose("plan-2").await?;
+    playground.choose("plan-1").await?;
     let job = playground.generate().await?;
     playground.wait_for_state(&job, "finished").await?;
+    playground.wait_until_shown().await?;
     // Stage, state, buttons and strip: what stands beside the controls.
     let place = "const box = (of) => document.querySelector(of).getBoundingClientRect(); \
         const [table, stage, strip] = ['.table', '.stage', '.strip'].map(box); \
@@ -97,11 +98,13 @@ async fn take(
     playground.choose("plan-2").await?;
     let job = playground.generate().await?;
     playground.wait_for_state(&job, "finished").await?;
+    playground.wait_until_shown().await?;
     save(&playground, &path("playground")).await?;
 
     playground.choose("count-8").await?;
     let several = playground.generate().await?;
     playground.wait_for_state(&several, "finished").await?;
+    playground.wait_until_shown().await?;
     save(&playground, &path("several")).await?;
 
     playground.goto(&format!("/r/{job}")).await?;
