@@ -152,12 +152,12 @@ pub struct StudentRecipe {
     pub run: Steps,
     /// Second entry of `t_list`; scales before it are given in part of the examples.
     pub second_step: usize,
+    /// Share of examples in which they are.
+    pub second_share: f64,
     /// `loss_split_t` of the model's plans, which draw codes before this scale and vectors from it
     /// on; `second_step` where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<usize>,
-    /// Share of examples in which they are.
-    pub second_share: f64,
     /// Weight of the cross-entropy.
     pub code_loss: f64,
     /// Weight of the squared error of vectors, relative to the codewords' variance.

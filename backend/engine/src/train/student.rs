@@ -127,6 +127,8 @@ pub fn train(
 struct Weights {
     codes: Tensor,
     vectors: Tensor,
+    /// Of a head that draws all scales.
+    whole: Tensor,
 }
 
 impl Weights {
@@ -141,14 +143,19 @@ impl Weights {
             Tensor::from_slice(&weights.collect::<Vec<_>>()).to_device(place.device)
         };
         let split = recipe.split();
-        Self { codes: of_head(&|scale| scale < split), vectors: of_head(&|scale| scale >= split) }
+        Self {
+            codes: of_head(&|scale| scale < split),
+            vectors: of_head(&|scale| scale >= split),
+            whole: of_head(&|_| true),
+        }
     }
-}
 
-/// The weights of some tokens, mean 1.
-fn shares(weights: &Tensor, from: i64, count: i64) -> Tensor {
-    let weights = weights.narrow(0, from, count);
-    &weights / weights.mean(Kind::Float)
+    /// Those of some tokens for the codes and for the vectors, mean 1 where a head draws all of
+    /// them: what it does not draw counts less, also where it draws nothing of these.
+    fn of_tokens(&self, from: i64, count: i64) -> [Tensor; 2] {
+        let mean = self.whole.narrow(0, from, count).mean(Kind::Float);
+        [&self.codes, &self.vectors].map(|weights| weights.narrow(0, from, count) / &mean)
+    }
 }
 
 /// How far code vectors and their sums lie from their means: what squared errors are relative to.
@@ -242,15 +249,14 @@ impl StudentLesson {
         let logits = student.logits(&hidden, given, n, &conditioning);
         let vectors = student.vectors(&hidden, given, n, &conditioning);
         let wanted = codes.narrow(1, given, n - given);
-        let weights = shares(&self.weights.codes, given, n - given);
-        let codes_loss = (cross_entropy(&logits, &wanted) * weights).mean(Kind::Float);
+        let [of_codes, of_vectors] = self.weights.of_tokens(given, n - given);
+        let codes_loss = (cross_entropy(&logits, &wanted) * of_codes).mean(Kind::Float);
         let square = (&vectors - target.narrow(1, given, n - given)).square().mean_dim(
             [-1i64].as_slice(),
             false,
             Kind::Float,
         );
-        let weights = shares(&self.weights.vectors, given, n - given);
-        let vectors_loss = (square * weights).mean(Kind::Float) / self.spread.vectors;
+        let vectors_loss = (square * of_vectors).mean(Kind::Float) / self.spread.vectors;
         let right = logits.argmax(-1, false).eq_tensor(&wanted).to_kind(Kind::Float);
         if scales.end < self.config.scales() {
             // There is no picture to be like.
@@ -491,20 +497,25 @@ mod tests {
     fn tokens_of_small_scales_weigh_more_and_one_in_the_mean() {
         let recipe = Recipe::preset("smoke").unwrap();
         let config = recipe.config();
-        let weights = |balance: f64, other_head: f64| {
+        let some = |balance: f64, other_head: f64, from: i64, count: i64| {
             let recipe = StudentRecipe { balance, other_head, ..recipe.student.clone() };
-            let Weights { codes, vectors } = Weights::of(&config, &recipe, &place());
-            [codes, vectors].map(|weights| Vec::<f32>::try_from(shares(&weights, 0, 14)).unwrap())
+            let weights = Weights::of(&config, &recipe, &place()).of_tokens(from, count);
+            weights.map(|weights| Vec::<f32>::try_from(weights).unwrap())
         };
+        let weights = |balance: f64, other_head: f64| some(balance, other_head, 0, 14);
         let near = |a: f32, b: f32| (a - b).abs() < 1e-5;
         let [codes, vectors] = weights(0.5, 1.0);
         assert!(near(codes.iter().sum::<f32>() / 14.0, 1.0));
         assert!(near(codes[0] / codes[1], 2.0) && near(codes[0] / codes[13], 3.0));
         assert_eq!(codes, vectors);
         assert_eq!(weights(0.0, 1.0), [vec![1.0; 14], vec![1.0; 14]]);
-        // The split lies behind the second scale: codes of five tokens and vectors of nine are drawn.
+        // Split behind the second scale: codes of five tokens and vectors of nine are drawn.
         let [codes, vectors] = weights(0.0, 0.25);
         assert!(near(codes[4] / codes[5], 4.0) && near(vectors[5] / vectors[4], 4.0));
         assert!(near(codes[0], codes[4]) && near(vectors[5], vectors[13]));
+        // Also where all tokens of a pass are the other head's.
+        let [codes, vectors] = some(0.5, 0.25, 5, 9);
+        assert!(codes.iter().all(|&weight| near(weight, 0.25)));
+        assert!(vectors.iter().all(|&weight| near(weight, 1.0)));
     }
 }
