@@ -59,7 +59,8 @@ addEventListener("var-dd-panic", ({ detail }) => stop(detail));
 addEventListener("error", ({ error }) => isFault(error) && stop(error));
 addEventListener("unhandledrejection", ({ reason }) => isFault(reason) && stop(reason));
 
-start({ module_or_path: new URL("../{{wasm}}", import.meta.url) }).then(() => keepForOffline(), (error) => {
+const started = start({ module_or_path: new URL("../{{wasm}}", import.meta.url) });
+started.then(() => keepForOffline(), (error) => {
   if (stopped) return;
   console.error(error);
   const words = navigator.onLine
