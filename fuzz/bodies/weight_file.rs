@@ -13,8 +13,9 @@ pub(crate) fn run(bytes: &[u8]) {
         return;
     }
     let Ok(opened) = WeightFile::open(file.path()) else { return };
-    for mut dictionary in opened.dictionaries() {
-        dictionary.unwrap_names(&["pos_1LC", "a"]);
+    for dictionary in opened.dictionaries() {
+        let unwrapped = dictionary.unwrapped(&["pos_1LC", "a"]).pop();
+        let dictionary = unwrapped.unwrap_or(dictionary);
         let _ = dictionary.wrapping();
         for entry in dictionary.tensors() {
             let Ok((_, Some(tensor))) = entry else { continue };

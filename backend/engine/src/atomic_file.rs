@@ -3,9 +3,11 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+use tempfile::NamedTempFile;
 
 /// What names of unfinished files begin and end with.
 const UNFINISHED: (&str, &str) = (".", ".tmp");
@@ -39,25 +41,102 @@ pub fn write_with(
     lasts: Lasts,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // By its own name: what links of `/proc` show of a pipe is no place.
-    let is_stream = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    if is_stream {
+    if is_stream(path) {
         return write(&mut OpenOptions::new().write(true).open(path)?);
     }
-    let path = &behind_links(path);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED.0)
-        .suffix(UNFINISHED.1)
-        // As any new file, less the process's mask.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-    write(file.as_file_mut())?;
-    if lasts == Lasts::ThroughPowerLoss {
-        file.as_file().sync_all()?;
+    Unnamed::write(path, lasts, write)?.appear()
+}
+
+/// Writes several files as [`write()`] does one: none appears before all of them are whole. They
+/// appear in their order.
+///
+/// # Errors
+/// When a file cannot be written. Nothing has changed then.
+pub fn write_together(files: &[(&Path, &[u8])], lasts: Lasts) -> io::Result<()> {
+    let mut whole = Vec::with_capacity(files.len());
+    for &(path, bytes) in files {
+        if path.is_dir() {
+            let reason = format!("{} is a directory", path.display());
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, reason));
+        }
+        if is_stream(path) {
+            write(path, lasts, bytes)?;
+        } else {
+            whole.push(Unnamed::write(path, lasts, |file| file.write_all(bytes))?);
+        }
     }
-    file.persist(path)?;
-    Ok(())
+    whole.into_iter().try_for_each(Unnamed::appear)
+}
+
+/// Refuses a place where [`write()`] could make no file, before anything is computed for it. Leaves
+/// nothing.
+///
+/// # Errors
+/// When no file can be made there.
+pub fn probe(path: &Path) -> io::Result<()> {
+    if is_stream(path) {
+        return Ok(());
+    }
+    tempfile::tempfile_in(directory_of(&behind_links(path))).map(drop)
+}
+
+/// Refuses a directory in which no file could be made, before anything is computed for it. It and
+/// those above it need not be there yet. Leaves nothing.
+///
+/// # Errors
+/// When something else is in its place, or no file can be made in it.
+pub fn probe_directory(directory: &Path) -> io::Result<()> {
+    let found = directory.ancestors().find(|place| place.symlink_metadata().is_ok());
+    // A path without a root begins in the working directory.
+    let place = found.unwrap_or(Path::new("."));
+    if !place.is_dir() {
+        let reason = format!("{} is no directory", place.display());
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, reason));
+    }
+    tempfile::tempfile_in(place).map(drop)
+}
+
+/// A file that is whole, and has not got its name yet.
+struct Unnamed {
+    file: NamedTempFile,
+    place: PathBuf,
+}
+
+impl Unnamed {
+    fn write(
+        path: &Path,
+        lasts: Lasts,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let place = behind_links(path);
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED.0)
+            .suffix(UNFINISHED.1)
+            // As any new file, less the process's mask.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(directory_of(&place))?;
+        write(file.as_file_mut())?;
+        if lasts == Lasts::ThroughPowerLoss {
+            file.as_file().sync_all()?;
+        }
+        Ok(Self { file, place })
+    }
+
+    fn appear(self) -> io::Result<()> {
+        self.file.persist(&self.place)?;
+        Ok(())
+    }
+}
+
+/// Whether a path leads to what is neither file nor directory: a pipe, or a device.
+fn is_stream(path: &Path) -> bool {
+    // By its own name: what links of `/proc` show of a pipe is no place.
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// The directory that a file lies in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Where a path leads, over symbolic links; also where there is nothing yet.
@@ -71,6 +150,15 @@ fn behind_links(path: &Path) -> PathBuf {
         place = place.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
     }
     place
+}
+
+/// Whether an open file or directory is still the one at its path: another process may have removed
+/// it, or put another one there. A lock of one that is gone is nobody's.
+pub fn is_at(open: &File, path: &Path) -> bool {
+    match (open.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
 }
 
 /// Removes what killed programs left unfinished in a directory. Nobody may be writing there.
@@ -109,6 +197,47 @@ mod tests {
         fs::create_dir_all(blocked.join("inside")).unwrap();
         assert!(write(&blocked, Lasts::ThroughKill, b"new").is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+
+    #[test]
+    fn of_several_files_all_appear_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("a"), "old").unwrap();
+        fs::create_dir(at("blocked")).unwrap();
+        let [a, b, blocked, nowhere] = ["a", "b", "blocked", "nowhere/c"].map(at);
+        for amiss in [&blocked, &nowhere] {
+            let files: [(&Path, &[u8]); 3] = [(&a, b"new"), (&b, b"new"), (amiss, b"new")];
+            assert!(write_together(&files, Lasts::ThroughKill).is_err(), "{amiss:?}");
+            assert_eq!(fs::read(&a).unwrap(), b"old");
+            assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "nothing is left");
+        }
+        let files: [(&Path, &[u8]); 2] = [(&a, b"new"), (&b, b"other")];
+        write_together(&files, Lasts::ThroughKill).unwrap();
+        assert_eq!(fs::read(&a).unwrap(), b"new");
+        assert_eq!(fs::read(&b).unwrap(), b"other");
+    }
+
+    #[test]
+    fn places_are_probed_without_a_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        for place in [directory.path().to_owned(), at("a"), at("a/b"), "a".into(), "".into()] {
+            probe_directory(&place).unwrap();
+        }
+        for (place, named) in [("file", "file"), ("file/a/b", "file"), ("link/a", "link")] {
+            let error = probe_directory(&at(place)).unwrap_err().to_string();
+            assert_eq!(error, format!("{} is no directory", at(named).display()));
+        }
+        probe(&at("a")).unwrap();
+        probe(Path::new("/dev/null")).unwrap();
+        assert!(probe(&at("a/b")).is_err());
+        // Nothing can be made there, whoever asks.
+        assert!(probe(Path::new("/proc/a")).is_err());
+        assert!(probe_directory(Path::new("/proc/a/b")).is_err());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
     }
 
     #[test]
@@ -160,5 +289,18 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["a"]);
+    }
+
+    #[test]
+    fn what_was_replaced_is_no_longer_at_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        fs::create_dir(&path).unwrap();
+        let open = File::open(&path).unwrap();
+        assert!(is_at(&open, &path));
+        fs::rename(&path, directory.path().join("b")).unwrap();
+        assert!(!is_at(&open, &path));
+        fs::create_dir(&path).unwrap();
+        assert!(!is_at(&open, &path));
     }
 }

@@ -12,17 +12,26 @@ use std::{
     path::Path,
 };
 
+use serde::de::DeserializeOwned;
+
 /// Bytes at the start of a file that [`FileKind::of_start`] looks at.
 pub const START: usize = 1024;
 
 /// Opens a regular file for reading. Never waits, as opening a pipe would.
 ///
 /// # Errors
-/// As [`File::open`], and [`io::ErrorKind::InvalidInput`] when it is a directory, a pipe, a device
-/// or a socket.
+/// As [`File::open`], but a link to nowhere is named for one; and [`io::ErrorKind::InvalidInput`]
+/// when it is a directory, a pipe, a device or a socket.
 pub fn open(path: &Path) -> io::Result<File> {
     // Without the flag, opening a pipe waits for somebody who writes; on a file it has no effect.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| match path.read_link() {
+        Ok(target) if error.kind() == io::ErrorKind::NotFound => {
+            let reason = format!("it is a link to {target:?}, and nothing is there");
+            io::Error::new(io::ErrorKind::NotFound, reason)
+        }
+        _ => error,
+    })?;
     let kind = file.metadata()?.file_type();
     let what = if kind.is_file() {
         return Ok(file);
@@ -41,10 +50,12 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads a regular file whole.
 ///
 /// # Errors
-/// As [`open`], and when reading fails.
+/// As [`open`], when reading fails, and [`io::ErrorKind::OutOfMemory`] when the file is larger than
+/// the memory: one with holes may have any length.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = open(path)?;
-    let mut bytes = Vec::with_capacity(file.metadata()?.len() as usize);
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(file.metadata()?.len() as usize)?;
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -56,6 +67,21 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+}
+
+/// What a file of JSON holds, by all its bytes. A byte order mark, which some editors put first, is
+/// passed over.
+///
+/// # Errors
+/// What the file is if it is no JSON at all; else what is wrong in it and where.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    serde_json::from_slice(text).map_err(|error| {
+        match FileKind::of_start(bytes.get(..START).unwrap_or(bytes)) {
+            None | Some(FileKind::Json(None)) => error.to_string(),
+            Some(kind) => kind.to_string(),
+        }
+    })
 }
 
 /// The first [`START`] bytes of a file, or as many as it has.
@@ -87,10 +113,16 @@ pub enum FileKind {
     Compressed(&'static str),
     /// An archive of files, made by the named program.
     Archive(&'static str),
+    /// A zip archive of anything else, with the name of its first file.
+    Zip(Option<String>),
     /// Weights in the safetensors format.
     Safetensors,
+    /// A PyTorch checkpoint, as a zip archive or in the older container.
+    Checkpoint,
     /// A single array of NumPy.
     NumpyArray,
+    /// An archive of NumPy's arrays.
+    NumpyArchive,
     /// Weights for another program, in the named format.
     OtherWeights(&'static str),
     /// A plain pickle, without PyTorch's container.
@@ -106,9 +138,9 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// What a file that begins so is; `None` if that is not known, as of a zip archive.
+    /// What a file that begins so is; `None` if that is not known.
     pub fn of_start(start: &[u8]) -> Option<Self> {
-        const SIGNATURES: [(&[u8], FileKind); 23] = [
+        const SIGNATURES: [(&[u8], FileKind); 21] = [
             (b"\x1f\x8b", FileKind::Compressed("gzip")),
             (b"\x28\xb5\x2f\xfd", FileKind::Compressed("zstd")),
             (b"\xfd7zXZ\0", FileKind::Compressed("xz")),
@@ -119,8 +151,6 @@ impl FileKind {
             (b"\x93NUMPY", FileKind::NumpyArray),
             (b"\x89HDF\r\n\x1a\n", FileKind::OtherWeights("HDF5 (Keras)")),
             (b"GGUF", FileKind::OtherWeights("GGUF (llama.cpp)")),
-            (b"\x08\x07\x12", FileKind::OtherWeights("ONNX")),
-            (b"\x08\x08\x12", FileKind::OtherWeights("ONNX")),
             (b"\x89PNG\r\n\x1a\n", FileKind::Picture("PNG")),
             (b"\xff\xd8\xff", FileKind::Picture("JPEG")),
             (b"GIF8", FileKind::Picture("GIF")),
@@ -135,6 +165,16 @@ impl FileKind {
         ];
         if start.is_empty() {
             return Some(Self::Empty);
+        }
+        if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+            return Some(Self::of_zip(start));
+        }
+        if is_old_checkpoint(start) {
+            return Some(Self::Checkpoint);
+        }
+        // The version of the format, and the field that a model has after it.
+        if let [0x08, 1..=31, 0x12 | 0x1a | 0x22 | 0x3a | 0x42, ..] = start {
+            return Some(Self::OtherWeights("ONNX"));
         }
         if let Some((_, kind)) = SIGNATURES.iter().find(|(bytes, _)| start.starts_with(bytes)) {
             return Some(kind.clone());
@@ -153,6 +193,17 @@ impl FileKind {
             return Some(Self::Zeros);
         }
         Self::of_text(start)
+    }
+
+    /// A zip archive, by the name of its first file: what wrote it wrote that first.
+    fn of_zip(start: &[u8]) -> Self {
+        let length = start.get(26..28).map_or(0, |two| u16::from_le_bytes([two[0], two[1]]));
+        let name = start.get(30..30 + usize::from(length)).filter(|name| !name.is_empty());
+        match name.map(String::from_utf8_lossy) {
+            Some(name) if name == "data.pkl" || name.ends_with("/data.pkl") => Self::Checkpoint,
+            Some(name) if name.ends_with(".npy") => Self::NumpyArchive,
+            name => Self::Zip(name.map(|name| shown(&name))),
+        }
     }
 
     /// A web page in another encoding than UTF-8: Latin letters are the same in all of them, but for
@@ -204,6 +255,9 @@ impl FileKind {
                 .find_map(|key| Some(shown(value.as_ref()?.get(key)?.as_str()?)));
             return Some(Self::Json(message));
         }
+        if is_text_pickle(text) {
+            return Some(Self::Pickle);
+        }
         let line = text.lines().next().unwrap_or_default();
         Some(if line.is_empty() { Self::Empty } else { Self::Text(shown(line)) })
     }
@@ -252,8 +306,17 @@ impl Display for FileKind {
             Self::Archive(program) => {
                 write!(f, "it is an archive of files ({program}); unpack it first")
             }
+            Self::Zip(Some(name)) => {
+                write!(f, "it is a zip archive, beginning with {name:?}; unpack it first")
+            }
+            Self::Zip(None) => f.write_str("it is a zip archive; unpack it first"),
             Self::Safetensors => f.write_str("it is a safetensors file"),
+            Self::Checkpoint => f.write_str(
+                "it is a PyTorch checkpoint (.pth); `var-dd convert` makes a model of a student's \
+                 and a VAE's",
+            ),
             Self::NumpyArray => f.write_str("it is an array of NumPy (.npy)"),
+            Self::NumpyArchive => f.write_str("it is an archive of NumPy (.npz)"),
             Self::OtherWeights(format) => write!(
                 f,
                 "it holds weights in another format, {format}; give the PyTorch checkpoint (.pth) \
@@ -270,6 +333,43 @@ impl Display for FileKind {
             }
             Self::Text(line) => write!(f, "it is text, beginning {line:?}; {AGAIN}"),
         }
+    }
+}
+
+/// How a file of PyTorch's older container begins: protocol 2 of pickles and the long integer
+/// `0x1950a86a20f9469cfc6c`.
+pub(crate) const OLD_CHECKPOINT: &[u8] =
+    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+
+/// Whether a file begins as that container does, in any protocol of pickles that has a number.
+pub(crate) fn is_old_checkpoint(start: &[u8]) -> bool {
+    let number = &OLD_CHECKPOINT[2..];
+    let rest = match start {
+        [0x80, 2..=5, rest @ ..] => rest,
+        _ => return false,
+    };
+    // From protocol 4 on a frame with its length in eight bytes may be around it.
+    let framed = rest.strip_prefix(&[0x95]).and_then(|frame| frame.get(8..));
+    framed.unwrap_or(rest).starts_with(number)
+}
+
+/// Whether text is a pickle of protocol 0: a dictionary, a list or a tuple that is noted by number
+/// (`(dp0`), or an object of a class, which two lines name (`ccollections`, `OrderedDict`).
+fn is_text_pickle(text: &str) -> bool {
+    let mut lines = text.lines();
+    let mut line = || lines.next().unwrap_or_default();
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'))
+    };
+    let is_note = |note: &str| {
+        let number = note.strip_prefix('p').unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    let first = line();
+    let noted = ["(d", "(l", "(t"].iter().find_map(|begin| first.strip_prefix(begin));
+    match first.strip_prefix('c') {
+        Some(module) => is_name(module) && is_name(line()) && is_note(line()),
+        None => noted.is_some_and(is_note),
     }
 }
 
@@ -352,6 +452,12 @@ mod tests {
     fn files_are_named_for_what_they_are() {
         let mut tar = vec![b'a'; 512];
         tar[257..262].copy_from_slice(b"ustar");
+        let zip = |name: &str| {
+            let mut start = b"PK\x03\x04".to_vec();
+            start.resize(30, 0);
+            start[26] = name.len() as u8;
+            [start, name.into()].concat()
+        };
         let cases: Vec<(Vec<u8>, &str)> = vec![
             (vec![], "it is empty"),
             (b"<!DOCTYPE html><html><title>Log in</title>".to_vec(), "a web page (\"Log in\")"),
@@ -370,6 +476,16 @@ mod tests {
             (b"\x20\0\0\0\0\0\0\0{\"a\":".to_vec(), "a safetensors file"),
             (b"\x93NUMPY\x01\0".to_vec(), "an array of NumPy"),
             (b"\x80\x04\x95".to_vec(), "a plain pickle"),
+            (b"(dp0\nVa\np1\nI1\ns.".to_vec(), "a plain pickle"),
+            (b"ccollections\nOrderedDict\np0\n(tRp1\n.".to_vec(), "a plain pickle"),
+            (b"cats\ndogs\nbirds".to_vec(), "text, beginning \"cats\""),
+            (OLD_CHECKPOINT.to_vec(), "a PyTorch checkpoint"),
+            (zip("archive/data.pkl"), "`var-dd convert`"),
+            (zip("arr_0.npy"), "an archive of NumPy (.npz)"),
+            (zip("a/photo.jpg"), "beginning with \"a/photo.jpg\"; unpack"),
+            (b"PK\x05\x06\0\0".to_vec(), "a zip archive"),
+            (b"\x08\x03\x12\x07pytorch".to_vec(), "ONNX"),
+            (b"\x08\x0a\x3a\x05".to_vec(), "ONNX"),
             (vec![0; 64], "zero bytes"),
             (b"hello there\nmore".to_vec(), "text, beginning \"hello there\""),
         ];
@@ -377,8 +493,36 @@ mod tests {
             let kind = FileKind::of_start(&start).unwrap();
             assert!(kind.to_string().contains(words), "{words}: {kind}");
         }
-        assert_eq!(FileKind::of_start(b"PK\x03\x04\x14\0"), None);
+        assert_eq!(FileKind::of_start(b"PK\x03\x04\x14\0"), Some(FileKind::Zip(None)));
         assert_eq!(FileKind::of_start(&[0x9c, 0xff, 0, 1, 2]), None);
+    }
+
+    #[test]
+    fn json_is_read_after_a_mark_and_what_is_none_is_named() {
+        let read = |bytes: &[u8]| parse_json::<Vec<i64>>(bytes);
+        assert_eq!(read(b"\xef\xbb\xbf[1, 2]"), Ok(vec![1, 2]));
+        let cases: [(&[u8], &str); 6] = [
+            (b"<!DOCTYPE html><title>Log in</title>", "a web page (\"Log in\")"),
+            (b"version https://git-lfs.github.com/spec/v1\nsize 7\n", "a Git LFS pointer"),
+            (b"\x1f\x8b\x08\0", "`gunzip`"),
+            (b"", "it is empty"),
+            (br#"{"error": "Not found"}"#, "a JSON message (\"Not found\")"),
+            (b"[1, \"two\"]", "expected i64 at line 1"),
+        ];
+        for (bytes, words) in cases {
+            let error = read(bytes).unwrap_err();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_nowhere_is_named_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("gone", &link).unwrap();
+        let error = open(&link).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("a link to \"gone\""), "{error}");
     }
 
     #[test]

@@ -161,8 +161,10 @@ impl TensorFile {
             self.refuse(format!("there is no tensor {name:?}; there are: {shown}{more}"))
         })?;
         let kind = kind_of(info.dtype);
-        let kind = kind
-            .ok_or_else(|| self.refuse(format!("tensor {name:?} is of type {:?}", info.dtype)))?;
+        let kind = kind.ok_or_else(|| {
+            let found = info.dtype;
+            self.refuse(format!("tensor {name:?} is of type {found:?}; save it as f32 or f16"))
+        })?;
         let (begin, end) = info.data_offsets;
         let shape: Vec<i64> = info.shape.iter().map(|&size| size as i64).collect();
         Tensor::f_from_data_size(&self.bytes[self.data + begin..self.data + end], &shape, kind)
@@ -247,13 +249,15 @@ fn directory_of(path: &Path) -> &Path {
 /// Refuses a place where [`write()`] could not write in the end, before anything is computed for it.
 ///
 /// # Errors
-/// When it is a directory, or its directory is none.
+/// When it is a directory, its directory is none, or no file can be made there.
 pub fn check_place(path: &Path) -> Result<(), TensorFileError> {
     let directory = directory_of(path);
     let reason = if path.is_dir() {
         "it is a directory; give the name of a file".to_owned()
     } else if !directory.is_dir() {
         format!("there is no directory {}", directory.display())
+    } else if let Err(error) = atomic_file::probe(path) {
+        error.to_string()
     } else {
         return Ok(());
     };
@@ -337,6 +341,7 @@ mod tests {
         for (place, reason) in [
             (directory.path().to_owned(), "is a directory"),
             (directory.path().join("a/b"), "no directory"),
+            ("/proc/a".into(), "/proc"),
         ] {
             let error = check_place(&place).unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains(&*place.to_string_lossy()), "{error}");

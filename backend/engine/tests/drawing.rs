@@ -7,14 +7,20 @@ mod networks;
 
 use std::ops::ControlFlow;
 
-use networks::{config, demo, distance, plans, run, run_showing, sampler, seeds, tiny_4};
+use networks::{config, demo, distance, ops, plans, run, run_showing, sampler, seeds, tiny_4};
 use proptest::prelude::*;
 use tch::{Kind, Tensor};
-use var_dd_engine::sample::{
-    Batch, Event, Frames, Sampler,
-    noise::{self, PictureSeed},
-    plan::{Guidance, PassKind, Plan},
-    to_rgb8,
+use var_dd_engine::{
+    bundle::load,
+    config::Config,
+    net::{student::Student, teacher::Teacher, vae::Vae},
+    sample::{
+        Batch, Event, Frames, SampleError, Sampler,
+        noise::{self, PictureSeed},
+        plan::{Guidance, PassKind, Plan},
+        to_rgb8,
+    },
+    weights::{Weights, formula},
 };
 
 /// Eight pictures of several jobs, and what must be the same when each is drawn alone.
@@ -339,5 +345,64 @@ fn a_picture_with_numbers_that_are_none_is_an_error_and_no_black_square() {
         let _ = broken.get(1).get(2).get(3).get(0).fill_(value);
         let error = to_rgb8(&broken).unwrap_err().to_string();
         assert!(error.contains("infinite or no numbers"), "{error}");
+    }
+}
+
+/// Small networks, of which one has 3·10³⁸ all over one tensor: a finite number, and too large.
+fn damaged(network: &str, name: &str) -> Sampler {
+    let config = config(&[1, 2, 3], 1, 16, 4);
+    let ops = ops();
+    let weights = |of: &str, ask: fn(&Weights, &Config)| {
+        let all = Weights::from_formula(&ops, Kind::Float);
+        ask(&all, &config);
+        let asked = all.finish().unwrap().into_iter();
+        let tensors = asked.map(|(asked, shape)| {
+            let sound = formula::tensor(&asked, &shape);
+            let huge = (of, asked.as_str()) == (network, name);
+            (asked, if huge { sound.full_like(3e38) } else { sound })
+        });
+        Weights::from_tensors(of.into(), tensors.collect(), &ops, Kind::Float)
+    };
+    let student = weights("student", |all, config| drop(Student::load(&all.root(), config)));
+    let vae = weights("vae", |all, config| drop(Vae::load(&all.root(), config)));
+    let teacher = weights("teacher", |all, config| drop(Teacher::load(&all.root(), config)));
+    load(&config, student, vae, Some(teacher), &ops).unwrap()
+}
+
+#[test]
+fn what_is_chosen_by_numbers_that_are_none_is_an_error_and_no_codeword() {
+    let guidance = Guidance { cfg: 2.0, top_k: 5, top_p: 0.95 };
+    let teacher = Plan::Teacher { guidance };
+    // The student's vectors give way to their nearest codewords before the teacher sees them.
+    let draft = Plan::TeacherInvolved {
+        t_list: [0, 3],
+        loss_split_t: 0,
+        teacher_start: 1,
+        guidance,
+        causal_prefix: false,
+    };
+    for (network, name, plan) in [
+        ("teacher", "head.weight", &teacher),
+        ("teacher", "blocks.0.ffn.fc2.weight", &teacher),
+        ("student", "head.weight", &Plan::few_step(&[0], 3)),
+        ("student", "blocks.0.ffn.fc2.weight", &Plan::few_step(&[0], 0)),
+        ("student", "final_layer_conti.linear.weight", &draft),
+    ] {
+        let (sampler, numbers) = (damaged(network, name), seeds(3, 2));
+        let noise = noise::noise(&numbers, sampler.config.tokens(), sampler.config.latent_channels);
+        let labels = Tensor::from_slice(&[1i64, 2]);
+        let batch = Batch { labels: &labels, noise: Some(&noise), seeds: &numbers };
+        let mut go_on = |_: Event<'_>| ControlFlow::<()>::Continue(());
+        let drawn = sampler.run(plan, &batch, Frames::None, &mut go_on);
+        assert!(matches!(drawn, Err(SampleError::NotFinite)), "{network}, {name}: {drawn:?}");
+    }
+}
+
+#[test]
+fn a_picture_beyond_all_bounds_is_an_error_and_not_black_and_white() {
+    let sampler = damaged("vae", "decoder.conv_out.weight");
+    let drawn = run(&sampler, &Plan::few_step(&[0], 3), &[1], &seeds(3, 1));
+    for (_, scale, pictures) in &drawn.frames {
+        assert!(matches!(to_rgb8(pictures), Err(SampleError::NotFinite)), "scale {scale}");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{Cursor, Write},
+    io::{self, Cursor, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -69,6 +69,113 @@ fn pictures_that_are_missing_or_too_many_are_no_archive() {
     short.write(&[0; 5]).unwrap();
     assert!(short.finish().unwrap_err().to_string().contains("1 bytes of pictures are missing"));
     assert!(writer().write(&[0; 7]).unwrap_err().to_string().contains("more pictures"));
+}
+
+/// A disk that is full after some bytes, and must not be asked again then.
+struct Full {
+    file: Cursor<Vec<u8>>,
+    room: usize,
+    is_full: bool,
+}
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.is_full, "it was said to be full");
+        if bytes.len() > self.room {
+            self.is_full = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.room -= bytes.len();
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Full {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        assert!(!self.is_full, "it was said to be full");
+        self.file.seek(to)
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_once_wherever_it_shows() {
+    let covariance = Tensor::eye(3, (Kind::Double, Device::Cpu));
+    let tensors = [("mu", &covariance), ("sigma", &covariance)];
+    let mut failures = 0;
+    for room in 0..2000 {
+        let disk = || Full { file: Cursor::default(), room, is_full: false };
+        let pictures = || -> io::Result<()> {
+            let mut writer = PictureWriter::new(disk(), [2, 2, 1, 3])?;
+            writer.write(&[7; 12])?;
+            writer.finish()
+        };
+        for outcome in [write_tensors(disk(), &tensors), pictures()] {
+            let kind = outcome.as_ref().err().map(io::Error::kind);
+            assert!(matches!(kind, None | Some(io::ErrorKind::StorageFull)), "{room}: {outcome:?}");
+            failures += usize::from(outcome.is_err());
+        }
+    }
+    assert!((600..3000).contains(&failures), "{failures} outcomes of 4000 are failures");
+    // A failure that the caller passed over.
+    let disk = Full { file: Cursor::default(), room: 400, is_full: false };
+    let mut writer = PictureWriter::new(disk, [50, 2, 2, 3]).unwrap();
+    assert!(writer.write(&[7; 600]).is_err());
+    assert_eq!(writer.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
+}
+
+/// Changes a size of the first array in an archive's list, `at` bytes after the record's start.
+fn claim(bytes: &mut [u8], at: usize, size: u32) {
+    let record = bytes.windows(4).position(|four| four == b"PK\x01\x02").unwrap();
+    bytes[record + at..record + at + 4].copy_from_slice(&size.to_le_bytes());
+}
+
+#[test]
+fn sizes_that_the_file_cannot_hold_are_refused_before_memory_is_taken() {
+    const COMPRESSED: usize = 20;
+    const SIZE: usize = 24;
+    let directory = directory();
+    let path = directory.path().join("a.npz");
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 20000, 20000, 3), }";
+    let announced = 2 * 20_000 * 20_000 * 3 + 10 + header.len() as u32;
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        archive(&path, method, &[("arr_0.npy", header, [7; 999].as_slice())]);
+        let mut bytes = fs::read(&path).unwrap();
+        claim(&mut bytes, SIZE, announced);
+        let mut errors = Vec::new();
+        for claims_all in [false, true] {
+            if claims_all {
+                claim(&mut bytes, COMPRESSED, announced);
+            }
+            fs::write(&path, &bytes).unwrap();
+            let pictures = Npz::open(&path).and_then(|file| file.array("arr_0")?.pictures());
+            errors.push(pictures.map(drop).unwrap_err().to_string());
+        }
+        assert!(errors[0].contains("the file holds at most"), "{method:?}: {}", errors[0]);
+        assert!(errors[1].contains("a.npz"), "{method:?}: {}", errors[1]);
+    }
+    // More than announced is not read to its end.
+    let header = "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }";
+    archive(&path, CompressionMethod::Deflated, &[("mu.npy", header, [0; 9999].as_slice())]);
+    let mut bytes = fs::read(&path).unwrap();
+    claim(&mut bytes, SIZE, 10 + header.len() as u32 + 24);
+    fs::write(&path, &bytes).unwrap();
+    let error = Npz::open(&path).and_then(|file| file.array("mu")?.tensor()).unwrap_err();
+    assert!(error.to_string().contains("it has 25 bytes or more and should have 24"), "{error}");
+    // One picture that no memory should be spent on, though the file is as long as it says.
+    let path = directory.path().join("a.npy");
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 20000, 20000, 3), }";
+    let length = (header.len() as u16).to_le_bytes();
+    fs::write(&path, [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes()].concat())
+        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(20_000 * 20_000 * 3 + 10 + header.len() as u64).unwrap();
+    let pictures = Npz::open(&path).and_then(|file| file.array("arr_0")?.pictures());
+    let error = pictures.map(drop).unwrap_err().to_string();
+    assert!(error.contains("more than 1 GiB"), "{error}");
 }
 
 #[test]
@@ -271,24 +378,17 @@ fn colours_may_come_first_and_a_single_array_is_an_archive_of_one() {
         ("<f4", "1, 2, 4, 3", "(pictures * 255 + 0.5)"),
         ("<i8", "1, 2, 4, 3", "astype('uint8')"),
         ("|u1", "6, 4, 4", "grey"),
+        ("|u1", "8, 4, 3", "picture[None]"),
+        ("|u1", "4, 4, 3, 2", "numpy.moveaxis"),
+        ("|u1", "0, 4, 4, 3", "there are none in it"),
         ("|u1", "1, 2, 4, 4", "transparency"),
         ("|O", "", "Python objects"),
     ] {
         let header =
             format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}\n");
         let length = (header.len() as u16).to_le_bytes();
-        let bytes = vec![
-            0;
-            if descr == "<i8" {
-                192
-            } else if descr == "|u1" && shape.len() == 7 {
-                96
-            } else if descr == "|u1" {
-                32
-            } else {
-                96
-            }
-        ];
+        let elements: usize = shape.split(", ").filter_map(|n| n.parse::<usize>().ok()).product();
+        let bytes = vec![0; elements * descr[2..].parse::<usize>().unwrap_or(1)];
         fs::write(
             &path,
             [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), &bytes].concat(),
@@ -308,6 +408,7 @@ fn other_files_in_the_place_of_an_archive_are_named() {
         (b"<!DOCTYPE html><html>".as_slice(), "a web page"),
         (b"", "it is empty"),
         (b"\x1f\x8b\x08", "gunzip"),
+        (b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x08\0\0\0data.pkl", "checkpoint"),
     ] {
         fs::write(&path, bytes).unwrap();
         let error = Npz::open(&path).map(drop).unwrap_err().to_string();
@@ -330,6 +431,20 @@ fn statistics_that_no_pictures_could_have_are_refused_with_the_reason() {
         let error = Reference::open(&path).map(drop).unwrap_err().to_string();
         assert!(error.contains("a.npz") && error.contains(words), "{error}");
     }
+    // Of two pairs, the one that is amiss is named.
+    let covariance = Tensor::eye(2, (Kind::Double, Device::Cpu));
+    let (infinite, zeros) = (mean.log(), &mean);
+    let pairs =
+        [("mu", zeros), ("sigma", &covariance), ("mu_s", &infinite), ("sigma_s", &covariance)];
+    write_tensors(fs::File::create(&path).unwrap(), &pairs).unwrap();
+    let error = Reference::open(&path).map(drop).unwrap_err().to_string();
+    assert!(error.contains("mu_s and sigma_s: the mean has infinite numbers"), "{error}");
+    // Counts are no means, as of PyTorch's files.
+    let header = "{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }";
+    let arrays = [("mu.npy", header, [0; 8].as_slice()), ("sigma.npy", header, [0; 8].as_slice())];
+    archive(&path, CompressionMethod::Stored, &arrays);
+    let error = Reference::open(&path).map(drop).unwrap_err().to_string();
+    assert!(error.contains("mu holds Int64; statistics are floats"), "{error}");
     // Saved under another name, the archive is known by its contents.
     let named = directory.path().join("statistics");
     let covariance = Tensor::from_slice2(&[[2.0, 1.0], [1.0, 2.0]]);

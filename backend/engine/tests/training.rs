@@ -104,6 +104,17 @@ fn judge_describes_pictures_of_its_size_only(judge: &Path, side: i64) {
     assert!(sums.unwrap().iter().all(|sum| (sum - 1.0).abs() < 1e-5));
     let error = network.describe(&black(side + 1)).unwrap_err().to_string();
     assert!(error.contains(&format!("{}", side + 1)), "{error}");
+    assert_eq!(network.side(), Some(side));
+}
+
+fn a_judge_s_weights_are_those_of_the_file_that_is_named(judge: &Path) {
+    let other = judge.join("other.safetensors");
+    fs::write(&other, "<html>").unwrap();
+    let error = JudgeFeatures::open(&other, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("other.safetensors"), "{error}");
+    fs::copy(judge.join("judge.safetensors"), &other).unwrap();
+    JudgeFeatures::open(&other, Device::Cpu).unwrap();
+    fs::remove_file(&other).unwrap();
 }
 
 #[test]
@@ -155,6 +166,7 @@ fn the_chain_runs_from_nothing_and_interruptions_change_no_bit_of_it() {
     assert!(sampler.teacher.is_some() && sampler.config.plans.len() == 4);
 
     judge_describes_pictures_of_its_size_only(&judge, sampler.config.image_size());
+    a_judge_s_weights_are_those_of_the_file_that_is_named(&judge);
 
     let scores = score::score(&model, &judge, 32, 3, &place, &mut Interrupted::never()).unwrap();
     let ways: Vec<&str> = scores.iter().map(|score| score.way.as_str()).collect();

@@ -1,12 +1,13 @@
 //! Which weights a picture was drawn with.
 
 use std::{
-    fs::File,
     io::{Read, Seek, SeekFrom},
     path::Path,
 };
 
 use sha2::{Digest, Sha256};
+
+use crate::input_file;
 
 /// Bytes looked at in one place.
 const PIECE: u64 = 64 << 10;
@@ -19,11 +20,11 @@ const PIECES: u64 = 64;
 /// of gigabytes need not be read whole.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// When a file cannot be read, or is none: a pipe is never waited for.
 pub fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Path>) -> std::io::Result<String> {
     let mut digest = Sha256::new();
     for path in files {
-        let mut file = File::open(path)?;
+        let mut file = input_file::open(path)?;
         let length = file.metadata()?.len();
         digest.update(length.to_le_bytes());
         let mut piece = Vec::with_capacity(PIECE as usize);
@@ -46,6 +47,8 @@ pub fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Path>) -> std::io::Re
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -72,5 +75,8 @@ mod tests {
             assert!(different[i + 1..].iter().all(|other| other != one), "{different:?}");
         }
         assert!(fingerprint([Path::new("nowhere")]).is_err());
+        let pipe = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(fingerprint([pipe.as_path()]).unwrap_err().to_string().contains("it is a pipe"));
     }
 }

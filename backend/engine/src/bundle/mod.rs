@@ -50,9 +50,10 @@ impl Bundle {
         Ok(Self { directory: directory.to_owned(), config: Config::read(directory)? })
     }
 
-    /// Whether the model carries its teacher.
+    /// Whether the model carries its teacher. A link to nowhere counts: opening it says what it is,
+    /// where a model without its teacher would say nothing.
     pub fn has_teacher(&self) -> bool {
-        self.file("teacher").exists()
+        self.file("teacher").symlink_metadata().is_ok()
     }
 
     /// A digest of configuration and weights, 16 hexadecimal digits: equal for the same model,

@@ -6,7 +6,7 @@
 //! taken off.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use std::{
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::checkpoint::{Checkpoint, CheckpointError, CheckpointTensor, Dtype, Item};
-use crate::input_file::{self, FileKind, shown};
+use crate::input_file::{self, FileKind, listed, shown};
 
 /// Dictionaries within dictionaries that are looked into.
 const DEPTH: usize = 4;
@@ -52,6 +52,8 @@ pub struct TensorDictionary<'a> {
     pub also: Vec<String>,
     /// What stood before every name and has been taken off.
     pub prefix: String,
+    /// How names of tensors began that stood beside those with the prefix and have been left out.
+    left: BTreeSet<&'a str>,
     entries: Vec<(&'a str, FileEntry<'a>)>,
 }
 
@@ -128,6 +130,7 @@ impl WeightFile {
                     place: String::new(),
                     also: Vec::new(),
                     prefix: String::new(),
+                    left: BTreeSet::new(),
                     entries,
                 }]
             }
@@ -166,6 +169,7 @@ impl WeightFile {
                                 place,
                                 also: Vec::new(),
                                 prefix: String::new(),
+                                left: BTreeSet::new(),
                                 entries,
                             });
                         }
@@ -180,6 +184,9 @@ impl WeightFile {
 
 /// Keys noted that lead to one dictionary, besides the first.
 const MOST_ALIASES: usize = 8;
+
+/// Prefixes of one dictionary below which a network is looked for.
+const MOST_PREFIXES: usize = 8;
 
 impl SafetensorsFile {
     fn open(path: &Path) -> Result<Self, CheckpointError> {
@@ -257,20 +264,42 @@ impl<'a> TensorDictionary<'a> {
         })
     }
 
-    /// Takes off what stands before the name of every tensor, so that one of `anchors` is among
-    /// them: names that the network surely has. Whether one is. What counts steps or averages beside
-    /// them (as `n_averaged` of PyTorch's averaged models) is none of the network's, and goes.
-    pub fn unwrap_names(&mut self, anchors: &[&str]) -> bool {
+    /// The same without what stands before the names of a network's tensors, of which `anchors` are
+    /// some: names that it surely has. Nothing if there are none; several dictionaries if as many
+    /// anchors stand behind several prefixes, as of a network and its moving average.
+    ///
+    /// What stands beside the prefix is none of the network's and goes. It is told by
+    /// [`TensorDictionary::wrapping`], but for what counts steps or averages (as `n_averaged` of
+    /// PyTorch's averaged models).
+    pub fn unwrapped(&self, anchors: &[&str]) -> Vec<Self> {
         let names = || self.entries.iter().map(|(name, _)| *name);
         if names().any(|name| anchors.contains(&name)) {
-            return true;
+            return vec![self.clone()];
         }
-        let prefix = names().find_map(|name| {
-            anchors
-                .iter()
-                .find_map(|anchor| name.strip_suffix(anchor).filter(|prefix| prefix.ends_with('.')))
-        });
-        let Some(prefix) = prefix.map(str::to_owned) else { return false };
+        let mut found: BTreeMap<&'a str, usize> = BTreeMap::new();
+        for name in names() {
+            let prefix = anchors.iter().find_map(|anchor| {
+                name.strip_suffix(*anchor).filter(|prefix| prefix.ends_with('.'))
+            });
+            if let Some(prefix) = prefix {
+                *found.entry(prefix).or_default() += 1;
+            }
+        }
+        // Other networks may have one of the names, too: most count, and half beside others.
+        let most = found.values().max().copied();
+        let likeliest = found.into_iter().filter(|&(_, count)| Some(count) == most);
+        likeliest
+            .take(MOST_PREFIXES)
+            .map(|(prefix, count)| (self.below(prefix), count))
+            .filter(|(below, count)| below.left.is_empty() || *count * 2 >= anchors.len())
+            .map(|(below, _)| below)
+            .collect()
+    }
+
+    /// What has a prefix, without it.
+    fn below(&self, prefix: &str) -> Self {
+        let (entries, others): (Vec<_>, Vec<_>) =
+            self.entries.iter().copied().partition(|(name, _)| name.starts_with(prefix));
         let is_counter = |entry: &FileEntry<'_>| match entry {
             FileEntry::Pickled(item) => {
                 !item.is_tensor()
@@ -280,13 +309,10 @@ impl<'a> TensorDictionary<'a> {
             }
             FileEntry::Plain(_, info) => info.shape.iter().product::<usize>() == 1,
         };
-        let mut others = self.entries.iter().filter(|(name, _)| !name.starts_with(&prefix));
-        if !others.all(|(_, entry)| is_counter(entry)) {
-            return false;
-        }
-        self.entries.retain(|(name, _)| name.starts_with(&prefix));
-        self.prefix = prefix;
-        true
+        let others = others.iter().filter(|(_, entry)| !is_counter(entry));
+        let left = others.filter_map(|(name, _)| name.split('.').next()).collect();
+        let (place, also) = (self.place.clone(), self.also.clone());
+        Self { place, also, prefix: prefix.to_owned(), left, entries }
     }
 
     /// What was taken off, in words; `None` if the file is the plain dictionary.
@@ -294,8 +320,11 @@ impl<'a> TensorDictionary<'a> {
         let place = (!self.place.is_empty()).then(|| format!("the weights in {}", self.place));
         let prefix = (!self.prefix.is_empty())
             .then(|| format!("the names without {:?} before each", self.prefix));
-        let parts: Vec<_> = place.into_iter().chain(prefix).collect();
-        (!parts.is_empty()).then(|| shown(&parts.join(", ")))
+        let left = (!self.left.is_empty())
+            .then(|| format!("not what is beside them ({})", listed(self.left.iter().copied())));
+        let parts: Vec<_> =
+            place.into_iter().chain(prefix).map(|part| shown(&part)).chain(left).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 
@@ -370,10 +399,10 @@ mod tests {
         ]);
         write(&path, &outer, &[("0".into(), vec![0; 4])]);
         let file = WeightFile::open(&path).unwrap();
-        let mut found = file.dictionaries();
+        let found = file.dictionaries();
         assert_eq!(found.len(), 1);
-        assert!(!found[0].unwrap_names(&["c.weight"]));
-        assert!(found[0].unwrap_names(&["c.weight", "a.weight"]));
+        assert!(found[0].unwrapped(&["c.weight"]).is_empty());
+        let found = found[0].unwrapped(&["c.weight", "a.weight"]);
         assert_eq!(found[0].names().collect::<Vec<_>>(), ["a.weight", "b"]);
         let words = found[0].wrapping().unwrap();
         assert!(words.contains("state_dict") && words.contains("\"module.\""), "{words}");
@@ -394,12 +423,21 @@ mod tests {
         let weights = || [("module.a.weight", tensor(&[2])), ("module.b", tensor(&[1]))];
         let counters = [("n_averaged", tensor(&[])), ("epoch", Value::Int(3))];
         let averaged = file(counters.into_iter().chain(weights()).collect());
-        let mut found = averaged.dictionaries();
-        assert!(found[0].unwrap_names(&["a.weight"]));
+        let found = averaged.dictionaries()[0].unwrapped(&["a.weight"]);
         assert_eq!(found[0].names().collect::<Vec<_>>(), ["a.weight", "b"]);
-        // What has a tensor of its own beside them is another network.
+        assert!(!found[0].wrapping().unwrap().contains("beside"), "{:?}", found[0].wrapping());
+        // What has tensors beside them is another network, and said.
         let other = file(weights().into_iter().chain([("c.weight", tensor(&[2]))]).collect());
-        assert!(!other.dictionaries()[0].unwrap_names(&["a.weight"]));
+        let found = other.dictionaries()[0].unwrapped(&["a.weight"]);
+        assert_eq!(found[0].names().collect::<Vec<_>>(), ["a.weight", "b"]);
+        assert!(found[0].wrapping().unwrap().ends_with("not what is beside them (c)"));
+        // Of several prefixes, those that most of a network's names stand behind.
+        let names = ["a.w", "a.v", "b.w", "b.v", "b.u", "loss.w"];
+        let several = file(names.map(|name| (name, tensor(&[2]))).into());
+        let found = several.dictionaries()[0].unwrapped(&["w", "v"]);
+        let prefixes: Vec<_> = found.iter().map(|found| found.prefix.as_str()).collect();
+        assert_eq!(prefixes, ["a.", "b."]);
+        assert_eq!(found[1].names().collect::<Vec<_>>(), ["w", "v", "u"]);
     }
 
     #[test]

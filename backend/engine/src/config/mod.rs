@@ -95,7 +95,15 @@ pub enum ConfigError {
         /// The file.
         path: String,
         /// Why.
-        cause: serde_json::Error,
+        cause: String,
+    },
+    /// The file holds a configuration that cannot be used.
+    #[error("{path}: {cause}")]
+    Unsound {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: Box<ConfigError>,
     },
     /// A size out of bounds.
     #[error("{field} is {value}; it must be {bound}")]
@@ -133,10 +141,12 @@ impl Config {
         let shown = path.display().to_string();
         let text = input_file::read(&path)
             .map_err(|cause| ConfigError::Read { path: shown.clone(), cause })?;
-        let config: Self = serde_json::from_slice(&text)
-            .map_err(|cause| ConfigError::Parse { path: shown, cause })?;
-        config.validate()?;
-        Ok(config)
+        let config: Self = input_file::parse_json(&text)
+            .map_err(|cause| ConfigError::Parse { path: shown.clone(), cause })?;
+        match config.validate() {
+            Ok(()) => Ok(config),
+            Err(cause) => Err(ConfigError::Unsound { path: shown, cause: Box::new(cause) }),
+        }
     }
 
     /// Number of scales `S`.
@@ -293,5 +303,33 @@ mod preset_flags {
             Err(error) => Err(D::Error::custom(format!("plan {name:?}: {error}"))),
         };
         Vec::<Row>::deserialize(deserializer)?.into_iter().map(preset).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_configuration_is_told_for_what_it_is_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        let sound = serde_json::to_string(&published::config(16)).unwrap();
+        fs::write(&path, format!("\u{feff}{sound}")).unwrap();
+        assert_eq!(Config::read(directory.path()).unwrap(), published::config(16));
+        let few = sound.replace("\"num_classes\":1000", "\"num_classes\":-1");
+        for (text, words) in [
+            ("<!DOCTYPE html><title>Log in</title>", "it is a web page (\"Log in\")"),
+            ("version https://git-lfs.github.com/spec/v1\nsize 7\n", "`git lfs pull`"),
+            ("{\"message\": \"Not found\"}", "a JSON message (\"Not found\")"),
+            ("{}", "missing field `name`"),
+            (few.as_str(), "num_classes is -1; it must be from 1"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = Config::read(directory.path()).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("config.json"), "{words}: {error}");
+        }
     }
 }

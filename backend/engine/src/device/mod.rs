@@ -75,12 +75,12 @@ impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        match text {
+        match text.trim().to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
-            _ => {
-                let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+            other => {
+                let number = other.strip_prefix("cuda:").and_then(|number| number.parse().ok());
                 number.map(Self::Cuda).ok_or_else(|| DeviceError::Unknown(text.to_owned()))
             }
         }
@@ -101,7 +101,7 @@ impl FromStr for DtypeChoice {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        match text {
+        match text.trim().to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
@@ -293,6 +293,8 @@ mod tests {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!(" CUDA:1".parse(), Ok(DeviceChoice::Cuda(1)));
+        assert_eq!("BF16 ".parse(), Ok(DtypeChoice::Bf16));
         for bad in ["gpu", "cuda:", "cuda:x", "cuda:-1", ""] {
             let error = bad.parse::<DeviceChoice>().unwrap_err();
             assert!(error.to_string().contains("cuda:N"), "{error}");

@@ -35,6 +35,9 @@ pub trait FeatureNetwork {
     /// Classes that it tells apart, if it does.
     fn classes(&self) -> Option<i64>;
 
+    /// Width and height in pixels of the only pictures that it takes; `None` if it takes any.
+    fn side(&self) -> Option<i64>;
+
     /// Features of pictures, u8 `[B, H, W, 3]` on any device.
     ///
     /// # Errors
@@ -120,9 +123,9 @@ const ANCHORS: [&str; 2] = ["Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.c
 /// holds no state dict, or a weight that is infinite or no number.
 pub fn read_state_dict(path: &Path) -> Result<StateDict, FeaturesError> {
     let file = WeightFile::open(path)?;
-    let mut found = file.dictionaries();
-    let fitting = found.iter_mut().position(|found| found.unwrap_names(&ANCHORS)).unwrap_or(0);
-    let dictionary = found.get(fitting).ok_or_else(|| {
+    let all = file.dictionaries();
+    let fitting = all.iter().find_map(|found| found.unwrapped(&ANCHORS).into_iter().next());
+    let dictionary = fitting.or_else(|| all.into_iter().next()).ok_or_else(|| {
         let reason = file.instead_of_state_dict();
         FeaturesError::Contents(format!("{} {reason}", path.display()))
     })?;
@@ -197,6 +200,10 @@ impl FeatureNetwork for InceptionFeatures {
 
     fn classes(&self) -> Option<i64> {
         self.classifier.as_ref().map(|_| CLASSES)
+    }
+
+    fn side(&self) -> Option<i64> {
+        None
     }
 
     fn describe(&self, pictures: &Tensor) -> Result<Features, TchError> {

@@ -37,8 +37,11 @@ pub enum FrechetError {
     /// A number that is none.
     #[error("{0} has infinite numbers or ones that are not a number")]
     NotFinite(&'static str),
-    /// Numbers whose squares have no place in an f64.
-    #[error("the distance is too large for a number: features or statistics go beyond 1e150")]
+    /// Numbers that no features are, whose squares soon have no place in an f64.
+    #[error(
+        "the distance is too large: features or statistics go beyond 1e50, as no picture's do; \
+         weights or statistics are damaged"
+    )]
     TooLarge,
     /// A covariance that differs from its transpose.
     #[error(
@@ -74,6 +77,9 @@ pub enum FrechetError {
     #[error("the statistics cannot be computed: {0}")]
     Device(#[from] tch::TchError),
 }
+
+/// Distances from here on are none: features of pictures are nowhere near its root.
+const TOO_LARGE: f64 = 1e100;
 
 /// How far rounding takes a covariance of these numbers from what it should be, as a share of its
 /// largest number. Statistics in f64 may have been computed in f32.
@@ -157,13 +163,15 @@ impl Statistics {
         let squares = |tensor: &Tensor| tensor.f_square()?.f_sum(Kind::Double)?.f_double_value(&[]);
         let product = self.factor.f_matmul(&other.factor.f_transpose(0, 1)?)?;
         let common = product.f_svd(true, false)?.1.f_sum(Kind::Double)?.f_double_value(&[])?;
-        let distance = squares(&self.mean.f_sub(&other.mean)?)?
+        let parts = squares(&self.mean.f_sub(&other.mean)?)?
             + squares(&self.factor)?
-            + squares(&other.factor)?
-            - 2.0 * common;
-        if !distance.is_finite() {
+            + squares(&other.factor)?;
+        // Also where large parts would cancel; what is no number is not below anything.
+        let is_distance = parts < TOO_LARGE && common < TOO_LARGE;
+        if !is_distance {
             return Err(FrechetError::TooLarge);
         }
+        let distance = parts - 2.0 * common;
         // Rounding may take equal sets just below zero.
         Ok(distance.max(0.0))
     }
@@ -203,10 +211,20 @@ mod tests {
     fn what_is_too_large_for_a_number_is_no_distance() {
         let a = reference("frechet.act_a");
         let near = Statistics::of_features(&a).unwrap();
-        for factor in [1e154, 1e200] {
-            let far = Statistics::of_features(&(&a * factor));
+        for factor in [1e60, 1e154, 1e200] {
+            let far = Statistics::of_features(&(a.to_kind(Kind::Double) * factor));
             assert!(far.and_then(|far| far.distance(&near)).is_err(), "{factor}");
         }
+        // Also where the numbers are finite still.
+        let diagonal = |value: f64| {
+            Statistics::of_moments(
+                &Tensor::zeros([2], (Kind::Double, Device::Cpu)),
+                &(Tensor::eye(2, (Kind::Double, Device::Cpu)) * value),
+            )
+            .unwrap()
+        };
+        let error = diagonal(1e300).distance(&diagonal(1.0)).unwrap_err().to_string();
+        assert!(error.contains("too large"), "{error}");
     }
 
     #[test]

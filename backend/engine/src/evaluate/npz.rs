@@ -1,12 +1,12 @@
 //! NumPy's `.npz` archives, zip files of `.npy` arrays, and single `.npy` files.
 //!
 //! The format is that of `numpy/lib/format.py`, versions 1 to 3. Arrays are read piece by piece, so
-//! a set of pictures may be larger than the memory; sizes are compared with the file before
-//! anything is allocated.
+//! a set of pictures may be larger than the memory; sizes are compared with the length of the file
+//! before anything is allocated.
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +24,15 @@ const MAX_HEADER: usize = 64 << 10;
 
 /// Largest array that is read as a whole; statistics of 2,048 features have 32 MiB.
 const MAX_TENSOR: u64 = 1 << 30;
+
+/// Largest picture in bytes.
+const MAX_PICTURE: usize = 1 << 30;
+
+/// Most bytes of pictures read at a time, unless one alone has more.
+const MAX_PIECE: usize = 256 << 20;
+
+/// Most bytes that one compressed byte becomes: 258 for each two bits (RFC 1951).
+const MAX_DEFLATION: u64 = 1032;
 
 /// An archive that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +63,14 @@ struct Member {
     crc32: Option<u32>,
 }
 
+impl Member {
+    /// Bytes that it can have at most in a file of this length: its size is only a claim.
+    fn bytes_at_most(&self, length: u64) -> u64 {
+        let stored = self.compressed.min(length.saturating_sub(self.start));
+        if self.deflated { stored.saturating_mul(MAX_DEFLATION) } else { stored }
+    }
+}
+
 /// What an array is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -76,7 +93,9 @@ impl Npz {
         let cannot = |error| refuse(format!("it cannot be opened: {error}"));
         let mut file = input_file::open(path).map_err(cannot)?;
         let length = file.metadata().map_err(cannot)?.len();
-        match FileKind::of_start(&input_file::start(&mut file).map_err(cannot)?) {
+        let kind = FileKind::of_start(&input_file::start(&mut file).map_err(cannot)?);
+        let other = |kind: FileKind| refuse(format!("it is no .npz archive: {kind}"));
+        match kind {
             Some(FileKind::NumpyArray) => {
                 let name = "arr_0".to_owned();
                 let (start, deflated, crc32) = (0, false, None);
@@ -84,8 +103,11 @@ impl Npz {
                     Member { name, start, compressed: length, size: length, deflated, crc32 };
                 return Ok(Self { path: path.to_owned(), arrays: vec![only] });
             }
-            Some(other) => return Err(refuse(format!("it is no .npz archive: {other}"))),
-            None => file.rewind().map_err(cannot)?,
+            // Arrays may come after other files.
+            None | Some(FileKind::NumpyArchive | FileKind::Zip(_)) => {
+                file.rewind().map_err(cannot)?;
+            }
+            Some(kind) => return Err(other(kind)),
         }
         let cut_off = |error: zip::result::ZipError| {
             refuse(format!(
@@ -116,7 +138,10 @@ impl Npz {
                 crc32: Some(entry.crc32()),
             });
         }
-        Ok(Self { path: path.to_owned(), arrays })
+        match kind {
+            Some(kind @ FileKind::Zip(_)) if arrays.is_empty() => Err(other(kind)),
+            _ => Ok(Self { path: path.to_owned(), arrays }),
+        }
     }
 
     /// Names of the arrays.
@@ -147,6 +172,7 @@ impl Npz {
         let failed =
             |error: io::Error| self.refuse(format!("array {name:?} cannot be read: {error}"));
         let mut file = File::open(&self.path).map_err(failed)?;
+        let held = entry.bytes_at_most(file.metadata().map_err(failed)?.len());
         file.seek(SeekFrom::Start(entry.start)).map_err(failed)?;
         let bytes = BufReader::with_capacity(1 << 18, file).take(entry.compressed);
         let bytes: Box<dyn Read + Send> =
@@ -163,7 +189,12 @@ impl Npz {
         let announced = elements
             .and_then(|n| n.checked_mul(array.element_bytes()? as u64)?.checked_add(length));
         match announced {
-            Some(announced) if announced == entry.size => Ok(array),
+            Some(announced) if announced == entry.size && announced <= held => Ok(array),
+            Some(announced) if announced == entry.size => Err(array.refuse(format!(
+                "its shape is {:?}, which takes {announced} bytes, and the file holds at most \
+                 {held} of it; it is cut off or damaged, copy it again",
+                array.header.shape
+            ))),
             None if array.header.descr.ends_with('O') => Err(array.refuse(
                 "it holds Python objects, which are never run here; save plain arrays, each by its \
                  name, as numpy.savez(file, mu=mu, sigma=sigma) does"
@@ -194,7 +225,7 @@ impl Read for Checked {
         let count = self.bytes.read(buffer)?;
         let ended = count == 0 && !buffer.is_empty();
         if ended && self.crc32.is_some_and(|crc32| self.digest.clone().finalize() != crc32) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "its checksum is wrong"));
         }
         self.digest.update(&buffer[..count]);
         Ok(count)
@@ -279,10 +310,13 @@ impl Array {
             return Err(self.refuse(format!("its {size} bytes are more than statistics take")));
         }
         let mut bytes = Vec::new();
-        let read = self.bytes.read_to_end(&mut bytes);
+        // One byte more is none, but has the checksum compared.
+        let read = (&mut self.bytes).take(size + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.refuse(format!("it cannot be read: {error}")))?;
         if bytes.len() as u64 != size {
-            return Err(self.refuse(format!("it has {} bytes and should have {size}", bytes.len())));
+            let more = if bytes.len() as u64 > size { " or more" } else { "" };
+            let count = bytes.len();
+            return Err(self.refuse(format!("it has {count} bytes{more} and should have {size}")));
         }
         if big_endian {
             bytes.chunks_exact_mut(kind.elt_size_in_bytes()).for_each(<[u8]>::reverse);
@@ -311,12 +345,17 @@ impl Array {
         };
         let advice = if count.min(height).min(width) == 0 {
             match shape.as_slice() {
+                [0, ..] => "; there are none in it",
+                [_, _, 3] => "; one picture becomes a set of one by picture[None]",
+                [_, _, 3, _] => "; if the last axis counts them: numpy.moveaxis(pictures, -1, 0)",
                 [_, _, _, 1] | [_, 1, _, _] | [_, _, _] => {
                     "; grey pictures become RGB by numpy.repeat along the last axis"
                 }
                 [_, _, _, 4] | [_, 4, _, _] => "; drop the transparency, as in pictures[..., :3]",
                 _ => "",
             }
+        } else if height.saturating_mul(width).saturating_mul(3) > MAX_PICTURE {
+            "; one of these has more than 1 GiB, which no picture here takes"
         } else if descr != "|u1" {
             let float = descr.contains('f');
             if float {
@@ -374,18 +413,21 @@ pub struct PictureReader {
 }
 
 impl PictureReader {
-    /// The next pictures, `most` at most: u8 `[B, H, W, 3]`. `None` at the end, where the checksum
-    /// is compared.
+    /// The next pictures, `most` at most, and fewer where they are large: u8 `[B, H, W, 3]`. `None`
+    /// at the end, where the checksum is compared.
     ///
     /// # Errors
     /// When the file is damaged.
     pub fn next(&mut self, most: usize) -> Result<Option<Tensor>, NpzError> {
-        let count = most.min(self.count - self.read);
-        let mut bytes = vec![0; count * self.height * self.width * 3];
-        let read = self.array.bytes.read_exact(&mut bytes).and_then(|()| {
+        let picture = self.height * self.width * 3;
+        let count = most.min((MAX_PIECE / picture).max(1)).min(self.count - self.read);
+        let mut bytes = Vec::new();
+        let read = if count == 0 {
             // One byte more is none, but has the checksum compared.
-            if count == 0 { self.array.bytes.read(&mut [0]).map(drop) } else { Ok(()) }
-        });
+            self.array.bytes.read(&mut [0]).map(drop)
+        } else {
+            read_whole(&mut self.array.bytes, count * picture, &mut bytes)
+        };
         read.map_err(|error| {
             self.array.refuse(format!("it cannot be read after picture {}: {error}", self.read))
         })?;
@@ -402,6 +444,16 @@ impl PictureReader {
         };
         tensor.map(Some).map_err(|error| self.array.refuse(error.to_string()))
     }
+}
+
+/// Reads so many bytes. Takes memory as they come: a compressed file may have fewer of them than it
+/// could.
+fn read_whole(from: &mut impl Read, size: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let read = from.take(size as u64).read_to_end(bytes)?;
+    if read < size {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "it ends too early"));
+    }
+    Ok(())
 }
 
 /// Header of a `.npy` file of version 1, padded as NumPy does it.
@@ -426,9 +478,78 @@ fn options() -> SimpleFileOptions {
     stored.large_file(true).last_modified_time(DateTime::default())
 }
 
+/// A file whose first failure is its last: what comes after it is left out and counts as written.
+///
+/// A `ZipWriter` ends its archive when it is dropped, after a failure too, and prints what fails
+/// then. By that time the failure has been returned to whoever writes.
+struct FailsOnce<W> {
+    file: W,
+    at: u64,
+    /// The furthest position so far. After a failure it is the only one, so that what is written
+    /// never seems to end before it begins.
+    end: u64,
+    failure: Option<ErrorKind>,
+}
+
+impl<W> FailsOnce<W> {
+    fn new(file: W) -> Self {
+        Self { file, at: 0, end: 0, failure: None }
+    }
+
+    fn noted<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        // What was only interrupted is tried again.
+        let failure = outcome.as_ref().err().map(io::Error::kind);
+        self.failure = failure.filter(|kind| *kind != ErrorKind::Interrupted);
+        outcome
+    }
+}
+
+impl<W: Write> Write for FailsOnce<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failure.is_some() {
+            self.end += bytes.len() as u64;
+            return Ok(bytes.len());
+        }
+        let written = self.file.write(bytes);
+        let count = self.noted(written)?;
+        self.at += count as u64;
+        self.end = self.end.max(self.at);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        let flushed = self.file.flush();
+        self.noted(flushed)
+    }
+}
+
+impl<W: Seek> Seek for FailsOnce<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        if self.failure.is_some() {
+            return Ok(self.end);
+        }
+        let sought = self.file.seek(to);
+        self.at = self.noted(sought)?;
+        self.end = self.end.max(self.at);
+        Ok(self.at)
+    }
+}
+
+/// Ends an archive.
+fn finish(archive: ZipWriter<FailsOnce<impl Write + Seek>>) -> io::Result<()> {
+    let mut file = archive.finish()?;
+    if let Some(kind) = file.failure {
+        return Err(kind.into());
+    }
+    file.flush()
+}
+
 /// Writes pictures as `arr_0`, u8 `[N, H, W, 3]`.
 pub struct PictureWriter<W: Write + Seek> {
-    archive: ZipWriter<W>,
+    archive: ZipWriter<FailsOnce<W>>,
     left: u64,
 }
 
@@ -438,7 +559,7 @@ impl<W: Write + Seek> PictureWriter<W> {
     /// # Errors
     /// When it cannot be written.
     pub fn new(file: W, shape: [usize; 4]) -> io::Result<Self> {
-        let mut archive = ZipWriter::new(file);
+        let mut archive = ZipWriter::new(FailsOnce::new(file));
         archive.start_file("arr_0.npy", options())?;
         archive.write_all(&header_bytes("|u1", &shape))?;
         Ok(Self { archive, left: shape.iter().map(|&size| size as u64).product() })
@@ -464,8 +585,7 @@ impl<W: Write + Seek> PictureWriter<W> {
         if self.left > 0 {
             return Err(io::Error::other(format!("{} bytes of pictures are missing", self.left)));
         }
-        self.archive.finish()?;
-        Ok(())
+        finish(self.archive)
     }
 }
 
@@ -474,7 +594,7 @@ impl<W: Write + Seek> PictureWriter<W> {
 /// # Errors
 /// When a tensor cannot be brought to the CPU or the file cannot be written.
 pub fn write_tensors(file: impl Write + Seek, tensors: &[(&str, &Tensor)]) -> io::Result<()> {
-    let mut archive = ZipWriter::new(file);
+    let mut archive = ZipWriter::new(FailsOnce::new(file));
     for (name, tensor) in tensors {
         archive.start_file(format!("{name}.npy"), options())?;
         let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
@@ -486,6 +606,5 @@ pub fn write_tensors(file: impl Write + Seek, tensors: &[(&str, &Tensor)]) -> io
             archive.write_all(&number.to_le_bytes())?;
         }
     }
-    archive.finish()?;
-    Ok(())
+    finish(archive)
 }

@@ -44,10 +44,12 @@ pub enum ReferenceError {
         reason: String,
     },
     /// Its numbers are no statistics.
-    #[error("{}: {reason}", .path.display())]
+    #[error("{}: {names}: {reason}", .path.display())]
     Statistics {
         /// The file.
         path: PathBuf,
+        /// Which of them, as `mu and sigma`.
+        names: String,
         /// What is wrong with them.
         reason: FrechetError,
     },
@@ -84,9 +86,16 @@ impl Reference {
             let reason = format!("it needs the arrays mu and sigma, and has: {}", names.join(", "));
             return Err(ReferenceError::Contents { path: path.to_owned(), reason });
         }
-        let moments = |mean, covariance| -> Result<_, ReferenceError> {
-            let moments = (archive.array(mean)?.tensor()?, archive.array(covariance)?.tensor()?);
-            statistics(path, &moments.0, &moments.1)
+        let tensor = |name: &str| -> Result<Tensor, ReferenceError> {
+            let tensor = archive.array(name)?.tensor()?;
+            if matches!(tensor.kind(), Kind::Half | Kind::Float | Kind::Double) {
+                return Ok(tensor);
+            }
+            let reason = format!("{name} holds {:?}; statistics are floats", tensor.kind());
+            Err(ReferenceError::Contents { path: path.to_owned(), reason })
+        };
+        let moments = |mean, covariance| {
+            statistics(path, (mean, &tensor(mean)?), (covariance, &tensor(covariance)?))
         };
         let (pooled, features) = moments("mu", "sigma")?;
         let has_spatial = archive.has("mu_s") && archive.has("sigma_s");
@@ -137,18 +146,22 @@ impl Reference {
             Tensor::f_from_data_size(&array.read()?, &shape, kind)
                 .map_err(|error| contents(error.to_string()))
         };
-        let (pooled, features) = statistics(path, &tensor(mean)?, &tensor(covariance)?)?;
+        let (pooled, features) =
+            statistics(path, (mean.0, &tensor(mean)?), (covariance.0, &tensor(covariance)?))?;
         Ok(Self { pooled, features, spatial: None, kind: "statistic.pth (m, s)" })
     }
 }
 
+/// Statistics by mean and covariance, each with its name in the file; also the number of features.
 fn statistics(
     path: &Path,
-    mean: &Tensor,
-    covariance: &Tensor,
+    (mean_name, mean): (&str, &Tensor),
+    (covariance_name, covariance): (&str, &Tensor),
 ) -> Result<(Statistics, i64), ReferenceError> {
     let features = mean.size().first().copied().unwrap_or(0);
-    let statistics = Statistics::of_moments(mean, covariance)
-        .map_err(|reason| ReferenceError::Statistics { path: path.to_owned(), reason })?;
+    let statistics = Statistics::of_moments(mean, covariance).map_err(|reason| {
+        let names = format!("{mean_name} and {covariance_name}");
+        ReferenceError::Statistics { path: path.to_owned(), names, reason }
+    })?;
     Ok((statistics, features))
 }

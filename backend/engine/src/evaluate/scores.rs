@@ -6,6 +6,20 @@ use tch::{Device, Kind, TchError, Tensor};
 /// have ten.
 pub const SPLIT: u64 = 5_000;
 
+/// Class probabilities that no score can be made of.
+#[derive(Debug, thiserror::Error)]
+pub enum InceptionScoreError {
+    /// Some are no numbers.
+    #[error(
+        "the network's class probabilities are no numbers, so there is no Inception Score; its \
+         weights overflow, or are damaged"
+    )]
+    NotFinite,
+    /// The numerics failed.
+    #[error("the Inception Score cannot be computed: {0}")]
+    Device(#[from] TchError),
+}
+
 /// `exp` of the mean Kullback–Leibler divergence between a picture's class probabilities and those
 /// of its split.
 #[derive(Debug)]
@@ -59,8 +73,8 @@ impl InceptionScore {
     /// Adds class probabilities `[n, classes]`, each row with sum 1.
     ///
     /// # Errors
-    /// When the shape is another one.
-    pub fn push(&mut self, probabilities: &Tensor) -> Result<(), TchError> {
+    /// When the shape is another one, or a probability is not finite.
+    pub fn push(&mut self, probabilities: &Tensor) -> Result<(), InceptionScoreError> {
         let probabilities = probabilities.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let all = probabilities.size()[0];
         let mut start = 0;
@@ -69,8 +83,11 @@ impl InceptionScore {
             let part = probabilities.f_narrow(0, start, taken)?;
             self.sum =
                 self.sum.f_add(&part.f_sum_dim_intlist([0].as_slice(), false, Kind::Double)?)?;
-            self.negative_entropy +=
-                part.f_xlogy(&part)?.f_sum(Kind::Double)?.f_double_value(&[])?;
+            let of_part = part.f_xlogy(&part)?.f_sum(Kind::Double)?.f_double_value(&[])?;
+            if !of_part.is_finite() {
+                return Err(InceptionScoreError::NotFinite);
+            }
+            self.negative_entropy += of_part;
             self.count += taken as u64;
             start += taken;
             if self.count == self.split {
@@ -82,11 +99,12 @@ impl InceptionScore {
         Ok(())
     }
 
-    fn of_open_split(&self) -> Result<f64, TchError> {
+    fn of_open_split(&self) -> Result<f64, InceptionScoreError> {
         let n = self.count as f64;
         let mean = self.sum.f_div_scalar(n)?;
         let of_mean = mean.f_xlogy(&mean)?.f_sum(Kind::Double)?.f_double_value(&[])?;
-        Ok((self.negative_entropy / n - of_mean).exp())
+        let score = (self.negative_entropy / n - of_mean).exp();
+        if score.is_finite() { Ok(score) } else { Err(InceptionScoreError::NotFinite) }
     }
 
     /// Mean and standard deviation over the splits, the last of which may be smaller; `None`
@@ -94,7 +112,7 @@ impl InceptionScore {
     ///
     /// # Errors
     /// When the numerics fail.
-    pub fn score(&self) -> Result<Option<(f64, f64)>, TchError> {
+    pub fn score(&self) -> Result<Option<(f64, f64)>, InceptionScoreError> {
         let mut scores = self.finished.clone();
         if self.count > 0 {
             scores.push(self.of_open_split()?);
@@ -128,6 +146,16 @@ mod tests {
         score.push(&rows(&[[0.2, 0.3, 0.5]; 4])).unwrap();
         assert!((score.score().unwrap().unwrap().0 - 1.0).abs() < 1e-12);
         assert_eq!(InceptionScore::new(3, SPLIT).score().unwrap(), None);
+    }
+
+    #[test]
+    fn probabilities_that_are_no_numbers_are_no_score() {
+        for bad in [f64::NAN, f64::INFINITY] {
+            let mut score = InceptionScore::new(3, SPLIT);
+            score.push(&rows(&[[0.2, 0.3, 0.5]])).unwrap();
+            let error = score.push(&rows(&[[0.2, 0.3, 0.5], [bad, 0.0, 0.0]])).unwrap_err();
+            assert!(matches!(error, InceptionScoreError::NotFinite), "{error}");
+        }
     }
 
     #[test]

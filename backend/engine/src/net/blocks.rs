@@ -114,6 +114,19 @@ impl Block {
     }
 }
 
+/// What comes out of the last block, f32 `[B, L, C]`, for a head; no numbers in place of a token
+/// whose squares are beyond f32. The head's norm would make zeros of it, which look sound.
+pub(super) fn for_heads(x: Tensor) -> Tensor {
+    // Training sees it in its loss.
+    if x.requires_grad() {
+        return x;
+    }
+    let squares = x.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float);
+    // 0 for what is finite, else no number: nothing waits for the device.
+    let sound = squares * 0.0;
+    x + sound
+}
+
 /// `head_nm` and `head`: logits over the vocabulary.
 #[derive(Debug)]
 pub(super) struct LogitsHead {

@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    blocks::{Block, LogitsHead, Modulation},
+    blocks::{Block, LogitsHead, Modulation, for_heads},
     classes::class_embedding,
     load::linear,
 };
@@ -243,7 +243,7 @@ impl StudentPass<'_> {
         }
         let h =
             stream.end() + conditioning.noise_data[student.blocks.len()].index_select(0, &flags);
-        Hidden { h: h.narrow(1, l - n, n) }
+        Hidden { h: for_heads(h).narrow(1, l - n, n) }
     }
 }
 

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::{
-    blocks::{Block, LogitsHead, Modulation},
+    blocks::{Block, LogitsHead, Modulation, for_heads},
     classes::class_embedding,
     load::linear,
     quantizer::Quantizer,
@@ -148,7 +148,7 @@ impl Teacher {
         {
             block.forward(&self.ops, &mut stream, modulation, None, &attended, Some(cache));
         }
-        let x = stream.end();
+        let x = for_heads(stream.end());
         let last =
             self.starts[from + downsampled.len()] - self.starts[from + downsampled.len() - 1];
         let last = x.narrow(1, x.size()[1] - last, last);

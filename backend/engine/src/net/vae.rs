@@ -42,10 +42,14 @@ impl Vae {
         }
     }
 
-    /// Pictures of `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in −1…1.
+    /// Pictures of `f_hat`, f32 `[B, Cv, p, p]`: f32 `[B, 3, side, side]` in −1…1. What comes out
+    /// infinite is no number there: at a bound it would be black or white, and look sound.
     pub fn decode(&self, f_hat: &Tensor) -> Tensor {
         prepare(&self.ops, f_hat.size()[0]);
-        self.decode_unclamped(f_hat).clamp(-1.0, 1.0)
+        let unclamped = self.decode_unclamped(f_hat);
+        // 0 for what is finite, else no number: nothing waits for the device.
+        let sound = &unclamped * 0.0;
+        unclamped.clamp(-1.0, 1.0) + sound
     }
 
     /// As [`Vae::decode`] without the bounds, beyond which no gradient flows.

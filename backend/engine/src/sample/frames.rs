@@ -270,16 +270,24 @@ pub(super) fn timed<T>(device: Device, work: impl FnOnce() -> T) -> (T, Duration
     (outcome, began.elapsed())
 }
 
+/// Refuses tokens or pictures with numbers that are infinite or none.
+///
+/// # Errors
+/// [`SampleError::NotFinite`] then, and when the device fails.
+pub(super) fn check_finite(numbers: &Tensor) -> Result<(), SampleError> {
+    // One such number makes the sum one.
+    let sum = numbers.f_sum(Kind::Float)?.f_double_value(&[])?;
+    if sum.is_finite() { Ok(()) } else { Err(SampleError::NotFinite) }
+}
+
 /// Pictures f32 `[B, 3, side, side]` in 0…1 as bytes: red, green and blue of each pixel, row by
 /// row, by `floor(255·x + 0.5)`.
 ///
 /// # Errors
-/// When the device fails.
+/// [`SampleError::NotFinite`] when one holds numbers that are infinite or none, and when the device
+/// fails.
 pub fn to_rgb8(pictures: &Tensor) -> Result<Vec<Vec<u8>>, SampleError> {
-    // One number that is none makes the sum none; infinities end at the decoder's bounds.
-    if !pictures.f_sum(Kind::Float)?.f_double_value(&[])?.is_finite() {
-        return Err(SampleError::NotFinite);
-    }
+    check_finite(pictures)?;
     let bytes = (pictures * 255.0 + 0.5).floor().clamp(0.0, 255.0).to_kind(Kind::Uint8);
     let bytes = bytes.permute([0, 2, 3, 1]).contiguous();
     let bytes = download(&bytes);

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::{
     explore::{Course, Editor, Inspected, Kept, desk, edit},
-    frames::{Frames, Show, Sink},
+    frames::{Frames, Show, Sink, check_finite},
     plan::Plan,
     sampler::Sampler,
     start::{Batch, Groups, SampleError},
@@ -23,8 +23,9 @@ impl Sampler {
     /// the same to the last bit whatever shares its batch. On a GPU the batch runs as one.
     ///
     /// # Errors
-    /// When plan, labels or noise do not fit the model. Failures of the device surface as panics of
-    /// the tensor library.
+    /// When plan, labels or noise do not fit the model, and [`SampleError::NotFinite`] when final
+    /// tokens are infinite or no numbers. Failures of the device surface as panics of the tensor
+    /// library.
     pub fn run(
         &self,
         plan: &Plan,
@@ -54,7 +55,9 @@ impl Sampler {
         let mut show = Show::new(self, passes, groups.pictures(), frames, sink);
         let tokens = draw(self, course, &groups, &mut show);
         let shown = tokens.and_then(|tokens| show.finish().map(|_| tokens));
-        Ok(shown.map(|tokens| Tensor::cat(&tokens, 0)))
+        let Some(tokens) = shown.map(|tokens| Tensor::cat(&tokens, 0)) else { return Ok(None) };
+        check_finite(&tokens)?;
+        Ok(Some(tokens))
     }
 
     /// Draws a batch without showing it, and looks at every token: how far it lies from a codeword,
@@ -73,7 +76,9 @@ impl Sampler {
             Show::new(self, passes, groups.pictures(), Frames::None, &mut never_stops).with_laws();
         let tokens = draw(self, course, &groups, &mut show).unwrap_or_default();
         let laws = show.finish().unwrap_or_default();
-        Ok(self.inspected(Tensor::cat(&tokens, 0), laws))
+        let tokens = Tensor::cat(&tokens, 0);
+        check_finite(&tokens)?;
+        Ok(self.inspected(tokens, laws))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     config::Config,
@@ -62,10 +62,11 @@ impl Sampler {
         if let [all] = &each[..] { all.shallow_clone() } else { Tensor::cat(&each, 0) }
     }
 
-    /// Every token replaced by its nearest codeword.
+    /// Every token replaced by its nearest codeword. One that is not finite is near to none, and
+    /// gives no numbers.
     pub fn quantized(&self, tokens: &Tensor) -> Tensor {
         let quantize = &self.vae.quantize;
-        quantize.lookup(&quantize.nearest(tokens))
+        lost_with(&quantize.lookup(&quantize.nearest(tokens)), tokens)
     }
 
     /// While what this gives lives, libtorch runs on one thread here and the engine's own threads
@@ -86,6 +87,14 @@ impl Sampler {
         let step = if self.device == Device::Cpu { 1 } else { batch.max(1) };
         (0..batch).step_by(step as usize).map(move |start| start..(start + step).min(batch))
     }
+}
+
+/// Codewords, f32 `[…, Cv]`, but no numbers in place of those that were chosen by numbers of which
+/// some are not finite, `[…, n]`: any choice among such gives a codeword, which would look sound.
+/// They are found where results are read; nothing here waits for the device.
+pub(super) fn lost_with(codewords: &Tensor, chosen_by: &Tensor) -> Tensor {
+    let sums = chosen_by.sum_dim_intlist([-1i64].as_slice(), true, Kind::Float);
+    codewords.masked_fill(&sums.isfinite().logical_not(), f64::NAN)
 }
 
 /// Pictures in 0…1 of an `f_hat`.

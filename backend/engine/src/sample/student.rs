@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::{
     explore::Law,
     frames::{Show, timed},
-    sampler::Sampler,
+    sampler::{Sampler, lost_with},
     start::{Group, Groups},
 };
 use crate::{
@@ -243,7 +243,8 @@ fn tokens_after(
     }
     if split > given {
         let logits = sampler.student.logits(hidden, given, split, conditioning);
-        parts.push(sampler.vae.quantize.lookup(&logits.argmax(-1, false)));
+        let codewords = sampler.vae.quantize.lookup(&logits.argmax(-1, false));
+        parts.push(lost_with(&codewords, &logits));
     }
     if given.max(split) < n {
         let vectors = sampler.student.vectors(hidden, given.max(split), n, conditioning);

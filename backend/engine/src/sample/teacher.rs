@@ -11,7 +11,7 @@ use super::{
     frames::{Show, timed},
     noise::draw,
     plan::Guidance,
-    sampler::Sampler,
+    sampler::{Sampler, lost_with},
     start::{Group, Groups},
 };
 use crate::net::teacher::{Conditioning, Teacher, downsampled_inputs};
@@ -89,9 +89,11 @@ impl<'a> TeacherSteps<'a> {
                         inputs.iter().map(|input| Tensor::cat(&[input, input], 0)).collect();
                     let logits =
                         teacher.advance(&mut progress[index], from, &both, causal_prefix && first);
-                    let probs = guided_probs(&logits, guidance, k, config.scales());
+                    let guided = guided_logits(&logits, guidance, k, config.scales());
+                    let probs = filtered(&guided, guidance);
                     laws.extend(wants_laws.then(|| Law::of(&probs)));
-                    let drawn = quantize.lookup(&draw(&probs, &group.seeds_at(k), k));
+                    let codewords = quantize.lookup(&draw(&probs, &group.seeds_at(k), k));
+                    let drawn = lost_with(&codewords, &guided);
                     match kept {
                         Some(kept) => kept.composed(index, k, &drawn, config),
                         None => drawn,
@@ -133,8 +135,16 @@ fn guided_condition(teacher: &Teacher, labels: &Tensor) -> Conditioning {
 /// The teacher's law at scale `k`: logits of the pictures and, after them, of the same without
 /// class, `[2B, n, V]`, to probabilities `[B, n, V]` after guidance, top-k and top-p.
 pub fn guided_probs(logits: &Tensor, guidance: Guidance, k: usize, scales: usize) -> Tensor {
+    filtered(&guided_logits(logits, guidance, k, scales), guidance)
+}
+
+/// The logits after guidance, `[B, n, V]`; not finite where one of either half is not.
+fn guided_logits(logits: &Tensor, guidance: Guidance, k: usize, scales: usize) -> Tensor {
     let strength = guidance.cfg * k as f64 / (scales - 1) as f64;
     let halves = logits.chunk(2, 0);
-    let guided = &halves[0] * (1.0 + strength) - &halves[1] * strength;
-    filtered_probs(&guided, guidance.top_k as usize, guidance.top_p)
+    &halves[0] * (1.0 + strength) - &halves[1] * strength
+}
+
+fn filtered(guided: &Tensor, guidance: Guidance) -> Tensor {
+    filtered_probs(guided, guidance.top_k as usize, guidance.top_p)
 }

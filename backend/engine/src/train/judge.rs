@@ -15,12 +15,15 @@ use super::{
     metrics::Figures,
     parameters::Layout,
     product::{self, build},
-    recipe::Recipe,
+    recipe::{self, Recipe},
     sheet::to_network,
     stage::{Exam, Lesson, Stage, outcome},
     write_file,
 };
-use crate::weights::{Cursor, StateDict, Weights, read_safetensors};
+use crate::{
+    input_file,
+    weights::{Cursor, StateDict, Weights, read_safetensors},
+};
 
 /// Channels normalised together.
 const GROUPS: i64 = 8;
@@ -29,7 +32,7 @@ const GROUPS: i64 = 8;
 const TOGETHER: usize = 128;
 
 /// What a judge knows, as `judge.json` says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgeConfig {
     /// Class names, in order.
     pub classes: Vec<String>,
@@ -37,6 +40,9 @@ pub struct JudgeConfig {
     pub side: i64,
     /// Channels of each level; the last are the features.
     pub channels: Vec<i64>,
+    /// How varied its pictures are; see [`super::pictures::draw`].
+    #[serde(default = "recipe::one", skip_serializing_if = "recipe::is_one")]
+    pub variety: f64,
 }
 
 /// The classifier.
@@ -93,16 +99,23 @@ impl Judge {
     /// # Errors
     /// When there is none, or its files do not fit each other.
     pub fn open(directory: &Path, place: &Workplace) -> Result<(Self, JudgeConfig), TrainError> {
-        let path = directory.join("judge.json");
+        Self::open_weights(&directory.join("judge.safetensors"), place)
+    }
+
+    /// Opens the judge with the weights in `file`, beside which `judge.json` lies.
+    ///
+    /// # Errors
+    /// As [`Judge::open`].
+    pub fn open_weights(file: &Path, place: &Workplace) -> Result<(Self, JudgeConfig), TrainError> {
+        let path = file.with_file_name("judge.json");
         let advice = || "`var-dd train judge` makes it".to_owned();
         if !path.exists() {
             return Err(TrainError::Missing { path, advice: advice() });
         }
-        let text = std::fs::read(&path)
+        let text = input_file::read(&path)
             .map_err(|source| TrainError::Read { path: path.clone(), source })?;
-        let config: JudgeConfig = serde_json::from_slice(&text).map_err(|error| {
-            TrainError::Damaged { path: path.clone(), reason: error.to_string() }
-        })?;
+        let config: JudgeConfig = input_file::parse_json(&text)
+            .map_err(|reason| TrainError::Damaged { path: path.clone(), reason })?;
         if config.channels.iter().any(|n| *n < GROUPS || n % GROUPS != 0 || *n > 1 << 16)
             || config.classes.is_empty()
         {
@@ -111,10 +124,9 @@ impl Judge {
                 reason: "its channels or classes are none".into(),
             });
         }
-        let file = directory.join("judge.safetensors");
         let weights = Weights::from_tensors(
             file.display().to_string(),
-            read_safetensors(&file)?,
+            read_safetensors(file)?,
             &place.ops(),
             Kind::Float,
         );
@@ -203,6 +215,7 @@ fn train_classifier(
     let config = JudgeConfig {
         classes: model.classes.clone(),
         side: model.image_size(),
+        variety: recipe.variety,
         channels: recipe.judge.channels.clone(),
     };
     let stream = Stream {
@@ -210,6 +223,7 @@ fn train_classifier(
         seed: recipe.seed.wrapping_add(apart),
         classes: config.classes.len(),
         side: config.side as u32,
+        variety: config.variety as f32,
     };
     let stage = Stage {
         name,
@@ -219,6 +233,7 @@ fn train_classifier(
             "seed": recipe.seed,
             "judge": recipe.judge,
             "side": config.side,
+            "variety": config.variety,
             "num_classes": config.classes.len(),
             "dtype": crate::device::kind_name(place.kind),
         }),

@@ -23,21 +23,19 @@ pub struct JudgeFeatures {
 }
 
 impl JudgeFeatures {
-    /// Opens the judge whose weights are `judge.safetensors` at `path`; `judge.json` lies beside
-    /// it.
+    /// Opens the judge whose weights are the file at `path`; `judge.json` lies beside it.
     ///
     /// # Errors
     /// When one of the files is missing, or they do not fit each other.
     pub fn open(path: &Path, device: Device) -> Result<Self, TrainError> {
-        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
         let place = Workplace {
-            directory: directory.clone(),
+            directory: path.parent().unwrap_or(Path::new("")).to_owned(),
             device,
             kind: Kind::Float,
             start: None,
             settings: Settings::default(),
         };
-        let (judge, config) = Judge::open(&directory, &place)?;
+        let (judge, config) = Judge::open_weights(path, &place)?;
         Ok(Self { judge, config, device })
     }
 }
@@ -62,6 +60,10 @@ impl FeatureNetwork for JudgeFeatures {
 
     fn classes(&self) -> Option<i64> {
         Some(self.config.classes.len() as i64)
+    }
+
+    fn side(&self) -> Option<i64> {
+        Some(self.config.side)
     }
 
     fn describe(&self, pictures: &Tensor) -> Result<Features, TchError> {

@@ -92,7 +92,12 @@ impl Display for Problem {
                 write!(f, "{} is {found:?} and should be {expected:?}", shown(name))
             }
             Problem::Kind { name, found } => {
-                write!(f, "{} holds {found}; weights are f32, f16 or bf16", shown(name))
+                write!(
+                    f,
+                    "{} holds {found}; weights are f32, f16 or bf16, as in Python \
+                     `tensor.to(torch.bfloat16)` makes them",
+                    shown(name)
+                )
             }
             Problem::Unknown { name, shape } => write!(f, "{} {shape:?} is unknown", shown(name)),
         }
@@ -175,8 +180,9 @@ pub fn kind_of(dtype: Dtype) -> Option<Kind> {
 /// Every tensor of a safetensors file, on the CPU, as stored.
 ///
 /// # Errors
-/// [`WeightsError::Read`] when the file cannot be read, [`WeightsError::Format`] when it is cut off
-/// or something else, and [`WeightsError::NotFinite`] when a weight in it is infinite or no number.
+/// [`WeightsError::Read`] when the file cannot be read, [`WeightsError::Other`] when it is another
+/// one, [`WeightsError::Format`] when it is cut off, [`WeightsError::Mismatch`] when a tensor's
+/// numbers are no weights, and [`WeightsError::NotFinite`] when one is infinite or no number.
 pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
     let origin = || path.display().to_string();
     let bytes =
@@ -190,8 +196,11 @@ pub fn read_safetensors(path: &Path) -> Result<StateDict, WeightsError> {
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
     let mut tensors = StateDict::new();
     for (name, view) in file.iter() {
-        let kind = kind_of(view.dtype())
-            .ok_or_else(|| format(format!("{} holds {:?}", shown(name), view.dtype())))?;
+        let kind = kind_of(view.dtype()).ok_or_else(|| {
+            let found = format!("{:?}", view.dtype()).to_lowercase();
+            let problems = vec![Problem::Kind { name: name.to_owned(), found }];
+            WeightsError::Mismatch { origin: origin(), problems }
+        })?;
         if let Some(at) = first_not_finite(view.dtype(), view.data())
             && !is_training_only(name)
         {

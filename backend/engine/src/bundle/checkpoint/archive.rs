@@ -14,27 +14,11 @@ use std::{
 use zip::{CompressionMethod, ZipArchive};
 
 use super::{pickle::Pickle, tensor::storage_types};
-use crate::input_file::{self, FileKind, shown};
+use crate::input_file::{self, FileKind, OLD_CHECKPOINT, is_old_checkpoint, shown};
 
 /// Largest pickle that is read. Weights lie outside of it; the largest one known, a statistics file
 /// with its arrays inside, has 50 MB.
 const MAX_PICKLE: u64 = 256 << 20;
-
-/// How a file of the old container begins: protocol 2 and the long integer
-/// `0x1950a86a20f9469cfc6c`.
-const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-
-/// Whether a file begins as the old container does, in any protocol of pickles that has a number.
-fn is_legacy(start: &[u8]) -> bool {
-    let number = &LEGACY_MAGIC[2..];
-    let rest = match start {
-        [0x80, 2..=5, rest @ ..] => rest,
-        _ => return false,
-    };
-    // From protocol 4 on a frame with its length in eight bytes may be around it.
-    let framed = rest.strip_prefix(&[0x95]).and_then(|frame| frame.get(8..));
-    framed.unwrap_or(rest).starts_with(number)
-}
 
 /// An open checkpoint file.
 #[derive(Debug)]
@@ -69,9 +53,9 @@ impl Archive {
         let start = input_file::start(&mut file).map_err(cannot)?;
         if start.starts_with(b"PK") {
             Self::open_zip(file, length)
-        } else if is_legacy(&start) {
+        } else if is_old_checkpoint(&start) {
             Self::open_legacy(file, length)
-        } else if LEGACY_MAGIC.starts_with(&start) && !start.is_empty() {
+        } else if OLD_CHECKPOINT.starts_with(&start) && !start.is_empty() {
             Err("it is cut off within its first bytes; copy or download it again".into())
         } else {
             Err(FileKind::of_start(&start).map_or_else(

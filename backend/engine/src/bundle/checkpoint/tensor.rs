@@ -37,6 +37,11 @@ pub(super) struct Layout<'a> {
     pub(super) big_endian: Option<bool>,
 }
 
+/// What helps where elements are of another type, as narrow or quantised ones.
+const ADVICE: &str = "plain tensors of f16, bf16, f32, f64 and integers are read: in Python, \
+    `tensor.to(torch.bfloat16)` makes one, of a quantised tensor `tensor.dequantize()`; save the \
+    file again with that";
+
 /// Bytes of one element.
 pub(super) fn element_size(dtype: Dtype) -> usize {
     dtype.bitsize() / 8
@@ -194,7 +199,7 @@ impl Pickle {
                 self.numpy_buffer_layout(arguments).map(Some)
             }
             name if name.starts_with("torch._utils._rebuild_") => {
-                Err(format!("it is made by {name}, which makes no plain tensor"))
+                Err(format!("it is made by {name}, which makes no plain tensor; {ADVICE}"))
             }
             _ => Ok(None),
         }
@@ -209,11 +214,11 @@ impl Pickle {
             // The storage counts bytes and the tensor says its type itself.
             let name = arguments.get(6).and_then(|&dtype| self.global(dtype)).unwrap_or("nothing");
             let dtype = torch_dtype(name)
-                .ok_or_else(|| format!("its element type {name} is not supported"))?;
+                .ok_or_else(|| format!("its element type {name} is not supported; {ADVICE}"))?;
             (dtype, announced / element_size(dtype))
         } else {
             let dtype = storage_dtype(kind)
-                .ok_or_else(|| format!("its element type {kind} is not supported"))?;
+                .ok_or_else(|| format!("its element type {kind} is not supported; {ADVICE}"))?;
             (dtype, announced)
         };
         let shape = self.sizes(shape, "size")?;

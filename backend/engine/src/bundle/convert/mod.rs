@@ -9,12 +9,10 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use self::{
-    network::{Network, Role},
-    sizes::Model,
-};
+pub use self::network::Role;
+use self::{network::Network, sizes::Model};
 use super::{checkpoint::CheckpointError, weight_file::WeightFile};
 use crate::{
     config::{Config, ConfigError, published},
@@ -197,6 +195,17 @@ fn scales(
     Ok(sides)
 }
 
+/// Reads a file of one network's weights to its end: whether it holds them, each tensor whole and
+/// of finite numbers. Whether they fit another network is told by [`convert`].
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or holds something else.
+pub fn check_weights(path: &Path, role: Role) -> Result<(), ConvertError> {
+    let file = WeightFile::open(path)?;
+    let network = Network::find(&file, role, TrainedWeights::Ema)?;
+    network.tensors.keys().try_for_each(|name| network.read(name).map(drop))
+}
+
 /// Converts checkpoints to a bundle.
 ///
 /// # Errors
@@ -238,8 +247,15 @@ pub fn convert(conversion: &Conversion) -> Result<Converted, ConvertError> {
     if let Some(sides) = teacher.as_ref().and_then(|teacher| teacher.sides.clone()) {
         found.push(("the teacher's lvl_1L", sides));
     }
-    let patch_nums = scales(conversion, model, &found)?;
-    let mut sizes = model.sizes()?;
+    // Of a checkpoint in several files, each lacks what shows some size.
+    let told = |error: ConvertError| match error {
+        ConvertError::Unknown { .. } | ConvertError::Scales(_) => {
+            networks.into_iter().flatten().find_map(Network::as_part).unwrap_or(error)
+        }
+        other => other,
+    };
+    let patch_nums = scales(conversion, model, &found).map_err(told)?;
+    let mut sizes = model.sizes().map_err(told)?;
     if let Some(groups) = conversion.norm_groups {
         sizes.vae.norm_groups = groups;
     }
@@ -294,7 +310,10 @@ pub fn convert(conversion: &Conversion) -> Result<Converted, ConvertError> {
                     .sort_by_key(|name| std::cmp::Reverse(network.tensors[name].dtype().bitsize()));
                 files.push((name, network, names));
             }
-            Err(error) => refused.push(error),
+            Err(error) => match network.as_part() {
+                Some(part) => return Err(part),
+                None => refused.push(error),
+            },
         }
     }
     if !refused.is_empty() {

@@ -15,14 +15,17 @@ use crate::{
     },
     input_file::listed,
     ops::Ops,
-    weights::{Problem, Weights, WeightsError, is_training_only, number_at},
+    weights::{Problem, Weights, WeightsError, first_not_finite, is_training_only, number_at},
 };
 
 /// Which network of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
+    /// The few-step network.
     Student,
+    /// The tokenizer.
     Vae,
+    /// The network that the student has learned from.
     Teacher,
 }
 
@@ -42,17 +45,31 @@ const VAE: [&str; 4] = [
 /// Names of a teacher, which a student has too.
 const TRANSFORMER: [&str; 4] = ["pos_1LC", "pos_start", "word_embed.weight", "head.weight"];
 
+/// How names of a latent diffusion model begin.
+const LATENT_DIFFUSION: &str = "model.diffusion_model.";
+
 impl Role {
-    /// Whether these are the network's weights; takes wrappers off the names.
-    fn fits(self, dictionary: &mut TensorDictionary<'_>) -> bool {
+    /// The network's weights in a dictionary, without wrappers around their names; several where
+    /// several may be meant.
+    fn found_in<'a>(self, dictionary: &TensorDictionary<'a>) -> Vec<TensorDictionary<'a>> {
+        // Its autoencoder has names of a VAE of VAR.
+        if dictionary.names().any(|name| name.starts_with(LATENT_DIFFUSION)) {
+            return Vec::new();
+        }
         match self {
-            Self::Student => dictionary.unwrap_names(&STUDENT),
-            Self::Vae => dictionary.unwrap_names(&VAE),
+            Self::Student => dictionary.unwrapped(&STUDENT),
+            Self::Vae => dictionary.unwrapped(&VAE),
             Self::Teacher => {
-                dictionary.unwrap_names(&TRANSFORMER)
-                    && !dictionary.names().any(|name| STUDENT.contains(&name))
+                let mut found = dictionary.unwrapped(&TRANSFORMER);
+                found.retain(|found| !found.names().any(|name| STUDENT.contains(&name)));
+                found
             }
         }
+    }
+
+    /// Whether one of some dictionaries holds the network's weights.
+    fn is_in(self, dictionaries: &[TensorDictionary<'_>]) -> bool {
+        dictionaries.iter().any(|dictionary| !self.found_in(dictionary).is_empty())
     }
 
     /// The network and the flag that it is given with.
@@ -67,20 +84,18 @@ impl Role {
 
 /// What somebody gave in the place of a network's weights, and what to do with it.
 fn recognise(file: &WeightFile) -> Option<String> {
-    let found = |role: Role| file.dictionaries().iter_mut().any(|found| role.fits(found));
-    if let Some(role) = [Role::Student, Role::Vae, Role::Teacher].into_iter().find(|&r| found(r)) {
+    let all = file.dictionaries();
+    let mut roles = [Role::Student, Role::Vae, Role::Teacher].into_iter();
+    if let Some(role) = roles.find(|role| role.is_in(&all)) {
         let (what, flag) = role.in_words();
         return Some(format!("it holds a {what}; give it with {flag}"));
     }
-    let has = |part: &str| {
-        let dictionaries = file.dictionaries();
-        dictionaries.iter().any(|found| found.names().any(|name| name.contains(part)))
-    };
+    let has = |part: &str| all.iter().any(|found| found.names().any(|name| name.contains(part)));
     if has("Conv2d_1a_3x3.conv.weight") {
         Some("it holds the network of FID, which `var-dd evaluate --weights` takes".into())
     } else if has("lora_A.") || has("lora_up.") || has(".lora_") {
         Some("it holds a LoRA, changes to another network's weights; give the whole weights".into())
-    } else if has("model.diffusion_model.") || has("cond_stage_model.") {
+    } else if has(LATENT_DIFFUSION) || has("cond_stage_model.") {
         Some("it holds a latent diffusion model, which is another kind of network".into())
     } else if has("exp_avg") {
         Some("it holds the state of an optimiser, not weights".into())
@@ -118,6 +133,8 @@ pub(super) struct Network<'a> {
     pub(super) sides: Option<Vec<i64>>,
     /// What was taken off to find the weights, in words.
     pub(super) wrapping: Option<String>,
+    /// Which part of a checkpoint in several files this is, if it is one by its name.
+    part: Option<String>,
 }
 
 impl<'a> Network<'a> {
@@ -137,8 +154,7 @@ impl<'a> Network<'a> {
             reason,
         };
         let all = file.dictionaries();
-        let mut fitting = all.clone();
-        fitting.retain_mut(|dictionary| role.fits(dictionary));
+        let fitting: Vec<_> = all.iter().flat_map(|found| role.found_in(found)).collect();
         let chosen = match choose(&fitting, weights) {
             Ok(Some(chosen)) => chosen,
             Ok(None) => {
@@ -149,7 +165,7 @@ impl<'a> Network<'a> {
                 return Err(contents(format!(
                     "holds weights of a {what} in several places ({}); save the ones that are \
                      meant as a file of their own",
-                    listed(places.iter().copied())
+                    listed(places.iter().map(String::as_str))
                 )));
             }
         };
@@ -175,6 +191,7 @@ impl<'a> Network<'a> {
             others: Vec::new(),
             sides: None,
             wrapping: chosen.wrapping(),
+            part: part_of_several(file),
         };
         for entry in chosen.tensors() {
             let (name, tensor) = entry?;
@@ -196,6 +213,36 @@ impl<'a> Network<'a> {
         Ok(network)
     }
 
+    /// The elements of a tensor, row-major and little-endian.
+    ///
+    /// # Errors
+    /// [`ConvertError::Checkpoint`] when the file is damaged there, [`ConvertError::NotFinite`]
+    /// when one of the elements is infinite or no number.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, ConvertError> {
+        let tensor = &self.tensors[name];
+        let bytes = tensor.read()?;
+        let Some(at) = first_not_finite(tensor.dtype(), &bytes) else { return Ok(bytes) };
+        let shape = tensor.shape().to_vec();
+        let mut index = vec![0; shape.len()];
+        let mut rest = at;
+        for (place, &size) in index.iter_mut().zip(&shape).rev() {
+            (*place, rest) = (rest % size, rest / size);
+        }
+        Err(ConvertError::NotFinite {
+            origin: self.origin.clone(),
+            name: name.to_owned(),
+            shape,
+            index,
+            value: number_at(tensor.dtype(), &bytes, at),
+        })
+    }
+
+    /// The refusal of a file that is one of several by its name: what it lacks another one holds.
+    pub(super) fn as_part(&self) -> Option<ConvertError> {
+        let reason = format!("is not whole: {}", self.part.as_ref()?);
+        Some(ConvertError::Contents { path: self.origin.clone(), reason })
+    }
+
     /// Checks names and shapes by letting the network ask for them: names in the order of asking.
     pub(super) fn check(&self, ask: impl FnOnce(&Weights)) -> Result<Vec<String>, WeightsError> {
         let stand_in = |(name, tensor): (&String, &SavedTensor<'_>)| {
@@ -206,12 +253,13 @@ impl<'a> Network<'a> {
             (name.clone(), one.expand(self.shapes[name].as_slice(), false))
         };
         let tensors = self.tensors.iter().map(stand_in).collect();
-        let weights = Weights::from_tensors(
-            self.origin.clone(),
-            tensors,
-            &Ops::plain(Device::Cpu),
-            Kind::Float,
-        );
+        // What is missing may stand elsewhere in the file.
+        let origin = match &self.wrapping {
+            Some(taken) => format!("{} (took {taken})", self.origin),
+            None => self.origin.clone(),
+        };
+        let weights =
+            Weights::from_tensors(origin.clone(), tensors, &Ops::plain(Device::Cpu), Kind::Float);
         {
             let _no_grad = tch::no_grad_guard();
             ask(&weights);
@@ -225,7 +273,7 @@ impl<'a> Network<'a> {
             Ok(asked) if problems.is_empty() => {
                 Ok(asked.into_iter().map(|(name, _)| name).collect())
             }
-            Ok(_) => Err(WeightsError::Mismatch { origin: self.origin.clone(), problems }),
+            Ok(_) => Err(WeightsError::Mismatch { origin, problems }),
             Err(WeightsError::Mismatch { origin, problems: found }) => {
                 // What is there but is no tensor is said once.
                 let found = found.into_iter().filter(
@@ -283,15 +331,16 @@ fn is_average(place: &str) -> bool {
 /// Whether one of the keys that lead to a dictionary is that of the weights that are wanted. A loop
 /// that keeps no average of its own may save its weights under both.
 fn is_meant(dictionary: &TensorDictionary<'_>, weights: TrainedWeights) -> bool {
+    let by_prefix = dictionary.prefix.split('.').any(is_average);
     let mut places = std::iter::once(&dictionary.place).chain(&dictionary.also);
-    places.any(|place| is_average(place) == (weights == TrainedWeights::Ema))
+    places.any(|place| (by_prefix || is_average(place)) == (weights == TrainedWeights::Ema))
 }
 
 /// The dictionary that is meant. The error is the places of several that may be.
 fn choose<'d, 'a>(
     fitting: &'d [TensorDictionary<'a>],
     weights: TrainedWeights,
-) -> Result<Option<&'d TensorDictionary<'a>>, Vec<&'d str>> {
+) -> Result<Option<&'d TensorDictionary<'a>>, Vec<String>> {
     let mut candidates: Vec<_> =
         fitting.iter().filter(|dictionary| is_meant(dictionary, weights)).collect();
     if candidates.is_empty() {
@@ -307,7 +356,13 @@ fn choose<'d, 'a>(
     match candidates.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        several => Err(several.iter().map(|found| found.place.as_str()).collect()),
+        several => {
+            let place = |found: &&TensorDictionary<'_>| {
+                let parts = [found.place.as_str(), found.prefix.trim_end_matches('.')];
+                parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+            };
+            Err(several.iter().map(place).collect())
+        }
     }
 }
 
@@ -330,8 +385,7 @@ fn what_instead(file: &WeightFile, role: Role, all: &[TensorDictionary<'_>]) -> 
     }
     let lacks = match role {
         Role::Student => {
-            let fits = |found: &mut TensorDictionary<'_>| Role::Teacher.fits(found);
-            if all.to_vec().iter_mut().any(fits) {
+            if Role::Teacher.is_in(all) {
                 return "holds no student: n_d_embed.weight and final_layer_conti.linear.weight \
                         are missing, as in a teacher's checkpoint; give it with --teacher"
                     .into();
@@ -340,8 +394,7 @@ fn what_instead(file: &WeightFile, role: Role, all: &[TensorDictionary<'_>]) -> 
         }
         Role::Vae => VAE[0],
         Role::Teacher => {
-            let fits = |found: &mut TensorDictionary<'_>| Role::Student.fits(found);
-            if all.to_vec().iter_mut().any(fits) {
+            if Role::Student.is_in(all) {
                 return "holds no teacher: n_d_embed.weight or final_layer_conti is unknown there, \
                         as in a student's checkpoint; give it with --student"
                     .into();

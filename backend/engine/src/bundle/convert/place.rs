@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, Permissions},
+    ffi::OsString,
+    fs::{self, File, TryLockError},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -10,11 +11,7 @@ use std::{
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{ConvertError, Network};
-use crate::{
-    bundle::weight_file::SavedTensor,
-    config::Config,
-    weights::{first_not_finite, number_at},
-};
+use crate::{atomic_file::is_at, config::Config};
 
 /// How names of directories begin in which a bundle is written.
 const UNFINISHED: &str = ".var-dd-convert-";
@@ -23,18 +20,34 @@ fn is_unfinished(entry: &fs::DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
 }
 
-/// Checks a place where a bundle may go: nothing, or an empty directory. What a conversion that was
-/// killed has left there is nothing.
+/// Whether an entry of a directory is nobody's: what a conversion that was killed has left, or what
+/// a file system keeps at its top for repairs.
+fn is_nobodys(entry: &fs::DirEntry) -> bool {
+    is_unfinished(entry) || entry.file_name() == "lost+found"
+}
+
+/// Checks a place where a bundle may go: nothing, or an empty directory.
 pub(super) fn check(path: &Path) -> Result<(), String> {
     match fs::read_dir(path) {
-        Ok(mut entries) => match entries.find(|entry| !entry.as_ref().is_ok_and(is_unfinished)) {
+        Ok(mut entries) => match entries.find(|entry| !entry.as_ref().is_ok_and(is_nobodys)) {
             None => Ok(()),
             Some(_) => {
                 Err("there is something here already; give another --output, or remove it first"
                     .into())
             }
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Without a slash at its end, behind which no link shows.
+            let bare: PathBuf = path.components().collect();
+            match fs::read_link(bare) {
+                Ok(target) => Err(format!(
+                    "this is a link to {}, where nothing is; make that directory, or give another \
+                     --output",
+                    target.display()
+                )),
+                Err(_) => Ok(()),
+            }
+        }
         Err(error) => Err(format!("no bundle can be made here: {error}")),
     }
 }
@@ -46,10 +59,9 @@ pub(super) fn write(
     config: &Config,
     files: &[(&str, &Network<'_>, Vec<String>)],
 ) -> Result<(), ConvertError> {
-    let failed = |error: io::Error| ConvertError::Output {
-        path: place.display().to_string(),
-        reason: format!("the bundle cannot be written: {error}"),
-    };
+    let refused =
+        |reason: String| ConvertError::Output { path: place.display().to_string(), reason };
+    let failed = |error: io::Error| refused(format!("the bundle cannot be written: {error}"));
     let is_there = place.is_dir();
     let parent = if is_there {
         place
@@ -57,48 +69,107 @@ pub(super) fn write(
         place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     };
     let made = Made::directories(parent).map_err(failed)?;
-    if is_there {
-        remove_unfinished(place);
-    }
-    let directory = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .permissions(directory_permissions())
-        .tempdir_in(parent)
-        .map_err(failed)?;
+    let mut workshop = Workshop::open(parent, place).map_err(failed)?;
+    // Another process may have been at work there, and have ended meanwhile.
+    check(place).map_err(refused)?;
     for (name, network, names) in files {
-        let path = directory.path().join(name).with_extension("safetensors");
+        let path = workshop.path.join(name).with_extension("safetensors");
         let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).map_err(failed)?);
         file.write_all(&header(network, names).map_err(failed)?).map_err(failed)?;
         for name in names {
-            let tensor = &network.tensors[name];
-            let bytes = tensor.read()?;
-            if let Some(at) = first_not_finite(tensor.dtype(), &bytes) {
-                return Err(not_finite(network, name, tensor, &bytes, at));
-            }
-            file.write_all(&bytes).map_err(failed)?;
+            file.write_all(&network.read(name)?).map_err(failed)?;
         }
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
     }
     let text = serde_json::to_string_pretty(config).map_err(|error| failed(error.into()))?;
-    let mut file = File::create_new(directory.path().join("config.json")).map_err(failed)?;
+    let mut file = File::create_new(workshop.path.join("config.json")).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     if is_there {
-        fill(directory.path(), place).map_err(failed)?;
+        fill(&workshop.path, place).map_err(failed)?;
     } else {
-        fs::rename(directory.path(), place).map_err(failed)?;
-        // Nothing is left under the temporary name, so nothing is to be removed.
-        let _ = directory.keep();
+        fs::rename(&workshop.path, place).map_err(failed)?;
+        workshop.is_bundle = true;
     }
     made.keep();
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
 }
 
-/// Removes what conversions that were killed have left in their output. In the directory above it
-/// another one may be at work, here none is: it would have refused the place.
-fn remove_unfinished(place: &Path) {
-    for entry in fs::read_dir(place).into_iter().flatten().flatten().filter(is_unfinished) {
-        // What cannot be removed is in nobody's way.
-        let _ = fs::remove_dir_all(entry.path());
+/// The directory in which a bundle is written, beside its place or, if that is there, in it. It is
+/// locked as long as somebody is at work in it: so another conversion to the same place knows that
+/// it is taken, and any later one that what a killed one has left is nobody's. Removed when
+/// dropped, unless it has become the bundle.
+struct Workshop {
+    path: PathBuf,
+    /// Closing it frees the lock.
+    _lock: File,
+    is_bundle: bool,
+}
+
+impl Workshop {
+    /// Makes the workshop for `place` in `parent`, and clears those of killed conversions away.
+    ///
+    /// # Errors
+    /// When it cannot be made, or another process is at work in it.
+    fn open(parent: &Path, place: &Path) -> io::Result<Self> {
+        sweep(parent);
+        let mut name = OsString::from(UNFINISHED);
+        name.push(place.file_name().unwrap_or_default());
+        let path = parent.join(name);
+        loop {
+            let is_new = match fs::create_dir(&path) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(error) => return Err(error),
+            };
+            let lock = match File::open(&path) {
+                Ok(lock) => lock,
+                // Whoever had it has just ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // Of a new one somebody who sweeps may have the lock, for a moment.
+            let locked =
+                if is_new { lock.lock().map_err(TryLockError::Error) } else { lock.try_lock() };
+            match locked {
+                Ok(()) if !is_at(&lock, &path) => {}
+                Ok(()) => return Ok(Self { path, _lock: lock, is_bundle: false }),
+                // Some file systems have no locks.
+                Err(TryLockError::Error(_)) if is_new => {
+                    return Ok(Self { path, _lock: lock, is_bundle: false });
+                }
+                Err(_) => {
+                    return Err(io::Error::other(format!(
+                        "another var-dd is writing it, in {}; wait for it, or give another \
+                         --output (if there is none, remove that directory)",
+                        path.display()
+                    )));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        if !self.is_bundle {
+            // What cannot be removed now is swept away later.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Removes what conversions that were killed have left in a directory. Those that are at work hold
+/// their locks.
+fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten().filter(is_unfinished) {
+        let path = entry.path();
+        let Ok(lock) = File::open(&path) else { continue };
+        if lock.try_lock().is_ok() && is_at(&lock, &path) {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(&path);
+        }
     }
 }
 
@@ -128,29 +199,6 @@ fn fill(from: &Path, to: &Path) -> io::Result<()> {
         moved.push(to.join(name));
     }
     Ok(())
-}
-
-/// The refusal of a tensor whose element `at` is infinite or no number.
-fn not_finite(
-    network: &Network<'_>,
-    name: &str,
-    tensor: &SavedTensor<'_>,
-    bytes: &[u8],
-    at: usize,
-) -> ConvertError {
-    let shape = tensor.shape().to_vec();
-    let mut index = vec![0; shape.len()];
-    let mut rest = at;
-    for (place, &size) in index.iter_mut().zip(&shape).rev() {
-        (*place, rest) = (rest % size, rest / size);
-    }
-    ConvertError::NotFinite {
-        origin: network.of().origin.to_owned(),
-        name: name.to_owned(),
-        shape,
-        index,
-        value: number_at(tensor.dtype(), bytes, at),
-    }
 }
 
 /// Directories that were made on the way to a place; removed again when dropped, unless they are
@@ -189,12 +237,6 @@ impl Drop for Made {
             let _ = fs::remove_dir(path);
         }
     }
-}
-
-/// What any new directory gets, less the process's mask.
-fn directory_permissions() -> Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    Permissions::from_mode(0o777)
 }
 
 /// Length and header of a safetensors file of these tensors, in this order.

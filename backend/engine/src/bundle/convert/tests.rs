@@ -193,6 +193,12 @@ fn flat_checkpoints_become_a_bundle_that_opens() {
             assert_eq!(file.tensor(&entry.name).unwrap().data(), entry.bytes, "{}", entry.name);
         }
     }
+    // A teacher behind a link to nowhere is not as good as none.
+    let teacher = conversion.output.join("teacher.safetensors");
+    fs::remove_file(&teacher).unwrap();
+    std::os::unix::fs::symlink("gone", &teacher).unwrap();
+    let error = bundle.sampler(&Ops::plain(Device::Cpu), Kind::Float).unwrap_err().to_string();
+    assert!(error.contains("teacher.safetensors cannot be read: it is a link"), "{error}");
 }
 
 #[test]
@@ -615,14 +621,58 @@ fn a_part_of_a_checkpoint_is_told_for_one() {
     fixture.convert(&fixture.conversion()).unwrap();
     fs::remove_dir_all(fixture.path("model")).unwrap();
     let part = fixture.path("pytorch_model-00001-of-00002.pth");
-    let mut storages = Vec::new();
-    let few: Entries = fixture.student.iter().take(2).cloned().collect();
-    let value = state_dict(&few, &mut storages);
-    write_checkpoint(&part, &value, &storages);
-    let conversion = Conversion { student: part, ..fixture.conversion() };
-    let error = convert(&conversion).unwrap_err().to_string();
-    assert!(error.contains("part 1 of 2"), "{error}");
-    assert!(fixture.nothing_is_written());
+    let conversion = Conversion { student: part.clone(), ..fixture.conversion() };
+    // Few names; nearly all that a student has; and those alone that show no size.
+    let keeps: [fn(&str) -> bool; 3] = [
+        |name| name.starts_with("blocks.0.attn"),
+        |name| !name.starts_with("blocks.0"),
+        |name| !name.starts_with("blocks"),
+    ];
+    for keep in keeps {
+        let mut storages = Vec::new();
+        let some = fixture.student.iter().filter(|entry| keep(&entry.name));
+        let value = state_dict(&some.cloned().collect::<Entries>(), &mut storages);
+        write_checkpoint(&part, &value, &storages);
+        let error = convert(&conversion).unwrap_err().to_string();
+        assert!(error.contains("part 1 of 2"), "{error}");
+        assert!(fixture.nothing_is_written());
+    }
+}
+
+#[test]
+fn networks_that_share_a_dictionary_are_told_apart_by_their_prefixes() {
+    let mut fixture = Fixture::new();
+    let student = fixture.student.clone();
+    let named = |prefix: &str, entries: &[SavedTensor]| -> Entries {
+        let rename = |entry: &SavedTensor| SavedTensor {
+            name: format!("{prefix}{}", entry.name),
+            ..entry.clone()
+        };
+        entries.iter().map(rename).collect()
+    };
+    let of = |fixture: &Fixture, weights| fixture.convert_wrapped(weights, |dict| dict);
+    fixture.student = [named("var.", &student), named("vae.", &fixture.vae)].concat();
+    let notes = of(&fixture, TrainedWeights::Ema).unwrap();
+    assert!(notes[0].contains("\"var.\"") && notes[0].contains("(vae)"), "{notes:?}");
+    // Of an average and the last weights, the one that is asked for.
+    fixture.student = [named("ema_model.", &student), named("online_model.", &student)].concat();
+    for (weights, taken) in
+        [(TrainedWeights::Ema, "\"ema_model.\""), (TrainedWeights::Raw, "\"online_model.\"")]
+    {
+        let notes = of(&fixture, weights).unwrap();
+        assert!(notes[0].contains(taken), "{notes:?}");
+    }
+    fixture.student = [named("a.", &student), named("b.", &student)].concat();
+    let error = of(&fixture, TrainedWeights::Ema).unwrap_err().to_string();
+    assert!(error.contains("several places (a, b)"), "{error}");
+    // What is missing may stand beside.
+    let (some, rest): (Entries, Entries) =
+        student.into_iter().partition(|entry| entry.name != "head.bias");
+    fixture.student = [named("net.", &some), named("loss.", &rest)].concat();
+    let error = of(&fixture, TrainedWeights::Ema).unwrap_err().to_string();
+    for part in ["\"net.\"", "(loss)", "head.bias [24] is missing"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }
 
 #[test]
@@ -656,4 +706,64 @@ fn directories_made_on_the_way_to_a_failure_are_removed() {
     fs::write(fixture.path("tiny.pth"), bytes).unwrap();
     convert(&conversion).unwrap();
     assert!(Bundle::open(&conversion.output).is_ok());
+}
+
+#[test]
+fn one_conversion_at_a_time_writes_a_bundle_and_what_killed_ones_left_is_cleared_away() {
+    let fixture = Fixture::new();
+    let conversion = fixture.conversion();
+    let (same, other) =
+        (fixture.path(".var-dd-convert-model"), fixture.path(".var-dd-convert-other"));
+    for directory in [&same, &other] {
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("student.safetensors"), "half").unwrap();
+    }
+    let at_work = fs::File::open(&same).unwrap();
+    at_work.lock().unwrap();
+    let error = fixture.convert(&conversion).unwrap_err().to_string();
+    assert!(
+        error.contains("another var-dd is writing it") && error.contains("--output"),
+        "{error}"
+    );
+    assert!(same.join("student.safetensors").exists() && !conversion.output.exists());
+    assert!(!other.exists());
+    drop(at_work);
+    fixture.convert(&conversion).unwrap();
+    assert!(Bundle::open(&conversion.output).is_ok() && !same.exists());
+}
+
+#[test]
+fn a_link_to_nothing_is_no_place_and_a_volume_s_own_directory_is_no_obstacle() {
+    let fixture = Fixture::new();
+    std::os::unix::fs::symlink("gone", fixture.path("link")).unwrap();
+    for output in ["link", "link/"] {
+        let conversion = Conversion { output: fixture.path(output), ..fixture.conversion() };
+        let error = fixture.convert(&conversion).unwrap_err().to_string();
+        assert!(error.contains("this is a link to gone"), "{error}");
+    }
+    let conversion = fixture.conversion();
+    let of_the_volume = conversion.output.join("lost+found");
+    fs::create_dir_all(&of_the_volume).unwrap();
+    fixture.convert(&conversion).unwrap();
+    assert!(Bundle::open(&conversion.output).is_ok() && of_the_volume.is_dir());
+}
+
+#[test]
+fn the_weights_of_one_network_are_looked_at_to_their_end() {
+    let fixture = Fixture::new();
+    fixture.convert(&fixture.conversion()).unwrap();
+    for (name, role) in
+        [("tiny.pth", Role::Student), ("vae.pth", Role::Vae), ("var.pth", Role::Teacher)]
+    {
+        check_weights(&fixture.path(name), role).unwrap();
+    }
+    let error = check_weights(&fixture.path("tiny.pth"), Role::Vae).unwrap_err().to_string();
+    assert!(error.contains("tiny.pth holds no VAE: it holds a student"), "{error}");
+    let mut bytes = fs::read(fixture.path("vae.pth")).unwrap();
+    let entry = fixture.vae.iter().find(|entry| entry.name == "decoder.conv_in.weight").unwrap();
+    let at = bytes.windows(entry.bytes.len()).position(|part| part == entry.bytes).unwrap();
+    bytes[at] ^= 1;
+    fs::write(fixture.path("vae.pth"), bytes).unwrap();
+    let error = check_weights(&fixture.path("vae.pth"), Role::Vae).unwrap_err().to_string();
+    assert!(error.contains("decoder.conv_in.weight") && error.contains("damaged"), "{error}");
 }
