@@ -181,5 +181,6 @@ fn pictures_are_drawn_to_files_with_a_sheet() {
     let images = fs::read_dir(directory.path().join("images")).unwrap().count();
     assert_eq!(images, 5);
     let picture = image::open(directory.path().join("images/4-fish.png")).unwrap().to_rgb8();
-    assert_eq!(picture.into_raw(), var_dd_engine::train::pictures::draw(1, 4, 9, 16).unwrap());
+    let drawn = var_dd_engine::train::pictures::draw(1, 4, 9, 16, 1.0).unwrap();
+    assert_eq!(picture.into_raw(), drawn);
 }

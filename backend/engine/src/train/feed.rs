@@ -19,6 +19,8 @@ pub(super) struct Stream {
     pub(super) seed: u64,
     pub(super) classes: usize,
     pub(super) side: u32,
+    /// How much of their range sizes and places take; see [`pictures::draw`].
+    pub(super) variety: f32,
 }
 
 /// Drawn pictures and their classes.
@@ -46,7 +48,8 @@ impl Stream {
     /// When they cannot be drawn.
     pub(super) fn draw(&self, from: u64, count: usize) -> Result<Drawn, TrainError> {
         let one = |index: u64| {
-            let drawn = pictures::draw(self.seed, index, self.class(index), self.side);
+            let drawn =
+                pictures::draw(self.seed, index, self.class(index), self.side, self.variety);
             drawn.map_err(|error| TrainError::Picture(error.to_string()))
         };
         let indices: Vec<u64> = (from..from + count as u64).collect();
@@ -126,7 +129,7 @@ impl Drop for Feed {
 mod tests {
     use super::*;
 
-    const STREAM: Stream = Stream { seed: 3, classes: 16, side: 8 };
+    const STREAM: Stream = Stream { seed: 3, classes: 16, side: 8, variety: 1.0 };
 
     #[test]
     fn a_feed_goes_on_where_another_would_be() {

@@ -169,6 +169,7 @@ pub(super) fn common_settings(recipe: &Recipe, kind: Kind) -> serde_json::Value 
     serde_json::json!({
         "seed": recipe.seed,
         "sizes": recipe.sizes,
+        "variety": recipe.variety,
         "dtype": crate::device::kind_name(kind),
     })
 }

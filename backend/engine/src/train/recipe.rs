@@ -19,6 +19,10 @@ pub struct Recipe {
     pub seed: u64,
     /// Sizes of the model.
     pub sizes: Sizes,
+    /// How much of their range sizes, places and poses in the drawn pictures take, 0 to 1; see
+    /// [`pictures::draw`].
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub variety: f64,
     /// The VAE's training.
     pub vae: VaeRecipe,
     /// The teacher's training.
@@ -201,11 +205,11 @@ impl PrefixRecipe {
     }
 }
 
-fn one() -> f64 {
+pub(super) fn one() -> f64 {
     1.0
 }
 
-fn is_one(value: &f64) -> bool {
+pub(super) fn is_one(value: &f64) -> bool {
     *value == 1.0
 }
 
@@ -290,6 +294,7 @@ impl Recipe {
         Self {
             name: "demo-128".into(),
             seed: 1,
+            variety: 0.25,
             sizes: Sizes {
                 patch_nums: published::SCALES.to_vec(),
                 vocabulary: 2048,
@@ -402,6 +407,7 @@ impl Recipe {
         Self {
             name: "smoke".into(),
             seed: 1,
+            variety: 1.0,
             sizes: Sizes {
                 patch_nums: vec![1, 2, 3],
                 vocabulary: 32,
@@ -570,6 +576,9 @@ impl Recipe {
                  2 to {0}",
                 pictures::CLASSES.len()
             ));
+        }
+        if !(0.0..=1.0).contains(&self.variety) {
+            return refuse(format!("variety is {}; it must be from 0 to 1", self.variety));
         }
         let config = self.config();
         let scales = config.scales();

@@ -117,6 +117,7 @@ pub fn score(
             seed: seed.wrapping_add(REFERENCE),
             classes: config.num_classes as usize,
             side: knows.side as u32,
+            variety: knows.variety as f32,
         },
         sampler,
         seed,

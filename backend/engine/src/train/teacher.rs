@@ -52,6 +52,7 @@ pub fn train(
         seed: recipe.seed,
         classes: recipe.sizes.num_classes as usize,
         side: config.image_size() as u32,
+        variety: recipe.variety as f32,
     };
     let common = product::common_settings(recipe, place.kind);
     let shards = token_shards(recipe, place, &config, &common, vae.fingerprint);

@@ -165,6 +165,7 @@ pub(super) fn stream(recipe: &Recipe, config: &Config) -> Stream {
         seed: recipe.seed,
         classes: recipe.sizes.num_classes as usize,
         side: config.image_size() as u32,
+        variety: recipe.variety as f32,
     }
 }
 

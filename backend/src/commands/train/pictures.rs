@@ -42,6 +42,9 @@ pub(super) struct PicturesArgs {
     /// Seed of the stream of pictures.
     #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = model::seed)]
     seed: u64,
+    /// How much of their range sizes, places and poses take, 0 to 1, as `variety` of a recipe.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, allow_negative_numbers = true)]
+    variety: f32,
     /// Only this class, by number or name.
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
@@ -65,7 +68,7 @@ pub(super) fn run(args: &PicturesArgs) -> anyhow::Result<()> {
     let mut sheet = Vec::new();
     for index in 0..u64::from(args.count) {
         let class = class.unwrap_or((index % CLASSES.len() as u64) as usize);
-        let bytes = pictures::draw(args.seed, index, class, args.side)?;
+        let bytes = pictures::draw(args.seed, index, class, args.side, args.variety)?;
         if !args.sheet_only {
             let path = images.join(format!("{index}-{}.png", CLASSES[class].replace(' ', "-")));
             let picture = RgbImage::from_raw(args.side, args.side, bytes.clone())

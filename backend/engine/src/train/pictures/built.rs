@@ -21,7 +21,7 @@ pub(super) fn house(canvas: &mut Canvas, chance: &mut Chance) {
         chance.between(0.35, 0.65),
         chance.between(0.3, 0.44),
     );
-    let door = hsl(chance.between(0.0, 1.0), 0.5, 0.35);
+    let door = hsl(chance.anywhere(), 0.5, 0.35);
     let lit = if chance.happens(0.5) { hsl(0.13, 0.95, 0.68) } else { hsl(0.56, 0.45, 0.72) };
     let (half, tall, peak) =
         (chance.between(0.36, 0.48), chance.between(0.38, 0.5), chance.between(0.24, 0.38));
@@ -81,8 +81,8 @@ pub(super) fn sailing_boat(canvas: &mut Canvas, chance: &mut Chance) {
         chance.between(0.4, 0.7),
         chance.between(0.28, 0.5),
     );
-    let main = hsl(chance.between(0.0, 1.0), chance.between(0.1, 0.8), chance.between(0.78, 0.92));
-    let jib = hsl(chance.between(0.0, 1.0), chance.between(0.3, 0.8), chance.between(0.6, 0.85));
+    let main = hsl(chance.anywhere(), chance.between(0.1, 0.8), chance.between(0.78, 0.92));
+    let jib = hsl(chance.anywhere(), chance.between(0.3, 0.8), chance.between(0.6, 0.85));
     let stripes = chance.happens(0.5);
     canvas.within(place, size, tilt, flip, |canvas| {
         canvas.polygon(
@@ -128,7 +128,7 @@ pub(super) fn balloon(canvas: &mut Canvas, chance: &mut Chance) {
     let (size, tilt) = (chance.between(0.12, 0.32), chance.between(-0.03, 0.03));
     let margin = 1.1 * size + 0.04;
     let place = (chance.between(margin, 1.0 - margin), chance.between(margin, 0.98 - 1.75 * size));
-    let first = hsl(chance.between(0.0, 1.0), chance.between(0.7, 0.9), chance.between(0.48, 0.6));
+    let first = hsl(chance.anywhere(), chance.between(0.7, 0.9), chance.between(0.48, 0.6));
     let second = hsl(
         first.hue + chance.between(0.25, 0.6),
         chance.between(0.6, 0.9),
@@ -194,7 +194,7 @@ pub(super) fn snowman(canvas: &mut Canvas, chance: &mut Chance) {
         snow,
     );
     let ((place, size), flip) = (stand(chance, horizon, 0.4, 0.85), chance.happens(0.5));
-    let fir = chance.happens(0.4).then(|| (chance.between(0.0, 1.0), chance.between(0.2, 0.4)));
+    let fir = chance.happens(0.4).then(|| (chance.anywhere(), chance.between(0.2, 0.4)));
     if let Some((x, tall)) = fir {
         for (up, half) in [(0.0, 0.3), (0.3, 0.23), (0.58, 0.15)] {
             let y = horizon + 0.03 - up * tall;
@@ -204,12 +204,9 @@ pub(super) fn snowman(canvas: &mut Canvas, chance: &mut Chance) {
             );
         }
     }
-    let scarf = hsl(chance.between(0.0, 1.0), 0.75, 0.48);
-    let hat = if chance.happens(0.6) {
-        hsl(0.6, 0.2, 0.16)
-    } else {
-        hsl(chance.between(0.0, 1.0), 0.6, 0.38)
-    };
+    let scarf = hsl(chance.anywhere(), 0.75, 0.48);
+    let hat =
+        if chance.happens(0.6) { hsl(0.6, 0.2, 0.16) } else { hsl(chance.anywhere(), 0.6, 0.38) };
     canvas.within(place, size, chance.between(-0.01, 0.01), flip, |canvas| {
         canvas.ellipse(0.03, 0.0, 0.34, 0.04, hsl(0.62, 0.4, 0.5).opacity(0.35));
         for side in [-1.0, 1.0] {
@@ -333,7 +330,7 @@ pub(super) fn rocket(canvas: &mut Canvas, chance: &mut Chance) {
         chance.between(0.85 * margin, 1.0 - 0.85 * margin),
         chance.between(margin, (1.0 - 1.45 * size).max(margin + 0.01)),
     );
-    let paint = hsl(chance.between(0.0, 1.0), 0.75, 0.5);
+    let paint = hsl(chance.anywhere(), 0.75, 0.5);
     let (body, flame, ports) =
         (hsl(0.6, 0.12, chance.between(0.8, 0.95)), chance.between(0.5, 0.85), 1 + chance.below(2));
     canvas.within(place, size, tilt, false, |canvas| {
@@ -407,7 +404,7 @@ pub(super) fn rocket(canvas: &mut Canvas, chance: &mut Chance) {
 pub(super) fn windmill(canvas: &mut Canvas, chance: &mut Chance) {
     let horizon = meadow(canvas, chance);
     if chance.happens(0.6) {
-        let tulips = chance.between(0.0, 1.0);
+        let tulips = chance.anywhere();
         for row in 0..4 {
             let y = horizon + 0.07 + 0.07 * row as f32;
             canvas.line(
@@ -467,7 +464,7 @@ pub(super) fn castle(canvas: &mut Canvas, chance: &mut Chance) {
         chance.between(0.5, 0.76),
     );
     let roof = hsl(chance.one_of(&[0.0, 0.6, 0.78, 0.08, 0.4]), 0.55, chance.between(0.32, 0.46));
-    let flag = hsl(chance.between(0.0, 1.0), 0.85, 0.52);
+    let flag = hsl(chance.anywhere(), 0.85, 0.52);
     let lit = if chance.happens(0.4) { hsl(0.13, 0.9, 0.66) } else { hsl(0.65, 0.3, 0.22) };
     let (keep, side, wide) =
         (chance.between(0.6, 0.76), chance.between(0.4, 0.56), chance.between(0.34, 0.44));
@@ -518,7 +515,7 @@ pub(super) fn car(canvas: &mut Canvas, chance: &mut Chance) {
         let x = mark + 0.2 * i as f32 - 0.1;
         canvas.line(&[(x, y + 0.03), (x + 0.09, y + 0.03)], 0.014, hsl(0.14, 0.4, 0.92));
     }
-    let paint = hsl(chance.between(0.0, 1.0), chance.between(0.55, 0.9), chance.between(0.4, 0.6));
+    let paint = hsl(chance.anywhere(), chance.between(0.55, 0.9), chance.between(0.4, 0.6));
     let glass = hsl(0.55, 0.45, chance.between(0.6, 0.85));
     let (front, back) = (chance.between(0.2, 0.42), chance.between(-0.62, -0.3));
     let (roof, stripe, flip) =
@@ -568,14 +565,14 @@ pub(super) fn parasol(canvas: &mut Canvas, chance: &mut Chance) {
     );
     canvas.line(&[(-0.1, shore - lean), (1.1, shore + lean)], 0.018, hsl(0.5, 0.3, 0.96));
     let ((place, size), flip) = (stand(chance, shore, 0.4, 0.72), chance.happens(0.5));
-    let first = hsl(chance.between(0.0, 1.0), chance.between(0.65, 0.9), chance.between(0.48, 0.6));
+    let first = hsl(chance.anywhere(), chance.between(0.65, 0.9), chance.between(0.48, 0.6));
     let second = if chance.happens(0.6) {
         hsl(0.1, 0.2, 0.96)
     } else {
         hsl(first.hue + chance.between(0.25, 0.6), 0.75, 0.6)
     };
     let (tilt, wide, towel) =
-        (chance.between(-0.04, 0.04), chance.between(0.42, 0.56), chance.between(0.0, 1.0));
+        (chance.between(-0.04, 0.04), chance.between(0.42, 0.56), chance.anywhere());
     canvas.within(place, size, tilt, flip, |canvas| {
         canvas.ellipse(0.1, 0.02, wide * 0.9, 0.06, hsl(0.07, 0.4, 0.2).opacity(0.3));
         let cloth = [(0.1, 0.0), (0.62, 0.0), (0.7, 0.09), (0.14, 0.09)];

@@ -129,7 +129,7 @@ pub(super) fn water(
     );
     for _ in 0..8 + chance.below(8) {
         let y = horizon + (1.0 - horizon) * chance.between(0.04, 0.98);
-        let (x, half) = (chance.between(0.0, 1.0), chance.between(0.02, 0.08));
+        let (x, half) = (chance.anywhere(), chance.between(0.02, 0.08));
         canvas.line(
             &[(x - half, y), (x + half, y)],
             0.008,
@@ -165,7 +165,7 @@ pub(super) fn stand(
 pub(super) fn stars(canvas: &mut Canvas, chance: &mut Chance, count: usize, below: f32) {
     for _ in 0..count {
         let (x, y, r) =
-            (chance.between(0.0, 1.0), chance.between(0.0, below), chance.between(0.004, 0.011));
+            (chance.anywhere(), chance.between(0.0, below), chance.between(0.004, 0.011));
         canvas.circle(
             x,
             y,
@@ -189,11 +189,8 @@ pub(super) fn sunset(canvas: &mut Canvas, chance: &mut Chance) {
     canvas.glow(x, y, radius * 3.2, sun.opacity(0.55));
     canvas.circle(x, y, radius, sun);
     for _ in 0..chance.below(4) {
-        let (cx, cy, half) = (
-            chance.between(0.0, 1.0),
-            horizon * chance.between(0.15, 0.9),
-            chance.between(0.1, 0.28),
-        );
+        let (cx, cy, half) =
+            (chance.anywhere(), horizon * chance.between(0.15, 0.9), chance.between(0.1, 0.28));
         canvas.ellipse(cx, cy, half, 0.014, hsl(warm - 0.06, 0.6, 0.5).opacity(0.45));
     }
     let sea = hsl(chance.one_of(&[0.58, 0.62, 0.68, 0.52]), 0.5, chance.between(0.25, 0.38));
@@ -271,7 +268,7 @@ pub(super) fn planet(canvas: &mut Canvas, chance: &mut Chance) {
     let margin = 0.1 + 1.2 * scale;
     let place = (chance.between(margin, 1.0 - margin), chance.between(margin, 1.0 - margin));
     let (tilt, flip) = (chance.between(-0.16, 0.16), chance.happens(0.5));
-    let body = hsl(chance.between(0.0, 1.0), chance.between(0.4, 0.75), chance.between(0.45, 0.62));
+    let body = hsl(chance.anywhere(), chance.between(0.4, 0.75), chance.between(0.45, 0.62));
     let ring = hsl(body.hue + chance.between(-0.12, 0.3), 0.5, 0.75);
     let (reach, flat) = (chance.between(1.6, 1.95), chance.between(0.28, 0.5));
     let bands: Vec<_> = (0..2 + chance.below(3))

@@ -73,13 +73,13 @@ pub(super) fn tree(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn flower(canvas: &mut Canvas, chance: &mut Chance) {
-    let soft = hsl(chance.between(0.0, 1.0), chance.between(0.2, 0.6), chance.between(0.55, 0.88));
+    let soft = hsl(chance.anywhere(), chance.between(0.2, 0.6), chance.between(0.55, 0.88));
     canvas.band(
         -0.1,
         1.1,
         Fill::Down { y0: 0.0, top: soft.lighter(0.08), y1: 1.0, bottom: soft.lighter(-0.12) },
     );
-    let (size, tilt) = (chance.between(0.14, 0.32), chance.between(0.0, 1.0));
+    let (size, tilt) = (chance.between(0.14, 0.32), chance.anywhere());
     let margin = size + 0.06;
     let head = (chance.between(margin, 1.0 - margin), chance.between(margin, 0.58));
     let petals = chance.one_of(&[5, 6, 8, 10, 12]);
@@ -149,7 +149,7 @@ pub(super) fn fish(canvas: &mut Canvas, chance: &mut Chance) {
     let weed = hsl(chance.between(0.28, 0.42), 0.5, 0.28);
     for _ in 0..2 + chance.below(3) {
         let (x, tall, sway) =
-            (chance.between(0.0, 1.0), chance.between(0.15, 0.35), chance.between(-0.05, 0.05));
+            (chance.anywhere(), chance.between(0.15, 0.35), chance.between(-0.05, 0.05));
         canvas.line(
             &[(x, 1.05), (x + sway, 1.0 - tall / 2.0), (x - sway, 1.0 - tall)],
             0.028,
@@ -246,15 +246,14 @@ pub(super) fn cactus(canvas: &mut Canvas, chance: &mut Chance) {
 }
 
 pub(super) fn butterfly(canvas: &mut Canvas, chance: &mut Chance) {
-    let soft = hsl(chance.between(0.0, 1.0), chance.between(0.3, 0.55), chance.between(0.5, 0.86));
+    let soft = hsl(chance.anywhere(), chance.between(0.3, 0.55), chance.between(0.5, 0.86));
     canvas.band(
         -0.1,
         1.1,
         Fill::Down { y0: 0.0, top: soft.lighter(0.1), y1: 1.0, bottom: soft.lighter(-0.14) },
     );
     for _ in 0..5 {
-        let (x, y, r) =
-            (chance.between(0.0, 1.0), chance.between(0.0, 1.0), chance.between(0.06, 0.16));
+        let (x, y, r) = (chance.anywhere(), chance.anywhere(), chance.between(0.06, 0.16));
         canvas.glow(x, y, r, soft.lighter(chance.between(-0.12, 0.14)).opacity(0.6));
     }
     let (size, tilt) = (chance.between(0.2, 0.42), chance.between(-0.2, 0.2));
@@ -317,14 +316,14 @@ pub(super) fn mushroom(canvas: &mut Canvas, chance: &mut Chance) {
         Fill::Down { y0: 0.0, top: wood.lighter(0.16), y1: 1.0, bottom: wood.lighter(-0.05) },
     );
     for _ in 0..4 + chance.below(3) {
-        let (x, w) = (chance.between(0.0, 1.0), chance.between(0.03, 0.07));
+        let (x, w) = (chance.anywhere(), chance.between(0.03, 0.07));
         canvas.rectangle(x - w, -0.1, 2.0 * w, 1.2, wood.lighter(-0.1).opacity(0.35));
     }
     let horizon = chance.between(0.6, 0.88);
     let color = ground(canvas, chance, horizon, wood.hue);
     for _ in 0..14 {
         let (x, y, lean) =
-            (chance.between(0.0, 1.0), chance.between(horizon, 1.0), chance.between(-0.02, 0.02));
+            (chance.anywhere(), chance.between(horizon, 1.0), chance.between(-0.02, 0.02));
         canvas.line(&[(x, y + 0.03), (x + lean, y - 0.03)], 0.01, color.lighter(0.12));
     }
     let ((place, size), flip) = (stand(chance, horizon, 0.36, 0.8), chance.happens(0.5));
@@ -400,7 +399,7 @@ pub(super) fn owl(canvas: &mut Canvas, chance: &mut Chance) {
     canvas.line(&[(-0.1, y + 0.03 - lean), (1.1, y + 0.03 + lean)], 0.06, bark);
     canvas.line(&[(-0.1, y + 0.015 - lean), (1.1, y + 0.015 + lean)], 0.014, bark.lighter(0.1));
     for _ in 0..4 {
-        let at = chance.between(0.0, 1.0);
+        let at = chance.anywhere();
         let (tilt, green) = (chance.between(0.1, 0.4), hsl(chance.between(0.2, 0.4), 0.4, 0.3));
         canvas.leaf(at, y + 0.08, 0.05, 0.02, tilt, green);
     }
