@@ -13,18 +13,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 use var_dd_engine::{
     bundle::{
         Bundle,
-        convert::{Conversion, TrainedWeights, convert},
+        convert::{Conversion, Role, TrainedWeights, check_weights, convert},
         weight_file::WeightFile,
     },
     evaluate::reference::Reference,
     input_file,
+    net::inception::FEATURES,
 };
 
 use super::picture_file::write_whole_with;
 
 use crate::{
-    hub::{Hub, HubError, HubFile, Lock, sha256_of, torch_home, user_cache},
+    hub::{
+        Hub, HubError, HubFile, Lock, hash_in_name, sha256_of, torch_home, user_cache, without_user,
+    },
     mention, out,
+    usage_error::UsageError,
 };
 
 /// Where the released students and their statistics are.
@@ -159,6 +163,14 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
     if args.names.is_empty() {
         return list();
     }
+    if let Some(files) = args.files.as_ref().filter(|files| !files.is_dir()) {
+        let what = if files.exists() { "no directory" } else { "not there" };
+        let reason = format!(
+            "--files is {}, which is {what}; give the directory of the files fetched by hand",
+            files.display()
+        );
+        return Err(UsageError(reason).into());
+    }
     let task = Task { args, hub: Hub::from_environment(args.offline)? };
     let mut names = args.names.clone();
     names.sort_unstable();
@@ -169,12 +181,12 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
         task.model(depth, with_teacher)?;
     }
     if with_teacher && depths.is_empty() {
-        task.weights(teacher(16))?;
+        task.weights(teacher(16), Role::Teacher)?;
     }
     for name in names {
         match name {
             // The VAE comes with any student.
-            Name::Vae => task.weights(VAE)?,
+            Name::Vae => task.weights(VAE, Role::Vae)?,
             Name::Statistics => task.statistics()?,
             Name::Inception => task.inception()?,
             _ => {}
@@ -208,16 +220,33 @@ fn file_name(path: &str) -> &str {
 }
 
 impl Task<'_> {
-    /// A file that was fetched by hand.
-    fn by_hand(&self, name: &str) -> Option<PathBuf> {
-        self.args.files.as_ref().map(|directory| directory.join(name)).filter(|path| path.is_file())
+    /// A file that was fetched by hand, if there is one.
+    ///
+    /// # Errors
+    /// When something else is there under its name.
+    fn by_hand(&self, name: &str) -> anyhow::Result<Option<PathBuf>> {
+        let Some(directory) = &self.args.files else { return Ok(None) };
+        let path = directory.join(name);
+        match path.symlink_metadata() {
+            _ if path.is_file() => Ok(Some(path)),
+            Ok(found) => {
+                let what =
+                    if found.is_symlink() { "a link that leads to no file" } else { "no file" };
+                bail!("{} is {what}; put the file itself there, or remove it", path.display())
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     fn file(&self, file: HubFile) -> anyhow::Result<PathBuf> {
-        let name = file_name(file.path);
-        if let Some(path) = self.by_hand(name) {
-            return Ok(path);
+        match self.by_hand(file_name(file.path))? {
+            Some(path) => Ok(path),
+            None => self.of_hub(file),
         }
+    }
+
+    fn of_hub(&self, file: HubFile) -> anyhow::Result<PathBuf> {
+        let name = file_name(file.path);
         let bar = Bar::new(name);
         let fetched = self.hub.fetch(file, &mut |there, all| bar.show(there, all));
         bar.finish();
@@ -229,6 +258,7 @@ impl Task<'_> {
         let by_hand = matches!(
             error,
             HubError::Offline(_)
+                | HubError::Damaged { .. }
                 | HubError::Unreachable { .. }
                 | HubError::Status { .. }
                 | HubError::Answer { .. }
@@ -241,8 +271,9 @@ impl Task<'_> {
             self.args.names.iter().filter_map(|name| name.to_possible_value()).collect();
         let names: Vec<_> = names.iter().map(|name| name.get_name()).collect();
         anyhow::anyhow!(
-            "{error}\nto go on without the hub: fetch {url} by other means, put it at {}, and \
+            "{error}\nto go on without the hub: fetch {} by other means, put it at {}, and \
              run\n  var-dd download {} --files {}",
+            without_user(url),
             directory.join(name).display(),
             names.join(" "),
             directory.display()
@@ -250,32 +281,45 @@ impl Task<'_> {
     }
 
     /// The VAE or a teacher alone.
-    fn weights(&self, file: HubFile) -> anyhow::Result<()> {
-        if let Some(path) = self.by_hand(file_name(file.path)) {
-            WeightFile::open(&path)?;
-        }
-        self.single(file)
+    fn weights(&self, file: HubFile, role: Role) -> anyhow::Result<()> {
+        let path = self.looked_at(file, &|path| Ok(check_weights(path, role)?))?;
+        mention!("{}", path.display())?;
+        Ok(())
     }
 
-    fn single(&self, file: HubFile) -> anyhow::Result<()> {
-        mention!("{}", self.file(file)?.display())?;
-        Ok(())
+    /// A file that is used as it is. A web page, half a file or another one under its name is told
+    /// now, by `look`, not when it is to be used; what the hub names by its hash has been compared
+    /// with that.
+    fn looked_at(
+        &self,
+        file: HubFile,
+        look: &dyn Fn(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<PathBuf> {
+        let by_hand = self.by_hand(file_name(file.path))?;
+        let is_by_hand = by_hand.is_some();
+        let path = by_hand.map_or_else(|| self.of_hub(file), Ok)?;
+        if is_by_hand || hash_in_name(&path).is_none() {
+            look(&path).with_context(|| {
+                let url = self.hub.url(file);
+                format!("{} cannot be used; fetch {} again", path.display(), without_user(&url))
+            })?;
+        }
+        Ok(path)
     }
 
     /// The statistics; those fetched by hand are kept where the other commands look.
     fn statistics(&self) -> anyhow::Result<()> {
-        let Some(path) = self.by_hand(file_name(STATISTICS.path)) else {
-            return self.single(STATISTICS);
-        };
-        // A web page or half a file under that name is told now, not when it is to be used.
-        Reference::open(&path)?;
-        mention!("{}", keep(&path, &kept_statistics())?.display())?;
+        let mut path = self.looked_at(STATISTICS, &check_statistics)?;
+        if self.by_hand(file_name(STATISTICS.path))?.is_some() {
+            path = keep(&path, &kept_statistics())?;
+        }
+        mention!("{}", path.display())?;
         Ok(())
     }
 
     fn inception(&self) -> anyhow::Result<()> {
         let path = inception_path();
-        if let Some(given) = self.by_hand(INCEPTION_FILE) {
+        if let Some(given) = self.by_hand(INCEPTION_FILE)? {
             let found =
                 sha256_of(&given).with_context(|| format!("cannot read {}", given.display()))?;
             if !found.starts_with(INCEPTION_SHA256) {
@@ -307,10 +351,13 @@ impl Task<'_> {
         fs::create_dir_all(&self.args.output)
             .with_context(|| format!("cannot make {}", self.args.output.display()))?;
         let lock = self.args.output.join(format!(".d{depth}.lock"));
-        let _lock = Lock::acquire(&lock, &mut || {
+        let lock = Lock::acquire(&lock, &mut || {
             tracing::info!(model = %output.display(), "another process makes it; waiting");
         })
         .removed_in_the_end();
+        if lock.is_held() {
+            remove_unfinished(&self.args.output, depth);
+        }
         if output.join("config.json").exists() {
             let bundle = Bundle::open(&output)?;
             if bundle.has_teacher() || !with_teacher {
@@ -324,7 +371,7 @@ impl Task<'_> {
             student: self.file(student(depth))?,
             vae: self.file(VAE)?,
             teacher: if with_teacher { Some(self.file(teacher(depth))?) } else { None },
-            output: self.args.output.join(format!(".d{depth}.{}", std::process::id())),
+            output: self.args.output.join(unfinished(depth) + &std::process::id().to_string()),
             name: Some(format!("d{depth}")),
             patch_nums: None,
             norm_groups: None,
@@ -351,6 +398,36 @@ impl Task<'_> {
         made?;
         mention!("{}", output.display())?;
         Ok(())
+    }
+}
+
+/// Checks the published statistics.
+fn check_statistics(path: &Path) -> anyhow::Result<()> {
+    let features = Reference::open(path)?.features;
+    if features != FEATURES {
+        bail!(
+            "{} holds statistics of {features} features, and those of Inception are {FEATURES}",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// How the names of directories begin in which a model is made; the process's number follows.
+fn unfinished(depth: u32) -> String {
+    format!(".d{depth}.")
+}
+
+/// Removes what calls that were killed have left of a model. The caller holds its lock.
+fn remove_unfinished(directory: &Path, depth: u32) {
+    let begins = unfinished(depth);
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(&begins));
+        if process.is_some_and(|process| process.parse::<u32>().is_ok()) {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

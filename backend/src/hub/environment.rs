@@ -53,7 +53,25 @@ fn first<'n>(variables: Variables<'_>, names: &[&'n str]) -> Option<(&'n str, Os
 }
 
 fn wrong(name: &'static str, value: &str, reason: impl Into<String>) -> HubError {
-    HubError::Variable { name, value: value.to_owned(), reason: reason.into() }
+    let value = match name {
+        // Not shown: what is nearly a token may be one.
+        _ if name.contains("TOKEN") => "…".to_owned(),
+        // Paths, in which the sign of a user means nothing.
+        "REQUESTS_CA_BUNDLE" | "CURL_CA_BUNDLE" => value.to_owned(),
+        _ => without_user(value),
+    };
+    HubError::Variable { name, value, reason: reason.into() }
+}
+
+/// An address as it may be shown: without the user and the password that may stand before its host.
+pub fn without_user(address: &str) -> String {
+    let Some((before, host)) = address.rsplit_once('@') else { return address.to_owned() };
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    match scheme {
+        Some(scheme) => format!("{scheme}://…@{host}"),
+        None => format!("…@{host}"),
+    }
 }
 
 /// A variable that must be text.
@@ -146,9 +164,13 @@ impl Environment {
             endpoint: endpoint(variables)?,
             cache: cache.unwrap_or_else(|| home.join("hub")),
             offline: says_yes("HF_HUB_OFFLINE") || says_yes("TRANSFORMERS_OFFLINE"),
-            token: token(variables, &home)?,
+            token: if says_yes("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+                None
+            } else {
+                token(variables, &home)?
+            },
             roots: roots(variables)?,
-            no_proxy: text(variables, &["NO_PROXY", "no_proxy"])?
+            no_proxy: text(variables, &["no_proxy", "NO_PROXY"])?
                 .map(|(_, hosts)| hosts)
                 .unwrap_or_default()
                 .split([',', ' '])
@@ -207,7 +229,7 @@ impl Environment {
         built.map(Some).map_err(|error| wrong(name, proxy.as_str(), error.to_string()))
     }
 
-    /// Whether `NO_PROXY` names the host: itself, a domain above it, its network, or everything.
+    /// Whether `no_proxy` names the host: itself, a domain above it, its network, or everything.
     fn goes_directly(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let port = url.port_or_known_default();
@@ -272,8 +294,7 @@ fn token(variables: Variables<'_>, home: &Path) -> Result<Option<String>, HubErr
     if token.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(Some(token))
     } else {
-        // Not shown: what is nearly a token may be one.
-        Err(wrong(name, "…", "a token has letters, digits and signs only; copy it again"))
+        Err(wrong(name, &token, "a token has letters, digits and signs only; copy it again"))
     }
 }
 
@@ -328,6 +349,8 @@ fn proxies(variables: Variables<'_>) -> Result<Vec<(&'static str, Url)>, HubErro
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn read(set: &[(&str, &str)]) -> Result<Environment, HubError> {
@@ -408,6 +431,34 @@ mod tests {
             assert_eq!(read(&[("HF_TOKEN", value)]).unwrap().token.as_deref(), Some(token));
         }
         assert_eq!(read(&[("HF_TOKEN", "\n")]).unwrap().token, None);
+        let kept_back = [("HF_TOKEN", "hf_abc"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+        assert_eq!(read(&kept_back).unwrap().token, None);
+    }
+
+    #[test]
+    fn no_message_shows_a_token_or_a_password() {
+        let secret = OsString::from_vec(b"hf_secret\xff".to_vec());
+        let of_bytes = |name: &str| (name == "HF_TOKEN").then(|| secret.clone());
+        let error = Environment::read(&of_bytes).unwrap_err().to_string();
+        assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");
+        for (name, value, shown) in [
+            ("HF_TOKEN", "hf_secret ä", "…"),
+            ("https_proxy", "user:secret@", "…@"),
+            ("HF_ENDPOINT", "ftp://user:secret@hub", "ftp://…@hub"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(shown) && !error.contains("secret"), "{error}");
+        }
+        let with_socks = read(&[("HTTPS_PROXY", "socks5://user:secret@h")]).unwrap();
+        let error = with_socks.proxy("https://hub.example.org").unwrap_err().to_string();
+        assert!(error.contains("socks5://…@h") && !error.contains("secret"), "{error}");
+        for (address, shown) in [
+            ("https://hub.example.org/a", "https://hub.example.org/a"),
+            ("https://user@hub", "https://…@hub"),
+            ("user:a://b@c@hub", "…@hub"),
+        ] {
+            assert_eq!(without_user(address), shown);
+        }
     }
 
     #[test]
@@ -431,6 +482,10 @@ mod tests {
         ] {
             assert_eq!(with(list, url).is_none(), direct, "{list:?} {url}");
         }
+        let both = [("https_proxy", proxy), ("NO_PROXY", "a.org"), ("no_proxy", "b.org")];
+        let both = read(&both).unwrap();
+        assert!(both.proxy("https://b.org").unwrap().is_none(), "the small name counts");
+        assert!(both.proxy("https://a.org").unwrap().is_some());
         let used = with("", "https://hub.example.org").unwrap();
         assert_eq!((used.host(), used.port()), ("proxy.example.org", 3128));
         assert_eq!(used.password(), Some("päss"));

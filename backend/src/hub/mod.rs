@@ -4,8 +4,8 @@
 //! fetched: `models--{owner}--{name}/refs/{revision}` names a commit, `snapshots/{commit}/{path}`
 //! links to `blobs/{etag}`, what is under way is `blobs/{etag}.incomplete`, and
 //! `.locks/models--{owner}--{name}/{etag}.lock` is locked meanwhile. `HF_HUB_CACHE` or `HF_HOME`
-//! say where, `HF_ENDPOINT` which hub, `HF_TOKEN` who asks, `HF_HUB_OFFLINE` that only the cache is
-//! to be used.
+//! say where, `HF_ENDPOINT` which hub, `HF_TOKEN` who asks, `HF_HUB_DISABLE_IMPLICIT_TOKEN` that
+//! nobody is to be named, `HF_HUB_OFFLINE` that only the cache is to be used.
 
 mod environment;
 mod lock;
@@ -22,7 +22,7 @@ use std::{
 
 use self::environment::Environment;
 pub use self::{
-    environment::{torch_home, user_cache},
+    environment::{torch_home, user_cache, without_user},
     lock::Lock,
     transfer::{Expected, Progress, sha256_of},
 };
@@ -30,8 +30,11 @@ pub use self::{
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Longest wait for the first byte of an answer.
+/// Longest time until an answer has begun.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest wait for further bytes; a connection that stalls is given up for another one.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,17 @@ pub enum HubError {
          TRANSFORMERS_OFFLINE is set)"
     )]
     Offline(String),
+    /// What is kept of a file is not the file, and another one cannot be had.
+    #[error(
+        "{} is damaged: {reason}; the same command fetches it anew where it reaches the network",
+        .path.display()
+    )]
+    Damaged {
+        /// Where it is kept.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A variable that cannot be used.
     #[error("the variable {name} is {value:?}: {reason}")]
     Variable {
@@ -62,7 +76,7 @@ pub enum HubError {
         reason: String,
     },
     /// Nobody answers.
-    #[error("{url} cannot be reached: {reason}")]
+    #[error("{} cannot be reached: {reason}", without_user(.url))]
     Unreachable {
         /// What was asked for.
         url: String,
@@ -70,7 +84,7 @@ pub enum HubError {
         reason: String,
     },
     /// The answer is a refusal.
-    #[error("{url} answered with status {status}{}", advice(*.status))]
+    #[error("{} answered with status {status}{}", without_user(.url), advice(*.status))]
     Status {
         /// What was asked for.
         url: String,
@@ -78,7 +92,7 @@ pub enum HubError {
         status: u16,
     },
     /// The answer is not a hub's.
-    #[error("{url} does not answer as a hub does: {reason}; check HF_ENDPOINT")]
+    #[error("{} does not answer as a hub does: {reason}; check HF_ENDPOINT", without_user(.url))]
     Answer {
         /// What was asked for.
         url: String,
@@ -87,8 +101,9 @@ pub enum HubError {
     },
     /// The connection broke again and again.
     #[error(
-        "{url} broke off after {received} of {size} bytes, {attempts} times without getting \
-         further ({reason}); the same command goes on there"
+        "{} broke off after {received} of {size} bytes, {attempts} times without getting \
+         further ({reason}); the same command goes on there",
+        without_user(.url)
     )]
     Cut {
         /// What was asked for.
@@ -104,8 +119,9 @@ pub enum HubError {
     },
     /// The bytes are not those that were announced.
     #[error(
-        "{url} is damaged: its SHA-256 is {found} and should be {expected}; what was fetched has \
-         been discarded"
+        "{} is damaged: its SHA-256 is {found} and should be {expected}; what was fetched has \
+         been discarded",
+        without_user(.url)
     )]
     Hash {
         /// What was asked for.
@@ -117,7 +133,8 @@ pub enum HubError {
     },
     /// The answer is longer than announced.
     #[error(
-        "{url} is {found} bytes long and should be {expected}; what was fetched has been discarded"
+        "{} is {found} bytes long and should be {expected}; what was fetched has been discarded",
+        without_user(.url)
     )]
     Size {
         /// What was asked for.
@@ -188,6 +205,7 @@ impl Hub {
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
             .user_agent(concat!("var-dd/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(config.into())
@@ -210,18 +228,19 @@ impl Hub {
         path.is_file().then_some(path)
     }
 
-    /// A file, fetched if the cache has not the newest one. Where the hub cannot be reached or does
-    /// not give it, an older one will do. Of several processes that want the same file one fetches
-    /// it, and the others wait.
+    /// A file, fetched if the cache has not the newest one whole. Where the hub cannot be reached
+    /// or does not give it, an older one will do. Of several processes that want the same file one
+    /// fetches it, and the others wait. What has a hash by [`hash_in_name`] is compared with it.
     ///
     /// # Errors
-    /// [`HubError::Offline`] when only the cache may be used and has not got it, [`HubError::Disk`]
-    /// when it cannot be kept, and the others when the hub does not give it whole.
+    /// [`HubError::Offline`] when only the cache may be used and has not got it,
+    /// [`HubError::Damaged`] when what it has is not the file, [`HubError::Disk`] when the file
+    /// cannot be kept, and the others when the hub does not give it whole.
     pub fn fetch(&self, file: HubFile, progress: &mut Progress<'_>) -> Result<PathBuf, HubError> {
         let cached = self.cached(file);
         if self.offline {
-            return cached
-                .ok_or_else(|| HubError::Offline(format!("{}/{}", file.repository, file.path)));
+            let missing = || HubError::Offline(format!("{}/{}", file.repository, file.path));
+            return cached.ok_or_else(missing).and_then(compared);
         }
         let url = self.url(file);
         let agent = self.agent(&url)?;
@@ -242,16 +261,20 @@ impl Hub {
                     file = file.path,
                     "the hub does not give it; using what the cache has"
                 );
-                return Ok(path);
+                return compared(path);
             }
             (about, _) => about?,
         };
         let repository = self.repository(file);
         let snapshot = repository.join("snapshots").join(&about.commit).join(file.path);
         let blob = repository.join("blobs").join(&about.etag);
-        // A transfer that was cut leaves a shorter file.
+        let sha256 = is_sha256(&about.etag).then(|| about.etag.to_ascii_lowercase());
+        // A transfer that was cut leaves a shorter file, a disk that fails another one.
         let is_whole = |path: &Path| {
+            let has_hash =
+                |sha256: &String| transfer::sha256_of(path).is_ok_and(|found| found == *sha256);
             fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == about.size)
+                && sha256.as_ref().is_none_or(has_hash)
         };
         if !is_whole(&snapshot) {
             let lock = self.environment.cache.join(".locks").join(repository_name(file));
@@ -264,17 +287,14 @@ impl Hub {
                 if blob.exists() {
                     tracing::warn!(
                         file = file.path,
-                        "what the cache has is cut off; fetching anew"
+                        "what the cache has is cut off or damaged; fetching anew"
                     );
                     fs::remove_file(&blob).map_err(disk(&blob))?;
                 }
-                let sha256 = about.etag.len() == 64
-                    && about.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-                let expected =
-                    Expected { size: Some(about.size), sha256: sha256.then(|| about.etag.clone()) };
+                let expected = Expected { size: Some(about.size), sha256: sha256.clone() };
                 transfer::fetch(&agent, &url, token, &blob, &expected, progress)?;
             }
-            if !is_whole(&snapshot) {
+            if !leads_to(&snapshot, &blob) {
                 link(&blob, &snapshot, file)?;
             }
         }
@@ -305,6 +325,10 @@ impl Hub {
         if is_whole() {
             return Ok(());
         }
+        if self.offline && path.is_file() {
+            let reason = format!("its SHA-256 does not begin with {begins}");
+            return Err(HubError::Damaged { path: path.to_owned(), reason });
+        }
         if self.offline {
             return Err(HubError::Offline(path.display().to_string()));
         }
@@ -333,6 +357,36 @@ fn repository_name(file: HubFile) -> String {
 
 fn disk(path: &Path) -> impl FnOnce(std::io::Error) -> HubError + '_ {
     |source| HubError::Disk { path: path.to_owned(), missing: 0, source }
+}
+
+fn is_sha256(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The SHA-256 that a file of the cache must have, in hexadecimal: large ones lead to a blob that
+/// is named by it.
+pub fn hash_in_name(path: &Path) -> Option<String> {
+    let blob = path.canonicalize().ok()?;
+    let name = blob.file_name()?.to_str()?;
+    is_sha256(name).then(|| name.to_ascii_lowercase())
+}
+
+/// A file of the cache, if it is the one that its name says.
+fn compared(path: PathBuf) -> Result<PathBuf, HubError> {
+    let Some(expected) = hash_in_name(&path) else { return Ok(path) };
+    let reason = match transfer::sha256_of(&path) {
+        Ok(found) if found == expected => return Ok(path),
+        Ok(found) => format!("its SHA-256 is {found} and should be {expected}"),
+        Err(error) => format!("it cannot be read: {error}"),
+    };
+    Err(HubError::Damaged { path, reason })
+}
+
+fn leads_to(link: &Path, file: &Path) -> bool {
+    match (link.canonicalize(), file.canonicalize()) {
+        (Ok(end), Ok(file)) => end == file,
+        _ => false,
+    }
 }
 
 /// Makes a snapshot's link to its blob, with a relative path as the hub's own client does.

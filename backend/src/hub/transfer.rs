@@ -21,10 +21,6 @@ const ATTEMPTS: u32 = 5;
 /// Wait after the first failure; doubled after each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// Longest time of one attempt. What has been received by then stays, so only a connection that
-/// stalls loses by it.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// Redirects within the hub that are followed for metadata, as of a repository that was renamed.
 const MAX_REDIRECTS: usize = 5;
 
@@ -60,11 +56,13 @@ fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// Whether a name from the network can be a file name.
+/// Whether a name from the network can be a file name: a digest in any notation that needs no
+/// slash.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
+        && !name.starts_with('.')
         && name.len() <= 128
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+=".contains(&byte))
 }
 
 /// Asks a hub about a file. Large ones lie elsewhere; what the hub itself says of them counts, so
@@ -170,7 +168,7 @@ pub(super) fn fetch(
                 reason,
             });
         }
-        tracing::debug!(reason, received = unfinished.length, "broke off");
+        tracing::info!(reason, received = unfinished.length, "the transfer broke off; going on");
         wait = if fruitless == 0 { FIRST_WAIT } else { wait * 2 };
         thread::sleep(wait);
     }
@@ -253,8 +251,7 @@ impl Unfinished {
         if *size == Some(self.length) {
             return Ok(Attempt::Whole);
         }
-        let mut request = agent.get(url).config().timeout_recv_body(Some(ATTEMPT_TIMEOUT)).build();
-        request = request.header("Accept-Encoding", "identity");
+        let mut request = agent.get(url).header("Accept-Encoding", "identity");
         if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
@@ -328,5 +325,56 @@ impl Unfinished {
             return Ok(());
         }
         discard(HubError::Hash { url: url.to_owned(), expected: expected.to_owned(), found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_transfer_that_stalls_goes_on_over_another_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/file", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let mut open = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                // As far as the empty line after the headers.
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+                // The first one gives half, then nothing for ever.
+                let answer = match open.len() {
+                    0 => "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf",
+                    _ => "HTTP/1.1 206 Partial Content\r\nContent-Length: 4\r\n\r\nmore",
+                };
+                stream.write_all(answer.as_bytes()).unwrap();
+                open.push(stream);
+            }
+        });
+        let config = Agent::config_builder()
+            .proxy(None)
+            .timeout_per_read(Some(Duration::from_millis(200)))
+            .build();
+        let agent: Agent = config.into();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let expected = Expected { size: Some(8), sha256: None };
+        fetch(&agent, &url, None, &path, &expected, &mut |_, _| {}).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"halfmore");
+    }
+
+    #[test]
+    fn an_etag_of_any_store_is_a_name_and_none_leads_out_of_its_directory() {
+        for name in ["0a1b-2", "dGVzdA==", "a.b+c", "5d41_4"] {
+            assert!(is_plain(name), "{name}");
+        }
+        for name in ["", ".", "..", ".lock", "a/b", "a\\b", "a b", "ä"] {
+            assert!(!is_plain(name), "{name}");
+        }
     }
 }

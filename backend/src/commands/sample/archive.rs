@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufReader, Read},
+    io::{BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -77,13 +77,16 @@ impl<'a> Archive<'a> {
         write_whole(&self.part(batch), &bytes)
     }
 
-    /// Makes the archive of its batches, which are removed then.
+    /// Makes the archive of its batches, which are removed then. Nobody else may be drawing to it;
+    /// another call may have put it together.
     pub(super) fn assemble(&self) -> anyhow::Result<()> {
         if !self.is_whole() {
             self.put_together()?;
         }
-        fs::remove_dir_all(&self.parts)
-            .with_context(|| format!("cannot remove {}", self.parts.display()))
+        match fs::remove_dir_all(&self.parts) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("cannot remove {}", self.parts.display())),
+        }
     }
 
     fn put_together(&self) -> anyhow::Result<()> {

@@ -8,7 +8,8 @@ mod folder;
 mod writers;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
+    io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
     thread,
@@ -16,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, value_parser};
-use var_dd_engine::{bundle::Bundle, config::Config, device::kind_name};
+use var_dd_engine::{atomic_file, bundle::Bundle, config::Config, device::kind_name};
 use var_dd_protocol::PARAMETERS_KEYWORD;
 
 use self::{
@@ -31,7 +32,7 @@ use super::{
     progress::Progress,
     series::{self, Series, SeriesArgs},
 };
-use crate::{generator::engine::Engine, outln, usage_error::UsageError};
+use crate::{generator::engine::Engine, outln, tell, usage_error::UsageError};
 
 /// Most threads that encode and write pictures.
 const MAX_WRITERS: usize = 8;
@@ -205,6 +206,9 @@ impl Task<'_> {
         })?;
         // Shards may end at the same time; only a call for the whole puts them together.
         if self.args.shard.is_none() {
+            if let Some(lock) = &lock {
+                wait_for_others(lock, archive.parts());
+            }
             archive.assemble()?;
         }
         drop(lock);
@@ -220,12 +224,27 @@ impl Task<'_> {
         is_there: bool,
         clear: &dyn Fn() -> anyhow::Result<()>,
     ) -> anyhow::Result<Option<File>> {
+        if of_pictures.symlink_metadata().is_ok() && !of_pictures.is_dir() {
+            return Err(UsageError(format!(
+                "{} is no directory, and pictures are kept in one of that name; remove what is \
+                 there, or choose another place",
+                of_pictures.display()
+            ))
+            .into());
+        }
         let advice = "choose another place, or discard what is there with --overwrite";
         let found = parameters::compare(path, &self.parameters, advice);
         let same = match found {
             Ok(Found::Same) => true,
             Ok(Found::Nothing) if !is_there => false,
             _ if self.args.overwrite => {
+                if is_in_use(of_pictures) {
+                    return Err(UsageError(format!(
+                        "another var-dd is drawing to {}; wait for it, or choose another place",
+                        of_pictures.display()
+                    ))
+                    .into());
+                }
                 clear()?;
                 false
             }
@@ -274,13 +293,41 @@ impl Task<'_> {
 /// A lock that says that somebody is writing here. The first one clears away what killed runs left
 /// unfinished. `None` where the file system has no locks.
 fn share(directory: &Path) -> Option<File> {
-    let lock = File::open(directory).ok()?;
-    if lock.try_lock().is_ok() {
-        var_dd_engine::atomic_file::remove_unfinished(directory);
-        lock.unlock().ok()?;
+    loop {
+        let lock = match File::open(directory) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(directory).ok()?;
+                continue;
+            }
+            Err(_) => return None,
+        };
+        if lock.try_lock().is_ok() {
+            atomic_file::remove_unfinished(directory);
+            lock.unlock().ok()?;
+        }
+        lock.lock_shared().ok()?;
+        // Whoever puts an archive together removes the directory of its parts.
+        if atomic_file::is_at(&lock, directory) {
+            return Some(lock);
+        }
     }
-    lock.lock_shared().ok()?;
-    Some(lock)
+}
+
+/// Whether somebody is writing in a directory.
+fn is_in_use(directory: &Path) -> bool {
+    let lock = File::open(directory);
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Makes a shared lock one that nobody shares.
+fn wait_for_others(lock: &File, directory: &Path) {
+    // Given up first: two who wait for each other's share would wait for ever.
+    if lock.unlock().is_ok() && matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+        tell!("others are still drawing to {}; waiting for them", directory.display());
+        // Where there are no locks nobody can be waited for.
+        let _ = lock.lock();
+    }
 }
 
 /// Everything that makes the picture again.
