@@ -1,6 +1,6 @@
 //! The command line as typed, and what becomes of its outcome.
 
-use std::{env, ffi::OsString, io::ErrorKind, process::ExitCode};
+use std::{any::TypeId, env, ffi::OsString, io::ErrorKind, path::PathBuf, process::ExitCode};
 
 use clap::{
     Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -77,7 +77,7 @@ enum Command {
 /// done, 1 failed, 2 not a valid request.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
-    let command = unset_empty_variables(Cli::command());
+    let command = with_our_manners(Cli::command());
     let parsed = command.clone().try_get_matches_from(&arguments);
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
@@ -129,16 +129,27 @@ impl Command {
     }
 }
 
-/// A command that takes an empty variable for one that is not set, as others do: an empty line in a
-/// file of variables says no more.
-fn unset_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |arg: &Arg| {
+/// A command that takes an empty or blank variable for one that is not set, as others do: an empty
+/// line in a file of variables says no more. A negative number after a flag is its value, so that
+/// the flag says which values it takes.
+fn with_our_manners(command: clap::Command) -> clap::Command {
+    let is_blank = |arg: &Arg| {
         let value = arg.get_env().and_then(env::var_os);
-        value.is_some_and(|value| value.is_empty())
+        value.is_some_and(|value| value.as_encoded_bytes().trim_ascii().is_empty())
     };
     command
-        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg })
-        .mut_subcommands(unset_empty_variables)
+        .mut_args(|arg| if is_blank(&arg) { arg.env(None::<&str>) } else { arg })
+        .mut_args(|arg| {
+            let takes_numbers =
+                !arg.is_positional() && arg.get_action().takes_values() && !takes_path(&arg);
+            if takes_numbers { arg.allow_negative_numbers(true) } else { arg }
+        })
+        .mut_subcommands(with_our_manners)
+}
+
+/// Whether the value of an argument is a path, which need not be text.
+fn takes_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
 }
 
 /// What the standard library says of a text that is no number, and what people call that.
@@ -151,12 +162,50 @@ const NO_NUMBERS: [(&str, &str); 6] = [
     ("cannot parse float from empty string", "a number is needed"),
 ];
 
+/// What is wrong with the arguments, where the libraries have other words for it than people.
+fn in_plain_words(
+    error: &clap::Error,
+    command: &clap::Command,
+    arguments: &[OsString],
+) -> Option<String> {
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
+        return Some(not_text(command, arguments));
+    }
+    let text = error.to_string();
+    let (said, meant) = NO_NUMBERS.iter().find(|(said, _)| text.contains(said))?;
+    let is_negative = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => value.parse::<i128>().is_ok_and(|value| value < 0),
+        _ => false,
+    };
+    let meant = if is_negative { "it must not be negative" } else { *meant };
+    Some(text.replace(said, meant).trim_end().to_owned())
+}
+
+/// What is no text among the arguments and, if they all are, among the variables of the command
+/// that they name.
+fn not_text(command: &clap::Command, arguments: &[OsString]) -> String {
+    if let Some(argument) = arguments.iter().find(|argument| argument.to_str().is_none()) {
+        return format!("error: the argument {argument:?} is no text in UTF-8; give it as text");
+    }
+    let mut command = command;
+    for argument in arguments.iter().skip(1) {
+        command = command.find_subcommand(argument).unwrap_or(command);
+    }
+    let of_texts = command.get_arguments().filter(|arg| !takes_path(arg));
+    let mut variables = of_texts.filter_map(Arg::get_env);
+    let found = variables.find_map(|name| {
+        let value = env::var_os(name).filter(|value| value.to_str().is_none())?;
+        Some(format!("the variable {} ({value:?})", name.to_string_lossy()))
+    });
+    let found = found.unwrap_or_else(|| "an argument or a variable".to_owned());
+    format!("error: {found} is no text in UTF-8; set it to text, or unset it")
+}
+
 /// Prints help, or what is wrong with the arguments.
 fn refuse(error: &clap::Error, command: &clap::Command, arguments: &[OsString]) -> ExitCode {
-    let text = error.to_string();
-    let printed = match NO_NUMBERS.iter().find(|(said, _)| text.contains(said)) {
-        Some((said, meant)) => {
-            tell!("{}", text.replace(said, meant).trim_end());
+    let printed = match in_plain_words(error, command, arguments) {
+        Some(text) => {
+            tell!("{text}");
             Ok(())
         }
         None => error.print(),
@@ -277,6 +326,34 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// What is said of arguments that are refused.
+    fn refusal(arguments: &[&str]) -> String {
+        let arguments: Vec<OsString> =
+            ["var-dd"].iter().chain(arguments).map(OsString::from).collect();
+        let command = with_our_manners(Cli::command());
+        let error = command.clone().try_get_matches_from(&arguments).unwrap_err();
+        in_plain_words(&error, &command, &arguments).unwrap_or_else(|| error.to_string())
+    }
+
+    #[test]
+    fn a_negative_number_is_told_what_its_flag_takes() {
+        for (arguments, part) in [
+            (&["serve", "--queue-limit", "-1"][..], "1..=100000"),
+            (&["serve", "--keep-results", "-1"], "--keep-results"),
+            (&["serve", "--drain-s", "-1"], "must not be negative"),
+            (&["serve", "--threads", "-2"], "1..=1024"),
+            (&["train", "pictures", "--count", "-1"], "1..=10000000"),
+            (&["evaluate", "x", "--sample-num", "-1"], "--sample-num"),
+        ] {
+            let text = refusal(arguments);
+            assert!(text.contains(part) && text.contains("invalid value"), "{text}");
+        }
+        for arguments in [&["evaluate", "-1"][..], &["serve", "--data-dir", "-1"]] {
+            let text = refusal(arguments);
+            assert!(text.contains("unexpected argument '-1'"), "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What `var-dd serve` is told: as typed, then resolved. The only home of defaults.
+//! What `var-dd serve` is told: as typed, then resolved.
 
 use std::{
     env,
@@ -88,8 +88,8 @@ pub struct HttpArgs {
     #[arg(long, value_name = "URL", env = "VAR_DD_PUBLIC_URL", value_parser = public_address)]
     pub public_url: Option<Url>,
 
-    /// Another origin, as `https://example.org`, whose pages may open WebSockets and change things
-    /// here. May be repeated (with commas in the variable).
+    /// Another origin, as `https://example.org`, whose pages may open WebSockets, change things
+    /// here, and read what is under /api/ (CORS). May be repeated (with commas in the variable).
     #[arg(
         long = "allow-origin",
         value_name = "ORIGIN",
@@ -98,8 +98,8 @@ pub struct HttpArgs {
     )]
     pub allow_origins: Vec<Vec<Url>>,
 
-    /// Address or network of a proxy whose `X-Forwarded-For` is believed, as 10.0.0.0/8. May be
-    /// repeated (with commas in the variable).
+    /// Address or network of a proxy whose `X-Forwarded-For` or `Forwarded` is believed, as
+    /// 10.0.0.0/8. May be repeated (with commas in the variable).
     #[arg(
         long = "trusted-proxy",
         value_name = "NETWORK",
@@ -124,6 +124,7 @@ pub struct HttpArgs {
 
     /// How long what runs may go on when the server is told to stop, in seconds. Jobs that wait
     /// stay on disk for the next start; so does what is not done by then. 0 stops it at its pass.
+    /// Without effect in a gateway: what runs, runs in workers.
     #[arg(long, value_name = "SECONDS", env = "VAR_DD_DRAIN_S", default_value_t = 30,
           value_parser = value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
@@ -274,8 +275,13 @@ fn listen_address(text: &str) -> Result<SocketAddr, UsageError> {
 
 /// Scheme, host, port and, where a proxy puts the playground under one, a path.
 fn public_address(text: &str) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|error| format!("{error}; give it as in https://example.org"))?;
+    let url = Url::parse(text).map_err(|error| {
+        let reason = match error {
+            url::ParseError::RelativeUrlWithoutBase => "its scheme is missing".to_owned(),
+            other => other.to_string(),
+        };
+        format!("{reason}; give it as in https://example.org")
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("its scheme is {}; it must be http or https", url.scheme()));
     }
@@ -415,6 +421,7 @@ mod tests {
             ("--public-url=https://x/y?z", ["--public-url", "https://x/y?z", "path only"]),
             ("--allow-origin=https://x/y", ["--allow-origin", "https://x/y", "no path"]),
             ("--allow-origin=evil", ["--allow-origin", "evil", "https://example.org"]),
+            ("--public-url=example.org", ["--public-url", "scheme is missing", "https://"]),
             ("--trusted-proxy=10.0.0.0/99", ["--trusted-proxy", "10.0.0.0/99", "10.0.0.0/8"]),
             ("--connections=5", ["--connections-per-client 128", "--connections 5", "at most"]),
         ] {

@@ -1,6 +1,6 @@
 //! The flags that say where networks run and in which numbers: the same ones for every command.
 
-use std::{env, num::NonZeroUsize};
+use std::{env, num::NonZeroUsize, sync::Once};
 
 use clap::{ArgAction, Args, value_parser};
 use tch::{Device, Kind};
@@ -68,7 +68,8 @@ pub struct NetworkArgs {
     pub device: DeviceArgs,
     /// Numbers of the networks: `f32`, `bf16`, `f16`, or `auto`: bf16 on a GPU and, for large
     /// models, on a CPU that multiplies it natively; else f32. Training and its scores take f32 on
-    /// a CPU unless told otherwise [default: auto; f32 for `trace`].
+    /// a CPU unless told otherwise; training refuses f16 [default: auto; f32 for `trace` and
+    /// `trace-encode`].
     #[arg(long, value_name = "DTYPE", env = "VAR_DD_DTYPE")]
     pub dtype: Option<DtypeChoice>,
 }
@@ -87,14 +88,34 @@ impl DeviceArgs {
     fn settings(&self) -> Settings {
         let FasterArgs { cuda_graphs, cuda_kernels, cudnn_trials, avx512 } = self.faster;
         let typed = self.threads.and_then(|threads| usize::try_from(threads).ok());
-        // Of a list, one number for each level of nested loops, the first counts.
-        let of_openmp = || {
-            let text = env::var("OMP_NUM_THREADS").ok()?;
-            text.split(',').next()?.trim().parse().ok()
-        };
-        let threads = typed.or_else(of_openmp).and_then(NonZeroUsize::new);
+        let threads = typed.and_then(NonZeroUsize::new).or_else(threads_of_openmp);
         Settings { avx512, cuda_kernels, cuda_graphs, cudnn_trials, threads }
     }
+}
+
+/// The threads that OpenMP's variable asks for. One that cannot be read is told of, once.
+fn threads_of_openmp() -> Option<NonZeroUsize> {
+    static TOLD: Once = Once::new();
+    let value = env::var_os("OMP_NUM_THREADS")?;
+    let text = value.to_string_lossy();
+    if text.trim().is_empty() {
+        return None;
+    }
+    let threads = first_level(&text);
+    if threads.is_none() {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                "the variable OMP_NUM_THREADS ({value:?}) counts for nothing: it must be a whole \
+                 number from 1 on, or several with commas between; --threads says it too"
+            );
+        });
+    }
+    threads
+}
+
+/// Of a list, one number for each level of nested loops, the first counts.
+fn first_level(list: &str) -> Option<NonZeroUsize> {
+    list.split(',').next()?.trim().parse().ok()
 }
 
 impl NetworkArgs {
@@ -114,5 +135,20 @@ impl NetworkArgs {
     /// The numbers that a model of these sizes is drawn in on a device.
     pub fn kind_for(&self, device: Device, config: &Config) -> Kind {
         self.dtype().kind_for(device, config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_threads_for_nested_loops_the_first_number_counts() {
+        for (list, threads) in [("4", 4), (" 4 ", 4), ("4,2", 4), ("3, 2,1", 3)] {
+            assert_eq!(first_level(list).map(NonZeroUsize::get), Some(threads), "{list:?}");
+        }
+        for wrong in ["0", "-1", "four", ",2", "2x"] {
+            assert_eq!(first_level(wrong), None, "{wrong:?}");
+        }
     }
 }

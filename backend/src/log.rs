@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread,
@@ -31,6 +32,8 @@ pub(crate) struct Log(SyncSender<Message>);
 impl Log {
     /// Begins to log what `RUST_LOG` asks for, else everything from `info` on; in colours at a
     /// terminal, unless `NO_COLOR` is set.
+    ///
+    /// A `RUST_LOG` that cannot be read is told of in the log's first line.
     pub(crate) fn start() -> Self {
         let (sender, receiver) = sync_channel(WAITING_LINES);
         // Without threads there is no log; the program may do without.
@@ -38,18 +41,47 @@ impl Log {
             .name("log".into())
             .spawn(move || write_lines(&receiver, &mut io::stderr()));
         let colours = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let (filter, wrong) = match filter(env::var_os(EnvFilter::DEFAULT_ENV)) {
+            Ok(filter) => (filter, None),
+            Err(wrong) => (EnvFilter::new("info"), Some(wrong)),
+        };
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(
-                EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-            )
+            .with_env_filter(filter)
             .with_writer(Lines(sender.clone()))
             // It would complain by a macro that panics.
             .log_internal_errors(false)
             .with_ansi(colours && io::stderr().is_terminal());
         // There is one already in tests that start the program twice; it serves as well.
         let _ = subscriber.try_init();
+        if let Some(wrong) = wrong {
+            tracing::warn!("{wrong}");
+        }
         Self(sender)
     }
+}
+
+/// What `RUST_LOG` asks for: everything from `info` on where it is not set, or blank. Else what is
+/// wrong with it.
+fn filter(variable: Option<OsString>) -> Result<EnvFilter, String> {
+    let value = variable.unwrap_or_default();
+    let read = match value.to_str() {
+        Some(text) => {
+            // The library takes blanks for a part of names, and may panic at wide ones.
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let parts: Vec<&str> = parts.collect();
+            if parts.is_empty() {
+                return Ok(EnvFilter::new("info"));
+            }
+            EnvFilter::try_new(parts.join(",")).map_err(|error| error.to_string())
+        }
+        None => Err("it is no text in UTF-8".to_owned()),
+    };
+    read.map_err(|reason| {
+        format!(
+            "the variable RUST_LOG ({value:?}) counts for nothing: {reason}; give it as in info, \
+             or as in warn,var_dd=debug"
+        )
+    })
 }
 
 impl Drop for Log {
@@ -142,6 +174,18 @@ mod tests {
         let mut stream = Full(2, Vec::new());
         write_lines(&receiver, &mut stream);
         assert_eq!(stream.1, b"three\n");
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_told_with_its_value() {
+        for value in ["", " ,", "debug", "warn, var_dd=debug", "\u{3000}warn,\u{3000}a=info"] {
+            let read = filter(Some(value.into()));
+            assert!(read.is_ok(), "{value:?}: {read:?}");
+        }
+        let unset = filter(None).map(|filter| filter.to_string());
+        assert_eq!(unset.as_deref(), Ok("info"));
+        let wrong = filter(Some("var_dd=loud".into())).unwrap_err();
+        assert!(wrong.contains("RUST_LOG (\"var_dd=loud\")"), "{wrong}");
     }
 
     #[test]

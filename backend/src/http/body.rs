@@ -49,7 +49,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 ///
 /// # Errors
 /// [`ErrorCode::TooLarge`], [`ErrorCode::Timeout`], or [`ErrorCode::MalformedBody`] if it breaks
-/// off.
+/// off or is compressed.
 pub(super) async fn read_bytes(
     request: &HttpRequest,
     payload: web::Payload,
@@ -57,6 +57,14 @@ pub(super) async fn read_bytes(
     timeout: Duration,
 ) -> Result<BytesMut, ApiError> {
     let malformed = |message: String| ApiError::new(ErrorCode::MalformedBody, message);
+    // What it would unpack to has no bound.
+    let coding = request.headers().get(header::CONTENT_ENCODING);
+    if let Some(coding) = coding.filter(|coding| !coding.is_empty() && *coding != "identity") {
+        return Err(malformed(format!(
+            "the body has the Content-Encoding {:?}; send it as it is, without one",
+            shortened(&String::from_utf8_lossy(coding.as_bytes()))
+        )));
+    }
     let too_large = || {
         let message = format!("the body is over the limit of {most} bytes");
         ApiError::new(ErrorCode::TooLarge, message)

@@ -74,7 +74,10 @@ impl ApiError {
 
     /// A WebSocket handshake for another version than the one spoken here.
     pub fn other_websocket_version(version: &'static str) -> Self {
-        let message = format!("this address speaks version {version} of WebSockets");
+        let message = format!(
+            "this address speaks version {version} of WebSockets, which the header \
+             Sec-WebSocket-Version must name; a proxy before this server must pass it on"
+        );
         Self {
             status: StatusCode::UPGRADE_REQUIRED,
             header: Some(Box::new((

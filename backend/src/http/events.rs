@@ -59,8 +59,9 @@ pub(super) async fn connect(
         return Err(error.retry_after(5).into());
     }
     let client = site.client(&request);
-    let (response, sender, receiver) =
-        websocket::accept(&request, payload, site.config.hello_bytes)?;
+    let accepted = websocket::accept(&request, payload, site.config.hello_bytes);
+    let failed = |error: &ApiError| site.failed_handshakes.tell(request.headers(), error);
+    let (response, sender, receiver) = accepted.inspect_err(failed)?;
     let place = Arc::new(Place { since: std::time::Instant::now(), evicted: Notify::new() });
     let permit = site.limits.socket(client, place.clone())?;
     if let Some(connection) = request.conn_data::<Arc<Connection>>() {

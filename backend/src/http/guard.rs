@@ -1,20 +1,14 @@
 //! What every request passes on its way in and out.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
-    Error, HttpMessage, ResponseError,
+    Error, HttpMessage, HttpResponse, ResponseError,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{
         ConnectionType, Method, StatusCode,
-        header::{self, HeaderMap, HeaderValue},
+        header::{self, HeaderValue},
     },
     middleware::Next,
     web,
@@ -25,7 +19,7 @@ use super::{
     Connection, Site,
     connections::Answer,
     cors,
-    error::{ApiError, shortened},
+    error::ApiError,
     security::{self, Authority},
 };
 
@@ -44,6 +38,7 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         ApiError::new(ErrorCode::Internal, "the application was made without its site")
     })?);
     let mut request = request;
+    let place = site.gate.slash_after_prefix(request.uri());
     leave_prefix(&site, &mut request);
     let admitted = admit(&site, &request);
     let mut response = match admitted {
@@ -51,7 +46,14 @@ pub(super) async fn guard<B: MessageBody + 'static>(
             if let Some(host) = host {
                 request.extensions_mut().insert(host);
             }
-            next.call(request).await?.map_into_boxed_body()
+            match place {
+                Some(place) => {
+                    let mut response = HttpResponse::PermanentRedirect();
+                    response.insert_header((header::LOCATION, place));
+                    request.into_response(response.finish())
+                }
+                None => next.call(request).await?.map_into_boxed_body(),
+            }
         }
         Err(error) => {
             let response = ApiError::from(error).error_response();
@@ -71,12 +73,6 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         tracing::debug!(%method, path, status = status.as_u16(), elapsed_ms, "request");
     } else {
         tracing::info!(%method, path, status = status.as_u16(), elapsed_ms, "request");
-    }
-    if path == "/api/ws" && status == StatusCode::BAD_REQUEST {
-        let headers = response.request().headers();
-        if !headers.contains_key(header::UPGRADE) {
-            site.upgrade_warning.tell(headers);
-        }
     }
 
     // A page with a policy of its own says there who may frame it.
@@ -138,26 +134,4 @@ fn admit(site: &Site, request: &ServiceRequest) -> Result<Option<Authority>, Err
     }
     site.limits.request(site.client(request.request()))?;
     Ok(host)
-}
-
-/// Warns, once, of a WebSocket that did not open because a proxy left its header out.
-#[derive(Debug, Default)]
-pub(super) struct UpgradeWarning(AtomicBool);
-
-impl UpgradeWarning {
-    fn tell(&self, headers: &HeaderMap) {
-        if self.0.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let shown = |name| match headers.get(name) {
-            Some(value) => shortened(&String::from_utf8_lossy(HeaderValue::as_bytes(value))),
-            None => "(none)".to_owned(),
-        };
-        tracing::warn!(
-            host = ?shown(header::HOST),
-            origin = ?shown(header::ORIGIN),
-            "a request for the WebSocket came without the header Upgrade; if a proxy stands before \
-             this server, let it pass Upgrade and Connection on. This is said once"
-        );
-    }
 }

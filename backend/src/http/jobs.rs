@@ -47,7 +47,8 @@ pub(super) async fn info(
 pub(super) struct Submitted {
     /// Name of the job and of its result.
     job: JobId,
-    /// The owner's secret, told only here; it alone may cancel or delete.
+    /// The owner's secret, told only here and again under the same key; it alone may cancel or
+    /// delete.
     owner_token: OwnerToken,
     /// The request as accepted: model and seed filled in.
     request: GenerateRequest,

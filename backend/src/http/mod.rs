@@ -60,14 +60,14 @@ mod websocket;
 
 use connections::{Connection, Connections, Io};
 use error::ApiError;
-use guard::UpgradeWarning;
 use limits::Limits;
 use metrics::Metrics;
 pub use pages::Page;
-use security::{Gate, Refused};
+use security::{Gate, Refused, Unheard};
 use session::SessionLimits;
 use thumbnails::Thumbnails;
 pub use vitals::{Ready, serve_vitals};
+use websocket::FailedHandshakes;
 
 /// What one client, and all together, may ask for. A rate of 0 is no limit.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,7 @@ pub struct HttpConfig {
     pub public_url: Option<Url>,
     /// Other origins whose pages may use it.
     pub allow_origins: Vec<Url>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Limits per client and in all.
     pub limits: LimitsConfig,
@@ -135,7 +135,8 @@ pub struct Site {
     gate: Gate,
     limits: Limits,
     connections: Arc<Connections>,
-    upgrade_warning: UpgradeWarning,
+    /// WebSockets that did not open, each reason told of once.
+    failed_handshakes: FailedHandshakes,
     /// Number of the next WebSocket conversation, from 1.
     conversations: AtomicU64,
     exports: export::Exports,
@@ -146,6 +147,8 @@ pub struct Site {
     metrics: Metrics,
     /// Hosts and origins that were refused, each told of once.
     refused: Refused,
+    /// Proxies whose clients count as one.
+    unheard: Unheard,
     /// Becomes true when the server stops.
     stopping: watch::Receiver<bool>,
 }
@@ -162,7 +165,7 @@ impl Site {
             gate: Gate::new(listen, config.public_url.as_ref(), &config.allow_origins),
             limits: Limits::new(&config.limits),
             connections: Connections::new(&config.limits, &config.trusted_proxies),
-            upgrade_warning: UpgradeWarning::default(),
+            failed_handshakes: FailedHandshakes::default(),
             conversations: AtomicU64::new(1),
             exports: export::Exports::new(),
             readiness: health::Probe::default(),
@@ -170,6 +173,7 @@ impl Site {
             walks: Semaphore::new(walk::AT_ONCE),
             metrics: Metrics::new(scheduler.as_ref()),
             refused: Refused::default(),
+            unheard: Unheard::default(),
             config,
             scheduler,
             stopping,
@@ -180,7 +184,9 @@ impl Site {
     fn client(&self, request: &HttpRequest) -> IpAddr {
         // Without a socket (in a test) everybody is one client.
         let peer = request.peer_addr().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip());
-        security::client_address(peer, request.headers(), &self.config.trusted_proxies)
+        let trusted = &self.config.trusted_proxies;
+        self.unheard.look(peer, request.headers(), trusted);
+        security::client_address(peer, request.headers(), trusted)
     }
 }
 

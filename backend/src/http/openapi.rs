@@ -65,8 +65,7 @@ struct GuardsAnswers;
 
 impl Modify for GuardsAnswers {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let guarded = document.paths.paths.iter_mut().filter(|(path, _)| !is_unguarded(path));
-        for (path, item) in guarded {
+        for (path, item) in &mut document.paths.paths {
             let origin = "Host or origin refused";
             // Only pages of this site may speak over the WebSocket.
             let of_get = if path.as_str() == "/api/ws" { origin } else { "Host refused" };
@@ -75,9 +74,9 @@ impl Modify for GuardsAnswers {
             {
                 let Some(operation) = operation else { continue };
                 let answers = &mut operation.responses.responses;
-                for (status, words) in
-                    [("403", refused), ("429", "Too many requests or connections")]
-                {
+                let of_host = (!answers_any_host(path)).then_some(("403", refused));
+                let of_rate = ("429", "Too many requests or connections");
+                for (status, words) in of_host.into_iter().chain([of_rate]) {
                     answers.entry(status.to_owned()).or_insert_with(|| error(words).into());
                 }
             }
@@ -85,9 +84,9 @@ impl Modify for GuardsAnswers {
     }
 }
 
-/// What tells how the server is has no guards before it.
-fn is_unguarded(path: &str) -> bool {
-    ["/livez", "/readyz", "/metrics"].contains(&path)
+/// Whoever asks whether the server is well may not know what it is called.
+fn answers_any_host(path: &str) -> bool {
+    ["/livez", "/readyz"].contains(&path)
 }
 
 fn error(words: &str) -> Response {
@@ -184,6 +183,19 @@ mod tests {
             // An optional object is one of null and a reference, and the word lies with that.
             let mut forms = field["oneOf"].as_array().into_iter().flatten().chain([field]);
             assert!(forms.any(|form| form["description"].is_string()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_guards_answer_everywhere_and_need_no_host_where_it_may_not_be_known() {
+        let document = document();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(responses.contains_key("429"), "{method} {path}");
+                let needs_host = !["/livez", "/readyz"].contains(&path.as_str());
+                assert_eq!(responses.contains_key("403"), needs_host, "{method} {path}");
+            }
         }
     }
 

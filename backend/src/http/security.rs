@@ -11,7 +11,10 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use actix_web::http::{
@@ -142,6 +145,17 @@ impl Gate {
         format!("{path}{query}").parse().ok()
     }
 
+    /// The path of the public address with the slash that a request for it left out: the addresses
+    /// in the page are relative to it.
+    pub fn slash_after_prefix(&self, uri: &Uri) -> Option<String> {
+        let prefix = self.known.first().filter(|_| self.public)?.path().trim_end_matches('/');
+        if prefix.is_empty() || uri.path() != prefix {
+            return None;
+        }
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        Some(format!("{prefix}/{query}"))
+    }
+
     /// Whether pages of any other origin may use the server.
     pub fn allows_others(&self) -> bool {
         !self.others.is_empty()
@@ -235,10 +249,32 @@ impl Authority {
 /// believed. Of addresses in a row, the last one that no trusted proxy has is the client; what
 /// stands before it anybody could have written.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    client_of(heard_of(peer, headers, trusted).0)
+}
+
+/// The headers in which proxies name the clients behind them; the last one is not read.
+const OF_PROXIES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// Why all clients behind a proxy count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The peer is no trusted proxy, and sends a header that proxies send.
+    NotTrusted,
+    /// The proxy names no client in a header that is read, and one in another.
+    NotRead,
+    /// What it names is no address.
+    NoAddress,
+    /// Its two headers differ.
+    Differ,
+}
+
+/// Whom a request comes from, and why that is the proxy although there is word of a client.
+fn heard_of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option<Why>) {
     let peer = peer.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     if !is_trusted(peer) {
-        return client_of(peer);
+        let speaks = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+        return (peer, speaks.then_some(Why::NotTrusted));
     }
     let last_untrusted = |name: &str, address: fn(&str) -> Option<IpAddr>| {
         let lines: Vec<_> =
@@ -246,27 +282,84 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
         if lines.is_empty() {
             return None;
         }
-        let mut client = peer;
+        let (mut client, mut why) = (peer, None);
         let hops = lines.iter().flat_map(|line| outside_quotes(line, ','));
         let hops: Vec<_> = hops.map(str::trim).filter(|hop| !hop.is_empty()).collect();
         for hop in hops.into_iter().rev() {
-            let Some(address) = address(hop) else { break };
+            let Some(address) = address(hop) else {
+                why = Some(Why::NoAddress);
+                break;
+            };
             client = address.to_canonical();
             if !is_trusted(client) {
                 break;
             }
         }
-        Some(client)
+        Some((client, why))
     };
-    let client = match (
+    match (
         last_untrusted("x-forwarded-for", node_address),
         last_untrusted("forwarded", forwarded_for),
     ) {
-        (Some(one), Some(other)) if one != other => peer,
-        (Some(client), _) | (None, Some(client)) => client,
-        (None, None) => peer,
-    };
-    client_of(client)
+        (Some((one, _)), Some((other, _))) if one != other => (peer, Some(Why::Differ)),
+        (Some(heard), _) | (None, Some(heard)) => heard,
+        (None, None) => (peer, headers.contains_key("x-real-ip").then_some(Why::NotRead)),
+    }
+}
+
+/// Proxies whose word about their clients is not taken, so that all these count as one: told of in
+/// the log once, so that whoever runs the server learns why they run into limits together.
+#[derive(Debug, Default)]
+pub struct Unheard(AtomicBool);
+
+impl Unheard {
+    /// Looks at a request, and tells of it if it is the first one of that kind.
+    pub fn look(&self, peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) {
+        if self.0.load(Ordering::Relaxed) {
+            return;
+        }
+        let (client, Some(why)) = heard_of(peer, headers, trusted) else { return };
+        if self.0.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let peer = peer.to_canonical();
+        let sent: Vec<String> = OF_PROXIES
+            .iter()
+            .filter_map(|name| {
+                let value = String::from_utf8_lossy(headers.get(*name)?.as_bytes());
+                Some(format!("{name}: {}", shortened(&value)))
+            })
+            .collect();
+        tracing::warn!(
+            %peer,
+            ?sent,
+            "{}; requests like this one count for {client} together. This is said once",
+            why.advice()
+        );
+    }
+}
+
+impl Why {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::NotTrusted => {
+                "a peer that is no trusted proxy names a client, which is not believed: if it is \
+                 your proxy, name it with --trusted-proxy"
+            }
+            Self::NotRead => {
+                "a trusted proxy names its clients in X-Real-IP, which is not read: let it send \
+                 X-Forwarded-For or Forwarded"
+            }
+            Self::NoAddress => {
+                "a trusted proxy names a client by what is no address: let it send the address in \
+                 X-Forwarded-For or Forwarded"
+            }
+            Self::Differ => {
+                "X-Forwarded-For and Forwarded of a trusted proxy differ, so neither is believed: \
+                 let it write one of them and drop the other"
+            }
+        }
+    }
 }
 
 /// The parts of a header between separators that no quotes are around (RFC 9110, 5.6.4).
@@ -443,6 +536,28 @@ mod tests {
     }
 
     #[test]
+    fn why_the_clients_of_a_proxy_count_as_one_is_known() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let for_ = |value| ("x-forwarded-for", value);
+        for (peer, pairs, why) in [
+            ("203.0.113.9", &[][..], None),
+            ("203.0.113.9", &[for_("1.2.3.4")], Some(Why::NotTrusted)),
+            ("203.0.113.9", &[("x-real-ip", "1.2.3.4")], Some(Why::NotTrusted)),
+            ("10.0.0.1", &[], None),
+            ("10.0.0.1", &[for_("1.2.3.4")], None),
+            ("10.0.0.1", &[for_("10.0.0.1")], None),
+            ("10.0.0.1", &[for_("1.2.3.4"), ("x-real-ip", "1.2.3.4")], None),
+            ("10.0.0.1", &[("x-real-ip", "1.2.3.4")], Some(Why::NotRead)),
+            ("10.0.0.1", &[for_("unknown")], Some(Why::NoAddress)),
+            ("10.0.0.1", &[("forwarded", "for=_hidden, for=10.0.0.2")], Some(Why::NoAddress)),
+            ("10.0.0.1", &[for_("1.2.3.4"), ("forwarded", "for=6.6.6.6")], Some(Why::Differ)),
+        ] {
+            let heard = heard_of(peer.parse().unwrap(), &headers(pairs), &trusted);
+            assert_eq!(heard.1, why, "{peer} {pairs:?}");
+        }
+    }
+
+    #[test]
     fn the_path_of_the_public_address_is_taken_off_whole() {
         let public = gate(LOOPBACK, Some("https://draw.example/play/"), &[]);
         let rest = |path: &str| public.without_prefix(&path.parse().unwrap());
@@ -452,8 +567,13 @@ mod tests {
             [rest("/player"), rest("/play"), rest("/r/play/"), rest("/")],
             [const { None }; 4]
         );
+        let slash = |path: &str| public.slash_after_prefix(&path.parse().unwrap());
+        assert_eq!(slash("/play").as_deref(), Some("/play/"));
+        assert_eq!(slash("/play?class=2").as_deref(), Some("/play/?class=2"));
+        assert_eq!([slash("/play/"), slash("/"), slash("/player")], [const { None }; 3]);
         let bare = gate(LOOPBACK, Some("https://draw.example"), &[]);
         assert_eq!(bare.without_prefix(&"/r/1".parse().unwrap()), None);
+        assert_eq!(bare.slash_after_prefix(&"/".parse().unwrap()), None);
         assert_eq!(public.base_url(&Authority::parse("h").unwrap()), "https://draw.example/play");
     }
 

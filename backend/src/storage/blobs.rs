@@ -44,20 +44,22 @@ impl Blobs {
         Ok(())
     }
 
-    /// Reads the bytes of one picture; `None` if the file is gone.
+    /// Reads the bytes of one picture, fewer if the file ends before; `None` if the file is gone.
     pub(super) async fn get(
         &self,
         job: &JobId,
         range: Range<u64>,
     ) -> Result<Option<Bytes>, StoreError> {
-        let (wanted, end) = (range.end - range.start, range.end);
+        let end = range.end;
         match self.files.get_range(&Self::key(job), range).await {
-            Ok(bytes) if bytes.len() as u64 == wanted => Ok(Some(bytes)),
-            Ok(bytes) => Err(cut_short(job, bytes.len() as u64, wanted)),
+            Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => match self.files.head(&Self::key(job)).await {
-                Ok(file) if file.size < end => Err(cut_short(job, file.size, end)),
-                _ => Err(error.into()),
+                Ok(file) if file.size < end => Err(StoreError::damaged_result(
+                    job,
+                    format!("their file is cut short ({} of {end} bytes)", file.size),
+                )),
+                _ => Err(StoreError::unreadable(job, error)),
             },
         }
     }
@@ -66,6 +68,8 @@ impl Blobs {
     pub(super) async fn delete(&self, job: &JobId) -> Result<(), StoreError> {
         match self.files.delete(&Self::key(job)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            // A directory in the place of a file is none of this program's making.
+            Err(_) if self.directory.join(format!("{job}{ENDING}")).is_dir() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -85,7 +89,8 @@ impl Blobs {
                 };
                 let half_written = rest.starts_with('#');
                 let ours = id.parse::<JobId>().is_ok() && (rest.is_empty() || half_written);
-                if ours && (half_written || !kept.contains(id)) {
+                let is_file = !entry.file_type()?.is_dir();
+                if ours && is_file && (half_written || !kept.contains(id)) {
                     std::fs::remove_file(entry.path())?;
                     swept += 1;
                 }
@@ -95,8 +100,4 @@ impl Blobs {
         sweep().map_err(|error| StoreError::directory(&self.directory, &error))?;
         Ok(swept)
     }
-}
-
-fn cut_short(job: &JobId, found: u64, wanted: u64) -> StoreError {
-    StoreError::damaged_result(job, format!("their file is cut short ({found} of {wanted} bytes)"))
 }

@@ -2,6 +2,7 @@
 
 use std::{io, path::Path};
 
+use rustix::io::Errno;
 use sqlx::migrate::MigrateError;
 use thiserror::Error;
 use var_dd_protocol::{ErrorBody, ErrorCode, JobId};
@@ -111,6 +112,16 @@ impl StoreError {
         Self::DamagedResult { job: job.clone(), reason: reason.to_string() }
     }
 
+    /// Pictures that the file system does not give. The reason is for everybody: it names no path.
+    pub(super) fn unreadable(job: &JobId, error: object_store::Error) -> Self {
+        match io_cause(&error) {
+            Some(cause) if !lacks_means(cause) => {
+                Self::damaged_result(job, format!("their file cannot be read ({cause})"))
+            }
+            _ => error.into(),
+        }
+    }
+
     /// An error at opening the database in `directory`.
     pub(super) fn opening(directory: &Path, error: sqlx::Error) -> Self {
         let at = directory.display().to_string();
@@ -199,22 +210,33 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<object_store::Error> for StoreError {
     fn from(error: object_store::Error) -> Self {
-        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        while let Some(cause) = source {
-            if matches!(
-                cause.downcast_ref::<io::Error>().map(io::Error::kind),
-                Some(
-                    io::ErrorKind::StorageFull
-                        | io::ErrorKind::QuotaExceeded
-                        | io::ErrorKind::FileTooLarge
-                )
-            ) {
-                return Self::Full(error.to_string());
-            }
-            source = cause.source();
+        match io_cause(&error).map(io::Error::kind) {
+            Some(
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge,
+            ) => Self::Full(error.to_string()),
+            _ => Self::Pictures(error.to_string()),
         }
-        Self::Pictures(error.to_string())
     }
+}
+
+/// What the operating system said.
+fn io_cause(error: &object_store::Error) -> Option<&io::Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(found) = cause.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// Whether only this moment lacks files or memory, and nothing is wrong with what was read.
+fn lacks_means(error: &io::Error) -> bool {
+    Errno::from_io_error(error)
+        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno))
 }
 
 impl From<StoreError> for ErrorBody {

@@ -229,9 +229,14 @@ impl Store {
         frame: &StoredFrame,
     ) -> Result<Option<Bytes>, StoreError> {
         let picture = self.0.blobs.get(job, frame.start..frame.start + frame.length).await?;
-        // A file goes after its rows.
-        if picture.is_none() && self.find(job).await?.is_some() {
-            return Err(StoreError::damaged_result(job, "their file is gone"));
+        match &picture {
+            Some(picture) => frame.check(job, picture)?,
+            None => {
+                // A file goes after its rows.
+                if self.find(job).await?.is_some() {
+                    return Err(StoreError::damaged_result(job, "their file is gone"));
+                }
+            }
         }
         Ok(picture)
     }

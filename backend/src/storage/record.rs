@@ -103,6 +103,28 @@ pub struct StoredFrame {
     pub start: u64,
     /// Bytes of the picture.
     pub length: u64,
+    /// CRC-32 of the picture; those of earlier versions have none.
+    pub crc32: Option<u32>,
+}
+
+impl StoredFrame {
+    /// Checks that bytes that were read are the picture that was kept.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedResult`] when they are others.
+    pub(crate) fn check(&self, job: &JobId, picture: &[u8]) -> Result<(), StoreError> {
+        let found = picture.len() as u64;
+        if found != self.length {
+            let reason = format!("their file is cut short ({found} of {} bytes)", self.length);
+            return Err(StoreError::damaged_result(job, reason));
+        }
+        match self.crc32 {
+            Some(kept) if kept != crc32fast::hash(picture) => {
+                Err(StoreError::damaged_result(job, "their file is not what was kept"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl StoredEvent {
@@ -199,7 +221,10 @@ pub(super) fn state_name(state: JobState) -> &'static str {
 
 /// A column that holds a number that is never negative.
 pub(super) fn unsigned<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    let value: i64 = row.try_get(column)?;
+    never_negative(row.try_get(column)?, column)
+}
+
+fn never_negative<T: TryFrom<i64>>(value: i64, column: &str) -> Result<T, StoreError> {
     T::try_from(value)
         .map_err(|_| StoreError::damaged("a row of the database", format!("{column} is {value}")))
 }
@@ -247,10 +272,12 @@ pub(super) fn stored(row: &SqliteRow) -> Result<StoredJob, StoreError> {
 }
 
 pub(super) fn frame(row: &SqliteRow) -> Result<StoredFrame, StoreError> {
+    let crc32: Option<i64> = row.try_get("crc32")?;
     Ok(StoredFrame {
         seq: unsigned(row, "seq")?,
         header: from_json(row.try_get("header")?)?,
         start: unsigned(row, "start")?,
         length: unsigned(row, "length")?,
+        crc32: crc32.map(|value| never_negative(value, "crc32")).transpose()?,
     })
 }

@@ -108,8 +108,8 @@ impl Store {
         for (seq, header, picture) in &ending.frames {
             let length = picture.len() as i64;
             sqlx::query(
-                "INSERT INTO frames (job, seq, picture, last, header, start, length) VALUES (?, ?, \
-                 ?, ?, ?, ?, ?)",
+                "INSERT INTO frames (job, seq, picture, last, header, start, length, crc32)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(number)
             .bind(*seq as i64)
@@ -118,6 +118,7 @@ impl Store {
             .bind(to_json(header)?)
             .bind(start)
             .bind(length)
+            .bind(crc32fast::hash(picture))
             .execute(&mut *transaction)
             .await?;
             start += length;

@@ -201,7 +201,7 @@ async fn a_full_disk_is_called_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_cut_off_or_missing_file_of_pictures_is_an_error_that_names_its_result() {
+async fn a_changed_or_missing_file_of_pictures_is_an_error_that_names_its_result() {
     let directory = tempdir().unwrap();
     let store = Store::open(directory.path()).await.unwrap();
     let job = record(1);
@@ -211,14 +211,43 @@ async fn a_cut_off_or_missing_file_of_pictures_is_an_error_that_names_its_result
     let path = directory.path().join("frames").join(format!("{}.frames", job.id));
     fs::write(&path, "firstsec").unwrap();
     let cut_off = store.picture(&job.id, &frame).await.unwrap_err();
+    fs::write(&path, "firstsecond two").unwrap();
+    let changed = store.picture(&job.id, &frame).await.unwrap_err();
+    assert!(changed.to_string().contains("not what was kept"), "{changed}");
+    let unsummed = StoredFrame { crc32: None, ..frame.clone() };
+    let taken = store.picture(&job.id, &unsummed).await.unwrap().unwrap();
+    assert_eq!(taken, "second two", "kept by a version that had no sums");
     fs::remove_file(&path).unwrap();
     let missing = store.picture(&job.id, &frame).await.unwrap_err();
-    for error in [cut_off, missing] {
+    fs::create_dir(&path).unwrap();
+    let in_its_place = store.picture(&job.id, &frame).await.unwrap_err();
+    for error in [cut_off, changed, missing, in_its_place] {
         assert!(matches!(error, StoreError::DamagedResult { .. }), "{error:?}");
         assert!(error.to_string().contains(job.id.as_str()), "{error}");
     }
-    store.delete(&job.id).await.unwrap();
+    assert!(store.delete(&job.id).await.unwrap());
     assert_eq!(store.picture(&job.id, &frame).await.unwrap(), None, "deleted in the meantime");
+    store.close().await;
+    drop(store);
+    Store::open(directory.path()).await.unwrap();
+    assert!(path.is_dir(), "it is not this program's");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_names_its_result_and_no_path() {
+    let job = JobId::from_bits(1);
+    let error = |code| {
+        let source = Box::new(std::io::Error::from_raw_os_error(code));
+        StoreError::unreadable(&job, object_store::Error::Generic { store: "/srv", source })
+    };
+    // EACCES and EIO, then EMFILE.
+    for code in [13, 5] {
+        let error = error(code);
+        assert!(matches!(error, StoreError::DamagedResult { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(job.as_str()) && !text.contains("/srv"), "{text}");
+    }
+    assert!(matches!(error(24), StoreError::Pictures(_)), "the file is as it was");
 }
 
 #[tokio::test]

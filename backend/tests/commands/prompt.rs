@@ -1,6 +1,7 @@
 //! What happens at the edges of a terminal: pipes that close, disks that are full, variables.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     os::unix::ffi::OsStrExt,
     path::Path,
@@ -98,6 +99,19 @@ fn what_is_no_number_is_told_in_words() {
         let said = error(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(words) && said.contains(arguments[1]), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_named() {
+    let no_text = OsStr::from_bytes(b"\xff");
+    for (command, name) in
+        [("serve", "VAR_DD_LISTEN"), ("info", "VAR_DD_DTYPE"), ("sample", "VAR_DD_DEVICE")]
+    {
+        let output = var_dd(&[command]).env(name, no_text).output().unwrap();
+        let said = error(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(name) && said.contains(r#""\xFF""#), "{name}: {said}");
     }
 }
 

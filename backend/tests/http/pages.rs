@@ -445,9 +445,12 @@ async fn a_public_address_with_a_path_works_whether_the_proxy_passes_the_path_on
         let (bare, prefixed) = (bare.bytes().await.unwrap(), prefixed.bytes().await.unwrap());
         assert!(is_page || bare == prefixed, "{path}");
     }
-    for path in ["/playground", "/play/nope", "/play/play/api/info"] {
+    for path in ["/playground", "/play/nope", "/play/play", "/play/play/api/info"] {
         assert_eq!(server.get(path).await.status(), 404, "{path}");
     }
+    let found = server.get("/play?class=2").await;
+    assert_eq!(found.url().as_str(), server.url("/play/?class=2"));
+    assert_eq!(found.status(), 200);
 }
 
 #[tokio::test]

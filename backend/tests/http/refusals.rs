@@ -59,6 +59,13 @@ async fn a_body_that_is_no_json_or_too_large_is_refused() {
     }
     let (status, error) = post("application/json", " ".repeat(1 << 20)).await;
     assert_eq!((status, error.code), (413, ErrorCode::TooLarge));
+    for (coding, expected) in [("gzip", 400), ("identity", 202)] {
+        let request = server.request(Method::POST, "/api/jobs").json(&wish());
+        let response = request.header(header::CONTENT_ENCODING, coding).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), expected, "{coding}");
+        let said = response.text().await.unwrap();
+        assert!(expected == 202 || said.contains("gzip"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -68,10 +68,13 @@ fn tuple(pickle: &mut Vec<u8>, integers: impl Iterator<Item = i64>) {
     pickle.push(b't');
 }
 
-/// Mean 0 and covariance 1 of four features, as `statistic.pth` has them.
-pub(crate) fn statistics() -> Vec<u8> {
-    let one = (0..16).map(|i| f32::from(i % 5 == 0)).collect();
-    checkpoint_of(&[("m".into(), vec![4], vec![0.0; 4]), ("s".into(), vec![4, 4], one)])
+/// Mean 0 and covariance 1 of that many features, as `statistic.pth` has them.
+pub(crate) fn statistics(features: i64) -> Vec<u8> {
+    let one = (0..features * features).map(|i| f32::from(i % (features + 1) == 0)).collect();
+    checkpoint_of(&[
+        ("m".into(), vec![features], vec![0.0; features as usize]),
+        ("s".into(), vec![features, features], one),
+    ])
 }
 
 /// A dictionary of tensors of these names and shapes, whose numbers follow from them.

@@ -139,6 +139,7 @@ fn wrong_bytes_are_discarded_and_both_hashes_named() {
 #[test]
 fn what_cannot_be_fetched_is_named_with_the_way_to_do_it_by_hand() {
     let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("by-hand")).unwrap();
     let hub = StandIn::start(&[], Fault::None);
     for (endpoint, offline, part) in [
         (hub.address.as_str(), "0", "status 404: there is no such file"),
@@ -181,9 +182,30 @@ fn files_fetched_by_hand_are_looked_at_and_kept_where_the_other_commands_look() 
     let (_, said) = fail(&mut run("inception"));
     assert!(said.contains("should begin with 6726825d"), "{said}");
 
-    fs::write(by_hand.join("statistic.pth"), checkpoints::statistics()).unwrap();
+    // Sound files of something else.
+    let vae = by_hand.join("vae_ch160v4096z32.pth");
+    fs::write(&vae, checkpoints::student()).unwrap();
+    let (_, said) = fail(&mut run("vae"));
+    assert!(said.contains("holds no VAE: it holds a student"), "{said}");
+    fs::write(&vae, checkpoints::vae()).unwrap();
+    assert_eq!(succeed(&mut run("vae")).trim(), "by-hand/vae_ch160v4096z32.pth");
+    fs::write(by_hand.join("statistic.pth"), checkpoints::statistics(4)).unwrap();
+    let (_, said) = fail(&mut run("statistics"));
+    assert!(said.contains("statistics of 4 features") && said.contains("2048"), "{said}");
+    // What is no file is not passed over, nor what is no directory.
+    fs::remove_file(&vae).unwrap();
+    std::os::unix::fs::symlink("gone", &vae).unwrap();
+    let (_, said) = fail(&mut run("vae"));
+    assert!(said.contains("a link that leads to no file"), "{said}");
+    for files in ["nowhere", "by-hand/statistic.pth"] {
+        let (code, said) = fail(&mut download(home.path(), nobody, &["vae", "--files", files]));
+        assert!(code == 2 && said.contains(&format!("--files is {files}, which is no")), "{said}");
+    }
+
+    let statistics = checkpoints::statistics(2048);
+    fs::write(by_hand.join("statistic.pth"), &statistics).unwrap();
     let kept = succeed(run("statistics").env("XDG_CACHE_HOME", home.path().join("cache")));
-    assert_eq!(fs::read(kept.trim()).unwrap(), checkpoints::statistics());
+    assert!(fs::read(kept.trim()).unwrap() == statistics);
     // Evaluating finds them there, and misses the weights alone.
     let mut evaluate = var_dd(&["evaluate", "--sample-num", "2"]);
     evaluate.current_dir(home.path()).env("XDG_CACHE_HOME", home.path().join("cache"));
@@ -228,6 +250,10 @@ fn two_downloads_of_one_model_at_once_both_end_well() {
         ],
         Fault::None,
     );
+    // Of calls that were killed.
+    for left in [".d16.123", ".var-dd-convert-.d16.123"] {
+        fs::create_dir_all(home.path().join("models").join(left).join("half")).unwrap();
+    }
     let running: Vec<_> =
         (0..3).map(|_| download(home.path(), &hub.address, &["d16"]).spawn().unwrap()).collect();
     for mut child in running {
@@ -254,6 +280,39 @@ fn what_the_cache_has_only_half_is_fetched_anew() {
     std::os::unix::fs::symlink("../../blobs/gone", path.trim()).unwrap();
     run();
     assert_eq!(fs::read(path.trim()).unwrap(), bytes);
+}
+
+#[test]
+fn what_the_cache_has_is_compared_with_its_hash_where_the_hub_is_out_of_reach_too() {
+    let home = tempfile::tempdir().unwrap();
+    let vae = checkpoints::vae();
+    let hub = StandIn::start(&[("FoundationVision/var/vae_ch160v4096z32.pth", &vae)], Fault::None);
+    let path = succeed(&mut download(home.path(), &hub.address, &["vae"]));
+    let blob = fs::canonicalize(path.trim()).unwrap();
+    let mut flipped = vae.clone();
+    flipped[vae.len() / 2] ^= 1;
+    let unreachable = "http://127.0.0.1:9";
+    for damaged in [flipped.as_slice(), &vae[..vae.len() / 2], b"<html>"] {
+        fs::write(&blob, damaged).unwrap();
+        for (endpoint, offline) in [(hub.address.as_str(), "1"), (unreachable, "0")] {
+            let mut command = download(home.path(), endpoint, &["vae"]);
+            let (code, said) = fail(command.env("HF_HUB_OFFLINE", offline));
+            assert!(code == 1 && said.contains("is damaged"), "{said}");
+            assert!(said.contains(&sha256(damaged)) && said.contains(&sha256(&vae)), "{said}");
+        }
+        assert_eq!(succeed(&mut download(home.path(), &hub.address, &["vae"])), path);
+        assert_eq!(fs::read(&blob).unwrap(), vae);
+    }
+    // A copy in the place of the link, which no hash names.
+    fs::remove_file(path.trim()).unwrap();
+    fs::write(path.trim(), "<html>").unwrap();
+    let (_, said) = fail(&mut download(home.path(), unreachable, &["vae"]));
+    assert!(said.contains("web page") && said.contains("cannot be used; fetch"), "{said}");
+    let torch = home.path().join("torch/hub/checkpoints");
+    fs::create_dir_all(&torch).unwrap();
+    fs::write(torch.join("pt_inception-2015-12-05-6726825d.pth"), "half").unwrap();
+    let (_, said) = fail(&mut download(home.path(), unreachable, &["inception", "--offline"]));
+    assert!(said.contains("is damaged") && said.contains("6726825d"), "{said}");
 }
 
 #[test]

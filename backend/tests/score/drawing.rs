@@ -1,6 +1,12 @@
 //! `var-dd sample` at scale.
 
-use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::Path, process::Command};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    ops::ControlFlow,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use image::RgbImage;
 use tch::Tensor;
@@ -103,6 +109,29 @@ fn an_archive_holds_the_pictures_of_the_folder_however_it_came_about() {
 }
 
 #[test]
+fn calls_for_one_archive_at_once_all_end_well_and_none_discards_another_s_pictures() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("x.npz");
+    let running: Vec<_> = (0..3)
+        .map(|_| archive(&path, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        .collect();
+    for mut child in running {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(count(home.path()), 2, "archive and parameters; no parts are left");
+    assert_eq!(pictures_of(&path).len(), PICTURES);
+
+    // Somebody at work, as far as the lock tells.
+    let parts = home.path().join("x.npz.parts");
+    fs::create_dir(&parts).unwrap();
+    let at_work = fs::File::open(&parts).unwrap();
+    at_work.lock_shared().unwrap();
+    let (code, said) = fail(&mut archive(&path, &["--class", "3", "--overwrite"]));
+    assert!(code == 2 && said.contains("another var-dd is drawing"), "{said}");
+    assert_eq!(pictures_of(&path).len(), PICTURES);
+}
+
+#[test]
 fn other_parameters_are_refused_by_name_and_nothing_is_touched() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("set");
@@ -197,6 +226,13 @@ fn a_place_that_cannot_be_written_ends_the_run_with_its_name() {
     fs::write(&file, "").unwrap();
     let (_, said) = fail(&mut sample(&file, &[]));
     assert!(said.contains("cannot make") && said.contains("file/images"), "{said}");
+    let full = home.path().join("full.npz");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let (_, said) = fail(&mut archive(&full, &[]));
+    assert!(said.contains("cannot write") && !said.contains("ZipWriter"), "{said}");
+    fs::write(home.path().join("x.npz.parts"), "").unwrap();
+    let (code, said) = fail(&mut archive(&home.path().join("x.npz"), &[]));
+    assert!(code == 2 && said.contains("x.npz.parts is no directory"), "{said}");
     let (code, said) = fail(&mut sample(home.path(), &["--shard", "4/4"]));
     assert!(code == 2 && said.contains("I/N"), "{said}");
 }

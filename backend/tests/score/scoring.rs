@@ -4,10 +4,13 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use var_dd_engine::evaluate::{
-    features::{FeatureNetwork, InceptionFeatures},
-    frechet::Statistics,
-    npz::write_tensors,
+use var_dd_engine::{
+    evaluate::{
+        features::{FeatureNetwork, InceptionFeatures},
+        frechet::Statistics,
+        npz::write_tensors,
+    },
+    tensor_file,
 };
 
 use crate::{
@@ -115,6 +118,14 @@ fn drawn_without_files_and_from_files_the_scores_are_the_same_also_after_kills()
     let off = relative(fid(&at("whole")), fid(&at("from-files")));
     assert!(off < 1e-6, "{off}");
 
+    // While another process is at work there.
+    fs::create_dir(at("killed")).unwrap();
+    let lock = fs::File::create(at("killed/.lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, said) = fail(&mut drawing(&at("killed")));
+    assert!(code == 2 && said.contains("another var-dd is scoring"), "{said}");
+    drop(lock);
+
     // Killed as soon as there is a checkpoint that it did not find when it began.
     let checkpoint = at("killed/checkpoint.safetensors");
     let mut kills = 0;
@@ -184,6 +195,10 @@ fn malformed_inputs_are_named_and_nothing_is_written() {
         write_tensors(fs::File::create(at(name)).unwrap(), &[("arr_0", &tensor)]).unwrap();
     };
     numbers("floats.npz", &[2, 2, 2, 3], 24);
+    let images = Tensor::zeros([2, 2, 2, 3], (Kind::Double, Device::Cpu));
+    write_tensors(fs::File::create(at("named.npz")).unwrap(), &[("images", &images)]).unwrap();
+    folder(&at("animated"), &good);
+    fs::write(at("animated/1.png"), animation(&good)).unwrap();
     fs::create_dir(at("empty")).unwrap();
     folder(&at("grey"), &good);
     image::GrayImage::new(24, 20).save(at("grey/1.png")).unwrap();
@@ -206,6 +221,8 @@ fn malformed_inputs_are_named_and_nothing_is_written() {
         ("truncated.npz", "good", &["truncated.npz", "no whole .npz"][..]),
         ("flipped.npz", "good", &["flipped.npz", "checksum"]),
         ("floats.npz", "good", &["floats.npz", "[2, 2, 2, 3]", "unsigned bytes"]),
+        ("named.npz", "good", &["named.npz has no array arr_0", "images", "numpy.savez"]),
+        ("animated", "good", &["animated/1.png is an animation"]),
         ("empty", "good", &["empty holds no pictures"]),
         ("grey", "good", &["grey/1.png", "grey with 8 bits"]),
         ("sizes", "good", &["sizes/2.png", "24×21", "24×20"]),
@@ -237,6 +254,145 @@ fn malformed_inputs_are_named_and_nothing_is_written() {
     assert!(!at("scores").exists());
 }
 
+/// An animated PNG.
+fn animation(pictures: &[image::RgbImage]) -> Vec<u8> {
+    let (width, height) = pictures[0].dimensions();
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_animated(pictures.len() as u32, 0).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    pictures.iter().for_each(|picture| writer.write_image_data(picture).unwrap());
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn scores_of_given_pictures_and_of_drawn_ones_are_never_taken_for_each_other() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    folder(&at("real"), &pictures(3, 40));
+    folder(&at("given"), &pictures(3, 0));
+    let drawing = |count: &str| {
+        let mut command = evaluate(&at("scores"), &at("real"));
+        command.arg("--model").arg(demo_model()).args(["--sample-num", count, "--bs", "2"]);
+        command
+    };
+    let given = || {
+        let mut command = evaluate(&at("scores"), &at("real"));
+        command.arg(at("given"));
+        command
+    };
+    succeed(&mut drawing("2"));
+    let drawn = scores(&at("scores"));
+    let (code, said) = fail(&mut given());
+    assert!(code == 2 && said.contains("were drawn") && said.contains("--overwrite"), "{said}");
+    assert_eq!(scores(&at("scores")), drawn);
+    succeed(given().arg("--overwrite"));
+    assert_ne!(scores(&at("scores")), drawn);
+    let said = succeed(&mut drawing("2"));
+    assert!(!said.contains("scored already"), "{said}");
+    assert_eq!(scores(&at("scores")), drawn);
+
+    // What an interrupted drawing leaves has no scores of others beside it.
+    succeed(given().arg("--overwrite"));
+    let parameters = at("scores/parameters.json");
+    if kill_when(&mut drawing("18"), || parameters.exists()) {
+        assert!(!at("scores/scores.json").exists());
+    }
+}
+
+#[test]
+fn places_that_cannot_be_written_are_refused_first_and_no_score_is_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    folder(&at("real"), &pictures(3, 40));
+    folder(&at("drawn"), &pictures(3, 0));
+    fs::write(at("file"), "").unwrap();
+    for output in ["file", "file/scores"] {
+        let (code, said) = fail(evaluate(&at(output), &at("real")).arg(at("drawn")));
+        assert!(code == 1 && said.contains("file is no directory"), "{said}");
+    }
+    let reference = at("reference.npz");
+    fs::write(&reference, "statistics").unwrap();
+    let picture = fs::read(at("drawn/0.png")).unwrap();
+    for (place, words) in [
+        ("drawn/0.png", "holds anything but statistics"),
+        ("reference.npz", "the file that pictures are compared with"),
+    ] {
+        let mut saving = evaluate(&at("scores"), &reference);
+        let (code, said) = fail(saving.arg(at("drawn")).arg("--save-statistics").arg(at(place)));
+        assert!(code == 2 && said.contains(words), "{said}");
+    }
+    assert_eq!(fs::read(at("drawn/0.png")).unwrap(), picture);
+    assert!(!at("scores").exists());
+
+    // What shows only in the end: the scores have been told by then, and nothing is half there.
+    let failed = |command: &mut Command| {
+        let output = command.arg(at("drawn")).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(!output.status.success() && told.contains("FID"), "{told}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    fs::create_dir_all(at("blocked/scores.json")).unwrap();
+    let said = failed(&mut evaluate(&at("blocked"), &at("real")));
+    assert!(said.contains("cannot write the scores to") && said.contains("blocked"), "{said}");
+    assert_eq!(count(&at("blocked")), 1);
+    let full = ["--save-statistics", "/dev/full"];
+    let said = failed(evaluate(&at("scores"), &at("real")).args(full));
+    assert!(said.contains("cannot write /dev/full") && !said.contains("ZipWriter"), "{said}");
+}
+
+/// A judge of two classes; the weights of its classifier are all the same.
+fn judge(directory: &Path, name: &str, side: i64, weight: f64) {
+    let config = serde_json::json!({ "classes": ["a", "b"], "side": side, "channels": [8] });
+    fs::create_dir_all(directory).unwrap();
+    fs::write(directory.join("judge.json"), config.to_string()).unwrap();
+    let full = |shape: &[i64], value: f64| Tensor::full(shape, value, (Kind::Float, Device::Cpu));
+    let tensors = [
+        ("levels.0.conv.weight", full(&[8, 3, 3, 3], 0.1)),
+        ("levels.0.conv.bias", full(&[8], 0.0)),
+        ("levels.0.norm.weight", full(&[8], 1.0)),
+        ("levels.0.norm.bias", full(&[8], 9.0)),
+        ("classifier.weight", full(&[2, 8], weight)),
+        ("classifier.bias", full(&[2], 0.0)),
+    ];
+    let tensors = tensors.map(|(name, tensor)| (name.to_owned(), tensor));
+    tensor_file::write(&directory.join(name), &tensors).unwrap();
+}
+
+#[test]
+fn a_judge_that_cannot_judge_the_pictures_is_refused_with_the_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    let square = |shift: u8| {
+        image::RgbImage::from_fn(16, 16, |x, y| {
+            image::Rgb([x as u8 * 9 + shift, y as u8 * 7, (x * y) as u8])
+        })
+    };
+    folder(&at("drawn"), &[0, 20, 40].map(square));
+    judge(&at("judge"), "judge.safetensors", 16, 0.1);
+    judge(&at("judge"), "overflows.safetensors", 16, 3e38);
+    fs::write(at("judge/other.safetensors"), "<html>").unwrap();
+    judge(&at("small"), "judge.safetensors", 8, 0.1);
+    let scoring = |weights: &str| {
+        let mut command = var_dd(&["evaluate", "--device", "cpu", "--features", "judge"]);
+        command.arg("--weights").arg(at(weights)).arg("--reference").arg(at("drawn"));
+        command.arg(at("drawn")).arg("--output").arg(at("scores"));
+        command
+    };
+    for (weights, words) in [
+        ("judge/overflows.safetensors", "class probabilities are no numbers"),
+        ("judge/other.safetensors", "judge/other.safetensors"),
+        ("small/judge.safetensors", "drawn/0.png is 16×16, and the judge network takes"),
+    ] {
+        let (code, said) = fail(&mut scoring(weights));
+        assert!(code == 1 && said.contains(words), "{weights}: {said}");
+        assert!(!at("scores").exists());
+    }
+    succeed(&mut scoring("judge/judge.safetensors"));
+}
+
 /// Scores pictures, which may fail; code and what was said on the error stream.
 fn score(home: &Path, arguments: &[&str]) -> (i32, String) {
     let mut command = evaluate(&home.join("scores"), &home.join("real"));
@@ -257,8 +413,8 @@ fn a_jpeg_that_ends_too_early_is_refused_by_name_as_other_formats_are() {
         let victim = drawn.join(format!("1.{ending}"));
         let bytes = fs::read(&victim).unwrap();
         for length in [bytes.len() / 2, bytes.len() * 9 / 10, bytes.len() - 1] {
-            // A PNG without its last byte, and a WebP, say all there is to say of the picture.
-            if ending != "jpg" && length == bytes.len() - 1 {
+            // A PNG without its last byte says all there is to say of the picture.
+            if ending == "png" && length == bytes.len() - 1 {
                 continue;
             }
             fs::write(&victim, &bytes[..length]).unwrap();

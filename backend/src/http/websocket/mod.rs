@@ -1,12 +1,19 @@
 //! WebSockets (RFC 6455) over the request and response bodies of an upgraded connection.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix_http::ws::{OpCode, hash_key};
 use actix_web::{
     HttpRequest, HttpResponse,
     error::PayloadError,
-    http::{Method, StatusCode, Version, header},
+    http::{
+        Method, StatusCode, Version,
+        header::{self, HeaderMap, HeaderValue},
+    },
     web,
 };
 use bytes::Bytes;
@@ -18,7 +25,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use var_dd_protocol::ErrorCode;
 
-use super::error::ApiError;
+use super::error::{ApiError, shortened};
 
 pub(super) mod frame;
 
@@ -44,7 +51,7 @@ fn handshake(request: &HttpRequest) -> Result<String, ApiError> {
     let lists = |name, wanted: &str| {
         headers
             .get_all(name)
-            .filter_map(|value: &header::HeaderValue| value.to_str().ok())
+            .filter_map(|value: &HeaderValue| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .any(|item| item.trim().eq_ignore_ascii_case(wanted))
     };
@@ -52,16 +59,23 @@ fn handshake(request: &HttpRequest) -> Result<String, ApiError> {
         return wrong("the method must be GET");
     }
     if request.version() < Version::HTTP_11 {
-        return wrong("they need HTTP/1.1 or newer");
+        return wrong(
+            "they need HTTP/1.1 or newer; a proxy before this server must speak it (nginx: \
+             `proxy_http_version 1.1;`)",
+        );
     }
     if !lists(header::UPGRADE, "websocket") {
         return wrong(
             "the header `Upgrade: websocket` is missing; a proxy before this server must pass \
-             Upgrade and Connection on",
+             Upgrade and Connection on (nginx: `proxy_set_header Upgrade $http_upgrade;` and \
+             `proxy_set_header Connection \"upgrade\";`)",
         );
     }
     if !lists(header::CONNECTION, "upgrade") {
-        return wrong("the header `Connection: Upgrade` is missing");
+        return wrong(
+            "the header `Connection: Upgrade` is missing; a proxy before this server must pass it \
+             on (nginx: `proxy_set_header Connection \"upgrade\";`)",
+        );
     }
     let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION);
     if versions.next().is_none_or(|version| version != VERSION) || versions.next().is_some() {
@@ -73,7 +87,38 @@ fn handshake(request: &HttpRequest) -> Result<String, ApiError> {
             Ok(String::from_utf8_lossy(&hash_key(key.as_bytes())).into_owned())
         }
         (Some(_), None) => wrong("Sec-WebSocket-Key must be 16 bytes in base64"),
-        _ => wrong("there must be one Sec-WebSocket-Key"),
+        _ => wrong(
+            "there must be one Sec-WebSocket-Key; a proxy before this server must pass the headers \
+             Sec-WebSocket-* on",
+        ),
+    }
+}
+
+/// WebSockets that did not open: each reason is told of in the log once, since it is mostly a proxy
+/// that leaves something out, and only the browser hears of it.
+#[derive(Debug, Default)]
+pub(super) struct FailedHandshakes(Mutex<BTreeSet<String>>);
+
+impl FailedHandshakes {
+    /// Tells why a handshake failed unless one has failed for that before.
+    pub(super) fn tell(&self, headers: &HeaderMap, why: &ApiError) {
+        if !self.is_new(why) {
+            return;
+        }
+        let shown = |name| match headers.get(name) {
+            Some(value) => shortened(&String::from_utf8_lossy(HeaderValue::as_bytes(value))),
+            None => "(none)".to_owned(),
+        };
+        tracing::warn!(
+            host = ?shown(header::HOST),
+            origin = ?shown(header::ORIGIN),
+            "a WebSocket did not open: {why}. This is said once"
+        );
+    }
+
+    /// Whether it is the first one to fail for this. Reasons are as few as `handshake` has.
+    fn is_new(&self, why: &ApiError) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(why.to_string())
     }
 }
 
@@ -195,5 +240,47 @@ impl Receiver {
         let gone = async { while let Some(Ok(_)) = self.payload.next().await {} };
         // Who goes on sending is cut off in the middle.
         let _ = tokio::time::timeout(time, gone).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    const HEADERS: [(&str, &str); 4] = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    /// The handshake without a header, as a proxy passes it on.
+    fn without(left_out: &str, version: Version) -> Result<String, ApiError> {
+        let headers = HEADERS.into_iter().filter(|(name, _)| *name != left_out);
+        let request = headers.fold(TestRequest::get().version(version), |request, header| {
+            request.insert_header(header)
+        });
+        handshake(&request.to_http_request())
+    }
+
+    #[test]
+    fn each_thing_that_a_proxy_leaves_out_is_named_once() {
+        assert!(without("", Version::HTTP_11).is_ok());
+        let failed = FailedHandshakes::default();
+        for (left_out, version, named) in [
+            ("", Version::HTTP_10, "proxy_http_version 1.1;"),
+            ("Upgrade", Version::HTTP_11, "proxy_set_header Upgrade $http_upgrade;"),
+            ("Connection", Version::HTTP_11, "proxy_set_header Connection"),
+            ("Sec-WebSocket-Version", Version::HTTP_11, "Sec-WebSocket-Version"),
+            ("Sec-WebSocket-Key", Version::HTTP_11, "Sec-WebSocket-*"),
+        ] {
+            let error = without(left_out, version).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(named) && text.contains("proxy"), "{text}");
+            assert!(failed.is_new(&error), "{text}");
+            assert!(!failed.is_new(&error), "{text}");
+        }
     }
 }
