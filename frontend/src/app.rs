@@ -73,6 +73,7 @@ fn Frame() -> Html {
             <Header on_keys={show_keys.reform(|()| true)} />
             <Notices />
             <Switch<Route> render={draw} />
+            { foot() }
             { explanations() }
             if *keys {
                 <KeysDialog on_close={show_keys.reform(|()| false)} />
@@ -109,6 +110,17 @@ fn draw(route: Route) -> Html {
         Route::Grid => fetched(Part::Grid),
         Route::Result { id } => html! { <ResultPage key={id.clone()} id={id.clone()} /> },
         Route::NotFound => html! { <Missing words="There is nothing at this address" /> },
+    }
+}
+
+/// Where to read on, below every place.
+fn foot() -> Html {
+    html! {
+        <footer class="foot">
+            <Link<Route> to={Route::Learn}>{ "How it works" }</Link<Route>>
+            <a href={api::path("method.html")}>{ "The method and its papers" }</a>
+            <span>{ "Open source: MIT or Apache 2.0" }</span>
+        </footer>
     }
 }
 

@@ -78,6 +78,7 @@
 //! | `lesson`, `lesson-<n>`, `lesson-back`, `lesson-on` | the lesson one is at, and the way to the others | `data-lesson` |
 //! | `lesson-figure`, `lesson-slider` | its figure | `data-at`: place of the slider; `data-followed`: whether its picture is of this place |
 //! | `lesson-picture`, `lesson-map`, `lesson-flow`, `lesson-measured`, `lesson-formulae` | in it | |
+//! | `tool-waits` | words of a tool that has no picture yet | |
 //! | `history-count` | how many results were found | `data-found` |
 //! | `history-item`, `history-choice`, `history-item-star` | one of them | `data-job` |
 //! | `history-text`, `history-plan`, `history-model`, `history-from`, `history-to`, `history-starred` | what is looked for | |

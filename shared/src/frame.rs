@@ -19,10 +19,10 @@ const MAX_HEADER: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MediaType {
-    /// Lossless; the last frame of every picture.
+    /// Lossless; the last frame of every picture, but for previews.
     #[serde(rename = "image/png")]
     Png,
-    /// Lossy and small.
+    /// Lossy and small: every other frame, and the one of a preview.
     #[serde(rename = "image/jpeg")]
     Jpeg,
     /// Lossless or lossy, small.

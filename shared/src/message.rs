@@ -78,7 +78,7 @@ pub enum ServerMessage {
         tag: u32,
         /// Name of the job, and of its result at `/r/{id}`.
         job: JobId,
-        /// The owner's secret, told only here.
+        /// The owner's secret, told only here and again under the same key.
         owner_token: OwnerToken,
         /// The request as accepted: model and seed filled in.
         request: GenerateRequest,

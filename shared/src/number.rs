@@ -1,15 +1,17 @@
 //! Numbers as people write them.
 
-/// The finite number that a text means: digits with a point or a comma before the decimals, a sign,
-/// an exponent; leading zeros, `.5` and `5.` too. Nothing if it is none.
+use crate::seed::ascii_digit;
+
+/// The finite number that a text means: digits of any script with a point or a comma before the
+/// decimals, a sign, an exponent; leading zeros, `.5` and `5.` too. Nothing if it is none.
 ///
 /// Read by the reader of JSON, which is on the page anyway: another one brings ten kilobytes of
 /// tables with it.
 pub fn number_of(text: &str) -> Option<f64> {
-    let typed = text.trim();
+    let typed: String = text.trim().chars().map(|c| ascii_digit(c).unwrap_or(c)).collect();
     let (sign, unsigned) = match typed.strip_prefix('-') {
         Some(unsigned) => ("-", unsigned),
-        None => ("", typed.strip_prefix('+').unwrap_or(typed)),
+        None => ("", typed.strip_prefix('+').unwrap_or(&typed)),
     };
     let unsigned = match (unsigned.matches(',').count(), unsigned.contains('.')) {
         (1, false) => unsigned.replace(',', "."),
@@ -63,13 +65,15 @@ mod tests {
         }
         assert_eq!(number_of("2,5"), Some(2.5));
         assert_eq!(number_of("-,5"), Some(-0.5));
+        assert_eq!(number_of("２,５"), Some(2.5));
+        assert_eq!(number_of("٣"), Some(3.0));
     }
 
     #[test]
     fn what_is_no_finite_number_is_none() {
         for text in [
             "", " ", ".", "-", "+", "e5", ".e5", "1e", "nan", "inf", "infinity", "1e999", "0x10",
-            "1.2.3", "1,2,3", "1,000.5", "1 000", "--1", "+-1", "1-", "½", "٣", "1e5e5", "5..",
+            "1.2.3", "1,2,3", "1,000.5", "1 000", "--1", "+-1", "1-", "½", "1e5e5", "5..",
         ] {
             assert_eq!(number_of(text), None, "{text}");
         }

@@ -2,6 +2,9 @@
 
 use crate::{MAX_SEED, number_of};
 
+/// [`MAX_SEED`] as people read it.
+const LARGEST: &str = "9 007 199 254 740 991 (2^53 - 1)";
+
 /// The seed that a text means, as people write it: digits of any script, spaces between groups of
 /// them, `1e6`, `5.0`.
 ///
@@ -14,7 +17,7 @@ pub fn seed_of(text: &str) -> Result<u64, String> {
         .filter(|c| !c.is_whitespace() && *c != '_')
         .map(|c| ascii_digit(c).unwrap_or(c))
         .collect();
-    let too_large = || format!("{typed} is too large for a seed; the largest is {MAX_SEED}");
+    let too_large = || format!("{typed} is too large for a seed; the largest is {LARGEST}");
     // Decimals that are all zeros say nothing, and large numbers keep their last digit without.
     let whole = match plain.split_once('.') {
         Some((whole, zeros)) if zeros.bytes().all(|b| b == b'0') => whole,
@@ -35,7 +38,7 @@ pub fn seed_of(text: &str) -> Result<u64, String> {
 
 /// The digit that a decimal digit of another script stands for: Arabic, Persian, Devanagari,
 /// Bengali, Thai, full-width.
-fn ascii_digit(c: char) -> Option<char> {
+pub(crate) fn ascii_digit(c: char) -> Option<char> {
     const ZEROS: [u32; 6] = [0x0660, 0x06f0, 0x0966, 0x09e6, 0x0e50, 0xff10];
     let value = ZEROS.iter().find_map(|zero| (c as u32).checked_sub(*zero).filter(|d| *d < 10))?;
     char::from_digit(value, 10)
@@ -62,6 +65,7 @@ mod tests {
             ("٣", 3),
             ("４２", 42),
             ("9007199254740991", MAX_SEED),
+            ("9 007 199 254 740 991", MAX_SEED),
         ] {
             assert_eq!(seed_of(text), Ok(expected), "{text}");
         }

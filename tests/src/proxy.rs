@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional, sink},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -19,6 +19,8 @@ pub struct Head {
     pub line: String,
     /// Names and values, in order.
     pub headers: Vec<(String, String)>,
+    /// Whether the server gets the request and the client no answer.
+    pub loses_answer: bool,
 }
 
 impl Head {
@@ -27,7 +29,7 @@ impl Head {
         let line = lines.next().unwrap_or_default().to_owned();
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
-        Self { line, headers: headers.collect() }
+        Self { line, headers: headers.collect(), loses_answer: false }
     }
 
     fn text(&self) -> String {
@@ -131,10 +133,21 @@ async fn pass_on(
         }
     };
     let head = edit(Head::of(&String::from_utf8_lossy(&read[..end])));
+    let loses_answer = head.loses_answer;
     // One request a connection, so that no other head has to be found in what follows.
     let head = if head.has("upgrade") { head } else { head.with("Connection", "close") };
     server.write_all(head.text().as_bytes()).await?;
     server.write_all(&read[end + 4..]).await?;
+    if loses_answer {
+        let (mut rest, _) = client.split();
+        let (mut answer, mut to_server) = server.split();
+        let mut nowhere = sink();
+        tokio::select! {
+            lost = copy(&mut answer, &mut nowhere) => drop(lost?),
+            passed = copy(&mut rest, &mut to_server) => drop(passed?),
+        }
+        return Ok(());
+    }
     tokio::select! {
         passed = copy_bidirectional(&mut client, &mut server) => drop(passed?),
         _ = silence.changed() => std::future::pending().await,

@@ -174,8 +174,10 @@ impl Line {
         let mut to_send = vec![self.conversation.connected()];
         loop {
             for message in std::mem::take(&mut to_send) {
-                if *greeted && has_answer(&message) {
-                    pulse.asked(now_ms());
+                match message {
+                    ClientMessage::Ping if *greeted => pulse.pinged(now_ms()),
+                    ClientMessage::Generate { .. } if *greeted => pulse.asked(now_ms()),
+                    _ => {}
                 }
                 let Ok(text) = serde_json::to_string(&message) else { continue };
                 let mut sent = sink.send(Message::Text(text)).fuse();
@@ -202,6 +204,9 @@ impl Line {
                         Some(Ok(Message::Text(text))) => {
                             let Ok(message) = serde_json::from_str::<ServerMessage>(&text) else { continue };
                             to_send = self.conversation.hear(&message);
+                            if !self.conversation.is_asking() {
+                                pulse.answered();
+                            }
                             *greeted |= matches!(message, ServerMessage::Hello { .. });
                             if let Some(ending) = self.hear(message) {
                                 return ending;
@@ -281,14 +286,17 @@ impl Line {
     /// Asks over plain HTTP what is otherwise said on the WebSocket.
     async fn ask(&mut self, message: ClientMessage) {
         match message {
-            ClientMessage::Generate { tag, request } => match super::submit(&request).await {
-                Ok(super::Submitted { job, owner_token, request }) => {
-                    self.keep.emit((job.clone(), owner_token));
-                    self.conversation.follow(job.clone());
-                    self.dispatch.emit(Action::Accepted { tag, job, request });
+            ClientMessage::Generate { tag, request } => {
+                let key = self.conversation.key_of(tag);
+                match super::submit(&request, key.as_deref()).await {
+                    Ok(super::Submitted { job, owner_token, request }) => {
+                        self.keep.emit((job.clone(), owner_token));
+                        self.conversation.follow(job.clone());
+                        self.dispatch.emit(Action::Accepted { tag, job, request });
+                    }
+                    Err(error) => self.reject(tag, error),
                 }
-                Err(error) => self.reject(tag, error),
-            },
+            }
             ClientMessage::Cancel { job, owner_token } => {
                 if let Err(error) = super::cancel(&job, &owner_token).await {
                     self.dispatch.emit(Action::Notice(Some(error.message)));
@@ -361,11 +369,6 @@ impl Line {
             self.dispatch.emit(Action::Frame { job, seq, header, picture, now_ms: now_ms() });
         }
     }
-}
-
-/// Whether the server answers to a message, whatever becomes of it.
-fn has_answer(message: &ClientMessage) -> bool {
-    matches!(message, ClientMessage::Ping | ClientMessage::Generate { .. })
 }
 
 /// Puts an encoded picture into the memory of the browser.

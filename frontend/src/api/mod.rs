@@ -4,6 +4,7 @@
 mod line;
 
 use gloo_net::http::{Request, RequestBuilder, Response};
+use gloo_timers::future::TimeoutFuture;
 use serde::{Deserialize, de::DeserializeOwned};
 use var_dd_protocol::{
     ENLARGED_SIDE, ENLARGED_TIMES, ErrorBody, ErrorCode, GenerateRequest, JobId, JobView,
@@ -19,6 +20,9 @@ const RECENT: usize = 12;
 
 /// Longest wait for an answer over HTTP.
 const ANSWER_MS: u32 = 15_000;
+
+/// What lies between a request for a job that nobody answered and the next.
+const ASK_AGAIN_MS: u32 = 1_000;
 
 /// Longest wait while a file goes to the server, as from a phone.
 const UPLOAD_MS: u32 = 60_000;
@@ -129,9 +133,11 @@ pub(crate) fn download_path(
     format!("{}?download=1{parameters}{}", picture_path(job, picture), size.query())
 }
 
-/// Where a result is had as one file: `kind` as the server names it.
+/// Where a result is had as one file: `kind` as the server names it. An animation shows every scale
+/// as long as the others: a fast machine draws them sooner than an eye follows.
 pub(crate) fn export_path(job: &JobId, kind: &str, picture: usize, size: FileSize) -> String {
-    path(&format!("api/results/{job}/export?as={kind}&picture={picture}{}", size.query()))
+    let size = size.query();
+    path(&format!("api/results/{job}/export?as={kind}&pace=even&picture={picture}{size}"))
 }
 
 /// Where the QR code of a result's link is.
@@ -182,14 +188,25 @@ struct Submitted {
     request: GenerateRequest,
 }
 
-/// Asks for a job.
+/// Asks for a job; once more where no answer comes and a key makes sure that it stays one job.
 ///
 /// # Errors
 /// What the server says, or that it does not answer.
-async fn submit(request: &GenerateRequest) -> Result<Submitted, ErrorBody> {
-    let post = Request::post(&path("api/jobs")).abort_signal(patience().as_ref());
-    let post = post.json(request).map_err(|error| unreadable(&error))?;
-    read(checked(post.send().await).await?).await
+async fn submit(request: &GenerateRequest, key: Option<&str>) -> Result<Submitted, ErrorBody> {
+    let post = || {
+        let post = Request::post(&path("api/jobs")).abort_signal(patience().as_ref());
+        let post = match key {
+            Some(key) => post.header("Idempotency-Key", key),
+            None => post,
+        };
+        post.json(request).map_err(|error| unreadable(&error))
+    };
+    let mut answer = post()?.send().await;
+    if answer.is_err() && key.is_some() {
+        TimeoutFuture::new(ASK_AGAIN_MS).await;
+        answer = post()?.send().await;
+    }
+    read(checked(answer).await?).await
 }
 
 /// The bytes of a finished picture.

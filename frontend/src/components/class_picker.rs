@@ -60,14 +60,14 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
             wanted
         }));
     }
+    let active_at_first = props.chosen.min(SHOWN - 1);
     let open = {
         let (typed, active, missed) = (typed.clone(), active.clone(), missed.setter());
-        let chosen = props.chosen;
         Callback::from(move |()| {
             missed.set(None);
             typed.set(Some(String::new()));
             // Without anything typed all are listed in order.
-            active.set(chosen.min(SHOWN - 1));
+            active.set(active_at_first);
         })
     };
     let close = {
@@ -109,6 +109,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
         })
     };
     let is_open = typed.is_some();
+    let is_untouched =
+        *active == active_at_first && typed.as_ref().is_some_and(|typed| typed.is_empty());
     let on_random = {
         let (on_choose, count) = (props.on_choose.clone(), props.model.classes.len());
         let chosen = props.chosen;
@@ -133,6 +135,8 @@ pub(crate) fn ClassPicker(props: &ClassPickerProps) -> Html {
                 "ArrowUp" if is_open => active.set(if *active == 0 { last } else { *active - 1 }),
                 "Home" if is_open => active.set(0),
                 "End" if is_open => active.set(last),
+                // Nothing was typed or gone to: the class stays, also one that is not listed.
+                "Enter" if is_untouched => close.emit(()),
                 "Enter" if is_open => {
                     if let Some(&class) = found.get(*active) {
                         choose.emit(class);

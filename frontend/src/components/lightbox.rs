@@ -8,7 +8,7 @@ use yew::prelude::*;
 
 use super::{Layers, Sign, share::use_share, sign};
 use crate::{
-    hooks::Playing,
+    hooks::{Playing, letters_are_keys, sign_of},
     state::{job::Job, words},
 };
 
@@ -109,10 +109,11 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
             if event.ctrl_key() || event.alt_key() || event.meta_key() {
                 return;
             }
-            match event.key().as_str() {
+            match sign_of(&event).as_str() {
+                "+" | "=" | "-" | "p" if !letters_are_keys() => return,
                 "+" | "=" => step_zoom.emit(1),
                 "-" => step_zoom.emit(-1),
-                "p" | "P" => on_pixels.emit(!crisp),
+                "p" => on_pixels.emit(!crisp),
                 _ if has_own_arrows(&event) => return,
                 "ArrowLeft" => step_scale.emit(-1),
                 "ArrowRight" => step_scale.emit(1),
@@ -120,6 +121,7 @@ pub(crate) fn Lightbox(props: &LightboxProps) -> Html {
                 "ArrowDown" | "PageDown" => step_picture.emit(1),
                 "Home" => step_scale.emit(isize::MIN / 2),
                 "End" => step_scale.emit(isize::MAX / 2),
+                " " if event.repeat() => {}
                 " " if !is_button(&event) => playing.toggle(),
                 _ => return,
             }

@@ -4,10 +4,13 @@ use var_dd_protocol::pad::STEPS;
 use web_sys::Element;
 use yew::prelude::*;
 
-use crate::state::{
-    job::Picture,
-    pad::Pad,
-    walk::{MAP_SIDE, MARGIN, map_order},
+use crate::{
+    hooks::{letters_are_keys, sign_of},
+    state::{
+        job::Picture,
+        pad::Pad,
+        walk::{MAP_SIDE, MARGIN, map_order},
+    },
 };
 
 /// A step of an arrow key, alone and with Shift.
@@ -83,14 +86,15 @@ pub(crate) fn PadView(props: &PadViewProps) -> Html {
                 return;
             }
             let step = if event.shift_key() { FINE_STEP } else { STEP };
-            let action = match event.key().as_str() {
+            let action = match sign_of(&event).as_str() {
                 "ArrowLeft" => PadAction::Go(x - step, y),
                 "ArrowRight" => PadAction::Go(x + step, y),
                 "ArrowUp" => PadAction::Go(x, y - step),
                 "ArrowDown" => PadAction::Go(x, y + step),
                 "Home" => PadAction::Go(0, 0),
                 "End" => PadAction::Go(STEPS.into(), STEPS.into()),
-                "Enter" | "p" | "P" if !event.repeat() => PadAction::Pin,
+                "p" if !letters_are_keys() => return,
+                "Enter" | "p" if !event.repeat() => PadAction::Pin,
                 "Delete" | "Backspace" if !event.repeat() => PadAction::Unpin,
                 " " if !event.repeat() => PadAction::Play,
                 _ => return,

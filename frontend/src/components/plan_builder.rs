@@ -35,18 +35,10 @@ pub(crate) fn PlanBuilder(props: &PlanBuilderProps) -> Html {
     let why = use_state_eq(|| "");
     // Fields that make no plan (any more) leave the picture as it was.
     let last = use_mut_ref(|| None::<(Plan, PlanShape)>);
-    let plan = custom.plan(scales).ok();
     let (plan, shape) = {
         let mut last = last.borrow_mut();
-        if let Some(plan) = plan {
-            let shape = PlanShape::of(&plan, scales);
-            *last = Some((plan, shape));
-        }
-        last.clone().unwrap_or_else(|| {
-            let plan = Plan::FewStep { t_list: vec![0], loss_split_t: 0 };
-            let shape = PlanShape::of(&plan, scales);
-            (plan, shape)
-        })
+        let shown = PlanShape::shown(custom, scales, last.take());
+        last.insert(shown).clone()
     };
     let change = {
         let (why, custom, on_edit) = (why.clone(), custom.clone(), on_edit.clone());
@@ -153,7 +145,7 @@ pub(crate) fn PlanBuilder(props: &PlanBuilderProps) -> Html {
                 <summary data-testid="plan-numbers">{ "As numbers" }</summary>
                 { plan_editor(custom, model, problem.as_ref(), on_edit) }
             </details>
-            if let Some(problem) = problem {
+            if let Some(problem) = problem.as_ref().filter(|problem| problem.field.is_of_plan()) {
                 <p class="problem">{ format!("{}: {}", problem.field.name(), problem.message) }</p>
             }
         </div>

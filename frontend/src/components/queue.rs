@@ -4,7 +4,7 @@ use web_sys::HtmlDialogElement;
 use yew::prelude::*;
 
 use crate::{
-    hooks::use_backend,
+    hooks::{focus_main, use_backend},
     state::{queue, words},
 };
 
@@ -50,7 +50,13 @@ pub(crate) fn Queue() -> Html {
     };
     let onclose = {
         let is_open = is_open.setter();
-        Callback::from(move |_: Event| is_open.set(false))
+        Callback::from(move |_: Event| {
+            is_open.set(false);
+            // The button that opened it goes with the last job.
+            if count == 0 {
+                focus_main();
+            }
+        })
     };
     // By the dialog itself, which gives the focus back.
     let close = {

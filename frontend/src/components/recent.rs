@@ -6,7 +6,7 @@ use yew_router::prelude::*;
 
 use crate::{
     api,
-    hooks::{use_backend, use_controls, use_recent},
+    hooks::{use_another_look, use_backend, use_controls, use_recent},
     route::Route,
     state::{mine::Own, settings::Settings, words::counted},
 };
@@ -159,7 +159,9 @@ fn Thumbnail(props: &ThumbnailProps) -> Html {
     let store = use_backend().store;
     let is_usable = store.connection.is_usable();
     let is_gone = use_state_eq(|| false);
-    if *is_gone {
+    let was_usable = use_mut_ref(|| false);
+    use_another_look(&is_gone, is_usable);
+    if *is_gone && *was_usable.borrow() {
         // The server made room for newer ones.
         return Html::default();
     }
@@ -172,30 +174,40 @@ fn Thumbnail(props: &ThumbnailProps) -> Html {
         let (request, settings) = (props.request.clone(), controls.settings.clone());
         let (models, class_name) = (controls.models.clone(), props.class_name.clone());
         Callback::from(move |_: MouseEvent| {
-            let taken = (*settings).clone().of_request(&request, &models);
+            let (taken, left_out) = (*settings).clone().drawing_again(&request, &models);
             // A seed that is asked for again is meant.
             settings.set(Settings { seed_used: false, ..taken });
-            let words = format!("The controls now have the settings of this {class_name}.");
+            let mut words = format!("The controls now have the settings of this {class_name}.");
+            if !left_out.is_empty() {
+                words += &format!(" Not all could be taken: {}.", left_out.join("; "));
+            }
             store.dispatch(crate::state::store::Action::Notice(Some(words)));
         })
     };
     let onerror = {
         let is_gone = is_gone.setter();
-        // What cannot be had without a connection may be there all the same.
-        Callback::from(move |_: Event| is_gone.set(is_usable))
+        Callback::from(move |_: Event| {
+            was_usable.replace(is_usable);
+            is_gone.set(true);
+        })
     };
     html! {
         <div class="recent-entry">
             <Link<Route> {to} classes="recent-item">
                 <span class="thumbnail" data-testid="recent-item" data-job={props.id.to_string()}>
-                    <img
-                        src={props.picture.clone()}
-                        alt=""
-                        loading="lazy"
-                        width={side.clone()}
-                        height={side}
-                        {onerror}
-                    />
+                    // What cannot be had without a connection may be there all the same.
+                    if *is_gone {
+                        <span class="history-gone" />
+                    } else {
+                        <img
+                            src={props.picture.clone()}
+                            alt=""
+                            loading="lazy"
+                            width={side.clone()}
+                            height={side}
+                            {onerror}
+                        />
+                    }
                     if count > 1 { <span class="count">{ format!("×{count}") }</span> }
                 </span>
                 <span class="what">{ &props.class_name }</span>

@@ -86,7 +86,7 @@ pub(crate) fn Strip(props: &StripProps) -> Html {
             aria-valuemin="0"
             aria-valuemax={last.to_string()}
             aria-valuenow={playing.tile.unwrap_or(0).to_string()}
-            aria-valuetext={in_words(playing, props.job.as_deref())}
+            aria-valuetext={in_words(playing, props.job.as_deref(), whose)}
             aria-disabled={playing.tile.is_none().to_string()}
             data-testid="strip"
             {onclick}
@@ -98,7 +98,8 @@ pub(crate) fn Strip(props: &StripProps) -> Html {
     }
 }
 
-fn in_words(playing: &Playing, job: Option<&Job>) -> String {
+/// `whose` is the picture whose scales these are, if there are several.
+fn in_words(playing: &Playing, job: Option<&Job>, whose: Option<usize>) -> String {
     let timeline = &playing.timeline;
     let Some(at) = playing.tile else { return "nothing drawn yet".into() };
     let group = timeline.groups.iter().find(|group| group.tiles.contains(&at));
@@ -109,23 +110,25 @@ fn in_words(playing: &Playing, job: Option<&Job>) -> String {
         format!(", {} after drawing began", words::duration(job.drawn_after_ms(frame)))
     });
     let drawn = drawn.unwrap_or_default();
+    let picture = whose.map(|picture| format!(", picture {}", picture + 1)).unwrap_or_default();
     match who {
-        Some((who, which)) => format!("{size}, {who}, {which}{drawn}"),
-        None => format!("{size}{drawn}"),
+        Some((who, which)) => format!("{size}, {who}, {which}{picture}{drawn}"),
+        None => format!("{size}{picture}{drawn}"),
     }
 }
 
 /// `whose` is the picture whose scales these are, if there are several.
 fn draw_group(group: &Group, props: &StripProps, whose: Option<usize>) -> Html {
     let timeline = &props.playing.timeline;
-    let (who, which) = words::group(group, timeline);
+    let (who, mut which) = words::group(group, timeline);
     let class = classes!("pass", who, group.superseded.then_some("superseded"));
+    // Not in the note, which phones have no room for.
+    if let Some(picture) = whose.filter(|_| group.pass == 0) {
+        which.push_str(&format!(" · picture {}", picture + 1));
+    }
     let mut note = String::new();
     if group.superseded {
         note.push_str(" · redrawn by a later pass");
-    }
-    if let Some(picture) = whose.filter(|_| group.pass == 0) {
-        note.push_str(&format!(" · picture {}", picture + 1));
     }
     // Once, where the times begin.
     if group.pass == 0 {

@@ -164,10 +164,16 @@ pub(super) fn Fold(props: &FoldProps) -> Html {
     was_open.replace(is_there);
     let FoldProps { tool, job, picture } = props;
     let inside = FoldedProps { job: job.clone(), picture: *picture, is_open: *is_open };
+    let is_idle = *is_open && inside.finished().is_none();
     let name = tool.name();
     html! {
         <details class={classes!("desk", name)} data-testid={name} {ontoggle}>
             <summary data-testid={format!("{name}-open")}>{ tool.summary() }</summary>
+            if is_idle {
+                <p class="hint" data-testid="tool-waits">
+                    { "This needs a finished picture that was drawn here." }
+                </p>
+            }
             if is_there {
                 { tools.draw(|tools| match tool {
                     Tool::Desk => (tools.desk)(inside),

@@ -105,9 +105,10 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
         let backend = backend.clone();
         Callback::from(move |()| backend.cancel(&id))
     });
+    // Not while a new picture is waited for: it would open over what one does by then.
     let look_closer = {
         let is_closer = is_closer.setter();
-        Callback::from(move |()| is_closer.set(true))
+        Callback::from(move |()| is_closer.set(is_news))
     };
     {
         let (playing, cancel, forward, on_forward) =
@@ -118,7 +119,7 @@ pub(crate) fn Viewer(props: &ViewerProps) -> Html {
                 (Key::Back, _) => playing.step(-1),
                 (Key::On, _) => playing.step(1),
                 (Key::Play, _) => playing.toggle(),
-                (Key::LookCloser, _) if playing.tile.is_some() => look_closer.emit(()),
+                (Key::LookCloser, _) => look_closer.emit(()),
                 (Key::Cancel, Some(cancel)) => cancel.emit(()),
                 (Key::Cancel, None) if playing.is_focusing() => playing.skip(),
                 (Key::Cancel, None) if forward.is_some() => on_forward.emit(None),

@@ -2,7 +2,7 @@
 
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{HtmlDocument, HtmlTextAreaElement};
+use web_sys::{Element, HtmlDocument, HtmlTextAreaElement};
 
 /// Copies a text; false if the browser does not allow that.
 pub(crate) async fn copy_text(text: &str) -> bool {
@@ -24,7 +24,10 @@ fn copy_selection_of(text: &str) -> Option<bool> {
     field.set_value(text);
     field.set_read_only(true);
     field.set_class_name("unseen");
-    document.body()?.append_child(&field).ok()?;
+    // What an open dialog lies over can have no focus.
+    let dialog = document.query_selector("dialog[open]").ok().flatten();
+    let host = dialog.or_else(|| document.body().map(Element::from))?;
+    host.append_child(&field).ok()?;
     field.select();
     let copied = document.clone().dyn_into::<HtmlDocument>().ok()?.exec_command("copy");
     field.remove();

@@ -83,14 +83,17 @@ pub(crate) fn SessionProvider(props: &SessionProviderProps) -> Html {
     // Whatever place is shown when the server answers, the stage is kept.
     let store = use_backend().store;
     {
-        // A server that began anew may have other models, with fewer classes.
+        // A server that began anew may have other models, with other classes and plans.
         let settings = settings.clone();
+        let last = use_mut_ref(|| None);
         use_effect_with(store.info.clone(), move |info| {
-            let models = info.as_ref().map(|info| &info.models[..]).unwrap_or_default();
-            if let Some(model) = settings.model(models)
-                && settings.class >= model.classes.len()
-            {
-                settings.set((*settings).clone().for_model(model));
+            let Some(info) = info.clone() else { return };
+            let before = last.replace(Some(info.clone()));
+            let before = before.as_ref().unwrap_or(&info);
+            let Some(model) = settings.model(&info.models) else { return };
+            let fitting = (*settings).clone().for_other_model(model, &before.models);
+            if (fitting.class, fitting.plan) != (settings.class, settings.plan) {
+                settings.set(fitting);
             }
         });
     }

@@ -52,3 +52,14 @@ where
         }
     }
 }
+
+/// Looks again for what could not be had, once there is a connection.
+#[hook]
+pub(crate) fn use_another_look(is_gone: &UseStateHandle<bool>, is_usable: bool) {
+    let is_gone = is_gone.setter();
+    use_effect_with(is_usable, move |&is_usable| {
+        if is_usable {
+            is_gone.set(false);
+        }
+    });
+}

@@ -76,18 +76,9 @@ impl Key {
         target.is_none_or(|target| key.is_free_on(&target)).then_some(key)
     }
 
-    /// The key by the sign it makes; where the layout makes no Latin letter (Cyrillic, Greek), by
-    /// its place on the keyboard.
+    /// The key by the sign it makes.
     fn named(key: &str, code: &str) -> Option<Self> {
-        let is_foreign = key.chars().count() == 1 && !key.is_ascii();
-        let sign = match code.strip_prefix("Key").filter(|_| is_foreign) {
-            Some(letter) => letter.to_ascii_lowercase(),
-            // On a Russian layout the key that has both signs makes a full stop.
-            None if code == "Slash" && (is_foreign || key == ".") => "/".to_owned(),
-            None if key.len() == 1 => key.to_ascii_lowercase(),
-            None => key.to_owned(),
-        };
-        Some(match sign.as_str() {
+        Some(match sign(key, code).as_str() {
             "/" => Self::Search,
             "Enter" => Self::Generate,
             "r" => Self::NewSeed,
@@ -124,17 +115,44 @@ impl Key {
         }
         let editable = focus.dyn_ref::<HtmlElement>().is_some_and(HtmlElement::is_content_editable);
         let kind = focus.get_attribute("type").unwrap_or_default();
-        match focus.tag_name().as_str() {
-            "TEXTAREA" | "SELECT" => false,
-            "INPUT" if matches!(kind.as_str(), "radio" | "checkbox") => {
-                !matches!(self, Self::Play | Self::Back | Self::On)
-            }
+        !editable && self.is_free_in(&focus.tag_name(), &kind)
+    }
+
+    /// Whether elements of a tag, and fields of a type, have no use of their own for the key.
+    fn is_free_in(self, tag: &str, kind: &str) -> bool {
+        match (tag, kind) {
+            ("TEXTAREA" | "SELECT", _) => false,
+            ("INPUT", "radio" | "checkbox") => !matches!(self, Self::Play | Self::Back | Self::On),
+            // Enter chooses a file, and whoever moves a slider is not done with it.
+            ("INPUT", "file" | "range") => false,
             // Whoever has typed is ready to see it.
-            "INPUT" => self == Self::Generate,
-            "BUTTON" | "A" | "SUMMARY" | "OPTION" => !matches!(self, Self::Play | Self::Generate),
-            _ => !editable,
+            ("INPUT", _) => self == Self::Generate,
+            ("BUTTON" | "A" | "SUMMARY" | "OPTION", _) => {
+                !matches!(self, Self::Play | Self::Generate)
+            }
+            _ => true,
         }
     }
+}
+
+/// The sign that a key makes; where the layout makes no Latin letter (Cyrillic, Greek), that of its
+/// place on the keyboard.
+fn sign(key: &str, code: &str) -> String {
+    // Latin letters with marks and without dots are none of the plain ones.
+    let is_latin = |sign: char| sign < '\u{250}';
+    let is_foreign = key.chars().count() == 1 && !key.chars().all(is_latin);
+    match code.strip_prefix("Key").filter(|_| is_foreign) {
+        Some(letter) => letter.to_ascii_lowercase(),
+        // On a Russian layout the key that has both signs makes a full stop.
+        None if code == "Slash" && (is_foreign || key == ".") => "/".to_owned(),
+        None if key.len() == 1 => key.to_ascii_lowercase(),
+        None => key.to_owned(),
+    }
+}
+
+/// The sign of a key that was pressed, as shortcuts know it.
+pub(crate) fn sign_of(event: &KeyboardEvent) -> String {
+    sign(&event.key(), &event.code())
 }
 
 /// Whether a key belongs to a composition (Chinese, Japanese, Korean…), the one that ends it
@@ -209,9 +227,29 @@ mod tests {
             ("?", "Minus", Some(Key::List)),
             ("x", "KeyR", None),
             ("й", "KeyQ", None),
+            // A Turkish layout has a letter of its own there.
+            ("ı", "KeyR", None),
             ("F5", "F5", None),
         ] {
             assert_eq!(Key::named(key, code), expected, "{key} at {code}");
         }
+    }
+
+    #[test]
+    fn enter_draws_from_where_one_types_and_not_from_what_has_a_use_for_it() {
+        for (tag, kind, expected) in [
+            ("INPUT", "text", true),
+            ("INPUT", "", true),
+            ("INPUT", "radio", true),
+            ("DIV", "", true),
+            ("INPUT", "file", false),
+            ("INPUT", "range", false),
+            ("SELECT", "", false),
+            ("BUTTON", "button", false),
+        ] {
+            assert_eq!(Key::Generate.is_free_in(tag, kind), expected, "{tag} {kind}");
+        }
+        assert!(!Key::Back.is_free_in("INPUT", "range"), "the slider moves by it");
+        assert!(Key::Back.is_free_in("BUTTON", "button"));
     }
 }

@@ -109,8 +109,10 @@ pub(crate) fn owner_token(job: &JobId) -> Option<OwnerToken> {
     owned().into_iter().rev().find(|(own, _)| own == job).map(|(_, token)| token)
 }
 
+/// What can be read of them: one that cannot does not take the others with it.
 fn owned() -> Vec<(JobId, OwnerToken)> {
-    Area::Browser.read(OWNED).unwrap_or_default()
+    let all: Vec<serde_json::Value> = Area::Browser.read(OWNED).unwrap_or_default();
+    all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect()
 }
 
 /// Deletions that are not done yet: the job, its secret, and when it can no longer be taken back
@@ -196,6 +198,16 @@ pub(crate) fn kept_comparison(address: &str) -> Option<Kept> {
     Area::Tab.read::<KeptOnes>(COMPARISONS)?.of(address).cloned()
 }
 
+/// Remembers how a place was left, under a name of [`place_names`], for the way back to it.
+pub(crate) fn keep_place<T: Serialize>(name: &'static str, left: &T) {
+    Area::Tab.write(name, left);
+}
+
+/// How a place was left, as [`keep_place`] was given it.
+pub(crate) fn kept_place<T: DeserializeOwned>(name: &'static str) -> Option<T> {
+    Area::Tab.read(name)
+}
+
 /// The chosen colours, as [`keep_theme`] was given them.
 pub(super) fn theme() -> Option<String> {
     Area::Browser.read(THEME)
@@ -226,6 +238,14 @@ pub(crate) mod preference_names {
     pub(crate) const LEARNED: &str = "var-dd.learned";
     /// Whether single letters are keys of the page.
     pub(crate) const LETTERS: &str = "var-dd.letters";
+}
+
+/// Names of places that are found as they were left.
+pub(crate) mod place_names {
+    /// What was looked for and chosen in the history.
+    pub(crate) const HISTORY: &str = "var-dd.left.history";
+    /// The sides of a grid that is not drawn yet.
+    pub(crate) const GRID: &str = "var-dd.left.grid";
 }
 
 /// A random whole number below `end`. Chance enough for a seed, not for a secret.

@@ -29,16 +29,16 @@ pub(crate) use controls::{
     use_settings_of_address, use_settings_of_example, use_visited_controls,
 };
 pub(crate) use download::download;
-pub(crate) use fetched::{Fetching, use_fetched};
+pub(crate) use fetched::{Fetching, use_another_look, use_fetched};
 pub(crate) use files::{hand_over, take_handed_over, use_files};
 pub(crate) use focus::{
     focus_main, has_lost_focus, has_main_focus, open_place, use_closing_by_focus,
     use_focus_after_press,
 };
-pub(crate) use keys::{Key, is_composing, keep_letters, letters_are_keys, use_keys};
+pub(crate) use keys::{Key, is_composing, keep_letters, letters_are_keys, sign_of, use_keys};
 pub(crate) use memory::{
-    keep_comparison, keep_preference, kept_comparison, owner_token, preference, preference_names,
-    random_below,
+    keep_comparison, keep_place, keep_preference, kept_comparison, kept_place, owner_token,
+    place_names, preference, preference_names, random_below,
 };
 pub(crate) use player::{Playing, prefers_stillness, use_clock, use_player};
 pub(crate) use preview::use_preview;

@@ -36,8 +36,10 @@ struct Line {
     last: u64,
     /// The number of the newest picture.
     shown_number: u64,
-    /// Whether anything is wanted, on its way or not.
-    is_wanted: bool,
+    /// What is wanted, whatever came of it.
+    asked: Option<GenerateRequest>,
+    /// Whether the server can be asked.
+    is_usable: bool,
     /// The number of the newest wish that was said.
     said_number: u64,
     /// Wishes on their way over the WebSocket.
@@ -54,7 +56,8 @@ struct Line {
 const ON_THEIR_WAY: u32 = 2;
 
 /// The finished picture of what is wanted now, kept nowhere. Of what is wanted while others are on
-/// their way only the newest leaves the page.
+/// their way only the newest leaves the page. What is wanted while there is no connection, or was
+/// refused for lack of one, is asked for once there is.
 #[hook]
 pub(crate) fn use_preview(wanted: Option<GenerateRequest>) -> Preview {
     let backend = use_backend();
@@ -62,11 +65,16 @@ pub(crate) fn use_preview(wanted: Option<GenerateRequest>) -> Preview {
     let line = use_mut_ref(Line::default);
     {
         let (line, shown) = (line.clone(), shown.setter());
-        use_effect_with(wanted, move |wanted| {
+        let is_usable = backend.store.connection.is_usable();
+        use_effect_with((wanted, is_usable), move |(wanted, is_usable)| {
             let mut now = line.borrow_mut();
-            now.last += 1;
-            now.wanted = wanted.clone().map(|request| (now.last, request));
-            now.is_wanted = wanted.is_some();
+            now.is_usable = *is_usable;
+            let failed = *is_usable && now.shown.error.is_some();
+            if now.asked != *wanted || failed {
+                now.last += 1;
+                now.wanted = wanted.clone().map(|request| (now.last, request));
+                now.asked = wanted.clone();
+            }
             if wanted.is_none() {
                 now.shown.of = None;
                 shown.set(now.shown.clone());
@@ -86,7 +94,7 @@ fn say(
     backend: &Backend,
 ) {
     let Some(wish) = now.wanted.clone() else { return };
-    if wish.0 == now.said_number || now.on_their_way == ON_THEIR_WAY {
+    if !now.is_usable || wish.0 == now.said_number || now.on_their_way == ON_THEIR_WAY {
         return;
     }
     now.said_number = wish.0;
@@ -194,7 +202,7 @@ impl Line {
                 self.rate.note(api::now_ms());
                 self.shown = Preview {
                     picture: Some(picture),
-                    of: self.is_wanted.then_some(request),
+                    of: self.asked.is_some().then_some(request),
                     error: None,
                     per_second: self.rate.per_second().or(self.shown.per_second),
                     count: self.shown.count + 1,

@@ -154,7 +154,7 @@ pub(crate) fn AtHand() -> Html {
     let scale = use_scales(base.as_ref());
     let wanted = base.as_ref().zip(model.as_ref());
     let wanted = wanted.and_then(|(base, model)| bench.request(&base.parent, model));
-    let drawn = use_preview(wanted.clone().filter(|_| is_usable));
+    let drawn = use_preview(wanted.clone());
     let keep = {
         let (backend, wanted) = (backend.clone(), wanted.clone());
         Callback::from(move |_: MouseEvent| {
@@ -401,6 +401,8 @@ fn draw_mask(bench: &UseReducerHandle<Bench>) -> Html {
             "ArrowDown" => step(0, 1),
             "Home" => step(-far, 0),
             "End" => step(far, 0),
+            // Held down it marks once.
+            " " | "Enter" if event.repeat() => return event.prevent_default(),
             " " | "Enter" => Change::Toggle,
             _ => return,
         };

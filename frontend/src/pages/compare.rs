@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gloo_timers::callback::Timeout;
 use var_dd_protocol::{
     COMPARED_PLANS, Comparison, GenerateRequest, JobState, ModelInfo, Plan, SheetParameters,
 };
@@ -80,6 +81,8 @@ pub(crate) fn Compare() -> Html {
     let Controls { settings, models, model } = &controls;
     let drawn = use_state_eq(|| None::<Drawn>);
     let clock = use_state_eq(|| Clock::Free);
+    // Whether the server has no room just now.
+    let is_held_up = use_state_eq(|| false);
     use_title(drawn.as_ref().map_or_else(
         || "Compare".into(),
         |drawn| format!("{}: {} plans compared", drawn.class_name, drawn.of.plans.len()),
@@ -118,17 +121,9 @@ pub(crate) fn Compare() -> Html {
                 );
                 (plan.clone(), name)
             });
-            let is_warm = |plan: &Plan| backend.store.measured_ms(&request(&of, plan)).is_some();
             let comparing = match &origin {
                 Origin::Kept(kept) => Comparing::of_kept(plans.collect(), kept.clone()),
-                Origin::Asked | Origin::Visited => Comparing::new(
-                    plans
-                        .map(|(plan, name)| {
-                            let is_warm = is_warm(&plan);
-                            (plan, name, is_warm)
-                        })
-                        .collect(),
-                ),
+                Origin::Asked | Origin::Visited => Comparing::new(plans.collect()),
             };
             clock.set(Clock::Free);
             drawn.set(Some(Drawn { of, class_name, comparing, origin }));
@@ -206,8 +201,8 @@ pub(crate) fn Compare() -> Html {
         })
     };
     {
-        let (backend, drawn) = (backend.clone(), drawn.clone());
-        use_effect(move || run(&backend, &drawn));
+        let (backend, drawn, is_held_up) = (backend.clone(), drawn.clone(), is_held_up.clone());
+        use_effect(move || run(&backend, &drawn, &is_held_up));
     }
 
     let shown_jobs: Vec<Option<Rc<Job>>> = drawn.as_ref().map_or_else(Vec::new, |drawn| {
@@ -219,6 +214,8 @@ pub(crate) fn Compare() -> Html {
     let counted = counted.filter(|(column, _)| column.warm_up.is_none());
     let moments = comparison::moments(counted.filter_map(|(_, job)| job.as_deref()));
     let length_ms = moments.last().copied().unwrap_or(0.0);
+    // One plan that failed does not keep the others from being measured.
+    let most_runs = drawn.as_ref().map_or(0, |drawn| drawn.comparing.most_runs());
     let all_there = !shown_jobs.is_empty()
         && drawn
             .as_ref()
@@ -349,7 +346,7 @@ pub(crate) fn Compare() -> Html {
                 if let Some(drawn) = &*drawn {
                     <p class="hint">
                         { format!("{} · ", drawn.of.model) }
-                        { progress(&drawn.comparing) }
+                        { progress(&drawn.comparing, *is_held_up) }
                         if drawn.origin == Origin::Visited {
                             { ", now and on this server: whoever sent the link had other times" }
                         }
@@ -377,15 +374,18 @@ pub(crate) fn Compare() -> Html {
                         <button
                             type="button"
                             data-testid="compare-again"
-                            disabled={running || !all_there}
+                            disabled={running || most_runs == 0}
                             onclick={again}
                         >
-                            { format!("Measure {} times", comparison::RUNS) }
+                            { match most_runs < comparison::RUNS {
+                                true => format!("Measure {} times", comparison::RUNS),
+                                false => format!("Measure {} times more", comparison::RUNS),
+                            } }
                         </button>
                         <button
                             type="button"
                             data-testid="compare-sheet"
-                            disabled={!all_there}
+                            disabled={running || most_runs == 0}
                             onclick={sheet}
                         >{ "Sheet (PNG)" }</button>
                         <button
@@ -476,8 +476,8 @@ fn to_be(model: &ModelInfo, offered: &[(String, Plan)], chosen: &[Plan]) -> Html
     let plans = offered.iter().filter(|(_, plan)| chosen.contains(plan));
     html! {
         <div class={format!("columns of-{}", chosen.len())} data-testid="compare-to-be">
-            { for plans.map(|(name, plan)| html! {
-                <section key={name.clone()} class="column" aria-label={name.clone()}>
+            { for plans.enumerate().map(|(index, (name, plan))| html! {
+                <section key={index} class="column" aria-label={name.clone()}>
                     <h2>{ name }</h2>
                     <div class="square to-be" />
                     <p class="hint">{ words::cost(plan, model.scales()) }</p>
@@ -526,8 +526,13 @@ fn quality(models: &[ModelInfo], drawn: &Drawn) -> String {
     words::quality(&drawn.of.model, names.zip(published(models, drawn)))
 }
 
-/// Asks for run after run, and notes how each ended.
-fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
+/// Asks for run after run, and notes how each ended. One that the server has no room for is asked
+/// for again after the time that it names.
+fn run(
+    backend: &Backend,
+    drawn: &UseStateHandle<Option<Drawn>>,
+    is_held_up: &UseStateHandle<bool>,
+) {
     let Some(now) = &**drawn else { return };
     let comparing = &now.comparing;
     let set = |comparing: Comparing| drawn.set(Some(Drawn { comparing, ..now.clone() }));
@@ -538,7 +543,16 @@ fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
     }
     if let Some((_, tag)) = comparing.running() {
         let outcome = match backend.store.answer(tag) {
-            Some(Answer::Refused(_)) => Some(Outcome::Failed),
+            Some(Answer::Refused(error)) => match error.retry_after_s {
+                Some(seconds) => {
+                    let is_held_up = is_held_up.clone();
+                    is_held_up.set(true);
+                    let end = move || is_held_up.set(false);
+                    Timeout::new(seconds.max(1).saturating_mul(1000), end).forget();
+                    return set(comparing.clone().put_back());
+                }
+                None => Some(Outcome::Failed),
+            },
             Some(Answer::Accepted(id)) => match backend.store.job(id) {
                 Some(job) if job.state.is_final() => Some(match job.timings {
                     Some(timings) if job.is_finished() => Outcome::Finished(id.clone(), timings),
@@ -554,7 +568,8 @@ fn run(backend: &Backend, drawn: &UseStateHandle<Option<Drawn>>) {
         }
         return;
     }
-    if let Some(run) = comparing.next().filter(|_| backend.store.connection.is_usable()) {
+    let is_possible = backend.store.connection.is_usable() && !**is_held_up;
+    if let Some(run) = comparing.next().filter(|_| is_possible) {
         let request = request(&now.of, &comparing.columns[run.column].plan);
         // What an address asks for was kept when it was drawn first, or is somebody else's.
         // So is what is drawn only to warm up or to be measured.
@@ -679,7 +694,11 @@ fn offered(model: &ModelInfo, settings: &Settings, drawn: &[Plan]) -> Vec<(Strin
     for plan in settings.compared.iter().chain(&own).chain(drawn) {
         let can_run = model.has_teacher || !plan.needs_teacher();
         if can_run && offered.iter().all(|(_, other)| other != plan) {
-            offered.push((words::custom_plan(plan, &model.patch_nums), plan.clone()));
+            let mut name = words::custom_plan(plan, &model.patch_nums);
+            if offered.iter().any(|(other, _)| *other == name) {
+                name = format!("{name}, {}", words::plan_details(plan));
+            }
+            offered.push((name, plan.clone()));
         }
     }
     offered
@@ -719,7 +738,7 @@ fn reason(controls: &Controls, is_usable: bool, chosen: usize, running: bool) ->
 }
 
 /// What is going on, in words.
-fn progress(comparing: &Comparing) -> String {
+fn progress(comparing: &Comparing, is_held_up: bool) -> String {
     match comparing.running() {
         Some((run, _)) => {
             let name = &comparing.columns[run.column].name;
@@ -728,11 +747,15 @@ fn progress(comparing: &Comparing) -> String {
                 Purpose::Show => format!("drawing {name}"),
                 Purpose::Repeat => {
                     let number = comparing.columns[run.column].runs() + 1;
-                    format!("measuring {name}, run {number} of {}", comparison::RUNS)
+                    let of = number.next_multiple_of(comparison::RUNS);
+                    format!("measuring {name}, run {number} of {of}")
                 }
             }
         }
-        None => match comparing.columns.iter().map(|column| column.runs()).max().unwrap_or(0) {
+        None if is_held_up && !comparing.is_over() => {
+            "the server takes no more from here for a moment; then it goes on".into()
+        }
+        None => match comparing.most_runs() {
             0 => "nothing was drawn".into(),
             1 => "each drawn once, after a warm-up".into(),
             runs => format!("median of {runs} runs, after a warm-up"),

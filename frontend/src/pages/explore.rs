@@ -16,8 +16,8 @@ use crate::{
     api,
     components::{PadAction, PadView, Sign, WalkView, sign},
     hooks::{
-        Current, copy_text, random_below, use_album, use_backend, use_controls, use_current,
-        use_preview, use_rested, use_title,
+        Current, Key, copy_text, random_below, use_album, use_backend, use_controls, use_current,
+        use_keys, use_preview, use_rested, use_title,
     },
     route::Route,
     state::{
@@ -77,7 +77,7 @@ pub(crate) fn Explore() -> Html {
     });
     let wanted = now.as_ref().zip(model.as_ref()).and_then(|(now, model)| now.request(model));
     let usable = backend.store.connection.is_usable();
-    let preview = use_preview(wanted.clone().filter(|_| usable));
+    let preview = use_preview(wanted.clone());
     let followed = preview.of.is_some() && preview.of == wanted;
 
     // The map and the walk are drawn while nothing is moved; the walk, which is waited for, first.
@@ -127,7 +127,33 @@ pub(crate) fn Explore() -> Html {
             move || drop(later)
         });
     }
-    let (Some(model), Some(now)) = (model, now) else {
+    let walker = step.filter(|_| is_playing).and_then(|at| places.get(at)).copied();
+    // A walk that is stopped leaves the pad where it came to.
+    let stopped = now.as_ref().map(|now| match walker {
+        Some((x, y)) => now.at(x.round() as i64, y.round() as i64),
+        None => now.clone(),
+    });
+    let page = stopped.as_ref().zip(model.as_ref());
+    let page = page.map(|(pad, model)| api::page("explore", &pad.query(&model.name)));
+    let copy = {
+        let (copied, address) = (copied.setter(), page.as_deref().map(api::address));
+        Callback::from(move |()| {
+            let Some(address) = address.clone() else { return };
+            let copied = copied.clone();
+            spawn_local(async move { copied.set(Some(copy_text(&address).await)) });
+        })
+    };
+    {
+        let copy = copy.clone();
+        use_keys(Callback::from(move |key| {
+            let wanted = key == Key::Share;
+            if wanted {
+                copy.emit(());
+            }
+            wanted
+        }));
+    }
+    let (Some(model), Some(now), Some(stopped), Some(page)) = (model, now, stopped, page) else {
         return html! {
             <main class="explore" id="main" tabindex="-1">
                 <h1>{ "Explore" }</h1>
@@ -136,12 +162,6 @@ pub(crate) fn Explore() -> Html {
         };
     };
 
-    let walker = step.filter(|_| is_playing).and_then(|at| places.get(at)).copied();
-    // A walk that is stopped leaves the pad where it came to.
-    let stopped = match walker {
-        Some((x, y)) => now.at(x.round() as i64, y.round() as i64),
-        None => now.clone(),
-    };
     let play = {
         let (pad, step, stopped) = (pad.setter(), step.setter(), stopped.clone());
         let is_walk = !places.is_empty();
@@ -184,14 +204,6 @@ pub(crate) fn Explore() -> Html {
             if let Some(navigator) = &navigator {
                 navigator.push(&Route::Playground);
             }
-        })
-    };
-    let page = api::page("explore", &stopped.query(&model.name));
-    let copy = {
-        let (copied, address) = (copied.setter(), api::address(&page));
-        Callback::from(move |_: MouseEvent| {
-            let (copied, address) = (copied.clone(), address.clone());
-            spawn_local(async move { copied.set(Some(copy_text(&address).await)) });
         })
     };
     let corner = |at: usize| {
@@ -283,9 +295,11 @@ pub(crate) fn Explore() -> Html {
                                 Callback::from(move |_: MouseEvent| change.emit(pinned.clone()))
                             }}
                         >{ "Pin this place" }</button>
-                        <button type="button" data-testid="pad-share" onclick={copy}>
-                            { "Copy link" }
-                        </button>
+                        <button
+                            type="button"
+                            data-testid="pad-share"
+                            onclick={copy.reform(|_: MouseEvent| ())}
+                        >{ "Copy link" }</button>
                     </div>
                     <p class="problem" role="status" data-testid="pad-missed">
                         { (*missed).clone() }

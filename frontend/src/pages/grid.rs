@@ -15,10 +15,14 @@ use yew_router::prelude::*;
 use crate::{
     api,
     components::{help, pickers, visit_note},
-    hooks::{Sheet, cells, copy_text, save_sheet, use_backend, use_title, use_visited_controls},
+    hooks::{
+        Key, Sheet, cells, copy_text, keep_place, kept_place, place_names::GRID, save_sheet,
+        use_backend, use_keys, use_title, use_visited_controls,
+    },
     route::Route,
     state::{
         address::Address,
+        custom_plan::CustomPlan,
         glossary::{Term, of_axis},
         job::Picture,
         settings::{PlanChoice, Settings},
@@ -35,6 +39,18 @@ const PAUSE_MS: u32 = 1_000;
 struct Sides {
     across: (Axis, String),
     down: (Axis, String),
+}
+
+impl Sides {
+    /// Those that a person left here undrawn.
+    fn kept() -> Option<Self> {
+        let [across, down]: [String; 2] = kept_place(GRID)?;
+        Some(Self { across: Axis::of_side(&across)?, down: Axis::of_side(&down)? })
+    }
+
+    fn keep(&self) {
+        keep_place(GRID, &[side_words(&self.across), side_words(&self.down)]);
+    }
 }
 
 /// A grid that is being filled, or is full.
@@ -90,7 +106,7 @@ pub(crate) fn GridPage() -> Html {
     let backend = use_backend();
     let (controls, visit) = use_visited_controls();
     let model = controls.model.clone();
-    let sides = use_state_eq(|| None::<Sides>);
+    let sides = use_state_eq(Sides::kept);
     let drawn = use_state_eq(|| None::<Drawn>);
     let filled = use_reducer_eq(Filled::default);
     use_title(drawn.as_ref().map_or_else(|| "Grid".into(), |drawn| drawn.title.clone()));
@@ -151,7 +167,7 @@ pub(crate) fn GridPage() -> Html {
         let (drawn, filled, navigator) = (drawn.clone(), filled.dispatcher(), navigator);
         let wanted = wanted.clone().ok().flatten();
         let (settings, now, model) = (controls.settings.clone(), now.clone(), model.clone());
-        Callback::from(move |_: MouseEvent| {
+        Callback::from(move |()| {
             let (Some(wanted), Some(now)) = (wanted.clone(), &now) else { return };
             let (Some(navigator), Some(model)) = (&navigator, &model) else { return };
             let query = address_of(&settings, now, model);
@@ -171,7 +187,7 @@ pub(crate) fn GridPage() -> Html {
     };
     let share = {
         let store = backend.store.dispatcher();
-        Callback::from(move |_: MouseEvent| {
+        Callback::from(move |()| {
             let store = store.clone();
             let location = web_sys::window().and_then(|window| window.location().href().ok());
             let Some(address) = location else { return };
@@ -206,6 +222,25 @@ pub(crate) fn GridPage() -> Html {
         Err(why) => (why.clone(), true),
         Ok(_) if !is_usable => ("No connection to the server".to_owned(), false),
         Ok(_) => (String::new(), false),
+    };
+    {
+        let (draw, share) = (draw.clone(), share.clone());
+        let (can_draw, is_drawn) = (reason.is_empty(), drawn.is_some());
+        use_keys(Callback::from(move |key| {
+            match key {
+                Key::Generate if can_draw => draw.emit(()),
+                Key::Share if is_drawn => share.emit(()),
+                _ => return false,
+            }
+            true
+        }));
+    }
+    let set_sides = {
+        let sides = sides.setter();
+        Callback::from(move |now: Sides| {
+            now.keep();
+            sides.set(Some(now));
+        })
     };
     html! {
         <main class="compare grid-page" id="main" tabindex="-1">
@@ -250,9 +285,11 @@ pub(crate) fn GridPage() -> Html {
                             disabled={there == 0}
                             onclick={sheet}
                         >{ "Sheet (PNG)" }</button>
-                        <button type="button" data-testid="grid-share" onclick={share}>
-                            { "Copy link" }
-                        </button>
+                        <button
+                            type="button"
+                            data-testid="grid-share"
+                            onclick={share.reform(|_: MouseEvent| ())}
+                        >{ "Copy link" }</button>
                     </div>
                     <p class="hint">
                         { "Each picture leads to its settings. Nothing of a grid is kept on the \
@@ -272,14 +309,12 @@ pub(crate) fn GridPage() -> Html {
                 if let (Some(model), Some(now)) = (&model, &now) {
                     { visit_note(&visit) }
                     { side("across", "Across", &now.across, model, &{
-                        let (sides, now) = (sides.setter(), now.clone());
-                        Callback::from(move |across| {
-                            sides.set(Some(Sides { across, ..now.clone() }));
-                        })
+                        let now = now.clone();
+                        set_sides.reform(move |across| Sides { across, ..now.clone() })
                     }) }
                     { side("down", "Down", &now.down, model, &{
-                        let (sides, now) = (sides.setter(), now.clone());
-                        Callback::from(move |down| sides.set(Some(Sides { down, ..now.clone() })))
+                        let now = now.clone();
+                        set_sides.reform(move |down| Sides { down, ..now.clone() })
                     }) }
                     <p id="grid-help" class="hint">
                         { "Commas between values, or semicolons where a name has a comma; 1-4 is \
@@ -299,7 +334,7 @@ pub(crate) fn GridPage() -> Html {
                             data-testid="grid-start"
                             disabled={!reason.is_empty()}
                             aria-describedby="grid-reason"
-                            onclick={draw}
+                            onclick={draw.reform(|_: MouseEvent| ())}
                         >{ "Draw grid" }</button>
                     </div>
                 } else {
@@ -368,7 +403,8 @@ fn side(
 /// The plan of all pictures, where neither side changes it.
 fn plan(controls: &crate::hooks::Controls, model: &Rc<ModelInfo>) -> Html {
     let chosen = controls.settings.plan;
-    let custom = controls.settings.custom.plan(model.scales()).is_ok();
+    let custom = &controls.settings.custom;
+    let is_built = *custom != CustomPlan::default() && custom.plan(model.scales()).is_ok();
     let onchange = controls.set(|settings: Settings, plan| Settings { plan, ..settings });
     let onchange = onchange.reform(|event: Event| {
         let value = event.target_unchecked_into::<HtmlSelectElement>().value();
@@ -388,7 +424,7 @@ fn plan(controls: &crate::hooks::Controls, model: &Rc<ModelInfo>) -> Html {
                         selected={chosen == PlanChoice::Preset(index)}
                     >{ &preset.name }</option>
                 }) }
-                if custom || chosen == PlanChoice::Custom {
+                if is_built || chosen == PlanChoice::Custom {
                     <option value="custom" selected={chosen == PlanChoice::Custom}>
                         { "of your own" }
                     </option>
@@ -412,9 +448,13 @@ fn grid(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Result<Drawn, 
     Ok(Drawn { grid: Rc::new(grid), title, image_size, address: String::new() })
 }
 
+/// What changes along a side and its values, as an address has it.
+fn side_words((axis, values): &(Axis, String)) -> String {
+    format!("{}: {values}", axis.name())
+}
+
 /// The address of a grid, in words.
 fn address_of(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Vec<(String, String)> {
-    let side = |(axis, values): &(Axis, String)| format!("{}: {values}", axis.name());
     // By its name where that leaves no doubt.
     let name = model.classes.get(settings.class).and_then(|name| name.split(',').next());
     let name = name.filter(|name| classes::of_text(&model.classes, name) == Some(settings.class));
@@ -425,8 +465,8 @@ fn address_of(settings: &Settings, sides: &Sides, model: &ModelInfo) -> Vec<(Str
     };
     let of = |name: &str, value: String| (name.to_owned(), value);
     let mut pairs = vec![
-        of("across", side(&sides.across)),
-        of("down", side(&sides.down)),
+        of("across", side_words(&sides.across)),
+        of("down", side_words(&sides.down)),
         of("model", model.name.clone()),
         of("class", class),
         of("seed", settings.seed.clone()),

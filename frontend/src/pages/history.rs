@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, rc::Rc};
 
 use gloo_timers::future::TimeoutFuture;
+use serde::{Deserialize, Serialize};
 use var_dd_protocol::{ErrorBody, ErrorCode, JobId, JobState, JobView};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{File, HtmlInputElement, HtmlSelectElement};
@@ -12,7 +13,10 @@ use yew_router::prelude::*;
 use crate::{
     api,
     components::{Sign, Wipe, file_button, sign},
-    hooks::{archive, download, use_backend, use_in_sight, use_title},
+    hooks::{
+        archive, download, keep_place, kept_place, place_names::HISTORY, use_another_look,
+        use_backend, use_in_sight, use_title,
+    },
     route::Route,
     state::{
         address::Address,
@@ -35,6 +39,15 @@ const PAUSE_MS: u32 = 1_500;
 /// The largest file of results that is read, in bytes.
 const MOST_BYTES: f64 = 64e6;
 
+/// What was set when the place was left, for whoever comes back from a result.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Left {
+    search: Search,
+    chosen: BTreeSet<JobId>,
+    shown: usize,
+    filters_open: bool,
+}
+
 /// Two results over each other.
 #[derive(Clone, PartialEq)]
 enum Pair {
@@ -50,12 +63,21 @@ pub(crate) fn History() -> Html {
     use_title("History".into());
     let backend = use_backend();
     let listed = use_state_eq(|| None::<Rc<archive::Listed>>);
-    let search = use_state_eq(Search::default);
-    let chosen = use_state_eq(BTreeSet::<JobId>::new);
-    let shown = use_state_eq(|| STEP);
+    let left = use_memo((), |()| kept_place::<Left>(HISTORY));
+    let left = (*left).as_ref();
+    let search = use_state_eq(|| left.map(|left| left.search.clone()).unwrap_or_default());
+    let chosen = use_state_eq(|| left.map(|left| left.chosen.clone()).unwrap_or_default());
+    let shown = use_state_eq(|| left.map_or(STEP, |left| left.shown));
+    let filters_open = use_state_eq(|| left.is_some_and(|left| left.filters_open));
     let told = use_state_eq(String::new);
-    let filters_open = use_state_eq(|| false);
     let bundling = use_state_eq(|| false);
+    let now = Left {
+        search: (*search).clone(),
+        chosen: (*chosen).clone(),
+        shown: *shown,
+        filters_open: *filters_open,
+    };
+    use_effect_with(now, |now| keep_place(HISTORY, now));
     {
         let listed = listed.setter();
         use_effect_with((), move |()| {
@@ -104,12 +126,13 @@ pub(crate) fn History() -> Html {
     let on_star = Callback::from(|(id, starred): (JobId, bool)| {
         spawn_local(archive::star(vec![id], starred));
     });
+    // Once all of them have theirs, the same button takes them off.
+    let lacks_star = picked.is_empty() || picked.iter().any(|entry| !entry.starred);
     let star_all = {
         let picked = picked.clone();
-        let starred = picked.iter().any(|entry| !entry.starred);
         Callback::from(move |_: MouseEvent| {
             let ids = picked.iter().map(|entry| entry.own.id.clone()).collect();
-            spawn_local(archive::star(ids, starred));
+            spawn_local(archive::star(ids, lacks_star));
         })
     };
     let compare = {
@@ -216,7 +239,7 @@ pub(crate) fn History() -> Html {
                         data-testid="history-star"
                         disabled={few == 0}
                         onclick={star_all}
-                    >{ "Star" }</button>
+                    >{ if lacks_star { "Star" } else { "Take the star off" } }</button>
                     <button
                         type="button"
                         data-testid="history-delete"
@@ -455,7 +478,7 @@ fn Item(props: &ItemProps) -> Html {
                 } else {
                     <span class="history-gone">
                         { match *is_gone {
-                            true if is_usable => "no longer on the server",
+                            true if is_usable => "not to be had; it may be gone",
                             true => "not to be had without a connection",
                             false => words::state_name(own.state),
                         } }
@@ -529,17 +552,6 @@ fn use_pair() -> UseStateHandle<Pair> {
         });
     }
     pair
-}
-
-/// Looks again for what could not be had, once there is a connection.
-#[hook]
-fn use_another_look(is_gone: &UseStateHandle<bool>, is_usable: bool) {
-    let is_gone = is_gone.setter();
-    use_effect_with(is_usable, move |&is_usable| {
-        if is_usable {
-            is_gone.set(false);
-        }
-    });
 }
 
 fn draw_pair(pair: &Pair) -> Html {

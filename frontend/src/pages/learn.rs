@@ -72,7 +72,7 @@ pub(crate) fn Learn() -> Html {
         None => (0, 1),
     };
     let wanted = model.as_ref().and_then(|model| lesson.request(at, model, class, seed));
-    let drawn = use_preview(wanted.clone().filter(|_| store.connection.is_usable()));
+    let drawn = use_preview(wanted.clone());
     let go = {
         let navigator = navigator.clone();
         Callback::from(move |lesson: Lesson| {

@@ -32,7 +32,7 @@ pub(crate) fn Playground() -> Html {
     let controls = use_controls();
     let Controls { settings, model, .. } = &controls;
     let current = use_current();
-    let forward = use_state_eq(|| None::<usize>);
+    let brought_forward = use_state_eq(|| None::<(JobId, usize)>);
 
     // The job on the stage.
     let answer = match *current {
@@ -65,6 +65,10 @@ pub(crate) fn Playground() -> Html {
     let id = accepted.filter(|job| !is_gone(job)).or(from_before).or(stays);
     last.replace(id.clone());
     let job = id.as_ref().and_then(|id| store.job(id)).cloned();
+    // A picture that was brought forward is one of its own job and of no other.
+    let pictures = job.as_ref().map_or(0, |job| job.frames.len());
+    let forward = (*brought_forward).clone().filter(|(of, _)| id.as_ref() == Some(of));
+    let forward = forward.map(|(_, picture)| picture).filter(|&at| pictures > 1 && at < pictures);
     use_end_of_refusal(answer.as_ref(), &current, id.clone());
     let is_example = matches!(*current, Current::Example);
     let opened = use_opened(&controls, &current);
@@ -72,7 +76,13 @@ pub(crate) fn Playground() -> Html {
     let on_stage = job.as_ref().filter(|_| opened.on_stage.is_none());
     let status = match on_stage.filter(|_| !is_open) {
         Some(job) => Status::of_job(job),
-        None => Status::of_answer(answer.as_ref().filter(|_| opened.on_stage.is_none())),
+        None => {
+            let of_stage = |answer: &&Answer| {
+                opened.on_stage.is_none()
+                    && !matches!(answer, Answer::Accepted(job) if is_gone(job))
+            };
+            Status::of_answer(answer.as_ref().filter(of_stage))
+        }
     };
     use_title(job.as_ref().map_or_else(|| "Generate".into(), |job| job.about.class_name.clone()));
     use_settings_of_example(&controls, job.as_ref().filter(|_| is_example));
@@ -83,8 +93,8 @@ pub(crate) fn Playground() -> Html {
 
     let link_note = use_link_note();
     let generate = {
-        let (backend, settings, current, forward) =
-            (backend.clone(), settings.clone(), current.clone(), forward.clone());
+        let (backend, settings, current, brought_forward) =
+            (backend.clone(), settings.clone(), current.clone(), brought_forward.setter());
         let (model, link_note) = (model.clone(), link_note.clone());
         Callback::from(move |()| {
             let Some(model) = model.as_ref().filter(|_| can_ask) else { return };
@@ -92,7 +102,7 @@ pub(crate) fn Playground() -> Html {
             let ready = (*settings).clone().ready(random_below(PICKED_SEEDS));
             if let Ok(request) = ready.request(model) {
                 current.set(Current::Asked(backend.generate(request)));
-                forward.set(None);
+                brought_forward.set(None);
             }
             settings.set(Settings { chosen: true, ..ready.used() });
         })
@@ -109,8 +119,8 @@ pub(crate) fn Playground() -> Html {
     }
 
     let on_forward = Callback::from({
-        let forward = forward.clone();
-        move |picture| forward.set(picture)
+        let (brought_forward, id) = (brought_forward.setter(), id.clone());
+        move |picture| brought_forward.set(id.clone().zip(picture))
     });
     let has_learned = use_state_eq(|| preference(LEARNED).is_some());
     let close_note = {
@@ -225,7 +235,7 @@ pub(crate) fn Playground() -> Html {
                 opened={opened.on_stage.clone()}
                 {status}
                 plays_by_itself={is_example}
-                forward={*forward}
+                {forward}
                 {on_forward}
                 note={if on_stage.is_some() && id == example { "an example" } else { "" }}
             />

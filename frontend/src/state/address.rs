@@ -232,13 +232,12 @@ impl Settings {
     /// The settings that gave a job, as far as a loaded model has them; the rest stays. Its seed
     /// gave pictures already.
     pub(crate) fn of_request(self, request: &GenerateRequest, models: &[ModelInfo]) -> Self {
-        let settings = Address::of_request(request).apply(self, models).0;
-        Self { seed_used: true, ..settings }
+        Self { seed_used: true, ..self.drawing_again(request, models).0 }
     }
 
     /// The settings that a request says, for drawing it again, as far as a loaded model has them;
     /// then what could not be taken, in words.
-    pub(super) fn drawing_again(
+    pub(crate) fn drawing_again(
         self,
         request: &GenerateRequest,
         models: &[ModelInfo],

@@ -175,13 +175,14 @@ pub(crate) struct Comparing {
 }
 
 impl Comparing {
-    /// Plans with their names, and whether each has run before and so is warm.
-    pub(crate) fn new(plans: Vec<(Plan, String, bool)>) -> Self {
-        let cold = plans.iter().enumerate().filter(|(_, (.., is_warm))| !is_warm);
-        let mut todo: VecDeque<_> =
-            cold.map(|(column, _)| Run { column, purpose: Purpose::WarmUp }).collect();
-        todo.extend((0..plans.len()).map(|column| Run { column, purpose: Purpose::Show }));
-        let columns = plans.into_iter().map(|(plan, name, _)| Column {
+    /// Plans with their names. Each is warmed up first: whatever was drawn before, the server may
+    /// have begun anew since.
+    pub(crate) fn new(plans: Vec<(Plan, String)>) -> Self {
+        let todo = [Purpose::WarmUp, Purpose::Show].into_iter();
+        let all = 0..plans.len();
+        let todo = todo.flat_map(|purpose| all.clone().map(move |column| Run { column, purpose }));
+        let todo = todo.collect();
+        let columns = plans.into_iter().map(|(plan, name)| Column {
             plan,
             name,
             shown: None,
@@ -216,11 +217,18 @@ impl Comparing {
         is_whole.then(|| Kept { address: address.to_owned(), columns })
     }
 
-    /// With more runs of every plan, in turn, until each was measured [`RUNS`] times.
+    /// How often the plan that was measured most was.
+    pub(crate) fn most_runs(&self) -> usize {
+        self.columns.iter().map(Column::runs).max().unwrap_or(0)
+    }
+
+    /// With more runs of every plan, in turn, until each was measured [`RUNS`] times, or as often
+    /// again where that was done.
     pub(crate) fn repeated(mut self) -> Self {
-        for round in 0..RUNS {
+        let until = (self.most_runs() + 1).next_multiple_of(RUNS);
+        for round in 0..until {
             for (column, of) in self.columns.iter().enumerate() {
-                if !of.times.is_empty() && of.times.len() + round < RUNS {
+                if !of.times.is_empty() && of.times.len() + round < until {
                     self.todo.push_back(Run { column, purpose: Purpose::Repeat });
                 }
             }
@@ -274,6 +282,18 @@ impl Comparing {
                 self.columns[run.column].warm_up = None;
                 self.todo.retain(|other| other.column != run.column);
             }
+        }
+        self
+    }
+
+    /// The server has no room for the run under way just now: it is to be asked for again.
+    pub(crate) fn put_back(mut self) -> Self {
+        if let Some((run, _)) = self.running.take() {
+            if run.purpose != Purpose::Repeat {
+                let column = &mut self.columns[run.column];
+                (column.shown, column.warm_up) = (None, None);
+            }
+            self.todo.push_front(run);
         }
         self
     }
@@ -416,9 +436,8 @@ mod tests {
         }
     }
 
-    fn comparing(warm: &[bool]) -> Comparing {
-        let plans = warm.iter().map(|&is_warm| (two_steps(), "2 steps".to_owned(), is_warm));
-        Comparing::new(plans.collect())
+    fn comparing(plans: usize) -> Comparing {
+        Comparing::new(vec![(two_steps(), "2 steps".to_owned()); plans])
     }
 
     /// Draws everything; the runs in order.
@@ -436,22 +455,16 @@ mod tests {
     }
 
     #[test]
-    fn cold_plans_are_warmed_up_before_anything_is_measured() {
-        let (comparing, runs) = drawn(comparing(&[false, true, false]));
+    fn plans_are_warmed_up_before_anything_is_measured() {
+        let (comparing, runs) = drawn(comparing(2));
         let purposes: Vec<_> = runs.iter().map(|run| (run.column, run.purpose)).collect();
         assert_eq!(
             purposes,
-            [
-                (0, Purpose::WarmUp),
-                (2, Purpose::WarmUp),
-                (0, Purpose::Show),
-                (1, Purpose::Show),
-                (2, Purpose::Show)
-            ]
+            [(0, Purpose::WarmUp), (1, Purpose::WarmUp), (0, Purpose::Show), (1, Purpose::Show)]
         );
         assert!(comparing.is_over());
         let columns = comparing.columns.iter();
-        assert_eq!(columns.map(network_ms).collect::<Vec<_>>(), [3.0, 4.0, 5.0].map(Some));
+        assert_eq!(columns.map(network_ms).collect::<Vec<_>>(), [3.0, 4.0].map(Some));
         assert_eq!(comparing.columns[0].shown, Some(Shown::Asked(3)));
         let (comparing, spent) = comparing.without_spent();
         assert_eq!(spent, [JobId::from_bits(1), JobId::from_bits(2)]);
@@ -460,14 +473,14 @@ mod tests {
 
     #[test]
     fn repeated_runs_take_turns_and_give_a_median() {
-        let (comparing, _) = drawn(comparing(&[true, true]));
+        let (comparing, _) = drawn(comparing(2));
         let shown: Vec<_> = comparing.columns.iter().map(|column| column.shown.clone()).collect();
         let (comparing, runs) = drawn(comparing.repeated());
         assert_eq!(runs.iter().map(|run| run.column).collect::<Vec<_>>(), [0, 1].repeat(RUNS - 1));
         for (column, shown) in comparing.columns.iter().zip(shown) {
             assert_eq!((column.runs(), column.shown.clone()), (RUNS, shown), "what is shown stays");
         }
-        // Runs 1, then 1, 3, 5 and 7 of the repeats.
+        // Run 3 after the warm-ups, then 1, 3, 5 and 7 of the repeats.
         let parts = comparing.columns[0].parts_ms().unwrap();
         assert_eq!(
             parts[0],
@@ -475,7 +488,8 @@ mod tests {
         );
         assert_eq!(parts[1].1.median, 1.5);
         assert_eq!(comparing.columns[0].total_ms().unwrap().median, 6.0);
-        assert!(comparing.clone().repeated().is_over(), "five are enough");
+        let (again, _) = drawn(comparing.repeated());
+        assert_eq!(again.most_runs(), 2 * RUNS, "as often again");
     }
 
     #[test]
@@ -484,7 +498,7 @@ mod tests {
             Shown::Asked(tag) => Some(JobId::from_bits((*tag).into())),
             Shown::Kept(job) => Some(job.clone()),
         };
-        let started = comparing(&[true, true]);
+        let started = comparing(2);
         assert_eq!(started.kept("c/1", job), None, "there is nothing yet");
         let (whole, _) = drawn(started);
         let (measured, _) = drawn(whole.repeated());
@@ -506,9 +520,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_the_server_has_no_room_for_comes_next() {
+        let asked = comparing(2).asked(1).put_back();
+        assert_eq!(asked.next(), Some(Run { column: 0, purpose: Purpose::WarmUp }));
+        assert_eq!((asked.columns[0].shown.clone(), asked.columns[0].warm_up), (None, None));
+        let (drawn, runs) = drawn(asked);
+        assert_eq!((runs.len(), drawn.most_runs()), (4, 1));
+    }
+
+    #[test]
     fn a_plan_that_fails_does_not_hold_up_the_others() {
-        let comparing = comparing(&[false, true]).asked(1).ended(Outcome::Failed);
-        assert_eq!(comparing.next(), Some(Run { column: 1, purpose: Purpose::Show }));
+        let comparing = comparing(2).asked(1).ended(Outcome::Failed);
+        assert_eq!(comparing.next(), Some(Run { column: 1, purpose: Purpose::WarmUp }));
         let (comparing, _) = drawn(comparing);
         assert_eq!(comparing.columns[0].parts_ms(), None);
         assert_eq!(comparing.columns[1].runs(), 1);
@@ -551,7 +574,7 @@ mod tests {
     #[test]
     fn a_column_says_whether_it_is_only_warmed_up() {
         let warm_up = |comparing: &Comparing| comparing.columns[0].warm_up;
-        let comparing = comparing(&[false]);
+        let comparing = comparing(1);
         assert_eq!(warm_up(&comparing), None, "before it began");
         let comparing = comparing.asked(1);
         assert_eq!(warm_up(&comparing), Some(WarmUp::Runs));

@@ -26,6 +26,16 @@ impl Conversation {
         Self { client_key, ..Self::default() }
     }
 
+    /// Whether the server has not answered something.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// The key under which a request is asked over plain HTTP, where it has one.
+    pub(crate) fn key_of(&self, tag: u32) -> Option<String> {
+        self.client_key.as_ref().map(|key| format!("{key}-{tag}"))
+    }
+
     /// First words on a new connection.
     pub(crate) fn connected(&self) -> ClientMessage {
         ClientMessage::Hello { version: PROTOCOL_VERSION, client_key: self.client_key.clone() }

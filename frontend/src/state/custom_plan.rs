@@ -1,7 +1,7 @@
 //! A plan of one's own, as typed into the editor.
 
 use serde::{Deserialize, Serialize};
-use var_dd_protocol::{Guidance, Plan, PlanError, PlanField, number_of};
+use var_dd_protocol::{Guidance, Plan, PlanError, PlanField, number_of, seed_of};
 
 /// The kind of plan in the editor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,8 +125,10 @@ impl CustomPlan {
     }
 }
 
+/// Written as a seed may be: `1e1`, `5.0`, digits of any script.
 fn whole(field: Field, text: &str) -> Result<u32, Problem> {
-    text.trim().parse().map_err(|_| Problem::new(field, no_number(text, "a whole number")))
+    let number = seed_of(text).ok().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Problem::new(field, no_number(text, "a whole number")))
 }
 
 fn no_number(text: &str, what: &str) -> String {
@@ -156,6 +158,11 @@ pub(crate) enum Field {
 }
 
 impl Field {
+    /// Whether it belongs to a plan of one's own.
+    pub(crate) fn is_of_plan(self) -> bool {
+        !matches!(self, Self::Class | Self::Seed)
+    }
+
     /// What the page calls it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -219,6 +226,7 @@ mod tests {
         use CustomKind::{FewStep, TeacherInvolved};
         assert_eq!(custom(FewStep, "0, 2", "2", ""), Ok(two_steps()));
         assert_eq!(custom(FewStep, "0 2", "2", ""), Ok(two_steps()));
+        assert_eq!(custom(FewStep, "0, 2.0", "２", ""), Ok(two_steps()));
         assert_eq!(
             custom(TeacherInvolved, "0,3", "2", "1"),
             Ok(Plan::teacher_involved([0, 3], 2, 1, Guidance::default()))

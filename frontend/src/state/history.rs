@@ -71,7 +71,8 @@ pub(crate) fn newest_first(mut entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// What is looked for.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Search {
     /// Words of class, plan, model or seed, in any order.
     pub(crate) text: String,

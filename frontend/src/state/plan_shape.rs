@@ -38,6 +38,23 @@ impl PlanShape {
         }
     }
 
+    /// The plan that the fields of the editor give, with its shape. Fields that give none (any
+    /// more) leave the `last` one as it was, unless that was for another number of scales.
+    pub(crate) fn shown(
+        custom: &CustomPlan,
+        scales: u32,
+        last: Option<(Plan, Self)>,
+    ) -> (Plan, Self) {
+        let last = last.filter(|(_, shape)| shape.scales == scales);
+        let plan = match (custom.plan(scales), last) {
+            (Ok(plan), _) => plan,
+            (Err(_), Some(last)) => return last,
+            (Err(_), None) => Plan::FewStep { t_list: vec![0], loss_split_t: 0 },
+        };
+        let shape = Self::of(&plan, scales);
+        (plan, shape)
+    }
+
     /// Passes as the rest of the shape demands them.
     fn tidied(mut self) -> Self {
         match &self.teacher {
@@ -163,6 +180,18 @@ mod tests {
         let shape = PlanShape::of(&two_steps(), SCALES);
         assert_eq!(plan_of(&shape), two_steps());
         assert!(shape.begins(0) && shape.begins(2) && !shape.begins(1));
+    }
+
+    #[test]
+    fn fields_that_make_no_plan_leave_what_is_shown_unless_the_model_has_other_scales() {
+        let two = CustomPlan { t_list: "0, 2".into(), split: "2".into(), ..CustomPlan::default() };
+        let last = PlanShape::shown(&two, SCALES, None);
+        assert_eq!(last, (two_steps(), PlanShape::of(&two_steps(), SCALES)));
+        let wrong = CustomPlan { split: String::new(), ..two };
+        assert_eq!(PlanShape::shown(&wrong, SCALES, Some(last.clone())), last);
+        let (plan, shape) = PlanShape::shown(&wrong, SCALES + 1, Some(last));
+        assert_eq!(parts(&plan), (vec![0], None));
+        assert_eq!(shape, PlanShape::of(&plan, SCALES + 1));
     }
 
     #[test]

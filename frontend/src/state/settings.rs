@@ -94,12 +94,19 @@ impl Settings {
         Self { seed_used: true, ..self }
     }
 
-    /// For another model than the one of `models` that they are for: the class keeps its name, where
-    /// the other has one of this name; what it does not have gives way to its first.
+    /// For another model than the one of `models` that they are for: class and plan keep their
+    /// names, where the other has some of these; what it does not have gives way to its first.
     pub(crate) fn for_other_model(self, model: &ModelInfo, models: &[ModelInfo]) -> Self {
-        let before = self.model(models).and_then(|before| before.classes.get(self.class));
-        let place = before.and_then(|name| model.classes.iter().position(|other| other == name));
-        Self { class: place.unwrap_or(self.class), ..self }.for_model(model)
+        let Some(before) = self.model(models) else { return self.for_model(model) };
+        let class = same_name(self.class, &before.classes, &model.classes, |name| name);
+        let plan = match self.plan {
+            PlanChoice::Preset(index) => {
+                let place = same_name(index, &before.plans, &model.plans, |preset| &preset.name);
+                PlanChoice::Preset(place.unwrap_or(0))
+            }
+            PlanChoice::Custom => PlanChoice::Custom,
+        };
+        Self { class: class.unwrap_or(self.class), plan, ..self }.for_model(model)
     }
 
     /// For a model: what it does not have gives way to its first.
@@ -207,6 +214,17 @@ impl Settings {
     }
 }
 
+/// Where there is one of the name that stands at a place of `before`: at the same place if it can
+/// be, since some names stand twice.
+fn same_name<T>(at: usize, before: &[T], now: &[T], name: fn(&T) -> &String) -> Option<usize> {
+    let wanted = name(before.get(at)?);
+    let is_it = |other: &T| name(other) == wanted;
+    match now.get(at) {
+        Some(same) if is_it(same) => Some(at),
+        _ => now.iter().position(is_it),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use var_dd_protocol::PlanPreset;
@@ -261,6 +279,30 @@ pub(crate) mod tests {
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
         let old: Settings = serde_json::from_str(r#"{"class":2,"other":1}"#).unwrap();
         assert_eq!((old.class, old.count), (2, 1));
+    }
+
+    #[test]
+    fn class_and_plan_keep_their_names_from_model_to_model() {
+        let before = [model("a", 4)];
+        let mut other = model("b", 4);
+        other.classes.reverse();
+        other.plans.reverse();
+        let settings = Settings { class: 1, plan: PlanChoice::Preset(1), ..Settings::new(1) };
+        let there = settings.clone().for_other_model(&other, &before);
+        assert_eq!((there.class, there.plan), (2, PlanChoice::Preset(0)));
+        assert_eq!(there.model.as_deref(), Some("b"));
+
+        // What the other does not have gives way to its first.
+        other.plans.retain(|preset| preset.name == "1 step");
+        let fewer = settings.clone().for_other_model(&other, &before);
+        assert_eq!(fewer.plan, PlanChoice::Preset(0));
+        let own = Settings { plan: PlanChoice::Custom, ..settings };
+        assert_eq!(own.for_other_model(&other, &before).plan, PlanChoice::Custom);
+
+        // Of two with one name, the one that was chosen.
+        let twins = [ModelInfo { classes: vec!["crane".into(); 2], ..model("a", 2) }];
+        let second = Settings { class: 1, ..Settings::new(1) };
+        assert_eq!(second.for_other_model(&twins[0], &twins).class, 1);
     }
 
     #[test]

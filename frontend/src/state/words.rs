@@ -1,6 +1,6 @@
 //! What the page says.
 
-use var_dd_protocol::{ErrorBody, ErrorCode, JobState, ModelInfo, PassKind, Plan};
+use var_dd_protocol::{ErrorBody, ErrorCode, Guidance, JobState, ModelInfo, PassKind, Plan};
 
 use super::{
     comparison::Standing,
@@ -40,7 +40,7 @@ pub(crate) fn of_link_left_out(left_out: &[String]) -> String {
 /// Of a job that is finished while the eye still follows how it came about.
 pub(crate) fn shown_slowed(job: &Job) -> Option<String> {
     let (_, all_ms) = job.totals().filter(|_| job.is_finished())?;
-    Some(format!("Drawn in {}, shown slowed", duration(all_ms)))
+    Some(format!("Took {}, shown slowed", duration(all_ms)))
 }
 
 /// Where a job stands.
@@ -49,7 +49,7 @@ pub(crate) fn state(job: &Job) -> String {
         JobState::Queued => match job.position {
             None => "Waiting".into(),
             Some(0) => "Waiting, next in line".into(),
-            Some(ahead) => format!("Waiting, {ahead} ahead of you"),
+            Some(ahead) => format!("Waiting, {ahead} ahead of it"),
         },
         // After the last pass there is nothing to tell of the networks any more.
         JobState::Running if job.about.request.last_frame_first && job.last_picture().is_some() => {
@@ -163,6 +163,22 @@ pub(crate) fn custom_plan(plan: &Plan, sides: &[u32]) -> String {
             format!("teacher from {}, student at {}", at(teacher_start), all(t_list))
         }
         Plan::Teacher { .. } => "teacher".into(),
+    }
+}
+
+/// What tells plans apart that draw the same scales.
+pub(crate) fn plan_details(plan: &Plan) -> String {
+    let law = |guidance: &Guidance| {
+        let Guidance { cfg, top_k, top_p } = guidance;
+        format!("guidance {cfg}, top-k {top_k}, top-p {top_p}")
+    };
+    match plan {
+        Plan::FewStep { loss_split_t, .. } => format!("split {loss_split_t}"),
+        Plan::TeacherInvolved { loss_split_t, guidance, causal_prefix, .. } => {
+            let prefix = if *causal_prefix { ", causal prefix" } else { "" };
+            format!("split {loss_split_t}, {}{prefix}", law(guidance))
+        }
+        Plan::Teacher { guidance } => law(guidance),
     }
 }
 
@@ -367,7 +383,7 @@ mod tests {
     fn whoever_waits_is_told_how_many_are_ahead() {
         let mut job = job(two_steps(), 1);
         job.position = Some(2);
-        assert_eq!(state(&job), "Waiting, 2 ahead of you");
+        assert_eq!(state(&job), "Waiting, 2 ahead of it");
     }
 
     #[test]

@@ -374,6 +374,20 @@ async fn a_picture_kept_from_the_pad_leads_back_to_its_place_there() -> Result<(
     .await
 }
 
+#[tokio::test]
+async fn the_link_of_the_pad_is_copied_by_its_key() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let path = "/explore?corners=0-11_1-22_2-33_3-44&at=20-70";
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, path).await?;
+        playground.wait_for_attribute("pad", "followed", "true").await?;
+        playground.page.keys("s").await?;
+        let told = "return document.querySelector('[data-testid=pad-shared]').textContent !== ''";
+        playground.page.wait_for("words of the link", told).await.map(drop)
+    })
+    .await
+}
+
 /// Pictures that the pad has shown.
 async fn count(playground: &Playground) -> Result<i64> {
     Ok(playground.attribute("pad", "count").await?.parse()?)

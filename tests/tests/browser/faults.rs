@@ -11,7 +11,7 @@ use var_dd_tests::{
     browser::{Look, with_browsers},
     playground::Playground,
     program::Program,
-    proxy::Proxy,
+    proxy::{Head, Proxy},
 };
 
 use crate::set_up;
@@ -39,8 +39,14 @@ async fn a_connection_gone_silent_is_noticed_and_taken_up_again() -> Result<()> 
 #[tokio::test]
 async fn where_a_proxy_lets_no_websocket_through_pictures_come_over_plain_http() -> Result<()> {
     let program = Program::start(&[])?;
-    let without_upgrade =
-        |head: var_dd_tests::proxy::Head| head.without("Upgrade").without("Connection");
+    // The first answer to what is asked for is lost as well.
+    let is_first = AtomicBool::new(true);
+    let without_upgrade = move |head: Head| {
+        let mut head = head.without("Upgrade").without("Connection");
+        head.loses_answer =
+            head.line.starts_with("POST /api/jobs ") && is_first.swap(false, Ordering::Relaxed);
+        head
+    };
     let proxy = Proxy::editing(program.address(), without_upgrade).await?;
     with_browsers(async |browsers| {
         let playground =
@@ -50,9 +56,14 @@ async fn where_a_proxy_lets_no_websocket_through_pictures_come_over_plain_http()
         let before = "return document.querySelector('[data-testid=generate]:enabled') !== null";
         playground.page.wait_for("the button Generate", before).await?;
         let example = playground.attribute("job-state", "job").await?;
+        let results = "return (await (await fetch('/api/results')).json()).results.length";
+        let before = playground.page.value(results).await?;
         playground.choose("generate").await?;
         let job = playground.wait_for_other("job-state", "job", &example).await?.parse()?;
         playground.wait_for_state(&job, "finished").await?;
+        // Asked for twice, drawn once.
+        let after = playground.page.value(results).await?;
+        ensure!(after.as_u64() == before.as_u64().map(|count| count + 1), "{before}, {after}");
         playground.goto("/explore").await?;
         playground.wait_for_attribute("connection", "connection", "http").await?;
         playground.wait_for_attribute("pad", "followed", "true").await

@@ -145,3 +145,34 @@ async fn where_the_pictures_of_a_grid_will_be_is_seen_before_they_are_drawn() ->
     })
     .await
 }
+
+#[tokio::test]
+async fn keys_draw_a_grid_and_copy_its_link_and_what_is_not_drawn_yet_stays() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/grid").await?;
+        playground.element_appears("grid-to-be").await?;
+        // A plan of one's own is offered once there is one.
+        let own = "return document.querySelector('[data-testid=grid-plan] [value=custom]')";
+        ensure!(playground.page.value(own).await?.is_null(), "a plan that nobody built");
+        choose_axis(&playground, "down", "class").await?;
+        playground.fill("grid-across-values", "1-2").await?;
+        playground.fill("grid-down-values", "3").await?;
+        playground.goes_to("nav a[href='/']", "/").await?;
+        playground.wait_until_ready().await?;
+        playground.goes_to("nav a[href='/grid']", "/grid").await?;
+        playground.element_appears("grid-to-be").await?;
+        for (field, text) in [("grid-across-values", "1-2"), ("grid-down-values", "3")] {
+            let now = playground.attribute(field, "value").await?;
+            ensure!(now == text, "{field} is {now}");
+        }
+
+        playground.page.element("[data-testid=grid-start]:enabled").await?;
+        playground.leave_field().await?;
+        playground.page.keys("\u{e007}").await?;
+        playground.wait_for_attribute("grid-told", "there", "2").await?;
+        playground.page.keys("s").await?;
+        playground.element_appears("notice").await
+    })
+    .await
+}

@@ -140,6 +140,37 @@ async fn results_are_found_starred_and_compared() -> Result<()> {
 }
 
 #[tokio::test]
+async fn whoever_comes_back_from_a_result_finds_the_list_as_it_was() -> Result<()> {
+    let program = Program::start(&[])?;
+    with_browsers(async |browsers| {
+        let playground = Playground::open(browsers, &program, Look::DESKTOP, "/").await?;
+        let [one, _] = drawn(&playground).await?;
+        open(&playground, 2).await?;
+        playground.fill("history-text", "41").await?;
+        found(&playground, 1).await?;
+        press(&playground, &one, "history-choice").await?;
+        // The button says what it does to those chosen.
+        let star = "document.querySelector('[data-testid=history-star]')";
+        let named = |name: &str| format!("return {star}.textContent === '{name}'");
+        playground.page.wait_for("a star to give", &named("Star")).await?;
+        playground.choose("history-star").await?;
+        playground.page.wait_for("a star to take", &named("Take the star off")).await?;
+
+        let result = format!("/r/{one}");
+        playground.goes_to("[data-testid=history-item] a", &result).await?;
+        playground.wait_for_state(&one, "finished").await?;
+        playground.back().await?;
+        found(&playground, 1).await?;
+        let text = playground.attribute("history-text", "value").await?;
+        ensure!(text == "41", "it looks for {text:?}");
+        let is_chosen = "return document.querySelector('[data-testid=history-choice]').checked";
+        ensure!(playground.page.value(is_chosen).await? == true, "the choice is lost");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn many_results_are_deleted_unless_that_is_taken_back() -> Result<()> {
     let program = Program::start(&[])?;
     with_browsers(async |browsers| {
@@ -340,6 +371,9 @@ async fn the_queue_shows_the_jobs_of_all_tabs_and_stops_them() -> Result<()> {
             playground.page.keys("\u{e00c}").await?;
             let closed = "return document.querySelector('[data-testid=queue-open]') === null";
             playground.page.wait_for("no queue", closed).await?;
+            // What had the focus before went with the last job.
+            let focused = "return document.activeElement.matches('main')";
+            playground.page.wait_for("the focus on the place", focused).await?;
         }
         Ok(())
     })

@@ -469,6 +469,18 @@ async fn a_held_key_asks_once_and_letters_can_be_turned_off() -> Result<()> {
                 playground.page.value(&press("Enter", "Enter", more)).await?;
             }
         }
+        // What has a use of its own for it keeps it: the choice of a file, and the split of a plan.
+        playground.choose("plan-custom").await?;
+        for field in ["open-file", "split"] {
+            playground.element_appears(field).await?;
+            let press = format!(
+                "const field = document.querySelector('[data-testid={field}]'); field.focus(); \
+                 const enter = {{ key: 'Enter', code: 'Enter', bubbles: true, cancelable: true }}; \
+                 return field.dispatchEvent(new KeyboardEvent('keydown', enter))"
+            );
+            ensure!(playground.page.value(&press).await? == true, "Enter draws from {field}");
+        }
+        playground.leave_field().await?;
         playground.page.value(&press("Enter", "Enter", "")).await?;
         let job = playground.accepted_after(0).await?;
         playground.wait_for_state(&job, "finished").await?;
