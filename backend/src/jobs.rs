@@ -54,7 +54,7 @@ pub struct Asking {
 pub struct Accepted {
     /// Its name.
     pub job: JobId,
-    /// The owner's secret; told only here.
+    /// The owner's secret; told only here and again under the same key.
     pub owner_token: OwnerToken,
     /// The request with model and seed filled in.
     pub request: GenerateRequest,

@@ -61,12 +61,14 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "FILE", env = "VAR_DD_NATS_CA")]
     pub nats_ca: Option<PathBuf>,
     /// Most jobs waiting and running; one more is refused with 429. Counts where the streams are
-    /// made: by the first gateway or worker, or by `check-cluster`.
+    /// made: by the first gateway or worker, or by `check-cluster`. `check-cluster` also sets
+    /// existing streams to it; give it every time.
     #[arg(long, value_name = "JOBS", env = "VAR_DD_CLUSTER_JOBS", default_value_t = 10_000,
           value_parser = value_parser!(i64).range(1..=100_000_000))]
     pub cluster_jobs: i64,
-    /// Copies that NATS servers of a cluster keep of each message: 1, 3 or 5. Counts where the
-    /// streams are made.
+    /// Copies that NATS servers of a cluster keep of each message, 1 to 5; an even number survives
+    /// no more losses than the odd one before it. Counts where the streams are made.
+    /// `check-cluster` also sets existing streams to it; give it every time.
     #[arg(long, value_name = "COPIES", env = "VAR_DD_NATS_REPLICAS", default_value_t = 1,
           value_parser = value_parser!(u8).range(1..=5))]
     pub nats_replicas: u8,

@@ -34,7 +34,7 @@ pub(super) const WORKERS: &str = "workers";
 pub(super) struct Sizes {
     /// Most jobs waiting or running.
     pub(super) jobs: i64,
-    /// Copies of each message, an odd number up to 5.
+    /// Copies of each message, 1 to 5.
     pub(super) replicas: usize,
 }
 

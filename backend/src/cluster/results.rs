@@ -44,6 +44,9 @@ pub(super) struct KeptFrame {
     header: FrameHeader,
     start: u64,
     length: u64,
+    /// CRC-32 of the picture; those of earlier versions have none.
+    #[serde(default)]
+    crc32: Option<u32>,
 }
 
 impl Kept {
@@ -95,6 +98,7 @@ impl KeptFrame {
             header: self.header.clone(),
             start: self.start,
             length: self.length,
+            crc32: self.crc32,
         }
     }
 }
@@ -157,7 +161,8 @@ impl Results {
         let mut frames = Vec::with_capacity(ending.frames.len());
         for (seq, header, picture) in &ending.frames {
             let length = picture.len() as u64;
-            frames.push(KeptFrame { seq: *seq, header: header.clone(), start, length });
+            let crc32 = Some(crc32fast::hash(picture));
+            frames.push(KeptFrame { seq: *seq, header: header.clone(), start, length, crc32 });
             start += length;
         }
         if !frames.is_empty() {
@@ -244,7 +249,10 @@ impl Pictures for RunPictures {
         let key = self.results.frames_key(job, self.attempt);
         let range = frame.start..frame.start + frame.length;
         match self.results.objects.get_range(&key, range).await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => {
+                frame.check(job, &bytes)?;
+                Ok(Some(bytes))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

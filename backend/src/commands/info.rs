@@ -6,6 +6,7 @@ use clap::Args;
 use var_dd_engine::{
     bundle::Bundle,
     device::{device_name, kind_name},
+    input_file::shown,
     ops::Ops,
     sample::plan::PassKind,
 };
@@ -13,8 +14,13 @@ use var_dd_engine::{
 use super::model::ModelArgs;
 use crate::out;
 
+/// What `--model` is here; most commands take the first one of the variable.
+const MODEL_HELP: &str = "Directory of the model, as `var-dd convert` makes it [default: all of \
+    the variable VAR_DD_MODEL, else the demo model]";
+
 /// Flags of `var-dd info`.
 #[derive(Args, Clone, Debug)]
+#[command(mut_arg("model", |arg| arg.help(MODEL_HELP)))]
 #[command(after_long_help = "Example: var-dd info --model models/d16")]
 pub struct InfoArgs {
     #[command(flatten)]
@@ -49,7 +55,7 @@ fn describe(directory: &Path, ops: &Ops, args: &InfoArgs) -> anyhow::Result<Stri
     row("program", format!("var-dd {}", env!("CARGO_PKG_VERSION")));
     row("device", device_name(ops.device()));
     row("dtype", kind_name(kind).into());
-    row("model", format!("{} ({})", config.name, directory.display()));
+    row("model", format!("{} ({})", shown(&config.name), directory.display()));
     row("pictures", format!("{side}×{side}, {} classes", config.num_classes));
     let scales: Vec<_> = config.patch_nums.iter().map(|side| format!("{side}×{side}")).collect();
     row("scales", format!("{}: {} tokens", scales.join(" "), config.tokens()));

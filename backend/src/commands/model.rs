@@ -95,13 +95,16 @@ pub struct PlanArgs {
     /// Let the teacher alone draw, scale by scale.
     #[arg(long, conflicts_with_all = ["t_list", "t_teacher_start"])]
     pub autoregressive: bool,
-    /// Strength of classifier-free guidance at the last scale (teacher only) [default: 2.0].
+    /// Strength of classifier-free guidance at the last scale (teacher only) [default: the plan's
+    /// own; 2.0 with --t-list or --autoregressive].
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub cfg: Option<f64>,
-    /// Codewords kept before each draw; 0 keeps all (teacher only) [default: 900].
+    /// Codewords kept before each draw; 0 keeps all (teacher only) [default: the plan's own; 900
+    /// with --t-list or --autoregressive].
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = count)]
     pub top_k: Option<u32>,
-    /// Probability mass kept before each draw; 0 keeps all (teacher only) [default: 0.95].
+    /// Probability mass kept before each draw; 0 keeps all (teacher only) [default: the plan's own;
+    /// 0.95 with --t-list or --autoregressive].
     #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// Run the teacher's given prefix block-causally. The released code, whose scores are

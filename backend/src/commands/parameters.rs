@@ -5,6 +5,7 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::Context;
 use serde_json::{Map, Value};
+use var_dd_engine::input_file;
 
 use super::picture_file::write_whole;
 use crate::usage_error::UsageError;
@@ -34,7 +35,7 @@ pub(super) fn compare(
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let found: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| {
+    let found: Map<String, Value> = input_file::parse_json(&bytes).map_err(|error| {
         UsageError(format!("{} holds no parameters: {error}; {advice}", path.display()))
     })?;
     let names =
@@ -59,6 +60,12 @@ pub(super) fn compare(
         differences.join("; ")
     );
     Err(UsageError(reason).into())
+}
+
+/// Whether a file of parameters is there that has one of this name.
+pub(super) fn has(path: &Path, name: &str) -> bool {
+    let parsed = |bytes: Vec<u8>| input_file::parse_json::<Map<String, Value>>(&bytes).ok();
+    input_file::read(path).ok().and_then(parsed).is_some_and(|found| found.contains_key(name))
 }
 
 /// A value as people write it: no quotation marks around a word, no list longer than a line.
@@ -122,6 +129,7 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains("plan is"), "{error}");
+        assert!(has(&path, "old") && !has(&path, "bs") && !has(directory.path(), "old"));
         fs::write(&path, "{").unwrap();
         let error = compare(&path, &here, "give another directory").unwrap_err().to_string();
         assert!(error.contains("parameters.json holds no parameters"), "{error}");

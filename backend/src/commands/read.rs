@@ -22,10 +22,10 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Flags of `var-dd read`.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
-Pictures, animations and sheets that the playground's page downloads and those of `var-dd sample` \
-carry their request as text. It is printed as JSON, as `POST /api/jobs` takes it under \
-\"request\"; of a sheet, all of them under \"requests\". Of an animation, the last picture is \
-verified; a GIF or an MP4 is never equal to what was drawn.\n\n\
+Pictures, animations and sheets that the playground's page downloads and pictures of `var-dd \
+sample`, but for those of `--rng torch`, carry their request as text. It is printed as JSON, as \
+`POST /api/jobs` takes it under \"request\"; of a sheet, all of them under \"requests\". Of an \
+animation, the last picture is verified; a GIF or an MP4 is never equal to what was drawn.\n\n\
 Examples:\n  \
 var-dd read snowman_seed-42_2-steps.png\n  \
 var-dd read snowman_seed-42_2-steps.png --verify --model models/d16")]

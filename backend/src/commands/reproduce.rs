@@ -13,7 +13,7 @@ use var_dd_engine::{bundle::Bundle, device::kind_name};
 use var_dd_protocol::PlanPreset;
 
 use super::{
-    evaluate::{ComparedArgs, Drawing, Scores, finished},
+    evaluate::{ComparedArgs, Drawing, Scores, check_output, finished},
     model::{ModelArgs, seed},
     picture_file::write_whole,
     series::{Rng, Series, SeriesArgs},
@@ -34,8 +34,13 @@ const PUBLISHED: [(&str, &str, f64); 9] = [
     ("d16", "6 steps with teacher", 5.03),
 ];
 
+/// What `--model` is here; of other commands it has another default.
+const MODEL_HELP: &str = "Directory of one model, all of whose plans are drawn [default: the nine \
+    published rows of --models]";
+
 /// Flags of `var-dd reproduce`.
 #[derive(Args, Clone, Debug)]
+#[command(mut_arg("model", |arg| arg.help(MODEL_HELP)))]
 #[command(after_long_help = "\
 Draws and scores one setting after the other, without keeping pictures: nine published ones of \
 models/d16, d20 and d24, or all plans of one --model. What is missing is said before anything \
@@ -44,7 +49,7 @@ and a directory with report and contact sheet for each row.\n\n\
 Examples:\n  \
 var-dd download d16 d20 d24 teacher statistics inception && var-dd reproduce\n  \
 var-dd reproduce --partial --only d16\n  \
-var-dd reproduce --model static/demo-model --sample-num 2000 --reference real.npz")]
+var-dd reproduce --model models/d16 --sample-num 2000 --reference real.npz")]
 pub struct ReproduceArgs {
     /// Directory of the models d16, d20 and d24, as `var-dd download` makes them.
     #[arg(long, value_name = "DIR", default_value = "models")]
@@ -131,7 +136,9 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<()> {
         let model = ModelArgs { model: Some(row.directory.clone()), ..args.model.clone() };
         let drawing = Drawing { bundle: &row.bundle, series: &row.series, dtype, model: &model };
         let parameters = drawing.parameters(device, &compared)?;
+        drawing.check_size(&*network)?;
         let output = args.output.join(slug(&format!("{} {}", row.model, row.plan)));
+        check_output(&output)?;
         let done = finished(&output, &parameters, args.overwrite)?;
         prepared.push((row, model.clone(), dtype, parameters, output, done));
     }

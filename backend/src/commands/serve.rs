@@ -133,6 +133,9 @@ impl DataDirectory {
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                     "let this user write there, or give another place with --data-dir"
                 }
+                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                    "a file is in the way; give another place with --data-dir"
+                }
                 _ => "give another place with --data-dir",
             };
             anyhow!("nothing can be kept in {}: {error}; {advice}", path.display())
@@ -352,6 +355,8 @@ mod tests {
             error.contains("nothing can be kept in") && error.contains("--data-dir"),
             "{error}"
         );
+        let error = DataDirectory::prepare(&directory.path().join("file")).map(drop).unwrap_err();
+        assert!(error.to_string().contains("a file is in the way"), "{error}");
     }
 
     #[test]

@@ -39,7 +39,8 @@ Output, all f32: `step0.sequence`, `step1.sequence`, … [B, N, Cv] of the few-s
 `sequence` [B, N, Cv] and, of the final sequence, `fhat0`, `fhat1`, … [B, Cv, p, p] and \
 `image0`, `image1`, … [B, 3, H, W] in 0…1 for every scale.\n\n\
 With --reroll-from the input also holds `noise_2` f32 [B, N, Cv]; `sequence`, `fhat0`, … and \
-`image0`, … are then of what the re-roll draws.\n\n\
+`image0`, … are then of what the re-roll draws. Of a few-step plan that sequence is there as the \
+next one after its passes too: `step2.sequence` of a plan of two.\n\n\
 Example: var-dd trace --model model --input in.safetensors --output out.safetensors --t-list \
 0,5 --loss-split-t 5"
 )]

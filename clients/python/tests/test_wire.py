@@ -7,7 +7,7 @@ import json
 import pytest
 
 from var_dd_client import FewStep, Teacher, TeacherInvolved, VarDDError, wire
-from var_dd_client.conversation import Address, Conversation, pause_s
+from var_dd_client.conversation import ATTEMPTS, Address, Conversation, pause_s
 from var_dd_client.errors import ConnectionLost
 from var_dd_client.types import plan_from_wire
 
@@ -60,6 +60,21 @@ def test_a_connection_that_breaks_goes_on_after_the_last_event():
     assert json.loads(talk.opening()[1]) == {"type": "watch", "job": "0" * 32, "after": 3}
     assert talk.received(frame(seq=3)) == [], "seen before"
     assert len(talk.received(frame(seq=4))) == 1
+
+
+def test_a_request_whose_answer_was_lost_is_asked_again_under_the_same_key():
+    talk = Conversation(Address("http://host:1"), request={"class": 0}, job=None)
+    asked = talk.opening()
+    hello = json.loads(asked[0])
+    assert hello["type"] == "hello" and 16 <= len(hello["client_key"]) <= 255
+    for attempt in range(1, ATTEMPTS + 1):
+        talk.received(json.dumps({"type": "hello", "version": 1}))
+        assert talk.lost(OSError("gone")) == pause_s(attempt)
+        assert talk.opening() == asked
+    with pytest.raises(ConnectionLost, match="attempts"):
+        talk.lost(OSError("gone"))
+    other = Conversation(Address("http://host:1"), request={"class": 0}, job=None)
+    assert other.opening()[0] != asked[0]
 
 
 def test_a_server_that_stays_away_is_given_up():

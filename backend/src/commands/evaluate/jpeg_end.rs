@@ -1,9 +1,9 @@
 //! Whether a JPEG is there to its end.
 //!
 //! Decoders of JPEG fill with grey what is missing and call it a picture, so a file that was cut
-//! off is scored as if it were whole. PNG and WebP are refused by their decoders. The markers of a
-//! JPEG (ITU-T T.81, annex B) tell where it ends: segments that say their length, and coded data in
-//! which a byte 0xFF is never followed by a marker other than a restart.
+//! off is scored as if it were whole. PNG is refused by its decoder. The markers of a JPEG (ITU-T
+//! T.81, annex B) tell where it ends: segments that say their length, and coded data in which a byte
+//! 0xFF is never followed by a marker other than a restart.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 

@@ -1,5 +1,6 @@
 //! `var-dd evaluate`: scores of a set of pictures.
 
+mod container;
 mod jpeg_end;
 mod pictures;
 mod report;
@@ -7,23 +8,31 @@ mod scorer;
 mod tally;
 mod target;
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use var_dd_engine::{
+    atomic_file,
     bundle::{Bundle, fingerprint::fingerprint},
     device::kind_name,
     evaluate::{
         features::{FeatureNetwork, InceptionFeatures},
-        npz::write_tensors,
+        npz::{Npz, write_tensors},
     },
-    tensor_file,
+    input_file, tensor_file,
     train::judge_features::JudgeFeatures,
 };
 
-use self::{pictures::Pictures, scorer::Files, tally::Tally};
+use self::{
+    pictures::{Pictures, check_size},
+    scorer::{Files, WEIGHTS_PARAMETER, remove},
+    tally::Tally,
+};
 pub(super) use self::{
     scorer::{Scorer, Scores},
     target::Target,
@@ -35,7 +44,7 @@ use super::{
     picture_file::write_whole_with,
     series::{Series, SeriesArgs},
 };
-use crate::{generator::engine::Engine, usage_error::UsageError};
+use crate::{generator::engine::Engine, hub::Lock, usage_error::UsageError};
 use crate::{outln, output::OutputError};
 
 /// Pictures drawn if neither pictures nor a number is given: those of published scores.
@@ -78,7 +87,8 @@ pub struct EvaluateArgs {
     sample_num: Option<u32>,
     #[command(flatten)]
     series: SeriesArgs,
-    /// Discard scores of pictures that were drawn with other parameters.
+    /// Discard scores of pictures that were drawn with other parameters, or, if pictures are given,
+    /// drawn at all.
     #[arg(long)]
     overwrite: bool,
 }
@@ -97,9 +107,9 @@ pub struct ComparedArgs {
     #[arg(long, value_enum, default_value_t = FeaturesChoice::Inception)]
     features: FeaturesChoice,
     /// Weights of that network: `.pth` or `.safetensors` with the names of pytorch-fid's network
-    /// [default: what `var-dd download inception` fetches], or the judge's `judge.safetensors`
-    /// [default: training/judge/judge.safetensors].
-    #[arg(long, value_name = "FILE", env = "VAR_DD_INCEPTION")]
+    /// [default: the variable VAR_DD_INCEPTION, else what `var-dd download inception` fetches], or
+    /// the judge's `judge.safetensors` [default: training/judge/judge.safetensors].
+    #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Look into all folders below a folder of pictures, as those of classes.
     #[arg(long)]
@@ -134,12 +144,17 @@ impl ComparedArgs {
             ),
             FeaturesChoice::Judge => (PathBuf::from(JUDGE), "a judge: run `var-dd train judge`"),
         };
-        let usual = Some(usual).filter(|path| path.is_file());
-        let weights = self.weights.clone().filter(|path| path.is_file()).ok_or(&self.weights);
-        let weights = weights.or_else(|given| match given {
-            Some(path) => Err(format!("the weights {} are not there", path.display())),
-            None => usual.ok_or_else(|| format!("{way}, or give --weights")),
+        let given = self.weights.clone().or_else(|| match self.features {
+            FeaturesChoice::Inception => inception_of_variable(),
+            // The variable names the other network's file.
+            FeaturesChoice::Judge => None,
         });
+        let weights = match given {
+            Some(path) if path.is_file() => Ok(path),
+            Some(path) => Err(format!("the weights {} are not there", path.display())),
+            None if usual.is_file() => Ok(usual),
+            None => Err(format!("{way}, or give --weights")),
+        };
         let reference = self.reference.clone().filter(|path| path.exists()).ok_or(&self.reference);
         let reference = reference.or_else(|given| match given {
             Some(path) => Err(format!("the reference {} is not there", path.display())),
@@ -161,6 +176,11 @@ impl ComparedArgs {
             }
         }
     }
+}
+
+/// The Inception weights that the variable names; an empty one counts as unset.
+fn inception_of_variable() -> Option<PathBuf> {
+    env::var_os("VAR_DD_INCEPTION").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Files that are not there, and the way to each.
@@ -224,7 +244,7 @@ impl Compared {
         };
         let parameters = [
             ("reference", json!(reference)),
-            ("feature_weights", json!(digest(&self.weights)?)),
+            (WEIGHTS_PARAMETER, json!(digest(&self.weights)?)),
             ("curve_points", json!(self.curve_points)),
             ("pr_pictures", json!(self.pr_pictures)),
         ];
@@ -235,21 +255,26 @@ impl Compared {
 /// Scores pictures.
 ///
 /// # Errors
-/// When pictures, reference or weights are not what they should be (nothing is written then), or a
-/// file cannot be written.
+/// When pictures, reference or weights are not what they should be, or the places to write to
+/// (nothing is written then); or a file cannot be written in the end (the scores have been told
+/// then).
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     args.save_statistics.as_deref().map_or(Ok(()), tensor_file::check_place)?;
     let compared = args.compared.resolve()?;
+    args.check_statistics_file(&compared)?;
     let device = args.model.network.open()?.device();
     match &args.pictures {
         Some(path) => {
             // What can be told without a network first.
+            check_output(&args.output)?;
+            args.check_room()?;
             let pictures = Pictures::open(path, args.compared.recursive)?;
             let network = compared.network(device)?;
+            pictures.check_size(&*network, path)?;
             let target = compared.target(&*network)?;
             let scorer = args.scorer(&compared, &*network, &target);
             let tally = scorer.of_pictures(pictures)?;
-            args.report(&path.display().to_string(), &scorer, &tally).map(drop)
+            args.report(&path.display().to_string(), &scorer, &tally)
         }
         None => {
             let directory = args.model.directory();
@@ -264,9 +289,12 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
                 print(&scores)?;
                 return Ok(());
             }
+            check_output(&args.output)?;
             let network = compared.network(device)?;
+            drawing.check_size(&*network)?;
             let target = compared.target(&*network)?;
             let scorer = args.scorer(&compared, &*network, &target);
+            let _claim = claim(&args.output)?;
             let tally = drawing.tally(&scorer, &parameters, &args.output)?;
             args.report(&drawing.title(), &scorer, &tally)?;
             finish(&args.output, &parameters)
@@ -287,8 +315,54 @@ impl EvaluateArgs {
         }
     }
 
-    fn report(&self, title: &str, scorer: &Scorer<'_>, tally: &Tally) -> anyhow::Result<Scores> {
+    /// Refuses to put statistics in the place of a file that is read, or holds anything else.
+    fn check_statistics_file(&self, compared: &Compared) -> Result<(), UsageError> {
+        let Some(path) = self.save_statistics.as_deref().filter(|path| path.is_file()) else {
+            return Ok(());
+        };
+        let reason = if path.canonicalize().ok() == compared.reference.canonicalize().ok() {
+            "the file that pictures are compared with"
+        } else if !holds_statistics_only(path) {
+            "a file that is there and holds anything but statistics"
+        } else {
+            return Ok(());
+        };
+        Err(UsageError(format!(
+            "--save-statistics is {}, {reason}; give another name",
+            path.display()
+        )))
+    }
+
+    /// Refuses to put scores of given pictures in the place of those of drawn ones, which may be
+    /// unfinished, unless these may be discarded.
+    fn check_room(&self) -> Result<(), UsageError> {
+        if self.overwrite || !Files::of(&self.output).are_of_drawn() {
+            return Ok(());
+        }
+        Err(UsageError(format!(
+            "{} has scores of pictures that were drawn, or what is known of them so far; choose \
+             another --output, or discard what is there with --overwrite",
+            self.output.display()
+        )))
+    }
+
+    /// Makes room for scores of given pictures: what says with which parameters pictures were drawn
+    /// would be taken for theirs.
+    fn make_room(&self) -> anyhow::Result<Lock> {
+        let claim = claim(&self.output)?;
+        self.check_room()?;
+        let files = Files::of(&self.output);
+        if files.are_of_drawn() {
+            files.remove()?;
+        }
+        Ok(claim)
+    }
+
+    fn report(&self, title: &str, scorer: &Scorer<'_>, tally: &Tally) -> anyhow::Result<()> {
         let scores = scorer.scores(tally)?;
+        // Told first, and written where nobody can be told: much time may be in them.
+        let told = print(&scores);
+        let _claim = self.pictures.as_ref().map(|_| self.make_room()).transpose()?;
         report::write(&self.output, title, &scores, tally)?;
         if let Some(path) = &self.save_statistics {
             let pooled = tally.pooled.covariance()?;
@@ -299,10 +373,25 @@ impl EvaluateArgs {
             }
             write_whole_with(path, |file| write_tensors(std::io::BufWriter::new(file), &tensors))?;
         }
-        print(&scores)?;
+        told?;
         outln!("{}", self.output.join("scores.html").display())?;
-        Ok(scores)
+        Ok(())
     }
+}
+
+/// Refuses a directory that scores could not be written to in the end.
+///
+/// # Errors
+/// When no file can be made there.
+pub(super) fn check_output(output: &Path) -> anyhow::Result<()> {
+    atomic_file::probe_directory(output)
+        .with_context(|| format!("cannot write scores to {}", output.display()))
+}
+
+/// Whether a file may make room for statistics: there is nothing else in it.
+fn holds_statistics_only(path: &Path) -> bool {
+    let is_empty = path.metadata().is_ok_and(|found| found.len() == 0);
+    is_empty || Npz::open(path).is_ok_and(|archive| archive.has("mu") && !archive.has("arr_0"))
 }
 
 /// Drawing pictures only to score them.
@@ -329,6 +418,16 @@ impl Drawing<'_> {
         format!("{} {}", self.bundle.config.name, self.series.plan.flags())
     }
 
+    /// Refuses a model whose pictures the network does not take.
+    ///
+    /// # Errors
+    /// When they are of another size.
+    pub(super) fn check_size(&self, network: &dyn FeatureNetwork) -> anyhow::Result<()> {
+        let side = self.bundle.config.image_size();
+        let named = format!("a picture of {}", self.bundle.config.name);
+        check_size(network, side, side, &named)
+    }
+
     fn tally(
         &self,
         scorer: &Scorer<'_>,
@@ -350,6 +449,7 @@ impl Drawing<'_> {
         parameters: &Map<String, Value>,
         output: &Path,
     ) -> anyhow::Result<(Scores, f64)> {
+        let _claim = claim(output)?;
         let tally = self.tally(scorer, parameters, output)?;
         let scores = scorer.scores(&tally)?;
         report::write(output, &self.title(), &scores, &tally)?;
@@ -358,11 +458,26 @@ impl Drawing<'_> {
     }
 }
 
+/// Keeps other processes from scoring drawn pictures to a directory, so that what one keeps of its
+/// pictures is never taken for another one's.
+///
+/// # Errors
+/// When another process is at work there.
+fn claim(output: &Path) -> Result<Lock, UsageError> {
+    let lock = Lock::try_acquire(&output.join(".lock")).ok_or_else(|| {
+        UsageError(format!(
+            "another var-dd is scoring pictures to {}; wait for it, or choose another --output",
+            output.display()
+        ))
+    })?;
+    Ok(lock.removed_in_the_end())
+}
+
 /// The scores of an earlier, finished call with the same parameters. With `overwrite`, what is
 /// there is discarded if it belongs to others.
 ///
 /// # Errors
-/// When what is there belongs to other parameters.
+/// When what is there belongs to other parameters, or cannot be read.
 pub(super) fn finished(
     output: &Path,
     parameters: &Map<String, Value>,
@@ -370,27 +485,26 @@ pub(super) fn finished(
 ) -> anyhow::Result<Option<Scores>> {
     let files = Files::of(output);
     let advice = "choose another --output, or discard what is there with --overwrite";
-    match parameters::compare(&files.parameters, parameters, advice) {
+    let found = match parameters::compare(&files.parameters, parameters, advice) {
         Ok(parameters::Found::Same) if files.scores.is_file() => {
-            let bytes = std::fs::read(&files.scores)
-                .with_context(|| format!("cannot read {}", files.scores.display()))?;
-            let scores = serde_json::from_slice(&bytes).map_err(|error| {
-                UsageError(format!("{} holds no scores: {error}", files.scores.display()))
-            })?;
-            Ok(Some(scores))
+            read_scores(&files.scores, advice).map(Some)
         }
         Ok(_) => Ok(None),
-        Err(_) if overwrite => {
-            for path in [&files.scores, &files.checkpoint, &files.parameters] {
-                if path.exists() {
-                    std::fs::remove_file(path)
-                        .with_context(|| format!("cannot remove {}", path.display()))?;
-                }
-            }
-            Ok(None)
-        }
         Err(error) => Err(error),
+    };
+    match found {
+        Err(_) if overwrite => files.remove().map(|()| None),
+        found => found,
     }
+}
+
+fn read_scores(path: &Path, advice: &str) -> anyhow::Result<Scores> {
+    let bytes =
+        input_file::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let scores = input_file::parse_json(&bytes).map_err(|error| {
+        UsageError(format!("{} holds no scores: {error}; {advice}", path.display()))
+    })?;
+    Ok(scores)
 }
 
 /// Marks scores of drawn pictures as finished.
@@ -398,11 +512,7 @@ fn finish(output: &Path, parameters: &Map<String, Value>) -> anyhow::Result<()> 
     let files = Files::of(output);
     parameters::write(&files.parameters, parameters)?;
     // There is none if everything went faster than the first checkpoint.
-    if files.checkpoint.exists() {
-        std::fs::remove_file(&files.checkpoint)
-            .with_context(|| format!("cannot remove {}", files.checkpoint.display()))?;
-    }
-    Ok(())
+    remove(&files.checkpoint)
 }
 
 fn print(scores: &Scores) -> Result<(), OutputError> {

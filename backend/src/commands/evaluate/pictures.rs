@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt::Display,
     fs,
     io::BufReader,
     ops::ControlFlow,
@@ -16,14 +17,23 @@ use anyhow::{Context, bail};
 use image::{ColorType, ImageDecoder, ImageReader, RgbImage};
 use tch::{Kind, Tensor};
 use var_dd_engine::{
-    evaluate::npz::{Npz, PictureReader},
+    evaluate::{
+        features::FeatureNetwork,
+        npz::{Npz, PictureReader},
+    },
     input_file,
 };
 
-use super::jpeg_end;
+use super::{container, jpeg_end};
 
 /// Pictures that go through the feature network together.
 pub(super) const TOGETHER: usize = 32;
+
+/// Most bytes of pictures decoded together, unless one alone has more.
+const BYTES_TOGETHER: u64 = 256 << 20;
+
+/// Largest picture in bytes, before anything is allocated for what its header says.
+const MAX_PICTURE: u64 = 1 << 30;
 
 /// Chunks of decoded pictures that may wait for the network.
 const WAITING_CHUNKS: usize = 2;
@@ -61,6 +71,14 @@ impl Pictures {
             bail!(
                 "{} holds statistics (mu, sigma), not pictures; give it with --reference",
                 path.display()
+            );
+        }
+        if !archive.has("arr_0") {
+            bail!(
+                "{} has no array arr_0, where pictures are looked for; it has: {}; save them as \
+                 numpy.savez(file, arr_0=pictures)",
+                path.display(),
+                archive.names().collect::<Vec<_>>().join(", ")
             );
         }
         Ok(Self::Archive(archive.array("arr_0")?.pictures()?))
@@ -108,7 +126,28 @@ impl Pictures {
         }
     }
 
-    /// Gives all pictures, [`TOGETHER`] at a time. They are decoded on other threads meanwhile.
+    /// Refuses pictures of a size that the network does not take; `path` is where they come from.
+    ///
+    /// # Errors
+    /// When they are of another size, which is named with the first of them.
+    pub(super) fn check_size(
+        &self,
+        network: &dyn FeatureNetwork,
+        path: &Path,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Folder { paths, width, height } => {
+                let first = paths.first().map_or(path, PathBuf::as_path);
+                check_size(network, i64::from(*width), i64::from(*height), &first.display())
+            }
+            Self::Archive(PictureReader { width, height, .. }) => {
+                check_size(network, *width as i64, *height as i64, &path.display())
+            }
+        }
+    }
+
+    /// Gives all pictures, [`TOGETHER`] at a time, fewer where they are large. They are decoded on
+    /// other threads meanwhile.
     ///
     /// # Errors
     /// When a picture is damaged, or the receiver fails.
@@ -117,7 +156,9 @@ impl Pictures {
             let (sender, chunks) = sync_channel(WAITING_CHUNKS);
             scope.spawn(move || match self {
                 Self::Folder { paths, width, height } => {
-                    for paths in paths.chunks(TOGETHER) {
+                    let bytes = (u64::from(width) * u64::from(height) * 3).max(1);
+                    let together = (BYTES_TOGETHER / bytes).clamp(1, TOGETHER as u64);
+                    for paths in paths.chunks(together as usize) {
                         let chunk = decode(paths, width, height);
                         // Nobody listens any more if the scoring has ended early.
                         if chunk.is_err() | sender.send(chunk).is_err() {
@@ -228,15 +269,60 @@ impl Listing {
     }
 }
 
+/// Refuses pictures of a size that the network does not take.
+///
+/// # Errors
+/// When `named` is of another size.
+pub(super) fn check_size(
+    network: &dyn FeatureNetwork,
+    width: i64,
+    height: i64,
+    named: &dyn Display,
+) -> anyhow::Result<()> {
+    match network.side() {
+        Some(side) if (width, height) != (side, side) => bail!(
+            "{named} is {width}×{height}, and the {} network takes pictures of {side}×{side} only",
+            network.name()
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn decoder(path: &Path) -> anyhow::Result<impl ImageDecoder> {
     let reader = input_file::open(path)
         .and_then(|file| ImageReader::new(BufReader::new(file)).with_guessed_format());
     let reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
-    reader.into_decoder().with_context(|| format!("{} is not a whole picture", path.display()))
+    let decoder = reader
+        .into_decoder()
+        .with_context(|| format!("{} is not a whole picture", path.display()))?;
+    if decoder.total_bytes() > MAX_PICTURE {
+        let (width, height) = decoder.dimensions();
+        bail!(
+            "{} says that it is {width}×{height}; a picture here has at most 1 GiB",
+            path.display()
+        );
+    }
+    Ok(decoder)
 }
 
-/// Width and height of a picture that is RGB with 8 bits.
+/// Width and height of a single, whole picture that is RGB with 8 bits; whether the data of a JPEG
+/// or a PNG are whole shows only when it is decoded.
 fn checked_size(path: &Path) -> anyhow::Result<(u32, u32)> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut file = BufReader::new(input_file::open(path).with_context(cannot)?);
+    if container::is_animation(&mut file).with_context(cannot)? {
+        bail!(
+            "{} is an animation, of which only the first picture would be scored; save its \
+             pictures as files of their own",
+            path.display()
+        );
+    }
+    if !container::is_whole(&mut file).with_context(cannot)? {
+        bail!(
+            "{} is not a whole picture: the WebP is shorter than it says; copy or save it again",
+            path.display()
+        );
+    }
     let decoder = decoder(path)?;
     match decoder.color_type() {
         ColorType::Rgb8 => Ok(decoder.dimensions()),

@@ -4,9 +4,10 @@ use std::{fmt::Write, path::Path};
 
 use anyhow::Context;
 use html_escape::encode_text;
+use var_dd_engine::atomic_file::{Lasts, write_together};
 
 use super::{
-    super::picture_file::{contact_sheet, png, write_whole},
+    super::picture_file::{contact_sheet, png},
     scorer::{Files, Scores},
     tally::{CurvePoint, Tally},
 };
@@ -20,7 +21,7 @@ th,td{text-align:left;padding:.3rem 1.2rem .3rem 0;border-bottom:1px solid var(-
 p,li{color:var(--soft)}svg{width:100%;height:auto}img{max-width:100%;height:auto;image-rendering:auto}\
 .axis{stroke:var(--line)}.curve{stroke:var(--mark);fill:none;stroke-width:2}.dot{fill:var(--mark)}text{fill:var(--soft);font-size:13px}";
 
-/// Writes `scores.json`, `contact-sheet.png` and `scores.html`.
+/// Writes `scores.json`, `contact-sheet.png` and `scores.html`: all of them or none.
 pub(super) fn write(
     directory: &Path,
     title: &str,
@@ -29,12 +30,18 @@ pub(super) fn write(
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
-    write_whole(&directory.join("contact-sheet.png"), &png(&contact_sheet(&tally.tiles), &[])?)?;
-    write_whole(&directory.join("scores.html"), page(title, scores).as_bytes())?;
+    let sheet = png(&contact_sheet(&tally.tiles), &[])?;
+    let page = page(title, scores);
     let mut json = serde_json::to_vec_pretty(scores)?;
     json.push(b'\n');
-    // Last: whoever finds it finds the others.
-    write_whole(&Files::of(directory).scores, &json)
+    let sheet_path = directory.join("contact-sheet.png");
+    let page_path = directory.join("scores.html");
+    let scores_path = Files::of(directory).scores;
+    // The scores last: whoever finds them finds the others.
+    let files: [(&Path, &[u8]); 3] =
+        [(&sheet_path, &sheet), (&page_path, page.as_bytes()), (&scores_path, &json)];
+    write_together(&files, Lasts::ThroughKill)
+        .with_context(|| format!("cannot write the scores to {}", directory.display()))
 }
 
 /// The scores by name, rounded for people.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -30,6 +31,9 @@ use crate::mention;
 
 /// The share of the time that checkpoints may take: one part in this many.
 const CHECKPOINT_SHARE: u32 = 50;
+
+/// The parameter that only scores have: the fingerprint of the feature network's weights.
+pub(super) const WEIGHTS_PARAMETER: &str = "feature_weights";
 
 /// The number of pictures of published scores.
 const PUBLISHED_PICTURES: u64 = 50_000;
@@ -147,6 +151,9 @@ impl Scorer<'_> {
                     if !files.parameters.exists() {
                         fs::create_dir_all(directory)
                             .with_context(|| format!("cannot make {}", directory.display()))?;
+                        // Scores that are there are of other pictures, and would be taken for
+                        // these ones'.
+                        remove(&files.scores)?;
                         parameters::write(&files.parameters, parameters)?;
                     }
                     tally.save(&files.checkpoint, batch + 1)
@@ -279,6 +286,26 @@ impl Files {
             checkpoint: directory.join("checkpoint.safetensors"),
             scores: directory.join("scores.json"),
         }
+    }
+
+    /// Whether a scoring of drawn pictures, finished or not, has left its parameters. Those of
+    /// another command, as `sample` writes them, are none.
+    pub(in super::super) fn are_of_drawn(&self) -> bool {
+        parameters::has(&self.parameters, WEIGHTS_PARAMETER)
+    }
+
+    /// Removes those that are there.
+    pub(in super::super) fn remove(&self) -> anyhow::Result<()> {
+        let all = [&self.scores, &self.checkpoint, &self.parameters];
+        all.into_iter().try_for_each(|path| remove(path))
+    }
+}
+
+/// Removes a file if it is there.
+pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("cannot remove {}", path.display())),
     }
 }
 

@@ -63,7 +63,7 @@ impl Target {
             let names = Npz::open(path)?.names().map(str::to_owned).collect::<Vec<_>>().join(", ");
             bail!(
                 "the reference {} has neither statistics (mu, sigma) nor pictures (arr_0); it has: \
-                 {names}",
+                 {names}; save pictures as numpy.savez(file, arr_0=pictures)",
                 path.display()
             );
         }
@@ -119,6 +119,7 @@ fn tally_of(
     recursive: bool,
 ) -> anyhow::Result<Tally> {
     let pictures = Pictures::open(path, recursive)?;
+    pictures.check_size(network, path)?;
     tracing::info!(pictures = pictures.count().min(most), reference = %path.display(), "looking at \
         the reference pictures");
     let mut tally = Tally::new(network, wants);

@@ -6,10 +6,11 @@ mod stages;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use var_dd_engine::{
     device::DtypeChoice,
+    input_file,
     train::{
         Outcome, Watch, Workplace, decoder, judge,
         recipe::{PRESETS, Recipe},
@@ -105,7 +106,8 @@ struct PlaceArgs {
     #[command(flatten)]
     network: NetworkArgs,
     /// Begin the stage with the network in this directory instead of anew, to train on where
-    /// another run stands: a model, or a stage's directory such as `training/vae`.
+    /// another run stands: a model, or a stage's directory such as `training/vae`. Refused by
+    /// `judge`, which begins anew, and `trajectories`, which are a teacher's.
     #[arg(long, value_name = "DIR")]
     start: Option<PathBuf>,
 }
@@ -148,8 +150,9 @@ impl RecipeArgs {
             Some(path) => {
                 let text =
                     fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                serde_json::from_slice(&text).with_context(|| {
-                    format!("{} is not a recipe; `var-dd train recipe` prints one", path.display())
+                input_file::parse_json(&text).map_err(|reason| {
+                    let file = path.display();
+                    anyhow!("{file} is not a recipe: {reason}; `var-dd train recipe` prints one")
                 })?
             }
             None => Recipe::preset(&self.preset).map_err(|_| {

@@ -1,10 +1,12 @@
 """One job over WebSockets as a state machine without sockets, shared by both clients.
 
-A connection that breaks is opened again, and the job goes on from the last event that was seen.
+A connection that breaks is opened again, and the job goes on from the last event that was seen. A
+request whose answer was lost is asked again under the same key, so that it is drawn once.
 """
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -13,7 +15,8 @@ from .errors import ConnectionLost, JobEnded, Refused
 from .types import Event, Failed, Finished, Job, Result
 
 ATTEMPTS = 6
-"""How often a lost connection is opened again in a row before it is given up."""
+"""How often a lost connection is opened again in a row before it is given up; for a request that was
+not answered, in all."""
 
 
 def pause_s(attempt: int) -> float:
@@ -49,6 +52,7 @@ class Conversation:
     def __init__(self, address: Address, *, request: dict[str, Any] | None, job: Job | None) -> None:
         self._address = address
         self._request = request
+        self._key = secrets.token_hex(16)
         self.result: Result | None = None if job is None else Result(job)
         self._after: int | None = None
         self._attempt = 0
@@ -59,18 +63,21 @@ class Conversation:
         if self.result is not None:
             return [wire.hello(), wire.watch(self.result.job.id, self._after)]
         assert self._request is not None
-        return [wire.hello(), wire.generate(self.TAG, self._request)]
+        return [wire.hello(self._key), wire.generate(self.TAG, self._request)]
 
     def received(self, message: str | bytes) -> list[Event]:
         """The events in what the server sent.
 
         Raises ``Refused`` where it refuses the job.
         """
-        self._attempt = 0
         if isinstance(message, bytes):
             event: Event | None = wire.read_frame(message)
         else:
             event = self._control(wire.read_message(message))
+        if self.result is not None:
+            # A greeting is no answer: until there is one all attempts count together, so that a
+            # request is not asked without end.
+            self._attempt = 0
         if event is None or self.result is None:
             return []
         if self._after is not None and event.seq <= self._after:
@@ -97,15 +104,13 @@ class Conversation:
     def lost(self, error: Exception) -> float:
         """Seconds to wait before the connection is opened again.
 
-        Raises ``ConnectionLost`` after too many attempts, and where the job may or may not have been
-        accepted: asking again could draw it twice.
+        Raises ``ConnectionLost`` after too many attempts.
         """
         self._attempt += 1
-        if self.result is None and self._attempt > 1:
-            raise ConnectionLost(f"{self._address.base} cannot be reached: {error}") from error
         if self._attempt > ATTEMPTS:
+            what = "gave no answer" if self.result is None else "was lost and not reached again"
             raise ConnectionLost(
-                f"{self._address.base} was lost and not reached again in {ATTEMPTS} attempts: {error}"
+                f"{self._address.base} {what} in {ATTEMPTS} more attempts: {error}"
             ) from error
         return pause_s(self._attempt)
 

@@ -30,9 +30,15 @@ MAX_SEED = 2**53 - 1
 _MAGIC = b"VDF1"
 
 
-def hello() -> str:
-    """The first message of a connection."""
-    return json.dumps({"type": "hello", "version": PROTOCOL_VERSION})
+def hello(client_key: str | None = None) -> str:
+    """The first message of a connection.
+
+    Under a ``client_key``, 16 to 255 random characters, a request may be asked again.
+    """
+    message: dict[str, Any] = {"type": "hello", "version": PROTOCOL_VERSION}
+    if client_key is not None:
+        message["client_key"] = client_key
+    return json.dumps(message)
 
 
 def generate(tag: int, request: dict[str, Any]) -> str:
