@@ -121,10 +121,9 @@ pub(super) fn for_heads(x: Tensor) -> Tensor {
     if x.requires_grad() {
         return x;
     }
-    let squares = x.square().sum_dim_intlist([-1i64].as_slice(), true, Kind::Float);
+    let norms = x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true);
     // 0 for what is finite, else no number: nothing waits for the device.
-    let sound = squares * 0.0;
-    x + sound
+    x + norms * 0.0
 }
 
 /// `head_nm` and `head`: logits over the vocabulary.

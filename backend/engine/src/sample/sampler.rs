@@ -93,8 +93,8 @@ impl Sampler {
 /// some are not finite, `[…, n]`: any choice among such gives a codeword, which would look sound.
 /// They are found where results are read; nothing here waits for the device.
 pub(super) fn lost_with(codewords: &Tensor, chosen_by: &Tensor) -> Tensor {
-    let sums = chosen_by.sum_dim_intlist([-1i64].as_slice(), true, Kind::Float);
-    codewords.masked_fill(&sums.isfinite().logical_not(), f64::NAN)
+    // 0 times what is finite is 0, else no number.
+    codewords + chosen_by.sum_dim_intlist([-1i64].as_slice(), true, Kind::Float) * 0.0
 }
 
 /// Pictures in 0…1 of an `f_hat`.
