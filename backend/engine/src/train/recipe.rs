@@ -343,7 +343,7 @@ impl Recipe {
                 shard: 1_600,
                 batch: 32,
                 flow_steps: super::flow::DEFAULT_STEPS,
-                guidance: Guidance { cfg: 4.0, top_k: 200, top_p: 0.15 },
+                guidance: Guidance { cfg: 1.5, top_k: 200, top_p: 0.2 },
             },
             student: StudentRecipe {
                 run: Steps {
